@@ -1,0 +1,65 @@
+"""The command line: ``wheeltapper VERB ...``, one verb a module of this package.
+
+A verb module holds ``add_arguments(parser)`` and ``main(args) -> int | None`` and imports nothing heavy at its top, so
+that help and the check whether there is anything to do answer at once.
+"""
+
+import argparse
+import errno
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+from system import __version__
+from system.errors import WheeltapperError
+
+VERBS = {
+    "download": "fetch a year of DCASE Task 2, hash-checked",
+    "synthesize": "write the simulated machines",
+    "emulate": "mix anybody's machine recordings and noise into a two-channel set",
+    "prepare": "turn a folder in DCASE layout into a checked manifest.csv",
+    "pretrain": "pre-train the sub-band encoder on the training recordings",
+    "adapt": "adapt a branch: LoRA, gated fusion, ArcFace heads",
+    "embed": "turn recordings into embeddings",
+    "score": "distance of every clip to its machine's normal references",
+    "fuse": "calibrate, weight and threshold the branches into systems",
+    "evaluate": "official metrics of challenge CSVs",
+    "package": "write the submission package",
+    "validate": "check a submission package, zip or folder",
+    "benchmark": "kNN fault diagnosis over embeddings",
+    "report": "write the report of a run",
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one verb; returns the exit status (0 well, 1 a mistake of the user's, 2 wrong usage, 130 interrupted)."""
+    argv = list(sys.argv[1:] if argv is None else argv)
+    verb = argv[0] if argv and argv[0] in VERBS else None
+    parser = argparse.ArgumentParser(
+        prog="wheeltapper",
+        description="Anomalous sound detection for machines: from recordings to a validated DCASE Task 2 package.",
+    )
+    parser.add_argument("--version", action="version", version=f"wheeltapper {__version__}")
+    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    for name, text in VERBS.items():
+        sub = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if name == verb:
+            module = importlib.import_module(f"system.bin.{name}")
+            module.add_arguments(sub)
+    args = parser.parse_args(argv)
+    try:
+        return module.main(args) or 0
+    except WheeltapperError as error:
+        print(f"wheeltapper {args.verb}: {error}", file=sys.stderr)
+        return 1
+    except OSError as error:
+        if error.errno is None and not error.strerror:
+            raise
+        advice = " (free some space and start again: finished work is kept)" if error.errno == errno.ENOSPC else ""
+        where = f"{error.filename}: " if error.filename else ""
+        print(f"wheeltapper {args.verb}: {where}{error.strerror or error}{advice}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print(f"wheeltapper {args.verb}: interrupted; start again to go on", file=sys.stderr)
+        return 130

@@ -1,0 +1,147 @@
+"""The manifest: one row per clip, the only description of the recordings that later stages see."""
+
+import csv
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from system.errors import WheeltapperError
+
+SPLITS = ("train", "test", "supplemental")
+LABELS = ("normal", "anomaly", "")
+DOMAINS = ("source", "target", "")
+
+
+@dataclass(frozen=True)
+class Clip:
+    """One recording.
+
+    A clip is identified by (corpus, machine, section, split, file). ``label`` and ``domain`` are empty where they are
+    not known (the anonymous test clips of the evaluation machines); ``attributes`` is ``key_value_key_value...`` or
+    empty; ``group`` names clips that must never be separated by a split (pieces of one recording), empty for a clip
+    on its own; ``digest`` is the content hash of the file (audio.digest).
+    """
+
+    corpus: str
+    machine: str
+    section: str
+    split: str
+    file: str
+    path: str
+    label: str = ""
+    domain: str = ""
+    attributes: str = ""
+    group: str = ""
+    channels: int = 0
+    rate: int = 0
+    samples: int = 0
+    digest: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str, str]:
+        return (self.machine, self.section, self.split, self.file)
+
+    @property
+    def seconds(self) -> float:
+        return self.samples / self.rate
+
+
+COLUMNS = tuple(field.name for field in fields(Clip))
+INTEGERS = ("channels", "rate", "samples")
+
+
+def write(path: str | os.PathLike, clips: Iterable[Clip]) -> None:
+    """Writes a manifest whole or not at all; audio below the manifest's folder is written as a relative path."""
+    from system.stage import open_atomic
+
+    path = Path(path)
+    root = path.resolve().parent
+    with open_atomic(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        for clip in clips:
+            row = [getattr(clip, name) for name in COLUMNS]
+            audio_path = Path(clip.path).resolve()
+            if audio_path.is_relative_to(root):
+                row[COLUMNS.index("path")] = audio_path.relative_to(root).as_posix()
+            else:
+                row[COLUMNS.index("path")] = str(audio_path)
+            writer.writerow(row)
+
+
+def read(path: str | os.PathLike) -> list[Clip]:
+    """Reads and checks a manifest; the clips come with absolute paths.
+
+    Raises WheeltapperError naming the line and column of the first thing that is wrong.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WheeltapperError(f"{path}: expected a manifest (wheeltapper prepare makes one), found nothing")
+    root = path.resolve().parent
+    clips: list[Clip] = []
+    seen: dict[tuple, int] = {}
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            if tuple(header) != COLUMNS:
+                raise WheeltapperError(
+                    f"{path}: line 1: expected the columns {','.join(COLUMNS)}, found {','.join(header) or 'nothing'}"
+                )
+            for row in reader:
+                clip = _parse(path, reader.line_num, row, root)
+                if clip.key in seen:
+                    raise WheeltapperError(
+                        f"{path}: line {reader.line_num}: {'/'.join(clip.key)} stands already in line {seen[clip.key]}"
+                    )
+                seen[clip.key] = reader.line_num
+                clips.append(clip)
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise WheeltapperError(f"{path}: expected UTF-8 text with commas, found {error}") from error
+    if not clips:
+        raise WheeltapperError(f"{path}: expected at least one clip, found none")
+    return clips
+
+
+def _parse(path: Path, line: int, row: list[str], root: Path) -> Clip:
+    if len(row) != len(COLUMNS):
+        raise WheeltapperError(f"{path}: line {line}: expected {len(COLUMNS)} columns, found {len(row)}")
+    values: dict = dict(zip(COLUMNS, row, strict=True))
+    for name in INTEGERS:
+        if not values[name].isdigit() or int(values[name]) < 1:
+            raise WheeltapperError(f"{path}: line {line}: {name}: expected a positive integer, found {values[name]!r}")
+        values[name] = int(values[name])
+    for name, allowed in (("split", SPLITS), ("label", LABELS), ("domain", DOMAINS)):
+        if values[name] not in allowed:
+            raise WheeltapperError(
+                f"{path}: line {line}: {name}: expected one of {', '.join(a or '(empty)' for a in allowed)}, "
+                f"found {values[name]!r}"
+            )
+    for name in ("machine", "file", "path"):
+        if not values[name]:
+            raise WheeltapperError(f"{path}: line {line}: {name}: expected text, found nothing")
+    values["path"] = str(root / values["path"])
+    return Clip(**values)
+
+
+def machines(clips: Iterable[Clip]) -> list[str]:
+    """Machine names in order of first appearance."""
+    return list(dict.fromkeys(clip.machine for clip in clips))
+
+
+def is_development(clips: Iterable[Clip]) -> dict[str, bool]:
+    """For each machine, whether all its test clips are labelled (development) or none is (evaluation).
+
+    Raises WheeltapperError for a machine that mixes both.
+    """
+    found: dict[str, set[bool]] = {}
+    for clip in clips:
+        found.setdefault(clip.machine, set())
+        if clip.split == "test":
+            found[clip.machine].add(bool(clip.label))
+    for machine, kinds in found.items():
+        if len(kinds) > 1:
+            raise WheeltapperError(f"{machine}: expected test clips all labelled or all anonymous, found both kinds")
+    # A machine without test clips has no labels to develop on.
+    return {machine: kinds == {True} for machine, kinds in found.items()}

@@ -1,0 +1,231 @@
+"""Stages: what a recipe runs, skips and resumes; atomic files; the record of a run.
+
+A stage is done when its marker exists, says the same fingerprint (settings and inputs) and every file that it wrote
+is still there with the same size. The marker is written last, so that a killed stage is never taken for a finished one.
+"""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from system import __version__
+from system.errors import WheeltapperError
+
+MARKERS = "stages"
+
+
+@contextlib.contextmanager
+def open_atomic(path: str | os.PathLike, mode: str = "w") -> Iterator[Any]:
+    """Opens a temporary neighbour for writing and renames it to ``path`` when the block ends well."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    options = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    try:
+        with open(temporary, mode, **options) as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+    """Writes readable JSON whole or not at all; NaN and infinity are refused (they are not JSON)."""
+    with open_atomic(path) as file:
+        json.dump(value, file, indent=1, allow_nan=False)
+        file.write("\n")
+
+
+def read_json(path: str | os.PathLike) -> Any:
+    """Reads JSON; WheeltapperError where the file is missing or damaged."""
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise WheeltapperError(f"{path}: expected a JSON file, found nothing") from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise WheeltapperError(f"{path}: expected JSON, found damage ({error})") from error
+
+
+@contextlib.contextmanager
+def lock(folder: str | os.PathLike) -> Iterator[None]:
+    """Holds a folder for this process; a second process is refused at once."""
+    folder = Path(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    with open(folder / ".lock", "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise WheeltapperError(
+                f"{folder}: another wheeltapper process is at work here; wait for it or choose another --exp"
+            ) from error
+        yield
+
+
+@dataclass
+class Stage:
+    """One step of a recipe.
+
+    Args:
+        number, name: as run.sh counts and names it.
+        exp: experiment folder; the stage writes below it.
+        settings: the part of the configuration that this stage depends on (JSON-able); a change makes it run again.
+        reads: input files. Their content is part of the fingerprint.
+        sources: a cheap signature of inputs too large to hash at each start (see ``tree_signature``).
+        owns: folders or files below ``exp`` that belong to this stage alone: emptied before it starts afresh.
+    """
+
+    number: int
+    name: str
+    exp: Path
+    settings: dict[str, Any]
+    reads: list[Path] = field(default_factory=list)
+    sources: str = ""
+    owns: list[str] = field(default_factory=list)
+
+    @property
+    def marker(self) -> Path:
+        return self.exp / MARKERS / f"{self.number}_{self.name}.json"
+
+    @property
+    def started(self) -> Path:
+        return self.exp / MARKERS / f".{self.number}_{self.name}.started"
+
+    def fingerprint(self) -> str:
+        """Hash of settings, inputs and program version; raises where an input is missing."""
+        state = {
+            "version": __version__,
+            "settings": self.settings,
+            "reads": {_relative(path, self.exp): _file_hash(path) for path in self.reads},
+            "sources": self.sources,
+        }
+        return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+    def is_complete(self) -> bool:
+        """Whether an earlier run of the same settings and inputs finished and its files are still there."""
+        if not self.marker.is_file():
+            return False
+        record = read_json(self.marker)
+        if record.get("fingerprint") != self.fingerprint():
+            return False
+        return all(
+            (self.exp / name).is_file() and (self.exp / name).stat().st_size == size
+            for name, size in record.get("writes", {}).items()
+        )
+
+    def run(self, work: Callable[[], Iterable[Path]], say: Callable[[str], None] = print) -> bool:
+        """Runs ``work`` unless the stage is complete; returns whether it ran.
+
+        ``work`` returns the files it wrote. A stage that was cut off with the same fingerprint finds its files as
+        they were left and may resume from them; any other start begins with what the stage owns removed.
+        """
+        say(f"stage {self.number} {self.name}: reads {_listing(self.reads, self.exp) or 'no earlier stage'}")
+        fingerprint = self.fingerprint()
+        if self.is_complete():
+            say(f"stage {self.number} {self.name}: complete, nothing to do")
+            return False
+        resumes = self.started.is_file() and self.started.read_text() == fingerprint
+        self.marker.unlink(missing_ok=True)
+        if not resumes:
+            self._clear()
+            with open_atomic(self.started) as file:
+                file.write(fingerprint)
+        else:
+            say(f"stage {self.number} {self.name}: taking up what an interrupted run left")
+        begin = time.time()
+        writes = [Path(path) for path in work()]
+        seconds = time.time() - begin
+        write_json(
+            self.marker,
+            {
+                "fingerprint": fingerprint,
+                "settings": self.settings,
+                "reads": [_relative(path, self.exp) for path in self.reads],
+                "writes": {_relative(path, self.exp): path.stat().st_size for path in writes},
+                "seconds": round(seconds, 1),
+                **run_record(),
+            },
+        )
+        self.started.unlink(missing_ok=True)
+        say(f"stage {self.number} {self.name}: wrote {_listing(writes, self.exp)} in {seconds:.1f} s")
+        return True
+
+    def _clear(self) -> None:
+        for name in self.owns:
+            path = self.exp / name
+            if path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def run_record() -> dict[str, Any]:
+    """Command, commit, versions and machine of this process, to stand beside a result."""
+    versions = {}
+    for name in ("torch", "torchaudio", "numpy", "scikit-learn", "peft", "soundfile"):
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            versions[name] = metadata.version(name)
+    return {
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "commit": commit(),
+        "versions": {"wheeltapper": __version__, "python": platform.python_version(), **versions},
+        "cpus": os.cpu_count(),
+    }
+
+
+def commit() -> str:
+    """Commit of the checkout this code runs from, with ``+`` where tracked files were changed; empty outside git."""
+    root = Path(__file__).resolve().parent.parent
+    try:
+        head = subprocess.run(
+            ["git", "-C", str(root), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=True
+        ).stdout.strip()
+        dirty = subprocess.run(
+            ["git", "-C", str(root), "diff", "--quiet", "HEAD"], capture_output=True, check=False
+        ).returncode
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    return head + ("+" if dirty else "")
+
+
+def tree_signature(folder: str | os.PathLike) -> str:
+    """Hash over names, sizes and modification times of all files below a folder: notices a changed recording."""
+    hasher = hashlib.sha256()
+    for root, folders, names in os.walk(folder):
+        folders.sort()
+        for name in sorted(names):
+            status = os.stat(os.path.join(root, name))
+            hasher.update(f"{os.path.relpath(os.path.join(root, name), folder)}|{status.st_size}|".encode())
+            hasher.update(f"{status.st_mtime_ns}\n".encode())
+    return hasher.hexdigest()
+
+
+def _file_hash(path: Path) -> str:
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError as error:
+        raise WheeltapperError(f"{path}: an earlier stage should have written it, found nothing") from error
+
+
+def _relative(path: Path, root: Path) -> str:
+    path, root = Path(path).resolve(), Path(root).resolve()
+    return path.relative_to(root).as_posix() if path.is_relative_to(root) else str(path)
+
+
+def _listing(paths: list[Path], root: Path) -> str:
+    names = [_relative(path, root) for path in paths]
+    return ", ".join(names) if len(names) <= 4 else f"{', '.join(names[:3])} and {len(names) - 3} more"
