@@ -7,7 +7,6 @@ that help and the check whether there is anything to do answer at once.
 import argparse
 import errno
 import importlib
-import os
 import sys
 from collections.abc import Sequence
 

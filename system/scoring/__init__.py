@@ -1,0 +1,18 @@
+"""Anomaly scorers by name."""
+
+from system.errors import WheeltapperError
+from system.scoring.banks import Scorer
+from system.scoring.knn import KnnScorer
+from system.scoring.mahalanobis import MahalanobisScorer
+
+SCORERS = {"mahalanobis": MahalanobisScorer, "knn": KnnScorer}
+
+
+def build(name: str, **settings) -> Scorer:
+    """A scorer by name (``SCORERS``) with its settings."""
+    if name not in SCORERS:
+        raise WheeltapperError(f"scorer: expected one of {', '.join(SCORERS)}, found {name!r}")
+    try:
+        return SCORERS[name](**settings)
+    except TypeError as error:
+        raise WheeltapperError(f"scorer {name}: {error}") from error

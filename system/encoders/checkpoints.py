@@ -1,0 +1,92 @@
+"""Loading and saving weights without running anything that a file brings along."""
+
+import io
+import json
+import os
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from system.errors import WheeltapperError
+from system.stage import open_atomic
+
+
+def load_file(path: str | os.PathLike) -> dict[str, Any]:
+    """Reads a checkpoint as nested dicts of tensors and plain values.
+
+    A ``.safetensors`` file gives ``{"model": tensors, "metadata": dict of str}``; anything else is read by torch with
+    ``weights_only=True``. Raises WheeltapperError where the file is missing, damaged, or needs code to be unpickled.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WheeltapperError(f"{path}: expected a checkpoint, found {'a folder' if path.is_dir() else 'nothing'}")
+    if path.suffix == ".safetensors":
+        try:
+            with safetensors.safe_open(str(path), "pt") as file:
+                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+                return {"model": tensors, "metadata": dict(file.metadata() or {})}
+        except (safetensors.SafetensorError, OSError, ValueError) as error:
+            raise WheeltapperError(f"{path}: damaged, expected a safetensors file ({error})") from error
+    try:
+        loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        if "Unsupported global" in str(error) or "weights_only" in str(error):
+            raise WheeltapperError(
+                f"{path}: refused, its pickle asks for more than tensors and plain values; export the state dict as "
+                "safetensors where you trust the file"
+            ) from error
+        raise WheeltapperError(f"{path}: damaged, expected a torch checkpoint ({_first_line(error)})") from error
+    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
+        raise WheeltapperError(f"{path}: damaged, expected a torch checkpoint ({_first_line(error)})") from error
+    if not isinstance(loaded, dict):
+        raise WheeltapperError(f"{path}: expected a dict of tensors, found {type(loaded).__name__}")
+    return loaded
+
+
+def load_strict(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: str | os.PathLike) -> None:
+    """Copies tensors into a module whose names and shapes must agree exactly.
+
+    Raises WheeltapperError that lists missing, unexpected and misshapen tensors, and names non-finite ones.
+    """
+    own = module.state_dict()
+    problems = [f"missing {name}" for name in own if name not in tensors]
+    problems += [f"unexpected {name}" for name in tensors if name not in own]
+    for name, tensor in tensors.items():
+        if name not in own:
+            continue
+        if not isinstance(tensor, Tensor):
+            problems.append(f"{name} is {type(tensor).__name__}, not a tensor")
+        elif tensor.shape != own[name].shape:
+            problems.append(f"{name} {tuple(tensor.shape)} instead of {tuple(own[name].shape)}")
+        elif tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            problems.append(f"{name} holds NaN or infinity")
+    if problems:
+        more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
+        raise WheeltapperError(f"{path}: does not fit {type(module).__name__}: {'; '.join(problems[:8])}{more}")
+    module.load_state_dict(dict(tensors))
+
+
+def save(path: str | os.PathLike, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
+    """Writes a safetensors file whole or not at all; metadata values other than str are stored as JSON."""
+    text = {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
+    packed = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    with open_atomic(path, "wb") as file:
+        file.write(safetensors.torch.save(packed, metadata=text))
+
+
+def save_torch(path: str | os.PathLike, state: Mapping[str, Any]) -> None:
+    """``torch.save`` whole or not at all; a full disk raises OSError, not torch's RuntimeError."""
+    buffer = io.BytesIO()
+    torch.save(dict(state), buffer)
+    with open_atomic(path, "wb") as file:
+        file.write(buffer.getbuffer())
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0][:160]

@@ -1,0 +1,91 @@
+"""Calibration, fusion and thresholds; every statistic comes from leave-one-out scores of normal references."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from system.errors import WheeltapperError
+
+MAD_TO_SIGMA = 1.4826  # of a normal distribution
+
+
+@dataclass(frozen=True)
+class RobustZ:
+    """z(s) = (s - median) / (1.4826 MAD) of normal scores (seed 004, section 4)."""
+
+    median: float
+    scale: float
+
+    def __call__(self, scores: np.ndarray) -> np.ndarray:
+        return (np.asarray(scores, np.float64) - self.median) / self.scale
+
+
+def robust_z(reference_scores: np.ndarray, domains: np.ndarray | None = None) -> RobustZ:
+    """Fits the calibration of one branch on one machine.
+
+    Ten target clips cannot carry a median and a deviation of their own, so all references of a machine count together
+    (``domains`` None). With ``domains`` each domain weighs the same, through weighted quantiles. The scale is at least
+    1 % of the median's size, so that near-constant scores cannot outvote another branch.
+
+    Args:
+        reference_scores: (N,) leave-one-out scores. domains: (N,) or None.
+    """
+    scores = _check(reference_scores)
+    weights = domain_weights(domains) if domains is not None else np.full(len(scores), 1.0 / len(scores))
+    median = weighted_quantile(scores, weights, 0.5)
+    mad = weighted_quantile(np.abs(scores - median), weights, 0.5)
+    floor = max(0.01 * abs(median), np.finfo(float).tiny ** 0.5)
+    return RobustZ(float(median), float(max(MAD_TO_SIGMA * mad, floor)))
+
+
+def fuse(branches: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
+    """Weighted sum of calibrated branch scores, each (N,); the weights are scaled to sum to one.
+
+    Raises WheeltapperError for a weight of an unknown branch, a negative one, or none above zero.
+    """
+    unknown = [name for name in weights if name not in branches]
+    if unknown:
+        raise WheeltapperError(f"weights: expected branches among {', '.join(branches)}, found {', '.join(unknown)}")
+    total = sum(weights.values())
+    if total <= 0 or min(weights.values()) < 0:
+        raise WheeltapperError(f"weights: expected none below zero and one above, found {dict(weights)}")
+    return sum(weight / total * np.asarray(branches[name]) for name, weight in weights.items())
+
+
+def threshold(reference_scores: np.ndarray, domains: np.ndarray, false_positive_rate: float) -> float:
+    """Score above which a clip is decided anomalous, for a wanted share of false alarms on normal clips.
+
+    One threshold per machine: the domain of a test clip is not known. The domains weigh the same, since normal test
+    clips come from both alike while the references are 99 to 1 from the source.
+
+    Args:
+        reference_scores: (N,) fused leave-one-out scores. domains: (N,). false_positive_rate: in (0, 1).
+    """
+    if not 0.0 < false_positive_rate < 1.0:
+        raise WheeltapperError(f"false_positive_rate: expected a number between 0 and 1, found {false_positive_rate}")
+    return weighted_quantile(_check(reference_scores), domain_weights(domains), 1.0 - false_positive_rate)
+
+
+def domain_weights(domains: Sequence[str] | np.ndarray) -> np.ndarray:
+    """(N,) weights that sum to one and give every domain the same share."""
+    _, inverse, counts = np.unique(np.asarray(domains), return_inverse=True, return_counts=True)
+    return 1.0 / (counts[inverse] * len(counts))
+
+
+def weighted_quantile(values: np.ndarray, weights: np.ndarray, level: float) -> float:
+    """Quantile of a weighted sample, linear between the midpoints of the weights.
+
+    With equal weights this is Hazen's definition; of an even count, the median is the mean of the middle two.
+    """
+    order = np.argsort(values, kind="stable")
+    values, weights = np.asarray(values, np.float64)[order], np.asarray(weights, np.float64)[order]
+    midpoints = (np.cumsum(weights) - 0.5 * weights) / weights.sum()
+    return float(np.interp(level, midpoints, values))
+
+
+def _check(scores: np.ndarray) -> np.ndarray:
+    scores = np.asarray(scores, np.float64)
+    if len(scores) < 2 or not np.isfinite(scores).all():
+        raise WheeltapperError(f"reference scores: expected at least 2 finite numbers, found {scores[:5]}")
+    return scores

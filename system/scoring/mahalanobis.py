@@ -1,0 +1,127 @@
+"""Mahalanobis distance to banks of normal references with Ledoit-Wolf covariance (seed 004, section 4.1)."""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from system.scoring import banks
+
+
+@dataclass
+class _Bank:
+    """One normal distribution: mean (D,), principal axes (r, D), their variances (r,) and the shrinkage to identity.
+
+    The covariance is (1 - shrinkage) S + shrinkage * scale * I. S has at most N - 1 axes, so everything is computed in
+    them and the rest of the space is one isotropic term: a bank of ten clips costs ten axes, whatever the dimension.
+    """
+
+    mean: np.ndarray
+    axes: np.ndarray
+    variances: np.ndarray
+    shrinkage: float
+    scale: float
+
+    def distance(self, embeddings: np.ndarray) -> np.ndarray:
+        difference = embeddings - self.mean
+        along = difference @ self.axes.T
+        floor = self.shrinkage * self.scale
+        spread = (1.0 - self.shrinkage) * self.variances + floor
+        squared = (along**2 / spread).sum(axis=1)
+        if len(self.axes) < embeddings.shape[1]:
+            squared += np.maximum((difference**2).sum(axis=1) - (along**2).sum(axis=1), 0.0) / floor
+        return np.sqrt(squared)
+
+
+class MahalanobisScorer:
+    """s(x) = min over banks of sqrt((x - mu)^T Sigma^-1 (x - mu)), Sigma by Ledoit and Wolf (2004).
+
+    Args:
+        bank: ``domain`` (source and target apart, the nearer counts) or ``global``.
+    """
+
+    # Leaving one out of four leaves three clips, the fewest that say anything about directions.
+    smallest_bank = 4
+    fewest_references = 3
+
+    def __init__(self, bank: str = banks.DOMAIN):
+        self.bank = bank
+
+    def fit(self, references: np.ndarray, domains: np.ndarray) -> "MahalanobisScorer":
+        references, domains = banks.check(references, domains, self.fewest_references)
+        self._references = references
+        self._rows = banks.split(domains, self.bank, self.smallest_bank)
+        self._banks = [_fit_bank(references[rows]) for rows in self._rows]
+        return self
+
+    def score(self, embeddings: np.ndarray) -> np.ndarray:
+        embeddings = np.asarray(embeddings, np.float64)
+        return np.min([bank.distance(embeddings) for bank in self._banks], axis=0)
+
+    def reference_scores(self) -> np.ndarray:
+        distances = np.stack([bank.distance(self._references) for bank in self._banks])
+        for i, (rows, bank) in enumerate(zip(self._rows, self._banks, strict=True)):
+            distances[i, rows] = leave_one_out(self._references[rows], bank)
+        return distances.min(axis=0)
+
+
+def ledoit_wolf(squares: np.ndarray, frobenius: float, count: int, dim: int) -> tuple[float, float]:
+    """Shrinkage intensity and scale (mean variance) of Ledoit and Wolf (2004), from sums only.
+
+    Args:
+        squares: (..., N) squared norms of the centred clips.
+        frobenius: (...) squared Frobenius norm of their covariance S (divided by N).
+        count: N. dim: D.
+
+    Returns:
+        shrinkage in (0, 1] and trace(S) / D, both (...). Two clips have one axis: they give the sphere, shrinkage 1.
+    """
+    scale = squares.sum(axis=-1) / count / dim
+    # E||S||^2 noise over its distance from the scaled identity, both per dimension.
+    noise = ((squares**2).sum(axis=-1) / count - frobenius) / (count * dim)
+    distance = frobenius / dim - scale**2
+    noise = np.minimum(noise, distance)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        shrinkage = np.where(distance > 0, noise / distance, 1.0)
+    # Never quite zero: S may be singular.
+    return np.clip(shrinkage if count > 2 else np.ones_like(shrinkage), 1e-9, 1.0), scale
+
+
+def leave_one_out(references: np.ndarray, bank: _Bank) -> np.ndarray:
+    """Distance of each reference (N, D) to its bank estimated without it: mean, covariance and shrinkage anew. (N,)
+
+    With z = x - mean, leaving x_i out gives S_i = a S - b z z^T with a = N / (N - 1), b = N / (N - 1)^2, so every
+    quantity follows from the Gram matrix of z, and the inverse from Sherman and Morrison: O(N^2) in place of N fits.
+    """
+    count, dim = references.shape
+    z = references - bank.mean
+    gram = z @ z.T
+    squares = np.diag(gram).copy()
+    a, b = count / (count - 1), count / (count - 1) ** 2
+    # Squared norms of the other clips around the mean without clip i: (i, n).
+    others = squares + 2.0 * gram / (count - 1) + (squares / (count - 1) ** 2)[:, None]
+    np.fill_diagonal(others, 0.0)
+    form = (gram**2).sum(axis=1) / count  # z_i^T S z_i
+    frobenius = a**2 * (bank.variances**2).sum() - 2 * a * b * form + b**2 * squares**2
+    shrinkage, scale = ledoit_wolf(others, frobenius, count - 1, dim)
+    scale, floor = np.maximum(scale, np.finfo(float).tiny), np.maximum(shrinkage * scale, np.finfo(float).tiny)
+    along = z @ bank.axes.T
+    spread = ((1.0 - shrinkage) * a)[:, None] * bank.variances + floor[:, None]
+    inverse_form = (along**2 / spread).sum(axis=1)
+    if len(bank.axes) < dim:
+        inverse_form += np.maximum(squares - (along**2).sum(axis=1), 0.0) / floor
+    inverse_form = inverse_form / np.maximum(1.0 - (1.0 - shrinkage) * b * inverse_form, np.finfo(float).eps)
+    return np.sqrt(inverse_form) * a  # x_i lies a * z_i from the mean of the others
+
+
+def _fit_bank(references: np.ndarray) -> _Bank:
+    count, dim = references.shape
+    mean = references.mean(axis=0)
+    centred = references - mean
+    _, singular, axes = np.linalg.svd(centred, full_matrices=False)
+    # The mean costs one axis; what is left of it is rounding.
+    rank = min(count - 1, dim, int((singular > singular.max(initial=0.0) * 1e-12).sum()))
+    variances = singular[:rank] ** 2 / count
+    shrinkage, scale = ledoit_wolf((centred**2).sum(axis=1), (variances**2).sum(), count, dim)
+    # Identical references have no spread at all: any distance is then measured in units of the smallest number.
+    scale = max(float(scale), np.finfo(float).tiny ** 0.5)
+    return _Bank(mean, axes[:rank], variances, float(shrinkage), scale)
