@@ -84,7 +84,8 @@ class Stage:
         exp: experiment folder; the stage writes below it.
         settings: the part of the configuration that this stage depends on (JSON-able); a change makes it run again.
         reads: input files. Their content is part of the fingerprint.
-        sources: a cheap signature of inputs too large to hash at each start (see ``tree_signature``).
+        watch: a cheap signature of what is too large to hash at each start (see ``tree_signature``), taken when the
+            stage has finished; it is no longer complete when the signature changes.
         owns: folders or files below ``exp`` that belong to this stage alone: emptied before it starts afresh.
     """
 
@@ -93,7 +94,7 @@ class Stage:
     exp: Path
     settings: dict[str, Any]
     reads: list[Path] = field(default_factory=list)
-    sources: str = ""
+    watch: Callable[[], str] = str
     owns: list[str] = field(default_factory=list)
 
     @property
@@ -110,7 +111,6 @@ class Stage:
             "version": __version__,
             "settings": self.settings,
             "reads": {_relative(path, self.exp): _file_hash(path) for path in self.reads},
-            "sources": self.sources,
         }
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
@@ -119,7 +119,7 @@ class Stage:
         if not self.marker.is_file():
             return False
         record = read_json(self.marker)
-        if record.get("fingerprint") != self.fingerprint():
+        if record.get("fingerprint") != self.fingerprint() or record.get("watched") != self.watch():
             return False
         return all(
             (self.exp / name).is_file() and (self.exp / name).stat().st_size == size
@@ -155,6 +155,7 @@ class Stage:
                 "settings": self.settings,
                 "reads": [_relative(path, self.exp) for path in self.reads],
                 "writes": {_relative(path, self.exp): path.stat().st_size for path in writes},
+                "watched": self.watch(),
                 "seconds": round(seconds, 1),
                 **run_record(),
             },

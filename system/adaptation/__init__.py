@@ -1,0 +1,121 @@
+"""Adaptation of a pre-trained encoder to the normal clips of the machines at hand."""
+
+import json
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from system.adaptation.lora import merge_lora
+from system.adaptation.model import AdaptationTask, AdaptedEncoder
+from system.config import BranchConfig
+from system.corpora.attributes import attribute_class
+from system.crops import group_by, near_and_far, read_crop
+from system.encoders import checkpoints
+from system.errors import WheeltapperError
+from system.manifest import Clip
+from system.pretraining import check_training_clips
+from system.training import fit, kept_names, step_seed
+
+ADAPTER = "adapter.safetensors"
+
+
+def adapt(
+    encoder: nn.Module,
+    clips: Sequence[Clip],
+    config: BranchConfig,
+    rate: int,
+    folder: str | os.PathLike,
+    seed: int,
+    device: str = "cpu",
+    progress: Callable[[int, dict[str, float]], None] | None = None,
+) -> AdaptationTask:
+    """Trains adapters, gate, projection and heads of one branch; writes ``adapter.safetensors`` into ``folder``.
+
+    Args:
+        encoder: frozen network, changed in place. clips: normal training clips of all machines. rate: Hz.
+    """
+    check_training_clips(clips)
+    attributes, domains = attribute_labels(clips), domain_labels(clips, config.heads.domain_classes)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(step_seed(seed, -1))
+        model = AdaptedEncoder(encoder, config, rate)
+        task = AdaptationTask(model, int(attributes.max()) + 1, int(domains.max()) + 1)
+
+    def batch(step: int) -> dict[str, Tensor]:
+        return make_batch(clips, attributes, domains, config, rate, seed, step)
+
+    fit(task, batch, config.loop, folder, seed, device, progress=progress)
+    names, tensors = set(kept_names(task)), task.state_dict()
+    metadata = {"branch": asdict(config), "rate": rate, "classes": [int(attributes.max()) + 1, int(domains.max()) + 1]}
+    checkpoints.save(Path(folder) / ADAPTER, {n: t for n, t in tensors.items() if n in names}, metadata)
+    return task
+
+
+def load_adapted(encoder: nn.Module, path: str | os.PathLike, config: BranchConfig) -> AdaptedEncoder:
+    """Puts a branch's trained parts onto its encoder, adapters merged, ready for inference."""
+    loaded = checkpoints.load_file(path)
+    try:
+        metadata = {name: json.loads(text) for name, text in loaded["metadata"].items()}
+        rate, (attribute_classes, domain_classes) = int(metadata["rate"]), metadata["classes"]
+    except (KeyError, ValueError, TypeError) as error:
+        raise WheeltapperError(f"{path}: expected the adapter of a branch, found other metadata") from error
+    task = AdaptationTask(AdaptedEncoder(encoder, config, rate), attribute_classes, domain_classes)
+    trained = nn.ParameterDict({name.replace(".", "/"): task.get_parameter(name) for name in kept_names(task)})
+    checkpoints.load_strict(trained, {name.replace(".", "/"): t for name, t in loaded["model"].items()}, path)
+    merge_lora(task.model.encoder)
+    return task.model.eval().requires_grad_(False)
+
+
+def attribute_labels(clips: Sequence[Clip]) -> np.ndarray:
+    """(N,) class of machine, section and attributes; -1 where a clip has no attributes."""
+    return _number([(c.machine, c.section, attribute_class(c.attributes)) if c.attributes else None for c in clips])
+
+
+def domain_labels(clips: Sequence[Clip], classes: str) -> np.ndarray:
+    """(N,) class of the domain: of each machine and section apart (``machine``) or two in all (``domain``)."""
+    if classes == "domain":
+        return _number([(c.domain,) for c in clips])
+    return _number([(c.machine, c.section, c.domain) for c in clips])
+
+
+def make_batch(
+    clips: Sequence[Clip],
+    attributes: np.ndarray,
+    domains: np.ndarray,
+    config: BranchConfig,
+    rate: int,
+    seed: int,
+    step: int,
+) -> dict[str, Tensor]:
+    """Crops of random clips: a machine at random, then a domain (``target_share``), then a clip.
+
+    Drawing the domain first keeps the ten target clips of a machine from drowning among its 990 source clips.
+    """
+    generator = np.random.default_rng(step_seed(seed, step))
+    machines = list(group_by(clips, "machine", "section"))
+    groups = group_by(clips, "machine", "section", "domain")
+    waves, chosen = [], []
+    for _ in range(config.loop.batch_size):
+        machine = machines[generator.integers(len(machines))]
+        target = generator.random() < config.target_share
+        present = [d for d in ("target", "source", "") if (*machine, d) in groups]
+        domain = "target" if target and "target" in present else next((d for d in present if d != "target"), "target")
+        group = groups[*machine, domain]
+        index = group[generator.integers(len(group))]
+        waves.append(near_and_far(read_crop(clips[index], config.crop_seconds, rate, generator)))
+        chosen.append(index)
+    return {
+        "wave": torch.from_numpy(np.stack(waves)),
+        "attribute": torch.from_numpy(attributes[chosen]),
+        "domain": torch.from_numpy(domains[chosen]),
+    }
+
+
+def _number(keys: Sequence[tuple | None]) -> np.ndarray:
+    order = {key: number for number, key in enumerate(sorted({key for key in keys if key is not None}))}
+    return np.array([-1 if key is None else order[key] for key in keys], dtype=np.int64)

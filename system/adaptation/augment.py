@@ -1,0 +1,49 @@
+"""Augmentation of two-channel recordings during adaptation (seed 004, section 3.4)."""
+
+import torch
+from torch import Tensor, rand, randint
+
+from system.config import AugmentConfig
+
+
+def augment_waves(waves: Tensor, config: AugmentConfig) -> Tensor:
+    """Channel swap, channel dropout and gain, each clip for itself. (B, 2, samples), torch's global random state."""
+    batch = len(waves)
+    swap = rand(batch) < config.channel_swap
+    waves = torch.where(swap[:, None, None], waves.flip(1), waves)
+    gains = 10.0 ** ((2.0 * rand(batch, 2) - 1.0) * config.gain_db / 20.0)
+    dropped = rand(batch) < config.channel_drop
+    silent = torch.nn.functional.one_hot(randint(0, 2, (batch,)), 2).bool() & dropped[:, None]
+    return waves * gains.masked_fill(silent, 0.0)[:, :, None]
+
+
+def mix(waves: Tensor, config: AugmentConfig) -> tuple[Tensor, Tensor, Tensor]:
+    """Mixup of waveforms.
+
+    Args:
+        waves: (B, 2, samples).
+
+    Returns:
+        mixed waves; partner (B,), which clip each was mixed with; share (B,) of the clip itself, 1 where it is alone.
+    """
+    batch = len(waves)
+    partner = torch.randperm(batch)
+    beta = torch.distributions.Beta(config.mixup_alpha, config.mixup_alpha).sample((batch,))
+    share = torch.where(rand(batch) < config.mixup, torch.maximum(beta, 1.0 - beta), torch.ones(batch))
+    weight = share[:, None, None]
+    return weight * waves + (1.0 - weight) * waves[partner], partner, share
+
+
+def mask_spectrogram(spectrogram: Tensor, config: AugmentConfig) -> Tensor:
+    """SpecAugment: one stretch of time and one of frequency of each row set to the row's mean. (B, T, F)."""
+    rows, frames, bins = spectrogram.shape
+    hidden = torch.zeros(rows, frames, bins, dtype=torch.bool)
+    for size, longest, axis in ((frames, config.time_mask, 1), (bins, config.frequency_mask, 2)):
+        if longest <= 0:
+            continue
+        width = randint(0, min(longest, size) + 1, (rows, 1))
+        start = (rand(rows, 1) * (size - width + 1)).long()
+        place = torch.arange(size)
+        stretch = (place >= start) & (place < start + width)
+        hidden |= stretch[:, :, None] if axis == 1 else stretch[:, None, :]
+    return torch.where(hidden.to(spectrogram.device), spectrogram.mean((1, 2), keepdim=True), spectrogram)

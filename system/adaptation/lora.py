@@ -1,0 +1,41 @@
+"""Low-rank adapters by peft, on the encoder alone (seed 004, section 3.3)."""
+
+from dataclasses import asdict
+
+import peft
+from torch import nn
+
+from system.config import LoraConfig
+from system.errors import WheeltapperError
+
+
+def add_lora(encoder: nn.Module, config: LoraConfig) -> nn.Module:
+    """Freezes the encoder and puts adapters W + (alpha / rank) B A into the linear layers that ``targets`` names.
+
+    Changes the module in place and returns it; only the adapters' matrices require gradients afterwards. B starts at
+    zero, so that the encoder computes what it did before. Raises WheeltapperError where no layer has such a name.
+    """
+    encoder.requires_grad_(False)
+    settings = asdict(config)
+    lora = peft.LoraConfig(
+        r=settings["rank"],
+        lora_alpha=settings["alpha"],
+        lora_dropout=settings["dropout"],
+        target_modules=settings["targets"],
+        bias="none",
+    )
+    try:
+        return peft.inject_adapter_in_model(lora, encoder)
+    except ValueError as error:
+        layers = sorted({name.split(".")[-1] for name, m in encoder.named_modules() if isinstance(m, nn.Linear)})
+        raise WheeltapperError(
+            f"lora.targets: expected names among {', '.join(layers)}, found {', '.join(config.targets)}"
+        ) from error
+
+
+def merge_lora(encoder: nn.Module) -> nn.Module:
+    """Adds the adapters into the weights (in place): the same output without their cost."""
+    for module in encoder.modules():
+        if isinstance(module, peft.tuners.lora.LoraLayer):
+            module.merge()
+    return encoder

@@ -1,0 +1,100 @@
+"""The adapted branch: encoder with adapters, gated channels, pooling, projection (seed 004, sections 3.1-3.5)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from system.adaptation import augment
+from system.adaptation.fusion import GatedFusion
+from system.adaptation.heads import ArcFace
+from system.adaptation.lora import add_lora
+from system.config import BranchConfig
+from system.pooling import pool_tokens, select
+
+
+class Views(NamedTuple):
+    """Embeddings (B, E) of a clip for each way of inference, and the near channel's mean weight over time (B, T)."""
+
+    two_channel: Tensor
+    left_duplicated: Tensor
+    gate: Tensor
+
+
+class AdaptedEncoder(nn.Module):
+    """Two channels to one embedding.
+
+    Args:
+        encoder: shared by both channels; gets LoRA adapters, its own weights are frozen.
+        config: BranchConfig.
+        rate: Hz of the waveforms, which fixes the number of bands that the projection sees.
+    """
+
+    def __init__(self, encoder: nn.Module, config: BranchConfig, rate: int):
+        super().__init__()
+        self.config, self.rate = config, rate
+        width = {"mean": 1, "band": encoder.grid_bands(rate), "cls": encoder.bands(rate)}[config.pool]
+        self.encoder = add_lora(encoder, config.lora)
+        self.fusion = GatedFusion(encoder.dim, config.gate_bias)
+        self.projection = nn.Linear(width * encoder.dim, config.embedding_dim)
+
+    def tokens(self, spectrogram: Tensor) -> Tensor:
+        """(B, T, F) to the tokens that are pooled (B, T', bands, D)."""
+        return select(self.encoder(spectrogram, self.config.depth or None), self.config.pool)
+
+    def forward(self, spectrograms: Tensor) -> Tensor:
+        """Near and far spectrograms (B, 2, T, F) to embeddings (B, E)."""
+        tokens = self.tokens(spectrograms.flatten(0, 1)).unflatten(0, spectrograms.shape[:2])
+        fused, _ = self.fusion(tokens[:, 0], tokens[:, 1])
+        return self.project(fused)
+
+    def project(self, tokens: Tensor) -> Tensor:
+        return self.projection(pool_tokens(tokens, self.config.pool))
+
+    def views(self, wave: Tensor) -> Views:
+        """Embeddings of waveforms (B, 1 or 2, samples) of one length at ``rate`` Hz.
+
+        Left duplication gives the gate the near channel twice, which it passes on whatever its weight; the near
+        tokens go straight to the pooling. A mono recording is its own far channel.
+        """
+        near = self.tokens(self.encoder.spectrogram(wave[:, 0], self.rate))
+        far = self.tokens(self.encoder.spectrogram(wave[:, 1], self.rate)) if wave.shape[1] > 1 else near
+        fused, alpha = self.fusion(near, far)
+        return Views(self.project(fused), self.project(near), alpha.mean(2))
+
+
+class AdaptationTask(nn.Module):
+    """Training objective L = L_attribute + L_domain over normal clips (seed 004, section 3.5)."""
+
+    def __init__(self, model: AdaptedEncoder, attribute_classes: int, domain_classes: int):
+        super().__init__()
+        self.model, self.config = model, model.config
+        heads = self.config.heads
+        self.attribute = ArcFace(self.config.embedding_dim, max(1, attribute_classes), heads.scale, heads.margin)
+        self.domain = ArcFace(self.config.embedding_dim, domain_classes, heads.scale, heads.margin)
+
+    def forward(self, batch: dict) -> dict[str, Tensor]:
+        """Losses of a batch {"wave": (B, 2, samples), "attribute": (B,), "domain": (B,)}; -1 is no class."""
+        settings = self.config.augment
+        waves, partner, share = augment.mix(augment.augment_waves(batch["wave"], settings), settings)
+        with torch.no_grad():
+            spectrogram = self.model.encoder.spectrogram(waves.flatten(0, 1), self.model.rate)
+            spectrogram = augment.mask_spectrogram(spectrogram, settings).unflatten(0, (len(waves), 2))
+        embedding = self.model(spectrogram)
+        losses = {
+            name: self._mixed(head, embedding, batch[name], partner, share)
+            for name, head in (("attribute", self.attribute), ("domain", self.domain))
+        }
+        known = (batch["attribute"] >= 0).sum().clamp_min(1)
+        attribute, domain = losses["attribute"].sum() / known, losses["domain"].mean()
+        heads = self.config.heads
+        total = heads.attribute_weight * attribute + heads.domain_weight * domain
+        return {"loss": total, "loss_attribute": attribute, "loss_domain": domain}
+
+    @staticmethod
+    def _mixed(head: ArcFace, embedding: Tensor, labels: Tensor, partner: Tensor, share: Tensor) -> Tensor:
+        share = share.to(embedding.device)
+        own = head(embedding, labels)
+        if bool((share == 1.0).all()):
+            return own
+        return share * own + (1.0 - share) * head(embedding, labels[partner])

@@ -1,0 +1,95 @@
+"""Stage 2: adapt each branch to the normal clips of the run's machines."""
+
+import argparse
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from system import manifest
+from system.bin import common
+from system.experiment import Experiment
+from system.stage import write_json
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    common.add_experiment_arguments(parser)
+
+
+def main(args: argparse.Namespace) -> None:
+    with common.experiment(args) as run:
+        config = run.config
+        settings = {
+            "branches": {name: _settings(branch) for name, branch in config.branches.items()},
+            "rate": config.data.rate,
+            "seed": config.seed,
+        }
+        checkpoints = [Path(b.encoder.checkpoint) for b in config.branches.values() if b.encoder]
+        reads = [run.manifest, run.encoder, *(path for path in checkpoints if path.name)]
+        common.run_stage(run.stage("adapt", settings, reads, owns=["adapt"]), lambda: _work(run))
+
+
+def _settings(branch) -> dict:
+    """What training depends on: all of a branch but its scorer."""
+    return {name: value for name, value in asdict(branch).items() if name != "scorer"}
+
+
+def _work(run: Experiment) -> Iterable[Path]:
+    from system.adaptation import adapt
+
+    device = common.prepare_torch(run)
+    clips = manifest.read(run.manifest)
+    train = [clip for clip in clips if clip.split == "train"]
+    rate = run.config.data.rate or _common_rate(clips)
+    written: list[Path] = []
+    for number, (name, branch) in enumerate(run.config.branches.items()):
+        if run.adapter(name).is_file() and run.card(name).is_file():
+            written += [run.adapter(name), run.card(name)]
+            continue
+        folder = run.adapter(name).parent
+        with common.progress_bar(branch.loop.steps, f"adapting {name}") as bar:
+            task = adapt(
+                common.base_encoder(run, name),
+                train,
+                branch,
+                rate,
+                folder,
+                run.config.seed * 100 + number,
+                device,
+                lambda step, values, bar=bar: bar.update(step + 1 - bar.n),
+            )
+        seconds = max(clip.seconds for clip in clips)
+        write_json(run.card(name), _card(task, rate, seconds))
+        (folder / "state.pt").unlink(missing_ok=True)
+        written += [run.adapter(name), run.card(name)]
+    return written
+
+
+def _card(task, rate: int, seconds: float) -> dict:
+    """Size and cost of a branch at inference, for meta.yaml: heads left out, both channels counted."""
+    from system.encoders.fisher import count_multiply_adds
+    from system.frontends.stft import frame_count
+
+    model = task.model
+    frames = frame_count(int(seconds * rate), rate)
+    encoder = count_multiply_adds(
+        model.encoder.config, frames, model.encoder.bands(rate), model.config.depth or None
+    )
+    tokens = frames // model.encoder.config.patch_size * model.encoder.grid_bands(rate)
+    return {
+        "encoder": type(model.encoder).__name__,
+        "total_parameters": sum(p.numel() for p in model.parameters()),
+        "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "head_parameters": sum(p.numel() for head in (task.attribute, task.domain) for p in head.parameters()),
+        "macs": 2 * encoder + tokens * model.fusion.gate.weight.numel() + model.projection.weight.numel(),
+        "seconds": seconds,
+        "rate": rate,
+    }
+
+
+def _common_rate(clips) -> int:
+    from system.errors import WheeltapperError
+
+    rates = sorted({clip.rate for clip in clips})
+    if len(rates) > 1:
+        raise WheeltapperError(f"data.rate is 0 (as recorded): expected one rate in all recordings, found {rates} Hz")
+    return rates[0]

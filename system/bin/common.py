@@ -1,0 +1,63 @@
+"""What the stage verbs share: options, the experiment, progress on the terminal."""
+
+import argparse
+import contextlib
+import logging
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+from system.errors import WheeltapperError
+from system.experiment import Experiment, open_experiment
+from system.stage import Stage, lock
+
+
+def add_experiment_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """--exp, --conf and --set, as run.sh passes them to every stage."""
+    parser.add_argument("--exp", required=required, help="experiment folder of a recipe's run")
+    parser.add_argument("--conf", help="yaml of the recipe; default: the one saved in the experiment folder")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
+
+
+@contextlib.contextmanager
+def experiment(args: argparse.Namespace) -> Iterator[Experiment]:
+    """The experiment that the options name, held against a second process."""
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    with lock(args.exp):
+        yield open_experiment(args.exp, args.conf, [s for given in args.set for s in given.split()])
+
+
+def run_stage(stage: Stage, work: Callable[[], Iterable[Path]]) -> None:
+    """Runs a stage, its messages on standard output."""
+    stage.run(work, lambda text: print(text, flush=True))
+
+
+def prepare_torch(run: Experiment) -> str:
+    """Sets torch's threads as configured and returns the device; WheeltapperError where there is no such device."""
+    import torch
+
+    torch.set_num_threads(run.config.threads or os.cpu_count() or 1)
+    if run.config.device not in ("cpu", "cuda"):
+        raise WheeltapperError(f"device: expected cpu or cuda, found {run.config.device!r}")
+    if run.config.device == "cuda" and not torch.cuda.is_available():
+        raise WheeltapperError("device: cuda was asked for, torch finds no CUDA device on this machine")
+    return run.config.device
+
+
+def base_encoder(run: Experiment, branch: str):
+    """The network a branch starts from: its own checkpoint, or what the pre-training stage left."""
+    from system.encoders import load_encoder
+
+    own = run.config.branches[branch].encoder
+    return load_encoder(own, run.config.seed) if own else load_encoder(None, run.config.seed, run.encoder)
+
+
+@contextlib.contextmanager
+def progress_bar(total: int, text: str) -> Iterator:
+    """A bar on a terminal; elsewhere a line now and then, so that a log stays readable."""
+    from tqdm import tqdm
+
+    quiet = not sys.stderr.isatty()
+    with tqdm(total=total, desc=text, mininterval=20 if quiet else 0.2, leave=False, dynamic_ncols=True) as bar:
+        yield bar

@@ -1,0 +1,51 @@
+"""Stage 1: pre-train the sub-band encoder on the training recordings."""
+
+import argparse
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from system import manifest
+from system.bin import common
+from system.experiment import Experiment
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    common.add_experiment_arguments(parser)
+
+
+def main(args: argparse.Namespace) -> None:
+    with common.experiment(args) as run:
+        config = run.config
+        settings = {"encoder": asdict(config.encoder), "pretrain": asdict(config.pretrain), "seed": config.seed}
+        reads = [run.manifest]
+        if config.encoder.checkpoint:
+            reads.append(Path(config.encoder.checkpoint))
+        stage = run.stage("pretrain", settings, reads, owns=["pretrain"])
+        common.run_stage(stage, lambda: _work(run))
+
+
+def _work(run: Experiment) -> Iterable[Path]:
+    from system.encoders import fisher, load_encoder
+    from system.pretraining import pretrain
+
+    device = common.prepare_torch(run)
+    config = run.config.pretrain
+    clips = [clip for clip in manifest.read(run.manifest) if clip.split == "train"]
+    encoder = load_encoder(run.config.encoder, run.config.seed)
+    folder = run.encoder.parent
+    written = [run.encoder]
+    if config.loop.steps:
+        with common.progress_bar(config.loop.steps, "pre-training") as bar:
+            pretrain(
+                encoder, clips, config, folder, run.config.seed, device, lambda step, values: _show(bar, step, values)
+            )
+        written.append(folder / "curve.csv")
+    fisher.save(run.encoder, encoder.to("cpu"), steps=config.loop.steps, seed=run.config.seed)
+    (folder / "state.pt").unlink(missing_ok=True)
+    return written
+
+
+def _show(bar, step: int, values: dict[str, float]) -> None:
+    bar.update(step + 1 - bar.n)
+    bar.set_postfix_str(f"loss {values['loss']:.3f}", refresh=False)

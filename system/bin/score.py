@@ -1,0 +1,42 @@
+"""Stage 4: distance of every clip to the normal references of its machine, for each branch and view."""
+
+import argparse
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+
+from system import manifest
+from system.bin import common
+from system.experiment import Experiment
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    common.add_experiment_arguments(parser)
+
+
+def main(args: argparse.Namespace) -> None:
+    with common.experiment(args) as run:
+        settings = {
+            "scorers": {name: asdict(branch.scorer) for name, branch in run.config.branches.items()},
+            "views": run.views,
+            "seed": run.config.seed,
+        }
+        reads = [run.manifest]
+        for branch, views in run.views.items():
+            reads += [run.index(branch), *(run.embeddings(branch, view) for view in views)]
+        common.run_stage(run.stage("score", settings, reads, owns=["scores"]), lambda: _work(run))
+
+
+def _work(run: Experiment) -> Iterable[Path]:
+    from system.embedding import read_rows
+    from system.scoring import machines
+
+    clips = manifest.read(run.manifest)
+    written = []
+    for branch, views in run.views.items():
+        for view in views:
+            embeddings = read_rows(run.index(branch), run.embeddings(branch, view))
+            rows = machines.score_machines(clips, embeddings, run.config.branches[branch].scorer, run.config.seed)
+            written.append(run.scores(branch, view))
+            machines.write_rows(written[-1], rows)
+    return written

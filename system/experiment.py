@@ -1,0 +1,104 @@
+"""The experiment folder: the one place that knows what lies where."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from system import config as configuration
+from system.config import Config
+from system.stage import Stage, tree_signature
+
+STAGES = ("data", "pretrain", "adapt", "embed", "score", "fuse", "evaluate", "package", "benchmark", "report")
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Paths and stages of one run of a recipe."""
+
+    folder: Path
+    config: Config
+
+    @property
+    def manifest(self) -> Path:
+        return self.folder / "manifest.csv"
+
+    @property
+    def encoder(self) -> Path:
+        return self.folder / "pretrain" / "encoder.safetensors"
+
+    def adapter(self, branch: str) -> Path:
+        return self.folder / "adapt" / branch / "adapter.safetensors"
+
+    def card(self, branch: str) -> Path:
+        return self.folder / "adapt" / branch / "card.json"
+
+    def index(self, branch: str) -> Path:
+        return self.folder / "embeddings" / branch / "index.csv"
+
+    def embeddings(self, branch: str, view: str) -> Path:
+        return self.folder / "embeddings" / branch / f"{view}.npy"
+
+    def gate(self, branch: str) -> Path:
+        return self.folder / "embeddings" / branch / "gate.npy"
+
+    def scores(self, branch: str, view: str) -> Path:
+        return self.folder / "scores" / f"{branch}.{view}.csv"
+
+    def system(self, label: str) -> Path:
+        return self.folder / "systems" / label
+
+    @property
+    def team(self) -> str:
+        return f"{self.config.package.surname}_{self.config.package.affiliation}_task2"
+
+    @property
+    def labels(self) -> list[str]:
+        """Labels of the systems as the challenge wants them: Surname_Affiliation_task2_k."""
+        return [f"{self.team}_{number}" for number in range(1, len(self.config.systems) + 1)]
+
+    @property
+    def metrics(self) -> Path:
+        return self.folder / "metrics.json"
+
+    @property
+    def zip(self) -> Path:
+        return self.folder / f"{self.team}.zip"
+
+    @property
+    def package(self) -> Path:
+        return self.folder / "package"
+
+    @property
+    def benchmark(self) -> Path:
+        return self.folder / "benchmark.json"
+
+    @property
+    def report(self) -> Path:
+        return self.folder / "report.html"
+
+    @property
+    def views(self) -> dict[str, list[str]]:
+        """For each branch, the ways of inference that some system asks of it."""
+        needed: dict[str, list[str]] = {name: [] for name in self.config.branches}
+        for system in self.config.systems:
+            for branch, weight in system.weights.items():
+                if weight > 0 and system.view not in needed[branch]:
+                    needed[branch].append(system.view)
+        return needed
+
+    def stage(
+        self, name: str, settings: dict[str, Any], reads: list[Path], owns: list[str], watched: Path | None = None
+    ) -> Stage:
+        """A stage by name; ``watched`` is a folder whose files must not change once the stage is complete."""
+        watch = (lambda: tree_signature(watched)) if watched else str
+        return Stage(STAGES.index(name), name, self.folder, settings, reads, watch, owns)
+
+
+def open_experiment(folder: str | os.PathLike, conf: str | os.PathLike | None, overrides: list[str]) -> Experiment:
+    """The experiment in ``folder`` with the configuration ``conf``, or the one saved there; saves the resolved one."""
+    folder = Path(folder)
+    saved = folder / "config.yaml"
+    config = configuration.load(conf or saved, overrides)
+    configuration.save(saved, config)
+    return Experiment(folder, config)

@@ -1,0 +1,141 @@
+"""Scores of whole runs: each machine and section against its own normal references, branch by branch."""
+
+import csv
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from submission import challenge_csv
+from system import scoring
+from system.config import ScorerConfig, SystemConfig
+from system.crops import group_by
+from system.errors import WheeltapperError
+from system.manifest import Clip
+from system.scoring import calibrate
+from system.stage import open_atomic, write_json
+
+COLUMNS = ("machine", "section", "split", "file", "domain", "score")
+REFERENCES = "references.csv"
+THRESHOLDS = "thresholds.json"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One score: of a test clip (split test, no domain) or, left out, of a normal reference (split train)."""
+
+    machine: str
+    section: str
+    split: str
+    file: str
+    domain: str
+    score: float
+
+
+def score_machines(
+    clips: Sequence[Clip], embeddings: Mapping[tuple[str, ...], np.ndarray], config: ScorerConfig, seed: int
+) -> list[Row]:
+    """Scores all clips of a run with one branch.
+
+    The scorer sees arrays in shuffled order, without names; labels of test clips are never read.
+
+    Args:
+        clips: of the manifest. embeddings: by clip key. config: of the scorer. seed: of the shuffling.
+
+    Raises WheeltapperError naming machine and section where references are missing.
+    """
+    rows: list[Row] = []
+    generator = np.random.default_rng(seed)
+    for (machine, section), members in group_by(clips, "machine", "section").items():
+        references = [clips[i] for i in members if clips[i].split == "train"]
+        tests = [clips[i] for i in members if clips[i].split == "test"]
+        references = [references[i] for i in generator.permutation(len(references))]
+        tests = [tests[i] for i in generator.permutation(len(tests))]
+        try:
+            matrix = np.stack([embeddings[clip.key] for clip in references])
+            scorer = scoring.build(config.name, **config.settings)
+            scorer.fit(matrix, np.array([clip.domain or "source" for clip in references]))
+            reference_scores = scorer.reference_scores()
+            test_scores = scorer.score(np.stack([embeddings[clip.key] for clip in tests])) if tests else []
+        except (WheeltapperError, ValueError) as error:
+            raise WheeltapperError(f"{machine} section {section}: {error}") from error
+        for clip, score in zip(references, reference_scores, strict=True):
+            rows.append(Row(machine, section, "train", clip.file, clip.domain, float(score)))
+        for clip, score in zip(tests, test_scores, strict=True):
+            rows.append(Row(machine, section, "test", clip.file, "", float(score)))
+    return sorted(rows, key=lambda row: (row.machine, row.section, row.split, row.file))
+
+
+def fuse_system(
+    branches: Mapping[str, Sequence[Row]], system: SystemConfig, false_positive_rate: float
+) -> tuple[list[Row], dict[tuple[str, str], float]]:
+    """Calibrates and weights the branches of one system.
+
+    Args:
+        branches: rows of each branch, of the same clips. system: its weights.
+        false_positive_rate: wanted share of normal clips above the threshold.
+
+    Returns:
+        fused rows, and the threshold of each (machine, section).
+    """
+    used = {name: weight for name, weight in system.weights.items() if weight > 0}
+    tables = {name: {(r.machine, r.section, r.split, r.file): r for r in branches[name]} for name in used}
+    first = next(iter(tables.values()))
+    for name, table in tables.items():
+        if table.keys() != first.keys():
+            odd = next(iter(table.keys() ^ first.keys()))
+            raise WheeltapperError(f"branch {name}: expected the same clips in all branches, {'/'.join(odd)} is in one")
+    rows: list[Row] = []
+    thresholds: dict[tuple[str, str], float] = {}
+    for group in dict.fromkeys((key[0], key[1]) for key in first):
+        keys = [key for key in first if key[:2] == group]
+        train = np.array([key[2] == "train" for key in keys])
+        calibrated = {}
+        for name, table in tables.items():
+            scores = np.array([table[key].score for key in keys])
+            calibrated[name] = calibrate.robust_z(scores[train])(scores)
+        fused = calibrate.fuse(calibrated, used)
+        domains = np.array([first[key].domain for key in keys])
+        thresholds[group] = calibrate.threshold(fused[train], domains[train], false_positive_rate)
+        rows += [Row(*key, first[key].domain, float(score)) for key, score in zip(keys, fused, strict=True)]
+    return rows, thresholds
+
+
+def write_system(
+    folder: str | os.PathLike, rows: Sequence[Row], thresholds: Mapping[tuple[str, str], float]
+) -> list[Path]:
+    """Writes one system as challenge CSVs, with the references' scores and the thresholds beside them."""
+    folder = Path(folder)
+    written = []
+    for (machine, section), threshold in thresholds.items():
+        scores = {r.file: r.score for r in rows if (r.machine, r.section, r.split) == (machine, section, "test")}
+        if not scores:
+            continue
+        written.append(folder / challenge_csv.score_name(machine, section))
+        challenge_csv.write_scores(written[-1], scores)
+        written.append(folder / challenge_csv.decision_name(machine, section))
+        challenge_csv.write_decisions(written[-1], {name: int(score > threshold) for name, score in scores.items()})
+    written += [folder / REFERENCES, folder / THRESHOLDS]
+    write_rows(folder / REFERENCES, [row for row in rows if row.split == "train"])
+    write_json(folder / THRESHOLDS, {f"{machine}_section_{section}": t for (machine, section), t in thresholds.items()})
+    return written
+
+
+def write_rows(path: str | os.PathLike, rows: Iterable[Row]) -> None:
+    """Writes scores as csv with full precision, whole or not at all."""
+    with open_atomic(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([*(getattr(row, name) for name in COLUMNS[:-1]), repr(row.score)] for row in rows)
+
+
+def read_rows(path: str | os.PathLike) -> list[Row]:
+    """Reads ``write_rows``' file; WheeltapperError where it is damaged."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            lines = list(csv.reader(file))
+        return [Row(*line[:5], float(line[5])) for line in lines[1:]]
+    except (OSError, ValueError, IndexError, UnicodeDecodeError) as error:
+        raise WheeltapperError(f"{path}: expected scores ({','.join(COLUMNS)}), found damage ({error})") from error
