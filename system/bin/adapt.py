@@ -71,16 +71,15 @@ def _card(task, rate: int, seconds: float) -> dict:
 
     model = task.model
     frames = frame_count(int(seconds * rate), rate)
-    encoder = count_multiply_adds(
-        model.encoder.config, frames, model.encoder.bands(rate), model.config.depth or None
-    )
+    encoder = count_multiply_adds(model.encoder.config, frames, model.encoder.bands(rate), model.config.depth or None)
     tokens = frames // model.encoder.config.patch_size * model.encoder.grid_bands(rate)
+    gate, projection = tokens * model.fusion.gate.weight.numel(), model.projection.weight.numel()
     return {
         "encoder": type(model.encoder).__name__,
         "total_parameters": sum(p.numel() for p in model.parameters()),
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "head_parameters": sum(p.numel() for head in (task.attribute, task.domain) for p in head.parameters()),
-        "macs": 2 * encoder + tokens * model.fusion.gate.weight.numel() + model.projection.weight.numel(),
+        "macs": {"two_channel": 2 * encoder + gate + projection, "left_duplicated": encoder + projection},
         "seconds": seconds,
         "rate": rate,
     }

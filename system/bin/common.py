@@ -55,9 +55,15 @@ def base_encoder(run: Experiment, branch: str):
 
 @contextlib.contextmanager
 def progress_bar(total: int, text: str) -> Iterator:
-    """A bar on a terminal; elsewhere a line now and then, so that a log stays readable."""
+    """A bar with the time left on a terminal; in a log a line now and then. ``bar.to(done, total)`` sets both."""
     from tqdm import tqdm
 
     quiet = not sys.stderr.isatty()
     with tqdm(total=total, desc=text, mininterval=20 if quiet else 0.2, leave=False, dynamic_ncols=True) as bar:
+
+        def to(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        bar.to = to
         yield bar

@@ -1,11 +1,16 @@
-"""``wheeltapper evaluate``: the official metrics of a folder of challenge CSVs against a table of the truth."""
+"""The official metrics of a folder of challenge CSVs against a table of the truth. With --exp: stage 6."""
 
 import argparse
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from system.bin import common
 from system.errors import WheeltapperError
+
+if TYPE_CHECKING:
+    from system.experiment import Experiment
+    from system.truth import Truth
 
 LATEST = 2026
 COLUMNS = {
@@ -30,10 +35,8 @@ COLUMNS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--scores", type=Path, required=True, metavar="DIR", help="folder of challenge CSVs")
-    parser.add_argument(
-        "--truth", type=Path, required=True, metavar="FILE", help="CSV with machine, section, file, domain, label"
-    )
+    parser.add_argument("--scores", type=Path, metavar="DIR", help="folder of challenge CSVs")
+    parser.add_argument("--truth", type=Path, metavar="FILE", help="CSV with machine, section, file, domain, label")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the metrics as fractions")
     parser.add_argument(
         "--year", type=int, default=LATEST, help="challenge year whose rule counts (default %(default)s)"
@@ -46,31 +49,115 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="resamples for the interval, 0 for none (default 1000)",
     )
     parser.add_argument("--seed", type=_count, default=0, help="seed of the bootstrap (default 0)")
+    common.add_experiment_arguments(parser, required=False)
 
 
-def main(args: argparse.Namespace) -> int:
-    from submission import challenge_csv
-    from system import metrics, truth
+def main(args: argparse.Namespace) -> None:
+    if args.exp:
+        with common.experiment(args) as run:
+            return _stage(run)
+    if args.scores is None or args.truth is None:
+        raise WheeltapperError("expected --scores DIR --truth FILE, or --exp EXP (stage of a recipe)")
+    from system import truth
 
-    rule = metrics.rule_of_year(args.year)
-    clips = truth.read_truth(args.truth)
-    files = challenge_csv.list_folder(args.scores)
-    keys = dict.fromkeys((clip.machine, clip.section) for clip in clips)
-    scores = _read(files, challenge_csv.SCORE, keys)
-    decisions = _read(files, challenge_csv.DECISION, keys)
-    for note in _notes(files, keys, decisions):
-        print(f"note: {note}")
     try:
-        found = metrics.evaluate(scores, decisions, clips, rule, args.bootstrap, args.seed)
+        clips = truth.read_truth(args.truth)
+        found, notes = evaluate_folder(args.scores, clips, args.year, args.bootstrap, args.seed)
     except WheeltapperError as error:
         raise WheeltapperError(f"{args.scores} against {args.truth}: {error}") from error
+    for note in notes:
+        print(f"note: {note}")
     print(table(found))
     if args.json:
         from system.stage import write_json
 
         write_json(args.json, {"year": args.year, **found})
         print(f"wrote {args.json}")
-    return 0
+
+
+def evaluate_folder(
+    folder: Path, clips: "list[Truth]", year: int, bootstrap: int, seed: int
+) -> tuple[dict[str, Any], list[str]]:
+    """Metrics (metrics.evaluate) of the challenge CSVs in a folder, and notes on what was passed over."""
+    from submission import challenge_csv
+    from system import metrics
+
+    rule = metrics.rule_of_year(year)
+    files = challenge_csv.list_folder(folder)
+    keys = dict.fromkeys((clip.machine, clip.section) for clip in clips)
+    scores = _read(files, challenge_csv.SCORE, keys)
+    decisions = _read(files, challenge_csv.DECISION, keys)
+    return metrics.evaluate(scores, decisions, clips, rule, bootstrap, seed), _notes(files, keys, decisions)
+
+
+def _stage(run: "Experiment") -> None:
+    config = run.config.evaluate
+    settings = {"year": config.year, "bootstrap": config.bootstrap, "seed": run.config.seed, "labels": run.labels}
+    hidden = _hidden_truth(run)
+    reads = [run.manifest, *([hidden] if hidden else [])]
+    for label in run.labels:
+        reads += sorted(run.system(label).glob("*_test.csv"))
+    stage = run.stage("evaluate", settings, reads, owns=["metrics.json"])
+    common.run_stage(stage, lambda: _work(run, hidden))
+
+
+def _work(run: "Experiment", hidden: Path | None) -> Iterable[Path]:
+    from system import manifest, truth
+    from system.stage import write_json
+
+    clips = [clip for clip in manifest.read(run.manifest) if clip.split == "test"]
+    labelled = [truth.Truth(c.machine, c.section, c.file, c.domain, c.label) for c in clips if c.label]
+    anonymous = {(c.machine, c.section, c.file) for c in clips if not c.label}
+    revealed = [row for row in truth.read_truth(hidden) if row[:3] in anonymous] if hidden else []
+    config = run.config.evaluate
+    result: dict[str, Any] = {"year": config.year, "official_score": None, "per_machine": {}, "left_out": {}}
+    for part, rows in (("systems", labelled), ("evaluation", revealed)):
+        kept, left_out = _measurable(rows, config.year)
+        result["left_out"] |= left_out
+        result[part] = {}
+        for label in run.labels if kept else []:
+            found, _ = evaluate_folder(run.system(label), kept, config.year, config.bootstrap, run.config.seed)
+            result[part][label] = found
+            print(f"{label}{', evaluation machines' if part == 'evaluation' else ''}\n{table(found)}\n")
+    if result["systems"]:
+        first = result["systems"][run.labels[0]]
+        result |= {"official_score": first["official_score"], "per_machine": first["per_machine"]}
+    for where, reason in result["left_out"].items():
+        print(f"note: {where} is left out of the metrics: {reason}")
+    write_json(run.metrics, result)
+    return [run.metrics]
+
+
+def _hidden_truth(run: "Experiment") -> Path | None:
+    """Truth of anonymous clips where the recordings come with it, as simulated and emulated ones do; no earlier stage
+    reads it."""
+    from system.stage import read_json
+
+    record = run.stage("data", {}, [], []).marker
+    if not record.is_file():
+        return None
+    data = str(read_json(record).get("settings", {}).get("data", ""))
+    path = (run.folder / "data" if data == "synthetic" else Path(data)) / "truth.csv"
+    return path if path.is_file() else None
+
+
+def _measurable(rows: "list[Truth]", year: int) -> "tuple[list[Truth], dict[str, str]]":
+    """The rows of the sections that hold every kind of clip that the year's measures need; why others do not."""
+    from system import metrics
+
+    domains = ("source", "target") if metrics.RULES[metrics.rule_of_year(year)].domains else ("",)
+    kinds: dict[str, set[tuple[str, str]]] = {}
+    for row in rows:
+        section = kinds.setdefault(f"{row.machine} section {row.section}", set())
+        section.add((row.domain if len(domains) > 1 else "", row.label))
+    left_out = {}
+    for where, found in kinds.items():
+        missing = [f"no normal {domain} test clip" for domain in domains if (domain, "normal") not in found]
+        if not any(label == "anomaly" for _, label in found):
+            missing.append("no anomalous test clip")
+        if missing:
+            left_out[where] = ", ".join(missing)
+    return [row for row in rows if f"{row.machine} section {row.section}" not in left_out], left_out
 
 
 def _count(text: str) -> int:

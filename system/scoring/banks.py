@@ -1,4 +1,4 @@
-"""Banks of normal references: which rows of a machine's training embeddings are compared with together."""
+"""Banks of normal references, and what all distance scorers share: leave one out, standardise, take the nearest."""
 
 import logging
 from typing import Protocol
@@ -6,6 +6,7 @@ from typing import Protocol
 import numpy as np
 
 from system.errors import WheeltapperError
+from system.scoring.calibrate import RobustZ, robust_z
 
 log = logging.getLogger(__name__)
 
@@ -24,6 +25,71 @@ class Scorer(Protocol):
 
     def reference_scores(self) -> np.ndarray:
         """(N,) score of each reference against the references without it (leave one out)."""
+
+
+class Bank(Protocol):
+    """Some normal references and a distance to them."""
+
+    def distance(self, embeddings: np.ndarray) -> np.ndarray:
+        """(M, D) to distances (M,)."""
+
+    def leave_one_out(self) -> np.ndarray:
+        """(N,) distance of each reference to the bank without it."""
+
+
+class BankScorer:
+    """Scorer of one distance over one or several banks; the nearest bank counts, since the domain of a test clip is
+    not known (seed 004, section 4.1).
+
+    Args:
+        bank: ``domain``, source and target apart, or ``global``.
+        standardize: bring each bank's distances to robust z-scores of its own leave-one-out distances before the
+            minimum. Without it the bank of the smaller scale wins for every clip: ten target clips and hundreds of
+            source clips give distances of different size to the same clip.
+    """
+
+    smallest_bank = 2
+    fewest_references = 2
+
+    def __init__(self, bank: str = DOMAIN, standardize: bool = False):
+        self.bank, self.standardize = bank, standardize
+
+    def fit_bank(self, references: np.ndarray) -> Bank:
+        """One bank over (N, D) float64."""
+        raise NotImplementedError
+
+    def fit(self, references: np.ndarray, domains: np.ndarray) -> "BankScorer":
+        references, domains = check(references, domains, self.fewest_references)
+        self._references = references
+        self._rows = split(domains, self.bank, self.smallest_bank)
+        self._banks = [self.fit_bank(references[rows]) for rows in self._rows]
+        self._own = [bank.leave_one_out() for bank in self._banks]
+        self._scales = _standards(self._own) if self.standardize else None
+        return self
+
+    def score(self, embeddings: np.ndarray) -> np.ndarray:
+        embeddings = np.asarray(embeddings, np.float64)
+        return self._nearest([bank.distance(embeddings) for bank in self._banks])
+
+    def reference_scores(self) -> np.ndarray:
+        distances = [bank.distance(self._references) for bank in self._banks]
+        for distance, rows, own in zip(distances, self._rows, self._own, strict=True):
+            distance[rows] = own
+        return self._nearest(distances)
+
+    def _nearest(self, distances: list[np.ndarray]) -> np.ndarray:
+        if self._scales:
+            distances = [scale(distance) for scale, distance in zip(self._scales, distances, strict=True)]
+        return np.min(distances, axis=0)
+
+
+def _standards(own: list[np.ndarray]) -> list[RobustZ]:
+    """Robust z of each bank. Ten clips give a usable median but no usable spread, so that no bank's scale is below
+    half that of all leave-one-out distances around their bank's median."""
+    standards = [robust_z(scores) for scores in own]
+    residuals = np.concatenate([scores - z.median for scores, z in zip(own, standards, strict=True)])
+    floor = 0.5 * robust_z(residuals).scale
+    return [RobustZ(z.median, max(z.scale, floor)) for z in standards]
 
 
 def check(references: np.ndarray, domains: np.ndarray, fewest: int = 2) -> tuple[np.ndarray, np.ndarray]:

@@ -1,50 +1,48 @@
 """Cosine distance to the nearest normal references (seed 004, section 4.2)."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from system.scoring import banks
+from system.scoring.banks import GLOBAL, BankScorer
 
 
-class KnnScorer:
+@dataclass(frozen=True)
+class NeighbourBank:
+    """Unit vectors (N, D) of the references; the distance is the mean over the k nearest, or over all if fewer."""
+
+    references: np.ndarray
+    k: int
+
+    def distance(self, embeddings: np.ndarray) -> np.ndarray:
+        return _nearest(1.0 - _unit(embeddings) @ self.references.T, self.k)
+
+    def leave_one_out(self) -> np.ndarray:
+        distance = 1.0 - self.references @ self.references.T
+        np.fill_diagonal(distance, np.inf)  # not its own neighbour
+        return _nearest(distance, min(self.k, len(distance) - 1))
+
+
+class KnnScorer(BankScorer):
     """s(x) = mean cosine distance to the k nearest references of a bank, the nearest bank counting.
 
     Args:
-        k: neighbours; a bank with fewer gives the mean over what it has.
-        bank: ``global`` (seed 004) or ``domain``.
+        k: neighbours. bank, standardize: see BankScorer.
     """
 
-    smallest_bank = 2
+    def __init__(self, k: int = 3, bank: str = GLOBAL, standardize: bool = False):
+        super().__init__(bank, standardize)
+        self.k = k
 
-    def __init__(self, k: int = 3, bank: str = banks.GLOBAL):
-        self.k, self.bank = k, bank
-
-    def fit(self, references: np.ndarray, domains: np.ndarray) -> "KnnScorer":
-        references, domains = banks.check(references, domains)
-        self._references = _unit(references)
-        self._rows = banks.split(domains, self.bank, self.smallest_bank)
-        return self
-
-    def score(self, embeddings: np.ndarray) -> np.ndarray:
-        embeddings = _unit(np.asarray(embeddings, np.float64))
-        distances = [1.0 - embeddings @ self._references[rows].T for rows in self._rows]
-        return np.min([_nearest(distance, self.k) for distance in distances], axis=0)
-
-    def reference_scores(self) -> np.ndarray:
-        scores = []
-        for rows in self._rows:
-            distance = 1.0 - self._references @ self._references[rows].T
-            distance[rows, np.arange(len(rows))] = np.inf  # not its own neighbour
-            scores.append(_nearest(distance, self.k))
-        return np.min(scores, axis=0)
+    def fit_bank(self, references: np.ndarray) -> NeighbourBank:
+        return NeighbourBank(_unit(references), self.k)
 
 
 def _nearest(distance: np.ndarray, k: int) -> np.ndarray:
-    """Mean of the k smallest finite values of each row."""
+    """Mean of the k smallest values of each row (M, N)."""
     k = min(k, distance.shape[1])
-    smallest = np.partition(distance, k - 1, axis=1)[:, :k]
-    finite = np.isfinite(smallest)
     # Cosine distances of a clip to itself come out a rounding below zero.
-    return np.maximum(np.where(finite, smallest, 0.0).sum(axis=1) / finite.sum(axis=1), 0.0)
+    return np.maximum(np.partition(distance, k - 1, axis=1)[:, :k].mean(axis=1), 0.0)
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

@@ -4,17 +4,19 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from system.scoring import banks
+from system.scoring.banks import BankScorer
 
 
-@dataclass
-class _Bank:
-    """One normal distribution: mean (D,), principal axes (r, D), their variances (r,) and the shrinkage to identity.
+@dataclass(frozen=True)
+class GaussianBank:
+    """One normal distribution: references (N, D), their mean (D,), principal axes (r, D), the variances along these
+    (r,) and the shrinkage to identity.
 
     The covariance is (1 - shrinkage) S + shrinkage * scale * I. S has at most N - 1 axes, so everything is computed in
     them and the rest of the space is one isotropic term: a bank of ten clips costs ten axes, whatever the dimension.
     """
 
+    references: np.ndarray
     mean: np.ndarray
     axes: np.ndarray
     variances: np.ndarray
@@ -31,37 +33,19 @@ class _Bank:
             squared += np.maximum((difference**2).sum(axis=1) - (along**2).sum(axis=1), 0.0) / floor
         return np.sqrt(squared)
 
+    def leave_one_out(self) -> np.ndarray:
+        return leave_one_out(self.references, self)
 
-class MahalanobisScorer:
-    """s(x) = min over banks of sqrt((x - mu)^T Sigma^-1 (x - mu)), Sigma by Ledoit and Wolf (2004).
 
-    Args:
-        bank: ``domain`` (source and target apart, the nearer counts) or ``global``.
-    """
+class MahalanobisScorer(BankScorer):
+    """s(x) = min over banks of sqrt((x - mu)^T Sigma^-1 (x - mu)), Sigma by Ledoit and Wolf (2004)."""
 
     # Leaving one out of four leaves three clips, the fewest that say anything about directions.
     smallest_bank = 4
     fewest_references = 3
 
-    def __init__(self, bank: str = banks.DOMAIN):
-        self.bank = bank
-
-    def fit(self, references: np.ndarray, domains: np.ndarray) -> "MahalanobisScorer":
-        references, domains = banks.check(references, domains, self.fewest_references)
-        self._references = references
-        self._rows = banks.split(domains, self.bank, self.smallest_bank)
-        self._banks = [_fit_bank(references[rows]) for rows in self._rows]
-        return self
-
-    def score(self, embeddings: np.ndarray) -> np.ndarray:
-        embeddings = np.asarray(embeddings, np.float64)
-        return np.min([bank.distance(embeddings) for bank in self._banks], axis=0)
-
-    def reference_scores(self) -> np.ndarray:
-        distances = np.stack([bank.distance(self._references) for bank in self._banks])
-        for i, (rows, bank) in enumerate(zip(self._rows, self._banks, strict=True)):
-            distances[i, rows] = leave_one_out(self._references[rows], bank)
-        return distances.min(axis=0)
+    def fit_bank(self, references: np.ndarray) -> GaussianBank:
+        return fit_gaussian(references)
 
 
 def ledoit_wolf(squares: np.ndarray, frobenius: float, count: int, dim: int) -> tuple[float, float]:
@@ -86,7 +70,7 @@ def ledoit_wolf(squares: np.ndarray, frobenius: float, count: int, dim: int) -> 
     return np.clip(shrinkage if count > 2 else np.ones_like(shrinkage), 1e-9, 1.0), scale
 
 
-def leave_one_out(references: np.ndarray, bank: _Bank) -> np.ndarray:
+def leave_one_out(references: np.ndarray, bank: GaussianBank) -> np.ndarray:
     """Distance of each reference (N, D) to its bank estimated without it: mean, covariance and shrinkage anew. (N,)
 
     With z = x - mean, leaving x_i out gives S_i = a S - b z z^T with a = N / (N - 1), b = N / (N - 1)^2, so every
@@ -113,7 +97,8 @@ def leave_one_out(references: np.ndarray, bank: _Bank) -> np.ndarray:
     return np.sqrt(inverse_form) * a  # x_i lies a * z_i from the mean of the others
 
 
-def _fit_bank(references: np.ndarray) -> _Bank:
+def fit_gaussian(references: np.ndarray) -> GaussianBank:
+    """Mean and Ledoit-Wolf covariance of references (N, D), in their principal axes."""
     count, dim = references.shape
     mean = references.mean(axis=0)
     centred = references - mean
@@ -124,4 +109,4 @@ def _fit_bank(references: np.ndarray) -> _Bank:
     shrinkage, scale = ledoit_wolf((centred**2).sum(axis=1), (variances**2).sum(), count, dim)
     # Identical references have no spread at all: any distance is then measured in units of the smallest number.
     scale = max(float(scale), np.finfo(float).tiny ** 0.5)
-    return _Bank(mean, axes[:rank], variances, float(shrinkage), scale)
+    return GaussianBank(references, mean, axes[:rank], variances, float(shrinkage), scale)

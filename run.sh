@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# From recordings to a validated DCASE Task 2 submission package.
+#
+#   ./run.sh [--data synthetic|dcase2026|DIR] [--conf FILE] [--exp DIR] [--stage N] [--stop-stage M] [--set "KEY=VALUE ..."]
+#
+# Stages: 0 data, 1 pretrain, 2 adapt, 3 embed, 4 score, 5 fuse, 6 evaluate, 7 package, 8 benchmark, 9 report.
+# Each skips what is complete and goes on where a killed run stopped. DIR holds <machine>/{train,test}/*.wav.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+stage=0               # first stage
+stop_stage=9          # last stage
+data=synthetic        # simulated machines, the challenge's own recordings (downloaded), or a folder
+conf=recipes/dcase2026/conf/default.yaml
+exp=exp/default       # all results go here
+set=                  # settings over the configuration's, "key.key=value ..."
+
+. tools/parse_options.sh
+
+tools/setup.sh
+. tools/path.sh
+
+names=(prepare pretrain adapt embed score fuse evaluate package benchmark report)
+for number in $(seq "$stage" "$stop_stage"); do
+  options=(--exp "$exp" --conf "$conf" --set "$set")
+  if [ "$number" -eq 0 ]; then options+=(--data "$data"); fi
+  wheeltapper "${names[$number]}" "${options[@]}"
+done

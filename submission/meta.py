@@ -1,0 +1,235 @@
+"""The meta file of one system (``<label>.meta.yaml``): its model, a writer and a strict reader.
+
+Fields as in the Task 2 templates of 2023 to 2026. Not applicable is ``!!null``; several values of one field are one
+text with commas; results are percentages.
+"""
+
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from submission import meta_check
+from submission.findings import ERROR, printable
+from system.errors import WheeltapperError
+from system.stage import open_atomic
+
+SUFFIX = ".meta.yaml"
+# Plain text that no YAML reader can take for anything but text.
+PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9 _.,/()+%-]*(?<! )")
+
+
+@dataclass(frozen=True)
+class Affiliation:
+    """Where an author works; ``location`` is "City, Country"."""
+
+    institution: str
+    department: str | None = None
+    location: str | None = None
+
+
+@dataclass(frozen=True)
+class Author:
+    firstname: str
+    lastname: str
+    email: str
+    affiliation: Affiliation
+    corresponding: bool = False
+
+
+@dataclass(frozen=True)
+class ExternalDataset:
+    """External data or a pre-trained model; both fields are null in the entry that says "none"."""
+
+    name: str | None = None
+    url: str | None = None
+
+
+@dataclass(frozen=True)
+class Meta:
+    """Content of one meta file.
+
+    Args:
+        description: fields of ``system.description`` (meta_check.DESCRIPTION names them all).
+        total_parameters: sum over all subsystems, encoders included.
+        macs: multiply-accumulate operations per clip, None where not counted.
+        results: development machine -> {"auc_source", "auc_target", "pauc"}, each in percent.
+    """
+
+    label: str
+    name: str
+    abbreviation: str
+    authors: tuple[Author, ...]
+    description: Mapping[str, str | int | None]
+    total_parameters: int
+    macs: int | None = None
+    external_datasets: tuple[ExternalDataset, ...] = ()
+    source_code: str | None = None
+    results: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+
+    def document(self) -> dict[str, Any]:
+        """The nested mapping that a meta file holds, in its order."""
+        return {
+            "submission": {
+                "label": self.label,
+                "name": self.name,
+                "abbreviation": self.abbreviation,
+                "authors": [_author_document(author) for author in self.authors],
+            },
+            "system": {
+                "description": {key: self.description.get(key) for key in meta_check.DESCRIPTION},
+                "complexity": {"total_parameters": self.total_parameters, "MACS": self.macs},
+                "external_datasets": [
+                    {"name": entry.name, "url": entry.url} for entry in self.external_datasets or (ExternalDataset(),)
+                ],
+                "source_code": self.source_code,
+            },
+            "results": {
+                "development_dataset": {machine: dict(values) for machine, values in self.results.items()},
+            },
+        }
+
+
+def write(path: str | os.PathLike, meta: Meta, year: int | None = None) -> None:
+    """Writes a meta file whole or not at all; WheeltapperError naming the key of every field that is not valid."""
+    unknown = sorted(set(meta.description) - set(meta_check.DESCRIPTION))
+    if unknown:
+        raise WheeltapperError(
+            f"{path}: system.description: expected only {', '.join(meta_check.DESCRIPTION)}; found {', '.join(unknown)}"
+        )
+    _refuse_errors(path, meta_check.check(meta.document(), {}, str(path), year=year))
+    text = dump(meta.document())
+    with open_atomic(path) as file:
+        file.write(text)
+
+
+def read(path: str | os.PathLike, year: int | None = None) -> Meta:
+    """Reads a meta file; WheeltapperError naming line and key of everything that is wrong. Unknown keys are dropped."""
+    path = Path(path)
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise WheeltapperError(f"{path}: expected a meta file, found {error.strerror or error}") from error
+    document, lines, problems = meta_check.parse(data)
+    if problems:
+        raise WheeltapperError(f"{path}: " + "; ".join(f"line {line}: {message}" for line, message in problems))
+    _refuse_errors(path, meta_check.check(document, lines, str(path), year=year))
+    return _from_document(document)
+
+
+def dump(document: Mapping[str, Any]) -> str:
+    """YAML text of nested mappings, lists of mappings and scalars; keeps the order, writes None as ``!!null``.
+
+    PyYAML's own writer has no way to the ``!!null`` of the challenge's template, and breaks long texts over lines.
+    """
+    return "".join(f"{line}\n" for line in _mapping_lines(document, ""))
+
+
+def _mapping_lines(mapping: Mapping[str, Any], indent: str) -> list[str]:
+    lines = []
+    for key, value in mapping.items():
+        if isinstance(value, Mapping) and value:
+            lines += [f"{indent}{_scalar(key)}:", *_mapping_lines(value, indent + "  ")]
+        elif isinstance(value, list | tuple) and value:
+            lines.append(f"{indent}{_scalar(key)}:")
+            for item in value:
+                first, *rest = _mapping_lines(item, indent + "    ")
+                lines += [f"{indent}  - {first.strip()}", *rest]
+        else:
+            lines.append(f"{indent}{_scalar(key)}: {_scalar(value)}")
+    return lines
+
+
+def _scalar(value: Any) -> str:
+    if value is None:
+        return "!!null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, float):
+        if not math.isfinite(value):
+            raise WheeltapperError(f"meta: expected finite numbers, found {value}")
+        text = repr(value)
+        # YAML 1.1 takes 1e-05 for text: its floats need a point.
+        return text if "." in text or "e" not in text else text.replace("e", ".0e")
+    if isinstance(value, str):
+        return _text(value)
+    if not value:
+        return "{}" if isinstance(value, Mapping) else "[]"
+    raise WheeltapperError(f"meta: expected text, numbers or null, found {type(value).__name__}")
+
+
+def _text(value: str) -> str:
+    if PLAIN.fullmatch(value) and yaml.safe_load(value) == value:
+        return value
+    letters = []
+    for letter in value:
+        if letter in '"\\':
+            letters.append("\\" + letter)
+        elif letter == " " or (letter.isprintable() and letter != "\ufeff"):
+            letters.append(letter)
+        elif 0xD800 <= ord(letter) <= 0xDFFF:
+            raise WheeltapperError(f"meta: expected Unicode text, found {printable(value)!r}")
+        else:
+            letters.append(f"\\U{ord(letter):08x}")
+    return '"' + "".join(letters) + '"'
+
+
+def _author_document(author: Author) -> dict[str, Any]:
+    document: dict[str, Any] = {
+        "firstname": author.firstname,
+        "lastname": author.lastname,
+        "email": author.email,
+    }
+    if author.corresponding:
+        document["corresponding"] = True
+    document["affiliation"] = {
+        "institution": author.affiliation.institution,
+        "department": author.affiliation.department,
+        "location": author.affiliation.location,
+    }
+    return document
+
+
+def _from_document(document: Mapping[str, Any]) -> Meta:
+    submission, system = document["submission"], document["system"]
+    authors = []
+    for entry in submission["authors"]:
+        place = entry["affiliation"]
+        affiliation = Affiliation(place["institution"], place.get("department"), place.get("location"))
+        authors.append(
+            Author(entry["firstname"], entry["lastname"], entry["email"], affiliation, bool(entry.get("corresponding")))
+        )
+    datasets = tuple(
+        ExternalDataset(entry.get("name"), entry.get("url"))
+        for entry in system["external_datasets"] or ()
+        if entry.get("name") or entry.get("url")
+    )
+    return Meta(
+        label=submission["label"],
+        name=submission["name"],
+        abbreviation=submission["abbreviation"],
+        authors=tuple(authors),
+        description={key: system["description"].get(key) for key in meta_check.DESCRIPTION},
+        total_parameters=system["complexity"]["total_parameters"],
+        macs=system["complexity"].get("MACS"),
+        external_datasets=datasets,
+        source_code=system["source_code"],
+        results={
+            machine: {key: float(values[key]) for key in meta_check.RESULTS if values.get(key) is not None}
+            for machine, values in document["results"]["development_dataset"].items()
+        },
+    )
+
+
+def _refuse_errors(path: str | os.PathLike, findings: list) -> None:
+    errors = [found for found in findings if found.level == ERROR]
+    if errors:
+        places = [f"line {found.line}: {found.message}" if found.line else found.message for found in errors]
+        raise WheeltapperError(printable(f"{path}: " + "; ".join(places)))

@@ -1,0 +1,379 @@
+"""Checks of a meta file: parsing that cannot be fooled or hung, then every field, each finding with its key path."""
+
+import math
+import re
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+import yaml
+
+from submission.findings import Collector, Finding, shorten
+
+LABEL = re.compile(r"[A-Za-z0-9-]+_[A-Za-z0-9-]+_task2_[1-4]")
+# A real file has about 5 kB; PyYAML needs seconds for a hostile one of this size.
+MAX_BYTES = 1 << 16
+ABBREVIATION_LETTERS = 10
+RESULTS = ("auc_source", "auc_target", "pauc")
+# Field of system.description -> (may be null, first year that asks for it).
+DESCRIPTION: dict[str, tuple[bool, int]] = {
+    "input_sampling_rate": (False, 2020),
+    "data_augmentation": (True, 2020),
+    "front_end": (True, 2020),
+    "acoustic_features": (False, 2020),
+    "embeddings": (True, 2020),
+    "machine_learning_method": (False, 2020),
+    "aggregation_method": (True, 2020),
+    "domain_adaptation_method": (True, 2021),
+    "domain_generalization_method": (True, 2022),
+    "ensemble_method_subsystem_count": (True, 2020),
+    "decision_making": (True, 2020),
+    "attribute_usage": (True, 2025),
+    "external_data_usage": (True, 2020),
+    "development_data_usage": (False, 2020),
+}
+SUBSYSTEMS = "ensemble_method_subsystem_count"
+
+
+def parse(data: bytes) -> tuple[Any, dict[str, int], list[tuple[int, str]]]:
+    """Parses the bytes of a meta file.
+
+    Returns:
+        the document (None where it cannot be made), the line of each key path, and the problems as (line, message).
+        Nothing is raised, whatever the bytes.
+    """
+    if len(data) > MAX_BYTES:
+        return None, {}, [(0, f"expected a meta file of at most {MAX_BYTES} bytes, found {len(data)}")]
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        return None, {}, [(line, f"expected UTF-8 text, found the byte 0x{data[error.start]:02x}")]
+    problems = [
+        (number, "expected spaces only, found a tab (YAML forbids tabs as indentation)")
+        for number, line in enumerate(text.split("\n"), 1)
+        if "\t" in line
+    ]
+    lines: dict[str, int] = {}
+    try:
+        # With the tabs named, the rest is read as if they were spaces, to name what else is wrong.
+        loader = yaml.SafeLoader(text.replace("\t", "  "))
+        node = loader.get_single_node()
+        if node is not None:
+            found = _walk(node, lines)
+            problems += found
+            if not found:
+                return loader.construct_document(node), lines, problems
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        if not problems:
+            problems.append(((mark.line + 1) if mark else 0, f"expected YAML: {error.problem or error.context}"))
+    except yaml.YAMLError as error:
+        problems.append((0, f"expected YAML: {str(error).splitlines()[0]}"))
+    except RecursionError:
+        problems.append((0, "expected a meta file, found collections nested hundreds of levels deep"))
+    except Exception as error:  # PyYAML's constructors let errors of all kinds out for tags like "!!int" on a text.
+        problems.append((0, f"expected YAML values, found one that cannot be read ({type(error).__name__}: {error})"))
+    return None, lines, problems
+
+
+def _walk(root: yaml.Node, lines: dict[str, int]) -> list[tuple[int, str]]:
+    """Notes the line of each key path; reports repeated keys, and aliases, which let a few lines grow to gigabytes."""
+    problems: list[tuple[int, str]] = []
+    seen: set[int] = set()
+    waiting: list[tuple[yaml.Node, str]] = [(root, "")]
+    while waiting:
+        node, path = waiting.pop()
+        line = node.start_mark.line + 1
+        if id(node) in seen:
+            problems.append((line, "expected plain values, found an anchor that is used again (&name, *name)"))
+            continue
+        seen.add(id(node))
+        lines.setdefault(path, line)
+        if isinstance(node, yaml.SequenceNode):
+            waiting += [(item, f"{path}[{index}]") for index, item in enumerate(node.value)]
+        elif isinstance(node, yaml.MappingNode):
+            keys: set[str] = set()
+            for key, value in node.value:
+                name = key.value if isinstance(key, yaml.ScalarNode) else "?"
+                place = _join(path, name)
+                if name in keys:
+                    problems.append((key.start_mark.line + 1, f"{place}: expected once, found a second time"))
+                keys.add(name)
+                lines[place] = key.start_mark.line + 1
+                waiting.append((value, place))
+    return sorted(problems)
+
+
+def check(
+    document: Any, lines: Mapping[str, int], where: str, label: str | None = None, year: int | None = None
+) -> list[Finding]:
+    """Checks the fields of a parsed meta file.
+
+    Args:
+        lines: line of each key path, as parse() gives them; may be empty.
+        where: what the findings name as the file.
+        label: the label that the folder of the system carries, None where there is none to compare.
+        year: year of the challenge, None for the newest.
+    """
+    checker = _Checker(lines, where, year or 9999)
+    top = checker.mapping(document, "", ("submission", "system", "results"))
+    if top is None:
+        return checker.collector.sorted()
+    if "submission" in top:
+        _check_submission(checker, top["submission"], label)
+    if "system" in top:
+        _check_system(checker, top["system"])
+    if "results" in top:
+        _check_results(checker, top["results"])
+    return checker.collector.sorted()
+
+
+class _Checker:
+    """Collector that knows key paths."""
+
+    def __init__(self, lines: Mapping[str, int], where: str, year: int):
+        self.collector = Collector()
+        self.lines, self.where, self.year = lines, where, year
+
+    def error(self, path: str, message: str) -> None:
+        self._add(self.collector.error, path, message)
+
+    def warning(self, path: str, message: str) -> None:
+        self._add(self.collector.warning, path, message)
+
+    def _add(self, add: Callable, path: str, message: str) -> None:
+        place = path
+        while place and place not in self.lines:
+            place = re.sub(r"(\.?[^.\[]*|\[\d+\])$", "", place)
+        add(self.where, f"{path}: {message}" if path else message, self.lines.get(place, 0))
+
+    def mapping(self, value: Any, path: str, required: Iterable[str], optional: Iterable[str] = ()) -> dict | None:
+        """The mapping if it is one; missing keys are errors, unknown ones warnings, with the key that was meant."""
+        required, optional = tuple(required), tuple(optional)
+        if not isinstance(value, dict):
+            self.error(path, f"expected a mapping with {', '.join(required)}; found {shorten(value)}")
+            return None
+        unknown = [str(key) for key in value if key not in required and key not in optional]
+        for key in required:
+            if key not in value:
+                near = get_close_matches(key, unknown, n=1, cutoff=0.75)
+                hint = f" (found {near[0]}: a slip of the pen?)" if near else ""
+                self.error(_join(path, key), f"expected this key, found none{hint}")
+        for key in unknown:
+            near = get_close_matches(key, [*required, *optional], n=1, cutoff=0.75)
+            hint = f" (did you mean {near[0]}?)" if near else ""
+            self.warning(_join(path, key), f"expected no such key{hint}")
+        return value
+
+    def text(self, mapping: dict, path: str, key: str, may_be_null: bool = False, missing: str = "error") -> str | None:
+        """The text under a key that is there; empty or null is an error, a warning or fine."""
+        if key not in mapping:
+            return None
+        value, place = mapping[key], _join(path, key)
+        if isinstance(value, str) and value.strip():
+            return value
+        if value is None and may_be_null:
+            return None
+        if value is None or value == "":
+            (self.error if missing == "error" else self.warning)(place, "expected text, found nothing")
+        elif isinstance(value, list):
+            self.error(place, "expected one text with commas, found a list")
+        elif isinstance(value, str):
+            self.error(place, "expected text, found only blanks")
+        else:
+            self.error(place, f"expected text, found {shorten(value)} (put it in quotes)")
+        return None
+
+
+def _check_submission(checker: _Checker, value: Any, label: str | None) -> None:
+    path = "submission"
+    mapping = checker.mapping(value, path, ("label", "name", "abbreviation", "authors"))
+    if mapping is None:
+        return
+    found = checker.text(mapping, path, "label")
+    if found is not None:
+        if label is not None and found != label:
+            checker.error("submission.label", f"expected {label} like the folder, found {shorten(found)}")
+        elif not LABEL.fullmatch(found):
+            checker.error("submission.label", f"expected {label_form()}, found {shorten(found)}")
+    checker.text(mapping, path, "name")
+    short = checker.text(mapping, path, "abbreviation")
+    if short is not None and len(short) > ABBREVIATION_LETTERS:
+        checker.warning(
+            "submission.abbreviation", f"expected at most {ABBREVIATION_LETTERS} characters, found {len(short)}"
+        )
+    if "authors" in mapping:
+        _check_authors(checker, mapping["authors"])
+
+
+def _check_authors(checker: _Checker, authors: Any) -> None:
+    path = "submission.authors"
+    if not isinstance(authors, list) or not authors:
+        checker.error(path, f"expected a list of at least one author, found {shorten(authors or None)}")
+        return
+    corresponding = 0
+    for index, author in enumerate(authors):
+        place = f"{path}[{index}]"
+        mapping = checker.mapping(author, place, ("firstname", "lastname", "email", "affiliation"), ("corresponding",))
+        if mapping is None:
+            continue
+        checker.text(mapping, place, "firstname")
+        checker.text(mapping, place, "lastname")
+        email = checker.text(mapping, place, "email")
+        if email is not None and not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", email):
+            checker.warning(f"{place}.email", f"expected an address like name@example.org, found {shorten(email)}")
+        flag = mapping.get("corresponding", False)
+        if flag is not None and not isinstance(flag, bool):
+            checker.error(f"{place}.corresponding", f"expected true or no such key, found {shorten(flag)}")
+        corresponding += flag is True
+        if "affiliation" in mapping:
+            _check_affiliation(checker, mapping["affiliation"], f"{place}.affiliation")
+    if corresponding != 1:
+        checker.error(path, f"expected exactly one author with corresponding: true, found {corresponding}")
+
+
+def _check_affiliation(checker: _Checker, value: Any, path: str) -> None:
+    mapping = checker.mapping(value, path, ("institution",), ("department", "location"))
+    if mapping is None:
+        return
+    checker.text(mapping, path, "institution")
+    checker.text(mapping, path, "department", may_be_null=True, missing="warning")
+    if checker.text(mapping, path, "location", missing="warning") is None and "location" not in mapping:
+        checker.warning(f"{path}.location", 'expected "City, Country", found no such key')
+
+
+def _check_system(checker: _Checker, value: Any) -> None:
+    path = "system"
+    mapping = checker.mapping(value, path, ("description", "complexity", "external_datasets", "source_code"))
+    if mapping is None:
+        return
+    usage = None
+    if "description" in mapping:
+        usage = _check_description(checker, mapping["description"])
+    if "complexity" in mapping:
+        _check_complexity(checker, mapping["complexity"])
+    if "external_datasets" in mapping:
+        count = _check_datasets(checker, mapping["external_datasets"])
+        if count and isinstance(mapping.get("description"), dict) and usage is None:
+            checker.warning(
+                "system.description.external_data_usage", f"expected how the {count} external_datasets are used"
+            )
+        if usage is not None and usage.strip().lower() not in ("none", "no", "-") and count == 0:
+            checker.warning("system.external_datasets", f"expected what external_data_usage ({shorten(usage)}) names")
+    url = checker.text(mapping, path, "source_code", may_be_null=True)
+    if url is not None and not re.match(r"https?://", url):
+        checker.warning("system.source_code", f"expected an address (https://...) or !!null, found {shorten(url)}")
+
+
+def _check_description(checker: _Checker, value: Any) -> str | None:
+    path = "system.description"
+    required = [key for key, (_, since) in DESCRIPTION.items() if since <= checker.year]
+    mapping = checker.mapping(value, path, required, DESCRIPTION)
+    if mapping is None:
+        return None
+    for key, (may_be_null, _) in DESCRIPTION.items():
+        if key != SUBSYSTEMS:
+            checker.text(mapping, path, key, may_be_null=may_be_null, missing="warning")
+    count = mapping.get(SUBSYSTEMS)
+    if count is not None and (isinstance(count, bool) or not isinstance(count, int) or count < 1):
+        checker.error(f"{path}.{SUBSYSTEMS}", f"expected a positive integer or !!null, found {shorten(count)}")
+    usage = mapping.get("external_data_usage")
+    return usage if isinstance(usage, str) and usage.strip() else None
+
+
+def _check_complexity(checker: _Checker, value: Any) -> None:
+    path = "system.complexity"
+    mapping = checker.mapping(value, path, ("total_parameters",), ("MACS",))
+    if mapping is None:
+        return
+    if "total_parameters" in mapping:
+        count = mapping["total_parameters"]
+        if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+            checker.error(
+                f"{path}.total_parameters",
+                f"expected a positive integer (digits only, all subsystems together), found {shorten(count)}",
+            )
+    macs = mapping.get("MACS")
+    if macs is not None and (isinstance(macs, bool) or not isinstance(macs, int) or macs < 1):
+        checker.error(f"{path}.MACS", f"expected a positive integer or !!null, found {shorten(macs)}")
+
+
+def _check_datasets(checker: _Checker, value: Any) -> int | None:
+    """Number of declared datasets, None where the field cannot be read."""
+    path = "system.external_datasets"
+    if value is None:
+        checker.warning(path, "expected a list with one entry of name: !!null and url: !!null, found nothing")
+        return 0
+    if not isinstance(value, list):
+        checker.error(path, f"expected a list of name and url, found {shorten(value)}")
+        return None
+    count = 0
+    for index, entry in enumerate(value):
+        place = f"{path}[{index}]"
+        mapping = checker.mapping(entry, place, ("name", "url"))
+        if mapping is None:
+            continue
+        name = checker.text(mapping, place, "name", may_be_null=True)
+        url = checker.text(mapping, place, "url", may_be_null=True)
+        count += bool(name or url)
+        if url and not name:
+            checker.error(f"{place}.name", f"expected the name of {shorten(url)}, found nothing")
+        if name and not url:
+            checker.warning(f"{place}.url", f"expected an address of {shorten(name)}, found nothing")
+        elif url and not re.match(r"https?://", url):
+            checker.warning(f"{place}.url", f"expected an address (https://...), found {shorten(url)}")
+    return count
+
+
+def _check_results(checker: _Checker, value: Any) -> None:
+    path = "results.development_dataset"
+    mapping = checker.mapping(value, "results", ("development_dataset",))
+    if mapping is None or "development_dataset" not in mapping:
+        return
+    machines = mapping["development_dataset"]
+    if not isinstance(machines, dict):
+        checker.error(path, f"expected a mapping of machines to {', '.join(RESULTS)}; found {shorten(machines)}")
+        return
+    if not machines:
+        checker.warning(path, "expected results of the development machines, found none")
+    for machine, values in machines.items():
+        place = _join(path, machine)
+        if not isinstance(values, dict):
+            checker.error(place, f"expected a mapping with {', '.join(RESULTS)}; found {shorten(values)}")
+            continue
+        for key in values:
+            if key not in RESULTS:
+                near = get_close_matches(str(key), RESULTS, n=1, cutoff=0.6)
+                hint = f" (did you mean {near[0]}?)" if near else ""
+                checker.warning(_join(place, key), f"expected only {', '.join(RESULTS)}{hint}")
+        percent = any(_is_number(values.get(key)) and values[key] > 1 for key in RESULTS)
+        for key in RESULTS:
+            _check_result(checker, values.get(key), _join(place, key), percent)
+
+
+def _check_result(checker: _Checker, value: Any, path: str, percent: bool) -> None:
+    """One figure; ``percent`` says that another figure of the machine is above 1 (an exact 0 may then stand)."""
+    if value is None:
+        checker.warning(path, "expected a percentage, found nothing (allowed, but full results are asked for)")
+    elif not _is_number(value):
+        checker.error(path, f"expected a number, found {shorten(value)}")
+    elif not 0 <= value <= 100:
+        checker.error(path, f"expected a percentage from 0 to 100, found {shorten(value)}")
+    elif 0 < value <= 1 or (value == 0 and not percent):
+        checker.error(path, f"expected a percentage, found {shorten(value)} (a fraction? multiply by 100)")
+
+
+def _is_number(value: Any) -> bool:
+    if isinstance(value, float):
+        return math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _join(path: str, key: Any) -> str:
+    return f"{path}.{key}" if path else str(key)
+
+
+def label_form() -> str:
+    """How a label must look, for messages."""
+    return "Surname_Institute_task2_K with K from 1 to 4 (letters, digits and hyphens; no further underscore)"

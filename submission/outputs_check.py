@@ -1,0 +1,192 @@
+"""Checks of the score and decision files of one system, and of what they say."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from submission import challenge_csv
+from submission.archive import Tree
+from submission.challenge_csv import DECISION, KINDS, SCORE
+from submission.findings import Collector, listing, printable
+
+AUDIO = (".wav", ".flac", ".ogg")
+MAX_CSV = 16 << 20
+MAX_LINE_FINDINGS = 1000
+TIES = 0.05
+LITERAL = rb",\s*[01]\s*$"
+
+
+@dataclass
+class Output:
+    """One score or decision file: ``names`` holds column 1 of every line, ``values`` the lines that are in order."""
+
+    kind: str
+    machine: str
+    section: str
+    relative: str
+    names: frozenset[str] = frozenset()
+    values: dict[str, float] = field(default_factory=dict)
+    intact: bool = False
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.kind, self.machine, self.section
+
+
+def read_outputs(tree: Tree, files: Iterable[str], collector: Collector) -> list[Output]:
+    """Reads the CSVs of a system and reports names and lines; one Output per (kind, machine, section)."""
+    outputs: dict[tuple[str, str, str], Output] = {}
+    for relative in sorted(files):
+        where, name = tree.where(relative), relative.rsplit("/", 1)[-1]
+        parsed = challenge_csv.parse_name(name)
+        if parsed is None:
+            collector.error(where, f"expected {_name(SCORE)} or {_name(DECISION)}, found another name")
+            continue
+        output = Output(*parsed, relative)
+        _check_name(name, output, where, collector)
+        if output.key in outputs:
+            other = outputs[output.key].relative.rsplit("/", 1)[-1]
+            collector.error(
+                where, f"expected one file for {output.machine} section {output.section}, found also {other}"
+            )
+            continue
+        outputs[output.key] = output
+        _read(tree, output, collector)
+    return list(outputs.values())
+
+
+def _check_name(name: str, output: Output, where: str, collector: Collector) -> None:
+    wanted = f"{output.kind}_{output.machine}_section_{output.section}_test.csv"
+    if name == wanted:
+        return
+    if challenge_csv.BASELINE.fullmatch(name):
+        collector.warning(where, f"expected {wanted}, found the baseline program's name (the evaluator takes it too)")
+    else:
+        collector.error(where, f"expected {wanted}, found {name}")
+
+
+def _read(tree: Tree, output: Output, collector: Collector) -> None:
+    where, path = tree.where(output.relative), tree.files[output.relative]
+    try:
+        size = path.stat().st_size
+        if size > MAX_CSV:
+            collector.error(where, f"expected at most {MAX_CSV >> 20} MiB of CSV, found {size >> 20} MiB")
+            return
+        content = path.read_bytes()
+    except OSError as error:
+        collector.error(where, f"expected a readable file, found {error.strerror or error}")
+        return
+    rows, findings = challenge_csv.scan_bytes(content, output.kind)
+    for line, message in findings[:MAX_LINE_FINDINGS]:
+        collector.error(where, message if len(message) < 300 else message[:300] + "...", line)
+    if len(findings) > MAX_LINE_FINDINGS:
+        collector.error(where, f"{len(findings) - MAX_LINE_FINDINGS} more lines are wrong")
+    output.intact = not findings
+    output.values = dict(rows)
+    output.names = _first_column(content)
+    if output.kind == DECISION and output.intact:
+        lines = enumerate(content.split(b"\n"), 1)
+        odd = [line for line, text in lines if text.strip() and not re.search(LITERAL, text)]
+        if odd:
+            collector.warning(
+                where, f"expected decisions written 0 or 1, found other forms in {len(odd)} lines", odd[0]
+            )
+
+
+def _first_column(content: bytes) -> frozenset[str]:
+    """Names on all lines, those with a wrong value too, so that one bad value is not also a missing clip."""
+    text = content.decode("utf-8-sig", errors="replace")
+    names = (re.split("[,\t]", line, maxsplit=1)[0].strip().strip('"') for line in text.split("\n"))
+    return frozenset(name for name in names if name.lower().endswith(AUDIO))
+
+
+def check_complete(
+    outputs: list[Output],
+    expected: Iterable[tuple[str, str]],
+    where: str,
+    collector: Collector,
+) -> None:
+    """Every (machine, section) needs a score and a decision file."""
+    present = {output.key for output in outputs}
+    for machine, section in sorted(expected):
+        for kind in KINDS:
+            if (kind, machine, section) not in present:
+                collector.error(
+                    where,
+                    f"expected {kind}_{machine}_section_{section}_test.csv, found none (the evaluator passes over a "
+                    "system that lacks any file)",
+                )
+
+
+def reference_names(outputs: list[Output]) -> tuple[frozenset[str], str]:
+    """The clips that most files of one machine and section name, and one of these files: what the rest must match."""
+    counts = Counter(output.names for output in outputs)
+    best = max(counts, key=lambda names: (counts[names], len(names), sorted(names)))
+    return best, next(output.relative for output in outputs if output.names == best)
+
+
+def check_names(output: Output, expected: frozenset[str], source: str, tree: Tree, collector: Collector) -> None:
+    """The clips of a file must be exactly the expected ones; ``source`` says where those are known from."""
+    where = tree.where(output.relative)
+    missing, extra = sorted(expected - output.names), sorted(output.names - expected)
+    if missing or extra:
+        found = []
+        if missing:
+            found.append(f"{len(missing)} missing ({_names(missing)})")
+        if extra:
+            found.append(f"{len(extra)} unknown ({_names(extra)})")
+        collector.error(
+            where, f"expected the {len(expected)} clips of {source}, found {len(output.names)}: {', '.join(found)}"
+        )
+    other = sorted(name for name in output.names if re.match(r"section_\d\d_", name) and name[8:10] != output.section)
+    if other:
+        collector.error(
+            where, f"expected clips of section {output.section}, found {len(other)} others ({_names(other)})"
+        )
+    bare = sorted(name for name in output.values if not name.endswith(".wav"))
+    if bare:
+        collector.error(where, f"expected file names that end in .wav, found {len(bare)} others ({_names(bare)})")
+
+
+def check_values(outputs: list[Output], tree: Tree, collector: Collector) -> None:
+    """What a well-formed file may get wrong: constant or tied scores, decisions all equal or against the scores."""
+    by_key = {output.key: output for output in outputs}
+    for output in outputs:
+        where, values = tree.where(output.relative), list(output.values.values())
+        if not output.intact or len(values) < 2:
+            continue
+        counts = Counter(values)
+        tied = sum(count for count in counts.values() if count > 1)
+        if len(counts) == 1:
+            what = "scores that differ" if output.kind == SCORE else "decisions of both kinds"
+            collector.warning(where, f"expected {what}, found {values[0]:g} for all {len(values)} clips")
+        elif output.kind == SCORE and tied > TIES * len(values):
+            collector.warning(where, f"expected few ties, found {tied} of {len(values)} clips that share their score")
+        if output.kind == DECISION:
+            scores = by_key.get((SCORE, output.machine, output.section))
+            if scores is not None and scores.intact:
+                _check_monotone(output, scores, where, collector)
+
+
+def _check_monotone(decisions: Output, scores: Output, where: str, collector: Collector) -> None:
+    common = decisions.values.keys() & scores.values.keys()
+    positive = [scores.values[name] for name in common if decisions.values[name] == 1]
+    if not positive:
+        return
+    lowest = min(positive)
+    against = sorted(name for name in common if decisions.values[name] == 0 and scores.values[name] > lowest)
+    if against:
+        collector.warning(
+            where,
+            f"expected decisions that follow the scores, found {len(against)} clips decided 0 with scores above "
+            f"{lowest:g}, which is decided 1 ({_names(against)})",
+        )
+
+
+def _names(names: list[str]) -> str:
+    return printable(listing([name[:80] for name in names], 3))
+
+
+def _name(kind: str) -> str:
+    return f"{kind}_<machine>_section_<NN>_test.csv"

@@ -1,0 +1,340 @@
+"""Writing a submission package: the tree, the technical report and a zip that is the same for the same input."""
+
+import dataclasses
+import math
+import os
+import shutil
+import zipfile
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from submission import challenge_csv, meta, pdf, technical_report
+from submission.archive import TASK
+from submission.challenge_csv import KINDS, SCORE
+from submission.config import AuthorConfig, PackageConfig
+from submission.facts import RunFacts
+from submission.findings import ERROR, Collector, Finding, listing
+from submission.machines_check import OFFICIAL_CLIPS, decide
+from submission.meta_check import DESCRIPTION, LABEL, RESULTS, SUBSYSTEMS, label_form
+from submission.technical_report import SECTIONS, ReportFacts
+from submission.validate import REPORT_SUFFIX, validate
+from system.corpora.challenge import load_year
+from system.errors import WheeltapperError
+from system.manifest import Clip, is_development
+from system.stage import open_atomic
+
+# Zip cannot tell an earlier time.
+ZIP_TIME = (1980, 1, 1, 0, 0, 0)
+README = "README.md"
+NULL = ("null", "!!null")
+
+
+@dataclass(frozen=True)
+class SystemEntry:
+    """One of up to four systems.
+
+    Args:
+        index: 1 to 4, the end of its label.
+        name, abbreviation, summary: for meta file and report; the abbreviation has at most 10 characters.
+        description: fields of ``system.description``; None for not applicable.
+        total_parameters: over all subsystems, encoders included. macs: per clip, None where not counted.
+        results: development machine -> {"auc_source", "auc_target", "pauc"} in percent.
+        scores_dir: folder of challenge CSVs of all machines, scores and decisions.
+    """
+
+    index: int
+    name: str
+    abbreviation: str
+    description: Mapping[str, str | int | None]
+    total_parameters: int
+    macs: int | None
+    subsystem_count: int
+    results: Mapping[str, Mapping[str, float]]
+    scores_dir: Path
+    summary: str = ""
+
+
+@dataclass
+class _Plan:
+    """Which clips of which machines go into the package."""
+
+    clips: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
+    rehearsal: bool = False
+
+    @property
+    def machines(self) -> list[str]:
+        return list(dict.fromkeys(machine for machine, _ in self.clips))
+
+
+def system_texts() -> dict[int, dict]:
+    """Name, abbreviation, summary and description of the four systems, by index: arguments of SystemEntry."""
+    path = technical_report.TEMPLATES / "systems.yaml"
+    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return {
+        index: {**texts, "description": {**content["common"], **texts["description"]}}
+        for index, texts in content["systems"].items()
+    }
+
+
+def label(config: PackageConfig, index: int) -> str:
+    """Label of a system; WheeltapperError where surname or affiliation cannot stand in one."""
+    text = f"{config.surname}_{config.affiliation}_task2_{index}"
+    if not LABEL.fullmatch(text):
+        raise WheeltapperError(f"package.surname, package.affiliation: expected {label_form()}, found {text!r}")
+    return text
+
+
+def write_package(
+    config: PackageConfig,
+    systems: Sequence[SystemEntry],
+    clips: Sequence[Clip],
+    out_dir: str | os.PathLike,
+    zip_path: str | os.PathLike,
+    facts: RunFacts | None = None,
+    report: ReportFacts | None = None,
+) -> list[Path]:
+    """Writes ``out_dir/task2/``, the report's Markdown twin, a README with all findings, and the zip.
+
+    The machines with anonymous test clips are packaged; where there are none, the development machines, as a
+    rehearsal. The package is validated before the zip gets its name: a zip that exists is valid.
+
+    Args:
+        clips: the manifest of the run.
+        facts: of the run, to check claims against; what it leaves empty about training and test clips is taken from
+            ``clips``.
+        report: facts for the technical report; ``official`` is worked out from ``clips`` where empty.
+
+    Returns:
+        the files written, the zip first.
+
+    Raises WheeltapperError where scores are missing or of other clips, a field is not valid, or the validator finds
+    errors (the tree and the README then remain for a look).
+    """
+    out_dir, zip_path = Path(out_dir), Path(zip_path)
+    systems = sorted(systems, key=lambda system: system.index)
+    _check_arguments(config, systems, report)
+    plan = _plan(clips)
+    year = _year(config, plan)
+    report = report or ReportFacts()
+    if not report.official:
+        report = dataclasses.replace(report, official=_official(clips))
+    text = technical_report.markdown(config, systems, plan.machines, plan.rehearsal, report, year)
+    name = f"{config.surname}_{config.affiliation}_task2"
+    _clear_leftovers(out_dir, zip_path)
+    scratch = out_dir / f".{TASK}.{os.getpid()}.tmp"
+    scratch.mkdir(parents=True)
+    try:
+        for system in systems:
+            _write_system(config, system, plan, year, scratch)
+        with open_atomic(scratch / f"{name}{REPORT_SUFFIX}", "wb") as file:
+            file.write(_report_pdf(config, text))
+        tree = out_dir / TASK
+        if tree.exists():
+            shutil.rmtree(tree)
+        os.replace(scratch, tree)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    twin = out_dir / f"{name}{REPORT_SUFFIX.removesuffix('.pdf')}.md"
+    with open_atomic(twin) as file:
+        file.write(text)
+    _finish(tree, zip_path, plan, _complete_facts(facts, clips))
+    return [zip_path, *sorted(path for path in tree.rglob("*") if path.is_file()), twin, out_dir / README]
+
+
+def _check_arguments(config: PackageConfig, systems: Sequence[SystemEntry], report: ReportFacts | None) -> None:
+    indices = [system.index for system in systems]
+    if not systems or len(systems) > 4 or len(set(indices)) != len(indices) or not set(indices) <= {1, 2, 3, 4}:
+        raise WheeltapperError(f"systems: expected 1 to 4 with different indices from 1 to 4, found {indices}")
+    unknown = sorted(set(config.description) - set(DESCRIPTION))
+    if unknown:
+        raise WheeltapperError(
+            f"package.description: expected only {', '.join(DESCRIPTION)}; found {', '.join(unknown)}"
+        )
+    strange = sorted(set(report.lines if report else ()) - set(SECTIONS))
+    if strange:
+        raise WheeltapperError(f"report: expected only {', '.join(SECTIONS)}; found {', '.join(strange)}")
+
+
+def _plan(clips: Sequence[Clip]) -> _Plan:
+    tested = [clip for clip in clips if clip.split == "test"]
+    if not tested:
+        raise WheeltapperError("package: expected test clips to package scores of, found none in the manifest")
+    development = is_development(tested)
+    plan = _Plan(rehearsal=all(development.values()))
+    for clip in sorted(tested, key=lambda clip: clip.key):
+        if plan.rehearsal or not development[clip.machine]:
+            plan.clips[clip.machine, clip.section].add(clip.file)
+    return plan
+
+
+def _year(config: PackageConfig, plan: _Plan) -> int | None:
+    if config.year:
+        return load_year(config.year).year
+    found = decide(set(plan.clips), None, "", Collector()).year
+    return found.year if found else None
+
+
+def _official(clips: Sequence[Clip]) -> frozenset[str]:
+    """2026 development machines by name and by the number of their test clips: anybody may call a machine "fan"."""
+    counts: dict[str, int] = defaultdict(int)
+    for clip in clips:
+        if clip.split == "test" and clip.label:
+            counts[clip.machine] += 1
+    return frozenset(machine for machine in load_year(2026).dev if counts[machine] == OFFICIAL_CLIPS)
+
+
+def _write_system(config: PackageConfig, system: SystemEntry, plan: _Plan, year: int | None, root: Path) -> None:
+    name = label(config, system.index)
+    folder = root / name
+    folder.mkdir()
+    tables = challenge_csv.list_folder(system.scores_dir)
+    for (machine, section), files in plan.clips.items():
+        for kind in KINDS:
+            file_name = (challenge_csv.score_name if kind == SCORE else challenge_csv.decision_name)(machine, section)
+            source = tables.get((kind, machine, section))
+            if source is None:
+                raise WheeltapperError(f"{Path(system.scores_dir) / file_name}: expected scores, found no such file")
+            values = dict(challenge_csv.read(source, kind))
+            different = sorted(set(values) ^ files)
+            if different:
+                raise WheeltapperError(
+                    f"{source}: expected the {len(files)} test clips of the manifest, found {len(values)} "
+                    f"(different: {listing(different, 3)})"
+                )
+            if kind == SCORE:
+                challenge_csv.write_scores(folder / file_name, values)
+            else:
+                challenge_csv.write_decisions(folder / file_name, {clip: int(v) for clip, v in values.items()})
+    meta.write(folder / f"{name}{meta.SUFFIX}", make_meta(config, system), year)
+
+
+def make_meta(config: PackageConfig, system: SystemEntry) -> meta.Meta:
+    """The meta file of a system, with the fields that the configuration replaces."""
+    description = {key: system.description.get(key) for key in DESCRIPTION}
+    description[SUBSYSTEMS] = system.subsystem_count if system.subsystem_count > 1 else None
+    for key, value in config.description.items():
+        if value in NULL or not value:
+            description[key] = None
+        else:
+            description[key] = int(value) if key == SUBSYSTEMS and value.isdigit() else value
+    results = {
+        machine: {key: round(float(values[key]), 4) for key in RESULTS if _is_figure(values.get(key))}
+        for machine, values in system.results.items()
+    }
+    return meta.Meta(
+        label=label(config, system.index),
+        name=system.name,
+        abbreviation=system.abbreviation,
+        authors=tuple(_author(author) for author in config.authors),
+        description=description,
+        total_parameters=int(system.total_parameters),
+        macs=system.macs and int(system.macs),
+        external_datasets=tuple(
+            meta.ExternalDataset(entry.name or None, entry.url or None) for entry in config.external_datasets
+        ),
+        source_code=config.source_code or None,
+        results=results,
+    )
+
+
+def _author(author: AuthorConfig) -> meta.Author:
+    affiliation = meta.Affiliation(author.institution, author.department or None, author.location or None)
+    return meta.Author(author.first, author.last, author.email, affiliation, author.corresponding)
+
+
+def _is_figure(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _report_pdf(config: PackageConfig, text: str) -> bytes:
+    if not config.report_pdf:
+        return pdf.render(text, config.title, ", ".join(f"{a.first} {a.last}" for a in config.authors))
+    path = Path(config.report_pdf)
+    if not path.is_file():
+        raise WheeltapperError(f"{path}: expected the PDF that package.report_pdf names, found nothing")
+    content = path.read_bytes()
+    if not content.startswith(b"%PDF"):
+        raise WheeltapperError(f"{path}: expected a PDF, found a file that does not begin with %PDF")
+    return content
+
+
+def _complete_facts(facts: RunFacts | None, clips: Sequence[Clip]) -> RunFacts:
+    facts = facts or RunFacts()
+    trained = [clip for clip in clips if clip.split == "train"]
+    training = {f"{clip.machine}/{Path(clip.path).parent.name}/{clip.file}": clip for clip in trained}
+    if not facts.training_files:
+        facts = dataclasses.replace(facts, training_files=sorted(training))
+    if not facts.training_digests:
+        digests = {clip.digest: path for path, clip in sorted(training.items()) if clip.digest}
+        facts = dataclasses.replace(facts, training_digests=digests)
+    if not facts.evaluation_digests:
+        anonymous = [clip for clip in clips if clip.split == "test" and not clip.label and clip.digest]
+        digests = {clip.digest: f"{clip.machine}/test/{clip.file}" for clip in anonymous}
+        facts = dataclasses.replace(facts, evaluation_digests=digests)
+    return facts
+
+
+def _finish(tree: Path, zip_path: Path, plan: _Plan, facts: RunFacts) -> None:
+    """Zips and validates; the README lists the findings; only without errors does the zip get its name."""
+    zip_path.parent.mkdir(parents=True, exist_ok=True)
+    zip_path.unlink(missing_ok=True)
+    temporary = zip_path.with_name(f".{zip_path.name}.{os.getpid()}.tmp")
+    readme = tree.parent / README
+    try:
+        _write_zip(tree, temporary)
+        findings = validate(temporary, facts=facts)
+        _write_readme(readme, zip_path, plan, findings)
+        errors = [found for found in findings if found.level == ERROR]
+        if errors:
+            raise WheeltapperError(
+                f"{zip_path}: expected a valid package, found {len(errors)} errors, the first: {errors[0]} "
+                f"(all of them in {readme})"
+            )
+        os.replace(temporary, zip_path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _write_zip(tree: Path, path: Path) -> None:
+    with open(path, "wb") as file:
+        with zipfile.ZipFile(file, "w") as archive:
+            for source in sorted(source for source in tree.rglob("*") if source.is_file()):
+                entry = zipfile.ZipInfo(f"{TASK}/{source.relative_to(tree).as_posix()}", ZIP_TIME)
+                entry.compress_type = zipfile.ZIP_DEFLATED
+                entry.create_system = 3
+                entry.external_attr = 0o100644 << 16
+                archive.writestr(entry, source.read_bytes(), compresslevel=9)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _write_readme(path: Path, zip_path: Path, plan: _Plan, findings: Sequence[Finding]) -> None:
+    lines = [f"# {zip_path.name}", ""]
+    if plan.rehearsal:
+        lines += [
+            "A rehearsal: the recordings hold no anonymous test clips, so the scores of the development machines are "
+            "packaged. Do not submit it.",
+            "",
+        ]
+    lines += [
+        f"Machines: {', '.join(plan.machines)}. The folder {TASK}/ is what the zip holds; the Markdown file beside it "
+        "is the source of the technical report.",
+        "",
+        f"Findings of the validator: {len(findings) or 'none'}.",
+        "",
+        *(f"- {found}" for found in findings),
+    ]
+    with open_atomic(path) as file:
+        file.write("\n".join(lines).rstrip() + "\n")
+
+
+def _clear_leftovers(out_dir: Path, zip_path: Path) -> None:
+    """Removes what a killed run left half-written."""
+    for path in out_dir.glob(f".{TASK}.*.tmp"):
+        shutil.rmtree(path, ignore_errors=True)
+    for path in zip_path.parent.glob(f".{zip_path.name}.*.tmp"):
+        path.unlink(missing_ok=True)

@@ -1,0 +1,208 @@
+"""A small part of Markdown to PDF: headings, paragraphs, bullet points and tables on A4, the same bytes every time."""
+
+import importlib.util
+import io
+import re
+from pathlib import Path
+from xml.sax.saxutils import escape
+
+CELL_SPLIT = re.compile(r"(?<!\\)\|")
+FONT_SIZES = (8.5, 8, 7.5, 7, 6.5, 6)
+PADDING = 3
+
+
+def blocks(markdown: str) -> list[tuple[str, object]]:
+    """Takes Markdown apart.
+
+    Returns:
+        (kind, content) per block: ("heading", (level, text)), ("paragraph", text), ("bullets", [text, ...]) and
+        ("table", [[cell, ...], ...]) with the header as its first row.
+    """
+    found: list[tuple[str, object]] = []
+    for part in re.split(r"\n\s*\n", markdown.strip()):
+        lines = [line.rstrip() for line in part.split("\n") if line.strip()]
+        while lines:
+            heading = re.fullmatch(r"(#{1,4})\s+(.*)", lines[0])
+            kind = next((k for k, start in (("table", "|"), ("bullets", "- ")) if lines[0].startswith(start)), None)
+            if heading:
+                found.append(("heading", (len(heading[1]), heading[2])))
+                lines = lines[1:]
+            elif kind == "table":
+                rows = _take(lines, "|")
+                cells = [[_unescape(cell) for cell in CELL_SPLIT.split(row)[1:-1]] for row in rows]
+                found.append(("table", [row for row in cells if not all(re.fullmatch(":?-+:?", c) for c in row)]))
+                lines = lines[len(rows) :]
+            elif kind == "bullets":
+                rows = _take(lines, "- ")
+                found.append(("bullets", [row[2:] for row in rows]))
+                lines = lines[len(rows) :]
+            else:
+                count = next((n for n, line in enumerate(lines) if n and re.match(r"#|\||- ", line)), len(lines))
+                found.append(("paragraph", " ".join(lines[:count])))
+                lines = lines[count:]
+    return found
+
+
+def render(markdown: str, title: str, author: str) -> bytes:
+    """The bytes of a PDF with the content of a Markdown text; the same text gives the same bytes."""
+    from reportlab.lib.pagesizes import A4
+    from reportlab.lib.units import mm
+    from reportlab.platypus import SimpleDocTemplate
+
+    buffer = io.BytesIO()
+    document = SimpleDocTemplate(
+        buffer,
+        pagesize=A4,
+        leftMargin=20 * mm,
+        rightMargin=20 * mm,
+        topMargin=18 * mm,
+        bottomMargin=18 * mm,
+        title=title,
+        author=author,
+        invariant=1,
+    )
+    fonts = _fonts(markdown)
+    document.build(
+        flowables(markdown, document.width, fonts),
+        onFirstPage=lambda canvas, page: _footer(canvas, page, fonts),
+        onLaterPages=lambda canvas, page: _footer(canvas, page, fonts),
+    )
+    return buffer.getvalue()
+
+
+def flowables(markdown: str, width: float, fonts: tuple[str, str] = ("Helvetica", "Helvetica-Bold")) -> list:
+    """The blocks as reportlab flowables for a column of ``width`` points."""
+    from reportlab.platypus import KeepTogether, Paragraph, Spacer
+
+    styles = _styles(fonts)
+    story: list[tuple[str, object]] = []
+    for kind, content in blocks(markdown):
+        if kind == "heading":
+            level, text = content
+            story.append((kind, Paragraph(_inline(text), styles[f"heading{min(level, 3)}"])))
+        elif kind == "paragraph":
+            story.append((kind, Paragraph(_inline(content), styles["body"])))
+        elif kind == "bullets":
+            story += [(kind, Paragraph(_inline(text), styles["item"], bulletText="\u2022")) for text in content]
+        else:
+            # A caption and the heading above it stay with their table, and a table on one page where it fits.
+            group = [_table(content, width, fonts, styles)]
+            for wanted in ("paragraph", "heading"):
+                if story and story[-1][0] == wanted:
+                    group.insert(0, story.pop()[1])
+            story += [(kind, KeepTogether(group)), (kind, Spacer(1, 8))]
+    return [flowable for _, flowable in story]
+
+
+def _table(rows: list[list[str]], width: float, fonts: tuple[str, str], styles: dict):
+    """A table no wider than the column: smaller letters first, then cells that wrap."""
+    from reportlab.lib import colors
+    from reportlab.pdfbase.pdfmetrics import stringWidth
+    from reportlab.platypus import Paragraph, Table, TableStyle
+
+    columns = max(len(row) for row in rows)
+    rows = [[_plain(cell) for cell in row] + [""] * (columns - len(row)) for row in rows]
+    for size in FONT_SIZES:
+        widths = [max(stringWidth(row[c], fonts[1], size) for row in rows) + 2 * PADDING + 1 for c in range(columns)]
+        if sum(widths) <= width:
+            break
+    cells: list[list] = rows
+    if sum(widths) > width:
+        # The widest columns give way; a cell may then break within a word.
+        limit = _share(widths, width)
+        widths = [min(w, limit) for w in widths]
+        style = styles["cell"]
+        cells = [[Paragraph(escape(cell), style) for cell in row] for row in rows]
+    look = [
+        ("FONT", (0, 0), (-1, -1), fonts[0], size),
+        ("FONT", (0, 0), (-1, 0), fonts[1], size),
+        ("LEADING", (0, 0), (-1, -1), size + 1.5),
+        ("LEFTPADDING", (0, 0), (-1, -1), PADDING),
+        ("RIGHTPADDING", (0, 0), (-1, -1), PADDING),
+        ("TOPPADDING", (0, 0), (-1, -1), 1),
+        ("BOTTOMPADDING", (0, 0), (-1, -1), 1.5),
+        ("VALIGN", (0, 0), (-1, -1), "TOP"),
+        ("LINEABOVE", (0, 0), (-1, 0), 0.8, colors.black),
+        ("LINEBELOW", (0, 0), (-1, 0), 0.5, colors.black),
+        ("LINEBELOW", (0, -1), (-1, -1), 0.8, colors.black),
+        *(("NOSPLIT", (0, first), (0, last)) for first, last in _groups(rows)),
+        # A thin line wherever the first column names something new.
+        *(("LINEABOVE", (0, r), (-1, r), 0.25, colors.grey) for r in range(2, len(rows)) if rows[r][0]),
+    ]
+    return Table(cells, colWidths=widths, repeatRows=1, style=TableStyle(look), hAlign="LEFT", spaceBefore=4)
+
+
+def _groups(rows: list[list[str]]) -> list[tuple[int, int]]:
+    """First and last row of the groups that a name in the first column opens; the header is none."""
+    starts = [number for number, row in enumerate(rows) if number and row[0]]
+    return [(start, end - 1) for start, end in zip(starts, [*starts[1:], len(rows)], strict=True) if end - start > 1]
+
+
+def _share(widths: list[float], total: float) -> float:
+    """The largest limit so that widths, each cut to it, fit into the total."""
+    left, rest = total, sorted(widths)
+    while rest and rest[0] <= left / len(rest):
+        left -= rest.pop(0)
+    return left / len(rest) if rest else max(widths)
+
+
+def _styles(fonts: tuple[str, str]) -> dict:
+    from reportlab.lib.styles import ParagraphStyle
+
+    body = ParagraphStyle("body", fontName=fonts[0], fontSize=9.5, leading=13, spaceAfter=6)
+    head = {"fontName": fonts[1], "keepWithNext": 1}
+    return {
+        "body": body,
+        "item": ParagraphStyle("item", body, spaceAfter=2, leftIndent=12, bulletIndent=3),
+        "cell": ParagraphStyle("cell", body, fontSize=FONT_SIZES[-1], leading=FONT_SIZES[-1] + 1.5, splitLongWords=1),
+        "heading1": ParagraphStyle("heading1", body, fontSize=16, leading=20, spaceAfter=8, **head),
+        "heading2": ParagraphStyle("heading2", body, fontSize=11.5, leading=15, spaceBefore=8, spaceAfter=4, **head),
+        "heading3": ParagraphStyle("heading3", body, fontSize=10, leading=13, spaceBefore=4, spaceAfter=3, **head),
+    }
+
+
+def _fonts(text: str) -> tuple[str, str]:
+    """Regular and bold: the built-in Helvetica, or DejaVu Sans (it comes with matplotlib) for letters beyond it."""
+    try:
+        text.encode("cp1252")
+        return "Helvetica", "Helvetica-Bold"
+    except UnicodeEncodeError:
+        pass
+    spec = importlib.util.find_spec("matplotlib")
+    if spec is None or not spec.submodule_search_locations:
+        return "Helvetica", "Helvetica-Bold"
+    from reportlab.pdfbase import pdfmetrics
+    from reportlab.pdfbase.ttfonts import TTFont
+
+    folder = Path(spec.submodule_search_locations[0]) / "mpl-data" / "fonts" / "ttf"
+    for name in ("DejaVuSans", "DejaVuSans-Bold"):
+        pdfmetrics.registerFont(TTFont(name, str(folder / f"{name}.ttf")))
+    pdfmetrics.registerFontFamily("DejaVuSans", normal="DejaVuSans", bold="DejaVuSans-Bold")
+    return "DejaVuSans", "DejaVuSans-Bold"
+
+
+def _footer(canvas, page, fonts: tuple[str, str]) -> None:
+    canvas.saveState()
+    canvas.setFont(fonts[0], 8)
+    canvas.drawCentredString(page.pagesize[0] / 2, page.bottomMargin / 2, str(canvas.getPageNumber()))
+    canvas.restoreState()
+
+
+def _inline(text: object) -> str:
+    """Bold and code of a line of Markdown in reportlab's own markup."""
+    marked = escape(str(text))
+    marked = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", marked)
+    return re.sub(r"`([^`]+)`", r'<font face="Courier">\1</font>', marked)
+
+
+def _plain(cell: str) -> str:
+    return re.sub(r"\*\*|`", "", cell).strip()
+
+
+def _take(lines: list[str], start: str) -> list[str]:
+    count = next((number for number, line in enumerate(lines) if not line.startswith(start)), len(lines))
+    return lines[:count]
+
+
+def _unescape(cell: str) -> str:
+    return cell.replace("\\|", "|").strip()

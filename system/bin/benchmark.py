@@ -1,0 +1,105 @@
+"""Stage 8: a small fault diagnosis in the manner of RMIS on the run's own recordings, trained against untrained."""
+
+import argparse
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from system import manifest
+from system.bin import common
+from system.experiment import Experiment
+
+if TYPE_CHECKING:
+    from system.manifest import Clip
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    common.add_experiment_arguments(parser)
+
+
+def main(args: argparse.Namespace) -> None:
+    with common.experiment(args) as run:
+        settings = {
+            "benchmark": asdict(run.config.benchmark),
+            "encoder": asdict(run.config.encoder),
+            "seed": run.config.seed,
+        }
+        stage = run.stage("benchmark", settings, [run.manifest, run.encoder], owns=["benchmark.json"])
+        common.run_stage(stage, lambda: _work(run))
+
+
+def tasks(clips: "list[Clip]", fewest: int) -> "dict[str, list[tuple[Clip, str]]]":
+    """What can be diagnosed on the development machines: clips and their classes.
+
+    ``condition``: machine and attributes of the normal training clips; ``state``: machine and label of the test clips.
+    Classes with fewer than ``fewest`` clips are left out, and tasks with fewer than two classes.
+    """
+    from system.corpora.names import attribute_class
+
+    development = manifest.is_development(clips)
+    own = [clip for clip in clips if development[clip.machine]]
+    found = {
+        "condition": [
+            (clip, f"{clip.machine} {attribute_class(clip.attributes)}")
+            for clip in own
+            if clip.split == "train" and clip.attributes
+        ],
+        "state": [(clip, f"{clip.machine} {clip.label}") for clip in own if clip.split == "test"],
+    }
+    kept = {}
+    for name, members in found.items():
+        counts = Counter(label for _, label in members)
+        members = [(clip, label) for clip, label in members if counts[label] >= fewest]
+        if len({label for _, label in members}) > 1:
+            kept[name] = members
+    return kept
+
+
+def _work(run: Experiment) -> Iterable[Path]:
+    import numpy as np
+
+    from system.benchmarks.rmis import fixed_split
+    from system.embedding import embed_files
+    from system.encoders import load_encoder
+    from system.stage import write_json
+
+    common.prepare_torch(run)
+    config = run.config.benchmark
+    found = tasks(manifest.read(run.manifest), config.min_clips)
+    paths = list(dict.fromkeys(Path(clip.path) for members in found.values() for clip, _ in members))
+    untrained = type(run.config.encoder)(run.config.encoder.family, run.config.encoder.size)
+    encoders = {
+        "pre-trained": load_encoder(None, run.config.seed, run.encoder),
+        "untrained": load_encoder(untrained, run.config.seed),
+    }
+    result: dict[str, Any] = {"protocol": "RMIS fixed split", **asdict(config), "tasks": {}}
+    for name, members in found.items():
+        classes = sorted({label for _, label in members})
+        result["tasks"][name] = {"clips": len(members), "classes": classes, "chance": 100.0 / len(classes)}
+    for encoder_name, encoder in encoders.items():
+        with common.progress_bar(len(paths), f"benchmark, {encoder_name}") as bar:
+            rows = embed_files(encoder, paths, "chunks", run.config.data.rate, bar.update) if paths else []
+        by_path = dict(zip(paths, rows, strict=True))
+        for name, members in found.items():
+            diagnosis = fixed_split(
+                np.stack([by_path[Path(clip.path)] for clip, _ in members]),
+                [label for _, label in members],
+                [clip.group or f"{clip.machine}/{clip.split}/{clip.file}" for clip, _ in members],
+                config.runs,
+                config.test_size,
+                config.neighbours,
+            )
+            spread = float(np.std(diagnosis.macro_accuracy, ddof=1)) if config.runs > 1 else 0.0
+            result["tasks"][name][encoder_name] = {
+                "macro_accuracy": round(diagnosis.mean, 2),
+                "std": round(spread, 2),
+                "runs": [round(value, 2) for value in diagnosis.macro_accuracy],
+                "per_class": {label: round(value, 2) for label, value in diagnosis.per_class.items()},
+            }
+            print(f"{name}, {encoder_name}: {diagnosis.mean:.2f} % (chance {result['tasks'][name]['chance']:.2f} %)")
+    if not found:
+        print("note: no development machine with enough labelled clips, nothing to diagnose")
+    write_json(run.benchmark, result)
+    return [run.benchmark]

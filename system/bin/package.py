@@ -1,0 +1,143 @@
+"""Stage 7: the submission package, with figures taken from the run."""
+
+import argparse
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from system import manifest
+from system.bin import common
+from system.config import SystemConfig
+from system.experiment import Experiment
+from system.stage import read_json
+
+if TYPE_CHECKING:
+    from submission.package import SystemEntry
+
+METHODS = {"mahalanobis": "Mahalanobis distance", "knn": "k-nearest neighbours"}
+RESULTS = {"auc_source": "AUC (source)", "auc_target": "AUC (target)", "pauc": "pAUC"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    common.add_experiment_arguments(parser)
+
+
+def main(args: argparse.Namespace) -> None:
+    with common.experiment(args) as run:
+        settings = asdict(run.config)
+        reads = [run.manifest, run.metrics, *(run.card(name) for name in run.config.branches)]
+        for label in run.labels:
+            reads += sorted(run.system(label).glob("*_test.csv"))
+        stage = run.stage("package", settings, reads, owns=["package", run.zip.name])
+        common.run_stage(stage, lambda: _work(run))
+
+
+def _work(run: Experiment) -> Iterable[Path]:
+    from submission.facts import RunFacts
+    from submission.package import write_package
+    from submission.technical_report import ReportFacts
+
+    metrics = read_json(run.metrics)
+    entries = [_entry(run, metrics, number) for number in range(1, len(run.labels) + 1)]
+    facts = RunFacts(
+        results={label: entry.results for label, entry in zip(run.labels, entries, strict=True)},
+        total_parameters={label: entry.total_parameters for label, entry in zip(run.labels, entries, strict=True)},
+        external_models={
+            label: _external(run, system) for label, system in zip(run.labels, run.config.systems, strict=True)
+        },
+    )
+    clips = manifest.read(run.manifest)
+    report = ReportFacts(lines=_lines(run))
+    written = write_package(run.config.package, entries, clips, run.package, run.zip, facts, report)
+    print(f"{run.zip}: valid; findings in {run.package / 'README.md'}")
+    return written
+
+
+def _entry(run: Experiment, metrics: dict[str, Any], index: int) -> "SystemEntry":
+    from submission.package import SystemEntry, system_texts
+
+    label, system, texts = run.labels[index - 1], run.config.systems[index - 1], system_texts()[index]
+    found = metrics["systems"].get(label, {}).get("per_machine", {})
+    used = [name for name, weight in system.weights.items() if weight > 0]
+    cards = [read_json(run.card(name)) for name in used]
+    return SystemEntry(
+        index=index,
+        name=system.name or texts["name"],
+        abbreviation=system.abbreviation or texts["abbreviation"],
+        description=texts["description"] | _description(run, system, used),
+        total_parameters=sum(card["total_parameters"] for card in cards),
+        macs=sum(card["macs"][system.view] for card in cards),
+        subsystem_count=len(used),
+        results={
+            machine: {key: 100.0 * values[name] for key, name in RESULTS.items() if name in values}
+            for machine, values in found.items()
+        },
+        scores_dir=run.system(label),
+        summary=_summary(system),
+    )
+
+
+def _description(run: Experiment, system: SystemConfig, used: list[str]) -> dict[str, str | None]:
+    """Fields of ``system.description`` that follow from the configuration."""
+    branches = [run.config.branches[name] for name in used]
+    augment = [branch.augment for branch in branches]
+    kinds = {
+        "channel swap": any(a.channel_swap > 0 for a in augment),
+        "channel gain": any(a.gain_db > 0 for a in augment),
+        "channel dropout": any(a.channel_drop > 0 for a in augment),
+        "mixup": any(a.mixup > 0 for a in augment),
+        "SpecAugment": any(a.time_mask > 0 or a.frequency_mask > 0 for a in augment),
+    }
+    rate = run.config.data.rate
+    families = dict.fromkeys(f"{e.family.upper()}-{e.size}" for e in _encoders(run, used))
+    methods = dict.fromkeys(METHODS.get(branch.scorer.name, branch.scorer.name) for branch in branches)
+    return {
+        "input_sampling_rate": f"{rate / 1000:g}kHz" if rate else "as recorded",
+        "data_augmentation": ", ".join(name for name, present in kinds.items() if present) or None,
+        "embeddings": f"{', '.join(families)} with low-rank adapters",
+        "machine_learning_method": ", ".join([*methods, *(["ensemble"] if len(used) > 1 else [])]),
+        "decision_making": (
+            f"weighted average of robust z-scores; threshold at {100 * run.config.false_positive_rate:g} % of "
+            "leave-one-out scores of normal references"
+        ),
+    }
+
+
+def _encoders(run: Experiment, used: list[str]) -> list:
+    return [run.config.branches[name].encoder or run.config.encoder for name in used]
+
+
+def _external(run: Experiment, system: SystemConfig) -> list[str]:
+    """Pre-trained weights from outside that a system uses; they must be declared in the configuration."""
+    used = [name for name, weight in system.weights.items() if weight > 0]
+    return list(dict.fromkeys(e.family.upper() for e in _encoders(run, used) if e.checkpoint))
+
+
+def _summary(system: SystemConfig) -> str:
+    total = sum(system.weights.values())
+    weights = " and ".join(f"{name} {weight / total:.2f}" for name, weight in system.weights.items() if weight > 0)
+    heard = "both channels" if system.view == "two_channel" else "the near channel given to both inputs"
+    return f"{system.name or 'System'}: weights {weights}, inference with {heard}."
+
+
+def _lines(run: Experiment) -> dict[str, list[str]]:
+    """Facts of the run for the technical report."""
+    config = run.config
+    system, training, scoring = [], [], []
+    for name, branch in config.branches.items():
+        card = read_json(run.card(name))
+        system.append(
+            f"Branch {name}: {_encoders(run, [name])[0].family.upper()}, {branch.pool} pooling, embedding of "
+            f"{branch.embedding_dim}, {card['total_parameters']:,} parameters."
+        )
+        training.append(
+            f"Branch {name}: low-rank adapters of rank {branch.lora.rank} (alpha {branch.lora.alpha}, dropout "
+            f"{branch.lora.dropout}) on {', '.join(branch.lora.targets)}; {card['trainable_parameters']:,} trainable "
+            f"parameters; {branch.loop.steps} steps of {branch.loop.batch_size} clips."
+        )
+        settings = ", ".join(f"{key} {value}" for key, value in branch.scorer.settings.items())
+        scoring.append(f"Branch {name}: {METHODS.get(branch.scorer.name, branch.scorer.name)} ({settings}).")
+    if not config.encoder.checkpoint:
+        training.insert(0, f"Pre-training of {config.pretrain.loop.steps} steps on the same normal clips.")
+    return {"system": system, "training": training, "scoring": scoring}

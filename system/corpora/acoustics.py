@@ -1,0 +1,289 @@
+"""Room responses, filters and levels: what the simulated and the emulated recordings have in common.
+
+Waveforms are float32 (samples,) or (channels, samples) at a stated rate in Hz; a response is either an impulse response
+(taps,) or a magnitude gain over the bins of a real FFT.
+"""
+
+import hashlib
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+from scipy import fft, signal
+from scipy.interpolate import CubicSpline
+
+SPEED_OF_SOUND = 343.0  # m/s, air at 20 degrees Celsius
+SILENCE = 1e-5  # root mean square below which a recording (full scale 1) counts as silent: a third of a 16-bit step
+
+
+def generator(seed: int, *names: object) -> np.random.Generator:
+    """A random generator of its own for every (seed, names): what one clip draws never moves another clip's draws."""
+    text = "|".join(str(name) for name in (seed, *names))
+    return np.random.default_rng(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little"))
+
+
+def fractional_impulses(delays: np.ndarray, gains: np.ndarray, length: int, taps: int = 16) -> np.ndarray:
+    """Sum of band-limited unit impulses at fractional delays (Hann-windowed sinc; Laakso et al. 1996).
+
+    Args:
+        delays: (K,) in samples; what falls outside [0, length) is dropped.
+        gains: (K,).
+        length: samples of the result.
+        taps: even number of taps per impulse.
+
+    Returns:
+        float32 (length,).
+    """
+    delays = np.asarray(delays, dtype=np.float64)
+    gains = np.broadcast_to(np.asarray(gains, dtype=np.float64), delays.shape)
+    whole = np.floor(delays).astype(np.int64)
+    offset = np.arange(1 - taps // 2, taps // 2 + 1)
+    distance = offset - (delays - whole)[:, None]  # (K, taps), samples from the impulse
+    kernel = np.sinc(distance) * (0.5 + 0.5 * np.cos(2 * np.pi * distance / (taps + 1)))
+    index = whole[:, None] + offset
+    inside = (index >= 0) & (index < length)
+    values = (gains[:, None] * kernel)[inside]
+    return np.bincount(index[inside], weights=values, minlength=length)[:length].astype(np.float32)
+
+
+def image_source_response(
+    room: np.ndarray,
+    source: np.ndarray,
+    microphone: np.ndarray,
+    rt60: float,
+    rate: int,
+    rng: np.random.Generator,
+    jitter: float = 0.05,
+) -> np.ndarray:
+    """Impulse response of a shoebox room by the image-source method (Allen and Berkley 1979).
+
+    All walls reflect alike, with the coefficient that gives the reverberation time by Eyring's formula. All images are
+    displaced at random by a few centimetres, which breaks the sweeping echoes of a perfect box; the direct path is not.
+
+    Args:
+        room: (3,) metres; source, microphone: (3,) metres, inside the room.
+        rt60: seconds until the level has fallen by 60 dB; also the length of the response.
+        rate: Hz.
+        rng: draws the displacements.
+        jitter: standard deviation of the displacement along the line of sight, metres.
+
+    Returns:
+        float32 (ceil(rt60 * rate),), 1 / distance for the direct path, its delay kept.
+    """
+    room = np.asarray(room, dtype=np.float64)
+    volume = room.prod()
+    surface = 2 * (room[0] * room[1] + room[1] * room[2] + room[0] * room[2])
+    reflection = np.exp(-0.5 * 0.161 * volume / (surface * rt60))  # sqrt(1 - absorption), Eyring
+    reach = SPEED_OF_SOUND * rt60
+    squares, orders = [], []
+    for size, place, ear in zip(room, np.asarray(source, float), np.asarray(microphone, float), strict=True):
+        period = np.arange(-int(np.ceil(reach / (2 * size))), int(np.ceil(reach / (2 * size))) + 1)
+        images = np.concatenate([place + 2 * period * size, -place + 2 * period * size])
+        squares.append((images - ear) ** 2)
+        orders.append(np.concatenate([2 * np.abs(period), np.abs(period - 1) + np.abs(period)]))
+    square = squares[0][:, None, None] + squares[1][:, None] + squares[2]
+    order = orders[0][:, None, None] + orders[1][:, None] + orders[2]
+    near = square < reach**2
+    distance, order = np.sqrt(square[near]), order[near]
+    distance += np.where(order > 0, jitter * rng.standard_normal(len(distance)), 0.0)
+    distance = np.maximum(distance, 0.05)
+    length = int(np.ceil(rt60 * rate))
+    return fractional_impulses(distance * rate / SPEED_OF_SOUND, reflection**order / distance, length)
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """Impulse responses from a machine and from noise sources to the near and the far microphone of one room.
+
+    machine: (2, taps); noises: (sources, 2, taps). Row 0 is the near microphone. The common gain is such that the
+    machine's path to the near microphone has unit energy.
+    """
+
+    machine: np.ndarray
+    noises: np.ndarray
+
+    @property
+    def taps(self) -> int:
+        return self.machine.shape[-1]
+
+    def hear_machine(self, wave: np.ndarray) -> np.ndarray:
+        """The machine at both microphones. wave: (samples + taps - 1,). Returns float32 (2, samples), without edges."""
+        return self._hear(wave[None], None, slice(0, 1))
+
+    def hear_noises(self, waves: np.ndarray, gains: np.ndarray | None = None) -> np.ndarray:
+        """The sum of the noise sources at both microphones.
+
+        Args:
+            waves: (sources, samples + taps - 1).
+            gains: magnitude (sources, bins) to colour each source with, or None.
+
+        Returns:
+            float32 (2, samples), without edges.
+        """
+        return self._hear(waves, gains, slice(1, None))
+
+    def _hear(self, waves: np.ndarray, gains: np.ndarray | None, which: slice) -> np.ndarray:
+        samples = waves.shape[-1]
+        size = fft.next_fast_len(samples, real=True)
+        total = np.zeros((2, size // 2 + 1), dtype=np.complex64)
+        for k, paths in enumerate(_spectra(self, size)[which]):
+            spectrum = fft.rfft(waves[k].astype(np.float32, copy=False), size)
+            if gains is not None:
+                spectrum *= _stretch(gains[k], len(spectrum))
+            total += spectrum * paths
+        # Circular wrapping only touches the first taps - 1 samples, which are dropped.
+        return fft.irfft(total, size)[:, self.taps - 1 : samples]
+
+
+@lru_cache(maxsize=8)
+def _spectra(scene: Scene, size: int) -> np.ndarray:
+    """Transfer functions (1 + sources, 2, size // 2 + 1) of a scene, the machine first."""
+    return fft.rfft(np.concatenate([scene.machine[None], scene.noises]).astype(np.float32), size)
+
+
+def draw_scene(
+    rng: np.random.Generator,
+    rate: int,
+    rt60: float,
+    sources: int = 3,
+    near_metres: tuple[float, float] = (0.25, 0.45),
+    far_metres: tuple[float, float] = (2.0, 3.5),
+) -> Scene:
+    """Draws a room, the places of machine, microphones and noise sources, and computes the responses.
+
+    The near microphone stands ``near_metres`` from the machine, the far one ``far_metres`` from it; the noise sources
+    are anywhere at least 1.5 m from the near and 0.8 m from the far microphone. The far channel's attenuation and delay
+    of the machine follow from the geometry.
+    """
+    room = rng.uniform((5.5, 4.5, 2.8), (9.0, 7.0, 4.0))
+    machine = room * rng.uniform((0.35, 0.35, 0.25), (0.65, 0.65, 0.4))
+    near = _place(rng, room, [(machine, *near_metres)])
+    far = _place(rng, room, [(machine, *far_metres)])
+    noises = [_place(rng, room, [(near, 1.5, 99.0), (far, 0.8, 99.0)]) for _ in range(sources)]
+    paths = [
+        [image_source_response(room, place, ear, rt60, rate, rng) for ear in (near, far)]
+        for place in (machine, *noises)
+    ]
+    responses = np.array(paths, dtype=np.float32)
+    responses /= np.sqrt(np.square(responses[0, 0]).sum())
+    return Scene(machine=responses[0], noises=responses[1:])
+
+
+def _place(rng: np.random.Generator, room: np.ndarray, limits: list[tuple[np.ndarray, float, float]]) -> np.ndarray:
+    """A point 0.3 m or more from every wall whose distance to each given point lies within its limits (metres)."""
+    anchor, low, high = limits[0]
+    for _ in range(10_000):
+        if high < 10:
+            direction = rng.standard_normal(3) * (1.0, 1.0, 0.4)
+            point = anchor + direction / np.linalg.norm(direction) * rng.uniform(low, high)
+        else:
+            point = rng.uniform(0.3, room - 0.3)
+        inside = np.all(point > 0.3) and np.all(point < room - 0.3)
+        if inside and all(lo <= np.linalg.norm(point - other) <= hi for other, lo, hi in limits):
+            return point
+    raise ValueError(f"no place in a room of {room} m meets {limits}")
+
+
+def smooth_response(rng: np.random.Generator, spread_db: float, bins: int, rate: int) -> np.ndarray:
+    """A random gain that is smooth over log frequency: one Gaussian knot per octave, cubic in between.
+
+    Args:
+        spread_db: standard deviation in dB.
+        bins: length of the result, evenly spaced from 0 to rate / 2.
+
+    Returns:
+        float32 (bins,) magnitude.
+    """
+    top = np.log2(rate / 2)
+    knots = np.arange(top, np.log2(40.0), -1.0)[::-1]
+    values = spread_db * rng.standard_normal(len(knots))
+    # The cubic is evaluated on a grid of 1/24 octave; a straight line in between is as good and far cheaper.
+    grid = np.arange(knots[0], top + 1 / 24, 1 / 24)
+    curve = CubicSpline(knots, values, bc_type="natural")(np.minimum(grid, knots[-1]))
+    place = np.log2(np.maximum(np.linspace(0.0, rate / 2, bins), 2.0 ** knots[0]))
+    return (10.0 ** (np.interp(place, grid, curve) / 20)).astype(np.float32)
+
+
+def long_term_spectrum(wave: np.ndarray, rate: int, octaves: float = 1 / 3, n_fft: int = 1024) -> np.ndarray:
+    """Power spectrum averaged over the waveform (Welch) and smoothed over a fraction of an octave.
+
+    Args:
+        wave: (samples,).
+
+    Returns:
+        float64 (n_fft // 2 + 1,), of mean 1.
+
+    The waveform must not be silent (see SILENCE).
+    """
+    _, density = signal.welch(wave, rate, nperseg=min(n_fft, len(wave)), nfft=n_fft, detrend=False)
+    bins = np.arange(1, len(density))
+    low = np.maximum(np.floor(bins * 2 ** (-octaves / 2)).astype(int), 1)
+    high = np.minimum(np.ceil(bins * 2 ** (octaves / 2)).astype(int), len(density) - 1)
+    total = np.concatenate([[0.0], np.cumsum(density)])
+    smooth = (total[high + 1] - total[low]) / (high + 1 - low)
+    smooth = np.concatenate([smooth[:1], smooth])
+    return smooth / smooth.mean()
+
+
+def equaliser(found: np.ndarray, wanted: np.ndarray, bins: int, limit_db: float = 30.0) -> np.ndarray:
+    """Gain that turns one long-term spectrum into another.
+
+    Args:
+        found, wanted: power spectra (F,) as long_term_spectrum gives them.
+        bins: length of the result, evenly spaced from 0 to half the rate.
+        limit_db: the gain stays within this of its median, so that a band without any sound is not blown up.
+
+    Returns:
+        float32 (bins,) magnitude.
+    """
+    floor = 1e-12
+    level = 10 * np.log10((wanted + floor) / (found + floor))
+    level = np.clip(level, np.median(level) - limit_db, np.median(level) + limit_db)
+    place = np.linspace(0, len(level) - 1, bins)
+    return (10.0 ** (np.interp(place, np.arange(len(level)), level) / 20)).astype(np.float32)
+
+
+def shape(wave: np.ndarray, gain: np.ndarray) -> np.ndarray:
+    """Applies a magnitude gain (bins,) without a phase (no delay) over the whole waveform (..., samples)."""
+    samples = wave.shape[-1]
+    size = fft.next_fast_len(samples, real=True)
+    spectrum = fft.rfft(wave.astype(np.float32, copy=False), size)
+    spectrum *= _stretch(gain, spectrum.shape[-1])
+    return fft.irfft(spectrum, size)[..., :samples]
+
+
+def coloured_noise(rng: np.random.Generator, samples: int, gain: np.ndarray, channels: int = 1) -> np.ndarray:
+    """Gaussian noise whose amplitude spectrum follows ``gain`` (bins,), of unit power; channels are independent.
+
+    Returns:
+        float32 (channels, samples).
+    """
+    size = fft.next_fast_len(samples, real=True)
+    bins = size // 2 + 1
+    # Evenly distributed parts are several times quicker to draw; the waveform is a sum over all bins and Gaussian.
+    spectrum = (rng.random((channels, 2 * bins), dtype=np.float32) - np.float32(0.5)).view(np.complex64)
+    spectrum *= gain.astype(np.float32)[_nearest(len(gain), bins)]
+    wave = fft.irfft(spectrum, size)[:, :samples]
+    wave /= np.sqrt(np.square(wave).mean(axis=1, keepdims=True) + 1e-20)
+    return wave
+
+
+def _stretch(gain: np.ndarray, bins: int) -> np.ndarray:
+    if len(gain) == bins:
+        return gain.astype(np.float32, copy=False)
+    return np.interp(np.linspace(0, 1, bins), np.linspace(0, 1, len(gain)), gain).astype(np.float32)
+
+
+@lru_cache(maxsize=16)
+def _nearest(bins: int, new_bins: int) -> np.ndarray:
+    return np.round(np.linspace(0, bins - 1, new_bins)).astype(np.int32)
+
+
+def power(wave: np.ndarray) -> float:
+    """Mean square over everything."""
+    return float(np.square(wave, dtype=np.float64).mean())
+
+
+def noise_gain(machine: np.ndarray, noise: np.ndarray, snr_db: float) -> float:
+    """Factor for the noise that makes 10 log10(power(machine) / power(factor * noise)) equal to ``snr_db``."""
+    return float(np.sqrt(power(machine) / (power(noise) * 10 ** (snr_db / 10))))

@@ -1,0 +1,298 @@
+"""Any folder in DCASE Task 2 layout, ``<machine>/{train,test}/*.wav``, to clips that were opened and checked."""
+
+import logging
+import os
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+from system.audio import EXTENSIONS
+from system.corpora.attributes import FILE as ATTRIBUTE_FILE
+from system.corpora.attributes import Pairs, contradicts, join_pairs, read_attributes
+from system.corpora.inspection import Sound, inspect_all
+from system.corpora.names import parse_name, split_extension
+from system.errors import WheeltapperError
+from system.manifest import Clip
+
+log = logging.getLogger(__name__)
+
+# folder: (split, domain that it implies)
+FOLDERS = {
+    "train": ("train", ""),
+    "test": ("test", ""),
+    "source_test": ("test", "source"),
+    "target_test": ("test", "target"),
+    "supplemental": ("supplemental", ""),
+}
+MIN_SECONDS = 0.1
+MIN_TRAIN = 2
+SHOWN = 10
+
+
+def prepare_dcase(
+    folder: str | os.PathLike,
+    corpus: str = "dcase",
+    threads: int = 4,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[Clip]:
+    """Lists, names and opens the recordings below a folder of machine folders.
+
+    Labels, domains and attributes come from the file names (see ``names``), attributes that a name lacks from
+    ``attributes_<NN>.csv``. A supplemental clip of clean machine sound is labelled normal, one of noise not at all.
+    Files that are not wav, flac or ogg, and hidden files, are passed over.
+
+    Allowed, with a warning through ``logging``: a machine without target (or source) training clips, whose references
+    are then of one domain; a machine without test clips; a silent test clip, which is scored like any other; a clip
+    with one dead channel; an attribute file that contradicts a name (the name counts); a test clip that is also a
+    training clip.
+
+    Args:
+        folder: holds one folder per machine.
+        corpus: name for the manifest.
+        threads: files read at a time.
+        progress: called with (done, total) after each file.
+
+    Returns:
+        clips sorted by machine, section, split and file.
+
+    Raises WheeltapperError listing the first ten of all problems and their number.
+    """
+    folder = Path(folder)
+    problems: list[str] = []
+    clips: list[Clip] = []
+    for machine in _machine_folders(folder, problems):
+        clips += _list_machine(machine, corpus, problems)
+    clips.sort(key=lambda clip: (clip.machine, clip.section, clip.split, clip.file))
+    _check_sets(folder, clips, problems)
+    sounds = inspect_all([clip.path for clip in clips], threads, progress)
+    problems += [sound for sound in sounds if isinstance(sound, str)]
+    heard = [(clip, sound) for clip, sound in zip(clips, sounds, strict=True) if isinstance(sound, Sound)]
+    _check_sounds(heard, problems)
+    if problems:
+        raise WheeltapperError(_listing(folder, problems))
+    _warn(heard)
+    return [
+        replace(clip, channels=sound.channels, rate=sound.rate, samples=sound.samples, digest=sound.digest)
+        for clip, sound in heard
+    ]
+
+
+def _machine_folders(folder: Path, problems: list[str]) -> list[Path]:
+    expected = f"{folder}: expected a folder of <machine>/{{train,test}}/*.wav"
+    if not folder.is_dir():
+        raise WheeltapperError(f"{expected}, found {'a file' if folder.exists() else 'nothing'}")
+    if _is_machine(folder):
+        raise WheeltapperError(
+            f"{expected}, found the folder of one machine; give the folder above it: {folder.resolve().parent}"
+        )
+    inside = _folders(folder)
+    machines = [path for path in inside if _is_machine(path)]
+    if not machines:
+        deeper = [path for path in inside if any(_is_machine(below) for below in _folders(path))]
+        advice = f"; machines lie one level down: give {' or '.join(map(str, deeper))}" if deeper else ""
+        raise WheeltapperError(f"{expected}, found no machine{advice}")
+    problems.extend(
+        f"{path}: expected train/ and test/ in a machine's folder, found recordings without them"
+        for path in inside
+        if path not in machines and next(_sounds_below(path), None)
+    )
+    stray = [path.name for path in _files(folder) if _is_sound(path)]
+    if stray:
+        problems.append(
+            f"{folder}: expected recordings in machine folders, found {len(stray)} beside them ({stray[0]})"
+        )
+    problems.extend(
+        f"{folder}: expected a printable machine name, found {path.name!r}"
+        for path in machines
+        if not path.name.isprintable()
+    )
+    return machines
+
+
+def _list_machine(machine: Path, corpus: str, problems: list[str]) -> list[Clip]:
+    attributes = _read_attribute_files(machine, problems)
+    stray = [path.name for path in _files(machine) if _is_sound(path)]
+    if stray:
+        problems.append(
+            f"{machine}: expected recordings in train/ and test/, found {len(stray)} beside them ({stray[0]})"
+        )
+    clips: list[Clip] = []
+    contradictions: list[str] = []
+    for inner in _folders(machine):
+        if inner.name not in FOLDERS:
+            if next(_sounds_below(inner), None):
+                log.warning("%s: is not read, only %s are", inner, ", ".join(f"{name}/" for name in FOLDERS))
+            continue
+        problems.extend(
+            f"{deeper}: expected recordings directly in {inner.name}/, found some in a folder below"
+            for deeper in _folders(inner)
+            if next(_sounds_below(deeper), None)
+        )
+        for path in filter(_is_sound, _files(inner)):
+            try:
+                clip = _name_clip(path, machine.name, corpus)
+            except WheeltapperError as error:
+                problems.append(f"{path}: {error}")
+                continue
+            pairs = attributes.get((inner.name, path.name))
+            if pairs and not clip.attributes:
+                clip = replace(clip, attributes=join_pairs(pairs))
+            elif pairs and contradicts(clip.attributes, pairs):
+                contradictions.append(f"{path.name} beside {join_pairs(pairs)}")
+            clips.append(clip)
+    if contradictions:
+        log.warning(
+            "%s: %d file names and attributes_NN.csv disagree, the names count (%s)",
+            machine,
+            len(contradictions),
+            contradictions[0],
+        )
+    return clips
+
+
+def _name_clip(path: Path, machine: str, corpus: str) -> Clip:
+    """A clip as its name and folder describe it; WheeltapperError (without the path) where they disagree."""
+    split, domain = FOLDERS[path.parent.name]
+    fields = parse_name(path.name)
+    if bool(fields.content) != (split == "supplemental"):
+        raise WheeltapperError(
+            "expected section_NN_machine_... or section_NN_noise_... in supplemental/ and only there"
+        )
+    if fields.split not in ("", split):
+        raise WheeltapperError(f"expected a {split} clip in {path.parent.name}/, found a name that says {fields.split}")
+    if domain and fields.domain not in ("", domain):
+        raise WheeltapperError(
+            f"expected the {domain} domain in {path.parent.name}/, found a name that says {fields.domain}"
+        )
+    if split == "train" and fields.label != "normal":
+        found = "an anomaly" if fields.label else "a name without label"
+        raise WheeltapperError(f"expected training clips that are normal and named so, found {found}")
+    return Clip(
+        corpus=corpus,
+        machine=machine,
+        section=fields.section,
+        split=split,
+        file=path.name,
+        path=str(path),
+        label="normal" if fields.content == "machine" else fields.label,
+        domain=fields.domain or domain,
+        attributes=fields.attributes,
+    )
+
+
+def _read_attribute_files(machine: Path, problems: list[str]) -> dict[tuple[str, str], Pairs]:
+    found: dict[tuple[str, str], Pairs] = {}
+    for path in _files(machine):
+        if ATTRIBUTE_FILE.fullmatch(path.name):
+            try:
+                found.update(read_attributes(path))
+            except WheeltapperError as error:
+                problems.append(str(error))
+    return found
+
+
+def _check_sets(folder: Path, clips: list[Clip], problems: list[str]) -> None:
+    """What can be wrong with a machine as a whole, before any recording is opened."""
+    seen: dict[tuple[str, str, str], Clip] = {}
+    for clip in clips:
+        key = (clip.machine, clip.split, split_extension(clip.file)[0])
+        if key in seen:
+            problems.append(f"{clip.path}: expected a name of its own, found it also at {seen[key].path}")
+        seen.setdefault(key, clip)
+    for machine in sorted({path.name for path in _folders(folder) if _is_machine(path)}):
+        own = [clip for clip in clips if clip.machine == machine and clip.split != "supplemental"]
+        where = folder / machine
+        train = Counter(clip.section for clip in own if clip.split == "train")
+        if not train:
+            problems.append(f"{where}: expected at least {MIN_TRAIN} normal training clips in train/, found none")
+        problems.extend(
+            f"{where}: section {section}: expected at least {MIN_TRAIN} normal training clips, found {train[section]}"
+            for section in sorted({clip.section for clip in own})
+            if train and train[section] < MIN_TRAIN
+        )
+        labels = Counter(bool(clip.label) for clip in own if clip.split == "test")
+        if len(labels) > 1:
+            problems.append(
+                f"{where}: expected test clips all labelled or all anonymous, found {labels[True]} and "
+                f"{labels[False]}; keep development and evaluation data in two folders"
+            )
+
+
+def _check_sounds(heard: list[tuple[Clip, Sound]], problems: list[str]) -> None:
+    formats: dict[str, Counter] = defaultdict(Counter)
+    for clip, sound in heard:
+        formats[clip.machine][(sound.channels, sound.rate)] += 1
+    for clip, sound in heard:
+        # Most clips decide; the tie of two formats is broken by value, never by order.
+        channels, rate = max(formats[clip.machine].items(), key=lambda item: (item[1], item[0]))[0]
+        if sound.channels > 2:
+            problems.append(f"{clip.path}: expected 1 or 2 channels, found {sound.channels}")
+        elif sound.channels != channels:
+            problems.append(
+                f"{clip.path}: expected {channels} channel(s) like the other clips of {clip.machine}, "
+                f"found {sound.channels}"
+            )
+        if sound.rate != rate:
+            problems.append(
+                f"{clip.path}: expected {rate} Hz like the other clips of {clip.machine}, found {sound.rate} Hz"
+            )
+        if sound.seconds < MIN_SECONDS:
+            problems.append(f"{clip.path}: expected at least {MIN_SECONDS} s of sound, found {sound.seconds:.4f} s")
+        if sound.silent and clip.split == "train":
+            problems.append(f"{clip.path}: expected sound in a training clip, found silence (all samples are zero)")
+
+
+def _warn(heard: list[tuple[Clip, Sound]]) -> None:
+    """Logs what is allowed and yet worth knowing."""
+    for clip, sound in heard:
+        if sound.silent:
+            log.warning("%s: silent %s clip (all samples are zero), kept", clip.path, clip.split)
+        elif sound.silent_channels:
+            log.warning("%s: channel %d is silent", clip.path, sound.silent_channels[0])
+    for machine in sorted({clip.machine for clip, _ in heard}):
+        own = [(clip, sound) for clip, sound in heard if clip.machine == machine]
+        domains = {clip.domain for clip, _ in own if clip.split == "train"}
+        for missing, other in (("target", "source"), ("source", "target")):
+            if other in domains and missing not in domains:
+                log.warning("%s: no %s training clips; all its references are %s", machine, missing, other)
+        if not any(clip.split == "test" for clip, _ in own):
+            log.warning("%s: no test clips", machine)
+        train = {sound.digest for clip, sound in own if clip.split == "train"}
+        leaked = [clip.file for clip, sound in own if clip.split == "test" and sound.digest in train]
+        if leaked:
+            log.warning("%s: %d test clips are also training clips (%s)", machine, len(leaked), leaked[0])
+
+
+def _listing(folder: Path, problems: list[str]) -> str:
+    unique = list(dict.fromkeys(problems))
+    more = f" (the first {SHOWN} are shown)" if len(unique) > SHOWN else ""
+    head = f"{folder}: {len(unique)} problem{'s' if len(unique) > 1 else ''}{more}"
+    return "\n  ".join([head, *(problem.replace("\n", "\\n") for problem in unique[:SHOWN])])
+
+
+def _is_machine(path: Path) -> bool:
+    return any((path / name).is_dir() for name in ("train", "test", "source_test", "target_test"))
+
+
+def _is_sound(path: Path) -> bool:
+    return path.suffix.lower() in EXTENSIONS
+
+
+def _entries(path: Path) -> Iterable[Path]:
+    return (entry for entry in sorted(path.iterdir()) if not entry.name.startswith("."))
+
+
+def _folders(path: Path) -> list[Path]:
+    return [entry for entry in _entries(path) if entry.is_dir()]
+
+
+def _files(path: Path) -> list[Path]:
+    # A dangling link is listed too: its recording is missing, which must be said.
+    return [entry for entry in _entries(path) if not entry.is_dir()]
+
+
+def _sounds_below(path: Path) -> Iterator[Path]:
+    for root, folders, names in os.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(root) / name for name in sorted(names) if name[0] != "." and _is_sound(Path(name)))

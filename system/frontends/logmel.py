@@ -1,0 +1,88 @@
+"""Log-mel power spectrogram with the settings of the official Task 2 baseline.
+
+Zero-padded, centred STFT with a periodic Hann window, Slaney's mel scale (linear below 1 kHz, logarithmic above) and
+triangles of unit area, decibels over a floor of the double-precision epsilon.
+"""
+
+import sys
+from functools import lru_cache
+
+import numpy as np
+import torch
+
+from system.errors import WheeltapperError
+
+N_FFT = 1024
+HOP = 512
+BANDS = 128
+FLOOR = sys.float_info.epsilon
+
+# Slaney's Auditory Toolbox: 200/3 Hz per mel up to 1 kHz (15 mel), from there 27 steps per factor of 6.4.
+HZ_PER_MEL = 200.0 / 3.0
+KNEE_HZ = 1000.0
+KNEE_MEL = KNEE_HZ / HZ_PER_MEL
+LOG_STEP = np.log(6.4) / 27.0
+
+
+def hz_to_mel(hz: np.ndarray | float) -> np.ndarray:
+    """Slaney's mel scale; any shape, Hz to mel."""
+    hz = np.asarray(hz, dtype=np.float64)
+    return np.where(hz < KNEE_HZ, hz / HZ_PER_MEL, KNEE_MEL + np.log(np.maximum(hz, KNEE_HZ) / KNEE_HZ) / LOG_STEP)
+
+
+def mel_to_hz(mel: np.ndarray | float) -> np.ndarray:
+    """Inverse of ``hz_to_mel``."""
+    mel = np.asarray(mel, dtype=np.float64)
+    return np.where(
+        mel < KNEE_MEL, mel * HZ_PER_MEL, KNEE_HZ * np.exp((np.maximum(mel, KNEE_MEL) - KNEE_MEL) * LOG_STEP)
+    )
+
+
+@lru_cache(maxsize=16)
+def mel_filterbank(rate: int, n_fft: int = N_FFT, bands: int = BANDS) -> torch.Tensor:
+    """Triangular filters from 0 Hz to half the rate, equally spaced in mel, each of unit area over Hz.
+
+    Returns:
+        float32 (bands, n_fft // 2 + 1); shared between callers, not to be changed.
+    """
+    bins = np.arange(n_fft // 2 + 1) * (rate / n_fft)
+    edges = mel_to_hz(np.linspace(0.0, hz_to_mel(rate / 2.0), bands + 2))
+    low, centre, high = (edges[i : i + bands, None] for i in range(3))
+    triangles = np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)).clip(min=0.0)
+    return torch.from_numpy((triangles * (2.0 / (high - low))).astype(np.float32))
+
+
+def log_mel(
+    wave: np.ndarray, rate: int, n_fft: int = N_FFT, hop: int = HOP, bands: int = BANDS, power: float = 2.0
+) -> np.ndarray:
+    """Log-mel spectrogram in decibels.
+
+    Args:
+        wave: float32 (channels, samples), full scale 1.
+        rate: Hz.
+        n_fft, hop: window and step in samples.
+        bands: mel bands between 0 Hz and half the rate.
+        power: exponent of the magnitude before the mel bands; the level is 20 / power * log10 of their sum.
+
+    Returns:
+        float32 (channels, frames, bands), frames = 1 + samples // hop.
+
+    Raises WheeltapperError for a wave without samples.
+    """
+    if wave.ndim != 2 or wave.shape[-1] == 0:
+        raise WheeltapperError(f"log-mel: expected a waveform (channels, samples), found shape {wave.shape}")
+    with torch.no_grad():
+        signal = torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32))
+        spectrum = torch.stft(
+            signal, n_fft, hop, window=_window(n_fft), center=True, pad_mode="constant", return_complex=True
+        )
+        energy = torch.view_as_real(spectrum).square().sum(-1)
+        if power != 2.0:
+            energy = energy.pow(power / 2.0)
+        mel = energy.transpose(1, 2) @ mel_filterbank(rate, n_fft, bands).T
+        return (20.0 / power * mel.clamp_(min=FLOOR).log10_()).numpy()
+
+
+@lru_cache(maxsize=16)
+def _window(n_fft: int) -> torch.Tensor:
+    return torch.hann_window(n_fft, periodic=True)

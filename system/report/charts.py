@@ -1,0 +1,204 @@
+"""The charts of scores: histograms, ROC, the systems side by side, false alarms, the map of embeddings."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from markupsafe import Markup
+
+from system import roc
+from system.report.svg import WIDTH, Plot, figure, histogram, histogram_edges, padded, thin
+
+LEFT, INNER = 44, 304  # px: frame of a chart
+PAPER_DOMAINS = ("source", "target", "")
+
+
+def score_histogram(
+    name: str, scores: np.ndarray, anomalous: np.ndarray, domains: np.ndarray, threshold: float | None
+) -> Markup:
+    """Healthy and anomalous test clips of a machine by score, one row per domain. Arrays (N,)."""
+    edges, cut_low, cut_high = histogram_edges(scores)
+    rows = [domain for domain in PAPER_DOMAINS if np.any(domains == domain)]
+    plots: list[Plot] = []
+    for number, domain in enumerate(rows):
+        inside = domains == domain
+        healthy = histogram(scores[inside & ~anomalous], edges)
+        faulty = histogram(scores[inside & anomalous], edges)
+        top, last = 14 + 92 * number, number == len(rows) - 1
+        plot = Plot(
+            (edges[0], edges[-1]),
+            (0, 1.1 * max(1, healthy.max(), faulty.max())),
+            (LEFT, top, INNER, 72),
+            x_label="anomaly score" if last else "",
+            y_label="clips",
+            x_ticks=None if last else [],
+            y_ticks=[0, int(max(1, healthy.max(), faulty.max()))],
+        )
+        plot.steps(edges, healthy, "normal")
+        plot.steps(edges, faulty, "anomaly")
+        if domain:
+            plot.text(LEFT + INNER - 2, top - 3, f"{domain} domain", "label end")
+        _alarm_line(plot, threshold, number == 0)
+        plots.append(plot)
+    height = 14 + 92 * len(rows) + 22
+    parts = [*plots, _outliers(cut_low, cut_high, height + 10)]
+    return figure(f"{name}: histogram of anomaly scores by domain and label", (WIDTH, height + 16), parts)
+
+
+def anonymous_histogram(
+    name: str, scores: np.ndarray, references: np.ndarray, threshold: float | None, cap: float = 1.15
+) -> Markup:
+    """Test clips without labels (N,) beside the normal references (M,), both as shares of their number."""
+    edges, cut_low, cut_high = histogram_edges(np.concatenate([scores, references]))
+    tested = 100 * histogram(scores, edges) / max(1, len(scores))
+    known = 100 * histogram(references, edges) / max(1, len(references))
+    plot = Plot(
+        (edges[0], edges[-1]),
+        (0, cap * max(1.0, tested.max(), known.max())),
+        (LEFT, 10, INNER, 130),
+        x_label="anomaly score",
+        y_label="% of clips",
+    )
+    plot.steps(edges, known, "reference")
+    plot.steps(edges, tested, "normal")
+    _alarm_line(plot, threshold, True)
+    parts = [plot, _outliers(cut_low, cut_high, 182)]
+    return figure(f"{name}: histogram of anomaly scores of references and test clips", (WIDTH, 188), parts)
+
+
+def _alarm_line(plot: Plot, threshold: float | None, with_text: bool) -> None:
+    if threshold is None:
+        return
+    low, high = plot.x
+    plot.rule(min(max(threshold, low), high), "alarm", f"alarm above {threshold:.2f}" if with_text else "")
+
+
+def _outliers(cut_low: bool, cut_high: bool, y: float) -> str:
+    ends = [text for text, cut in (("first", cut_low), ("last", cut_high)) if cut]
+    if not ends:
+        return ""
+    return f'<text class="tick mid" x="{LEFT + INNER / 2}" y="{y}">{" and ".join(ends)} bar: all beyond</text>'
+
+
+def roc_points(scores: np.ndarray, anomalous: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Corners of the ROC curve (false-alarm rate, share of anomalies found), each (groups + 1,), from (0, 0)."""
+    groups, size = roc.tie_groups(scores)
+    normal = np.bincount(groups[~anomalous], minlength=size)
+    hits = np.bincount(groups[anomalous], minlength=size)
+    alarms = np.concatenate([[0.0], np.cumsum(normal) / max(1, normal.sum())])
+    return alarms, np.concatenate([[0.0], np.cumsum(hits) / max(1, hits.sum())])
+
+
+def roc_chart(
+    name: str, scores: np.ndarray, anomalous: np.ndarray, domains: np.ndarray, decided: np.ndarray | None
+) -> Markup:
+    """ROC with the region of the partial AUC shaded; the domains' normals against all anomalies where known."""
+    plot = Plot(
+        (0, 1), (0, 1), (LEFT, 10, INNER, 190), "false alarms among healthy clips", "anomalies found", None, [0, 0.5, 1]
+    )
+    alarms, hits = roc_points(scores, anomalous)
+    limit = roc.MAX_FPR
+    inside = alarms < limit
+    xs = np.append(alarms[inside], limit)
+    ys = np.append(hits[inside], np.interp(limit, *_increasing(alarms, hits)))
+    plot.area(xs, np.zeros(len(xs)), ys, "both")
+    plot.rule(limit, "faint")
+    plot.line([0, 1], [0, 1], "chance")
+    for domain in ("source", "target"):
+        chosen = anomalous | (domains == domain)
+        if (chosen & ~anomalous).any() and not chosen.all():
+            plot.line(*_thinned(*roc_points(scores[chosen], anomalous[chosen])), domain)
+    plot.line(*_thinned(alarms, hits), "both")
+    if decided is not None and (~anomalous).any() and anomalous.any():
+        plot.dots([decided[~anomalous].mean()], [decided[anomalous].mean()], "both operating")
+    return figure(f"{name}: anomalies found against false alarms", (WIDTH, 242), [plot])
+
+
+def _increasing(alarms: np.ndarray, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The curve with one point, the highest, per false-alarm rate, for interpolation."""
+    last = np.append(np.diff(alarms) > 0, True)
+    return alarms[last], hits[last]
+
+
+def _thinned(xs: np.ndarray, ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    chosen = thin(len(xs))
+    return xs[chosen], ys[chosen]
+
+
+def systems_chart(rows: Sequence[tuple[str, float, Sequence[float] | None]], marks: Mapping[str, float]) -> Markup:
+    """Official scores (name, score, interval or None) in percent as dots with whiskers; marks are other figures."""
+    values = [v for _, score, interval in rows for v in (score, *(interval or ()))] + [50.0, *marks.values()]
+    low, high = padded(values, 0.08)
+    height = 26 * len(rows) + 14 * len(marks) + 10
+    plot = Plot(
+        (low, high), (0, len(rows)), (84, 8 + 14 * len(marks), 264, 26 * len(rows)), "official score (%)", "", None, []
+    )
+    plot.rule(50.0, "chance")
+    for number, (name, value) in enumerate(marks.items()):
+        plot.rule(value, "published")
+        right = plot.px(value) > 200
+        plot.text(plot.px(value), 16 + 14 * number, f"{name} {value:.2f}", "tick end" if right else "tick")
+    for number, (name, score, interval) in enumerate(rows):
+        y = len(rows) - number - 0.5
+        plot.text(78, plot.py(y) + 4, name, "tick end")
+        if interval:
+            plot.line(list(interval), [y, y], "both thick")
+        plot.dots([score], [y], "both large")
+    return figure("Official score of each system with its interval", (WIDTH, height + 38), [plot])
+
+
+def false_alarm_chart(rows: Sequence[tuple[str, float | None, float | None]], asked: float) -> Markup:
+    """Asked and found shares of false alarms: (machine, among references, among healthy test clips), fractions."""
+    found = [100 * value for _, *values in rows for value in values if value is not None]
+    high = max(20.0, *(1.1 * value for value in [100 * asked, *found]))
+    plot = Plot((0, min(high, 104)), (0, len(rows)), (110, 18, 238, 22 * len(rows)), "false alarms (%)", "", None, [])
+    plot.rule(100 * asked, "alarm", f"asked {100 * asked:g} %")
+    for number, (name, among_references, among_tests) in enumerate(rows):
+        y = len(rows) - number - 0.5
+        plot.text(104, plot.py(y) + 4, _short(name), "tick end")
+        if among_references is not None:
+            plot.dots([100 * among_references], [y], "reference", "triangle")
+        if among_tests is not None:
+            plot.dots([100 * among_tests], [y], "normal large")
+    return figure("False alarms asked and found, by machine", (WIDTH, 22 * len(rows) + 56), [plot])
+
+
+def _short(name: str, most: int = 16) -> str:
+    return name if len(name) <= most else name[: most - 1] + "…"
+
+
+def embedding_map(
+    name: str, points: np.ndarray, groups: Sequence[tuple[np.ndarray, str, str]], shares: Sequence[float]
+):
+    """Embeddings in two dimensions. points: (N, 2); groups: (mask (N,), colour, shape) from back to front."""
+    plot = Plot(
+        padded(points[:, 0]),
+        padded(points[:, 1]),
+        (LEFT, 10, INNER, 200),
+        f"first axis ({100 * shares[0]:.0f} % of the spread)",
+        f"second axis ({100 * shares[1]:.0f} %)",
+    )
+    for mask, colour, shape in groups:
+        plot.dots(points[mask, 0], points[mask, 1], colour, shape)
+    return figure(f"{name}: map of the embeddings", (WIDTH, 252), [plot])
+
+
+def gauge(score: float, interval: Sequence[float] | None, marks: Mapping[str, float]) -> Markup:
+    """The official score (percent) on a bar from a coin toss to perfect; marks are published figures."""
+    low = (
+        min(40.0, *(interval or [score]), score, *marks.values()) if marks else min(40.0, score, *(interval or [40.0]))
+    )
+    plot = Plot((5 * np.floor(low / 5), 100), (0, 1), (12, 30, 336, 16), "", "", [50, 60, 70, 80, 90, 100], [])
+    left, top, width, height = plot.box
+    plot.parts.insert(0, f'<rect class="track" x="{left}" y="{top}" width="{width}" height="{height}" rx="8"/>')
+    if interval:
+        x, right = plot.px(interval[0]), plot.px(interval[1])
+        plot.parts.append(
+            f'<rect class="band" x="{x:.1f}" y="{top}" width="{max(2.0, right - x):.1f}" height="{height}" rx="6"/>'
+        )
+    plot.rule(50, "chance")
+    plot.text(plot.px(50), 24, "guessing", "tick mid")
+    plot.text(plot.px(100), 24, "perfect", "tick end")
+    for value in marks.values():
+        plot.rule(value, "published")
+    plot.dots([score], [0.5], "both huge")
+    return figure(f"Official score {score:.2f} percent on a scale where 50 is guessing", (WIDTH, 64), [plot])

@@ -1,0 +1,81 @@
+"""The report of a run: one HTML file that needs nothing else."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import jinja2
+
+from system import __version__, manifest
+from system.report import inside, results
+from system.report.notes import notes
+from system.report.reading import Run, read_run
+from system.stage import open_atomic
+
+TEMPLATES = Path(__file__).parent / "templates"
+
+
+def write_report(exp: str | os.PathLike) -> Path:
+    """Writes report.html of an experiment folder, whole or not at all; the same folder gives the same page.
+
+    What a run lacks is said in the page. Raises WheeltapperError where there is no such folder.
+    """
+    run = read_run(Path(exp))
+    page = render(run)
+    with open_atomic(run.paths.report) as file:
+        file.write(page)
+    return run.paths.report
+
+
+def render(run: Run) -> str:
+    """The page as HTML."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    content = {
+        "headline": results.headline(run),
+        "systems": results.systems(run),
+        "machines": results.machines(run),
+        "scores": results.scores(run),
+        "decisions": results.decisions(run),
+        "recordings": inside.recordings(run),
+        "evaluation": results.evaluation(run),
+        "training": inside.training(run),
+        "gate": inside.gate(run),
+        "maps": inside.maps(run),
+        "benchmark": inside.benchmark(run),
+        "stages": inside.stages(run),
+    }
+    # Last, because reading the files for the sections may find more to note.
+    return environment.get_template("report.html.j2").render(
+        **content,
+        facts=_facts(run),
+        notes=notes(run),
+        configuration=run.config_text,
+        folder=run.folder.resolve().name,
+        version=__version__,
+    )
+
+
+def _facts(run: Run) -> list[tuple[str, str]]:
+    """A few figures that say what the run was about."""
+    names = manifest.machines(run.clips)
+    tests = sum(clip.split == "test" for clip in run.clips)
+    references = sum(clip.split == "train" for clip in run.clips)
+    hours = sum(clip.seconds for clip in run.clips) / 3600
+    channels = sorted({clip.channels for clip in run.clips})
+    facts: list[tuple[str, Any]] = [
+        ("machines", len(names) or ""),
+        ("normal references", references or ""),
+        ("test clips", tests or ""),
+        ("of sound", f"{hours:.1f} h" if hours >= 1 else f"{60 * hours:.0f} min" if run.clips else ""),
+        ("channels" if channels != [1] else "channel", " or ".join(map(str, channels))),
+    ]
+    package = run.paths.zip
+    if run.config and package.is_file():
+        facts.append(("submission package", package.name))
+    return [(text, str(value)) for text, value in facts if value != ""]

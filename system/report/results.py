@@ -1,0 +1,259 @@
+"""The sections of a report about results: how good, machine by machine, alarms asked and raised."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+import submission
+from system.metrics import harmonic_mean
+from system.report import charts
+from system.report.reading import Run, Unit
+
+Section = dict[str, Any] | str  # what the template shows, or a sentence that says why there is nothing
+
+MEASURES = ("AUC (source)", "AUC (target)", "AUC (all)", "pAUC", "pAUC (source)", "pAUC (target)")
+ROUND = ("AUC (source)", "AUC (target)", "pAUC")  # the order of the published figures
+PUBLISHED = {"mse": "official autoencoder", "mahalanobis": "official Mahalanobis"}
+OFFICIAL_TESTS = 200  # test clips per machine in the official development sets since 2022
+UNLABELLED = "There are no labelled test clips in this run, so nothing can be said about how good the scores are."
+
+
+def percent(value: float | None, digits: int = 2) -> str:
+    """A fraction in percent, empty for None."""
+    return "" if value is None else f"{100 * value:.{digits}f}"
+
+
+def measures_of(values: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """The areas that the year's rule knows, AUC (all) only where it stands for the domains."""
+    known = [name for name in MEASURES if any(name in machine for machine in values.values())]
+    return [name for name in known if name != "AUC (all)" or "AUC (source)" not in known]
+
+
+def published_baselines(run: Run) -> dict[str, dict[str, list[float]]]:
+    """Published figures of the official baselines (fractions) by name and machine, for exactly the run's machines.
+
+    Empty unless every development machine of the run is an official one with all its test clips: figures on other
+    recordings do not compare.
+    """
+    year = run.metrics.get("year")
+    path = Path(submission.__file__).parent / "templates" / f"baseline_{year}.yaml"
+    if not path.is_file() or not run.development:
+        return {}
+    table = yaml.safe_load(path.read_text(encoding="utf-8"))
+    if any(unit.machine not in table or len(unit.clips) != OFFICIAL_TESTS for unit in run.development):
+        return {}
+    return {
+        text: {unit.machine: [value / 100 for value in table[unit.machine][key]] for unit in run.development}
+        for key, text in PUBLISHED.items()
+    }
+
+
+def comparison(run: Run, baselines: Mapping[str, Any]) -> str:
+    """One sentence on what the figures may be compared with."""
+    if baselines:
+        return (
+            "The recordings are official development machines; the official baselines' published figures on the same "
+            "machines stand beside ours."
+        )
+    if {clip.corpus for clip in run.clips} == {"synthetic"}:
+        return (
+            "The recordings are simulated: the figures show that everything works, and must not be compared with "
+            "results on the challenge's recordings."
+        )
+    return "The recordings are not the complete official set: the figures do not compare with published ones."
+
+
+def headline(run: Run) -> Section:
+    """The official score of the best system, what it means, and what it may be compared with."""
+    if not run.systems:
+        return "There is no official score: " + (
+            UNLABELLED[0].lower() + UNLABELLED[1:] if run.clips else "the run has not got that far."
+        )
+    best = run.systems[run.best]
+    score, interval = best["official_score"], best.get("ci95")
+    baselines = published_baselines(run)
+    marks = {name: harmonic_mean(list(table.values())) for name, table in baselines.items()}
+    if interval and interval[0] > 0.5:
+        verdict = "better than guessing, beyond what chance explains"
+    elif score > 0.5:
+        verdict = "above guessing, but within what chance explains"
+    else:
+        verdict = "no better than guessing"
+    return {
+        "score": percent(score),
+        "interval": [percent(value) for value in interval] if interval else None,
+        "verdict": verdict,
+        "label": run.best,
+        "name": getattr(run.system_config(run.best), "name", ""),
+        "count": len(run.systems),
+        "gauge": charts.gauge(
+            100 * score,
+            [100 * value for value in interval] if interval else None,
+            {name: 100 * float(value) for name, value in marks.items()},
+        ),
+        "marks": {name: percent(float(value)) for name, value in marks.items()},
+        "comparison": comparison(run, baselines),
+        "alarms": _alarms(run),
+    }
+
+
+def _alarms(run: Run) -> dict[str, Any] | None:
+    """All development machines together: anomalies found and false alarms raised."""
+    units = [unit for unit in run.development if unit.decided is not None]
+    anomalous = np.concatenate([unit.anomalous for unit in units]) if units else np.array([], bool)
+    decided = np.concatenate([unit.decided for unit in units]) if units else np.array([], bool)
+    if not anomalous.any() or anomalous.all():
+        return None
+    return {
+        "found": int(decided[anomalous].sum()),
+        "anomalies": int(anomalous.sum()),
+        "false": int(decided[~anomalous].sum()),
+        "healthy": int((~anomalous).sum()),
+    }
+
+
+def systems(run: Run) -> Section:
+    """All systems side by side."""
+    scored = run.systems
+    if not scored:
+        return UNLABELLED
+    measures = measures_of(scored[run.best]["per_machine"])
+    rows = []
+    for label, values in scored.items():
+        config = run.system_config(label)
+        machines = values["per_machine"]
+        means = values.get("harmonic_mean") or {
+            name: float(harmonic_mean([machine[name] for machine in machines.values()])) for name in measures
+        }
+        rows.append(
+            {
+                "label": label,
+                "best": label == run.best,
+                "name": config.name if config else "",
+                "view": {"left_duplicated": "near channel", "two_channel": "both channels"}[config.view]
+                if config
+                else "",
+                "weights": ", ".join(f"{k} {v:g}" for k, v in config.weights.items()) if config else "",
+                "means": [percent(means.get(name)) for name in measures],
+                "score": percent(values["official_score"]),
+                "interval": [percent(value) for value in values["ci95"]] if values.get("ci95") else None,
+            }
+        )
+    chart = [
+        (label.rpartition("_task2_")[2].join(("system ", "")), 100 * v["official_score"], _hundredfold(v.get("ci95")))
+        for label, v in scored.items()
+    ]
+    marks = {name: 100 * float(harmonic_mean(list(table.values()))) for name, table in published_baselines(run).items()}
+    return {"measures": measures, "rows": rows, "chart": charts.systems_chart(chart, marks)}
+
+
+def _hundredfold(values: list[float] | None) -> list[float] | None:
+    return [100 * value for value in values] if values else None
+
+
+def machines(run: Run) -> Section:
+    """The best system machine by machine."""
+    if not run.systems:
+        return UNLABELLED
+    values = run.systems[run.best]["per_machine"]
+    measures = measures_of(values)
+    baselines = published_baselines(run) if tuple(measures) == ROUND else {}
+    rows = []
+    for machine, own in values.items():
+        units = [u for u in run.development if u.machine == machine and u.decided is not None]
+        rows.append(
+            {
+                "machine": machine,
+                "cells": [_cell(own.get(name)) for name in (*measures, "hmean")],
+                "published": [
+                    percent(float(harmonic_mean(table[machine]))) if machine in table else ""
+                    for table in baselines.values()
+                ],
+                "found": _count(units, True),
+                "false": _count(units, False),
+            }
+        )
+    return {"measures": [*measures, "harmonic mean"], "baselines": list(baselines), "rows": rows}
+
+
+def _cell(value: float | None) -> dict[str, Any]:
+    if value is None:
+        return {"text": "", "level": 0, "below": False}
+    return {"text": percent(value), "level": round(200 * max(0.0, min(value, 1.0) - 0.5)), "below": value < 0.5}
+
+
+def _count(units: list[Unit], anomalous: bool) -> str:
+    decided = [unit.decided[unit.anomalous == anomalous] for unit in units]
+    total = sum(len(values) for values in decided)
+    return f"{sum(int(values.sum()) for values in decided)} of {total}" if total else ""
+
+
+def scores(run: Run) -> Section:
+    """Histograms and ROC curves of the development machines."""
+    if not run.development:
+        return UNLABELLED
+    shown = []
+    for unit in run.development:
+        arguments = (unit.name, unit.scores, unit.anomalous, unit.domains)
+        both = unit.anomalous.any() and not unit.anomalous.all()
+        shown.append(
+            {
+                "name": unit.name,
+                "histogram": charts.score_histogram(*arguments, unit.threshold),
+                "roc": charts.roc_chart(*arguments, unit.decided) if both else None,
+            }
+        )
+    return {"units": shown}
+
+
+def decisions(run: Run) -> Section:
+    """The share of false alarms asked for and found, on references and on healthy test clips."""
+    units = [unit for unit in run.units if unit.threshold is not None]
+    if not units:
+        return "There are no decision thresholds in this run."
+    asked = run.config.false_positive_rate if run.config else 0.1
+    rows, points = [], []
+    for unit in units:
+        above = unit.references > unit.threshold
+        by_domain = {d: above[unit.reference_domains == d] for d in ("source", "target")}
+        known = [float(values.mean()) for values in by_domain.values() if len(values)]
+        among_references = float(np.mean(known)) if known else None
+        healthy = ~unit.anomalous & unit.development
+        decided = unit.scores > unit.threshold if unit.decided is None else unit.decided
+        among_tests = float(decided[healthy].mean()) if healthy.any() else None
+        points.append((unit.name, among_references, among_tests))
+        rows.append(
+            {
+                "name": unit.name,
+                "threshold": f"{unit.threshold:.3f}",
+                "references": [_share(values) for values in by_domain.values()],
+                "healthy": [_share(decided[healthy & (unit.domains == d)]) for d in ("source", "target")],
+                "anomalies": _share(decided[unit.anomalous]) if unit.development else "",
+            }
+        )
+    return {"asked": f"{100 * asked:g}", "rows": rows, "chart": charts.false_alarm_chart(points, asked)}
+
+
+def _share(values: np.ndarray) -> str:
+    return f"{int(values.sum())} of {len(values)} ({100 * values.mean():.0f} %)" if len(values) else ""
+
+
+def evaluation(run: Run) -> Section:
+    """The machines without labels: how their scores lie and how many clips raise an alarm."""
+    if not run.evaluation:
+        return "There are no machines with anonymous test clips in this run."
+    shown = []
+    for unit in run.evaluation:
+        decided = unit.decided
+        shown.append(
+            {
+                "name": unit.name,
+                "clips": len(unit.clips),
+                "share": _share(decided) if decided is not None else "",
+                "histogram": charts.anonymous_histogram(unit.name, unit.scores, unit.references, unit.threshold),
+            }
+        )
+    return {"units": shown}

@@ -1,0 +1,132 @@
+"""Pictures and samples of recordings: spectrograms as PNG, excerpts as FLAC, both inside the page."""
+
+import base64
+import io
+from dataclasses import dataclass
+
+import numpy as np
+from markupsafe import Markup, escape
+
+from system import audio
+from system.manifest import Clip
+from system.report.svg import WIDTH, Plot, figure
+
+EXCERPT_SECONDS = 3.0
+EXCERPT_RATE = 16000  # Hz at most
+ROWS, COLUMNS = 96, 304  # of a picture
+PEAK = 0.7  # of the louder excerpt of a machine
+SECONDS_SHOWN = 60.0
+
+
+@dataclass(frozen=True)
+class Sound:
+    """Near channel of a clip: samples (N,) float32 at ``rate`` Hz; its picture in dB (ROWS, COLUMNS or fewer)."""
+
+    clip: Clip
+    wave: np.ndarray
+    rate: int
+    picture: np.ndarray
+
+
+def listen(clip: Clip) -> Sound:
+    """Reads the near channel; WheeltapperError where the recording is missing or damaged."""
+    wave, rate = audio.read(clip.path, samples=min(clip.samples, int(SECONDS_SHOWN * clip.rate)))
+    return Sound(clip, wave[0], rate, spectrogram(wave[0], rate))
+
+
+def mel(hertz: np.ndarray | float) -> np.ndarray:
+    """Mel scale after O'Shaughnessy: mel = 2595 log10(1 + f / 700)."""
+    return 2595.0 * np.log10(1.0 + np.asarray(hertz, float) / 700.0)
+
+
+def spectrogram(wave: np.ndarray, rate: int, rows: int = ROWS, columns: int = COLUMNS) -> np.ndarray:
+    """Power spectrogram in dB with rows of equal width in mel, lowest first.
+
+    Args:
+        wave: (N,); shorter ones are padded to one window of about 64 ms.
+
+    Returns:
+        float64 (rows, at most columns).
+    """
+    size = 2 ** round(np.log2(max(64.0, 0.064 * rate)))
+    wave = np.pad(wave.astype(np.float64), (0, max(0, size - len(wave))))
+    starts = np.unique(np.linspace(0, len(wave) - size, min(columns, 1 + 4 * len(wave) // size)).astype(int))
+    frames = wave[starts[:, None] + np.arange(size)] * np.hanning(size)
+    power = np.abs(np.fft.rfft(frames)) ** 2 / size
+    edges = 700.0 * (10.0 ** (np.linspace(0.0, mel(rate / 2), rows + 1) / 2595.0) - 1.0) * size / rate
+    bins = np.arange(power.shape[1])
+    overlap = np.minimum(edges[1:, None], bins + 1) - np.maximum(edges[:-1, None], bins)
+    weights = np.maximum(overlap, 0.0) / np.diff(edges)[:, None]
+    return 10.0 * np.log10(weights @ power.T + 1e-12)
+
+
+def png(levels: np.ndarray, low: float, high: float) -> bytes:
+    """Levels (rows, columns), first row at the bottom, as an indexed PNG from ``low`` (dark) to ``high`` (bright)."""
+    from matplotlib import colormaps
+    from PIL import Image
+
+    scaled = np.clip((levels - low) / max(high - low, 1e-9), 0.0, 1.0)
+    # 64 shades: as good to the eye here, half the size.
+    image = Image.fromarray(np.round(63 * scaled[::-1]).astype(np.uint8), mode="P")
+    image.putpalette((colormaps["magma"](np.linspace(0, 1, 64))[:, :3] * 255).round().astype(np.uint8).tobytes())
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG", optimize=True)
+    return buffer.getvalue()
+
+
+def limits(sounds: list[Sound]) -> tuple[float, float]:
+    """Common range of colours of several pictures, dB."""
+    values = np.concatenate([sound.picture.ravel() for sound in sounds])
+    low, high = np.quantile(values, [0.05, 0.998])
+    return float(max(low, high - 70.0)), float(high)
+
+
+def picture(sound: Sound, low: float, high: float, description: str) -> Markup:
+    """The spectrogram with axes; the excerpt is marked below the time axis."""
+    seconds, top_mel = len(sound.wave) / sound.rate, float(mel(sound.rate / 2))
+    ticks = [hertz for hertz in (0, 500, 1000, 2000, 4000, 8000, 16000) if hertz <= sound.rate / 2]
+    plot = Plot((0, seconds), (0, top_mel), (44, 8, COLUMNS, 120), "time (s)", "kHz", None, [])
+    left, top, width, height = plot.box
+    plot.parts.append(
+        f'<image x="{left}" y="{top}" width="{width}" height="{height}" preserveAspectRatio="none" '
+        f'href="data:image/png;base64,{_base64(png(sound.picture, low, high))}"/>'
+    )
+    for hertz in ticks:
+        plot.text(left - 5, plot.py(float(mel(hertz))) + 4, f"{hertz / 1000:g}", "tick end")
+    start = excerpt_start(sound) / sound.rate
+    x, end = plot.px(start), plot.px(min(seconds, start + EXCERPT_SECONDS))
+    plot.parts.append(f'<path class="line both" d="M{x:.1f} {top + height + 3}H{end:.1f}"/>')
+    return figure(description, (WIDTH, 170), [plot])
+
+
+def excerpt_start(sound: Sound) -> int:
+    """First sample of the excerpt: the middle of the clip."""
+    return max(0, (len(sound.wave) - int(EXCERPT_SECONDS * sound.rate)) // 2)
+
+
+def excerpts(sounds: list[Sound]) -> list[Markup]:
+    """A short sample of each clip as a data address, one gain for all so that their loudness compares."""
+    cuts = []
+    for sound in sounds:
+        start = excerpt_start(sound)
+        cuts.append(sound.wave[start : start + int(EXCERPT_SECONDS * sound.rate)])
+    peak = max((float(np.abs(cut).max(initial=0.0)) for cut in cuts), default=0.0)
+    return [
+        _player(cut * (PEAK / peak if peak > 0 else 0.0), s.rate, s.clip.file)
+        for cut, s in zip(cuts, sounds, strict=True)
+    ]
+
+
+def _player(wave: np.ndarray, rate: int, name: str) -> Markup:
+    import soundfile
+
+    if rate > EXCERPT_RATE:
+        wave, rate = np.clip(audio.resample(wave[None].astype(np.float32), rate, EXCERPT_RATE)[0], -1, 1), EXCERPT_RATE
+    buffer = io.BytesIO()
+    soundfile.write(buffer, np.round(32767 * wave).astype(np.int16), rate, format="FLAC", subtype="PCM_16")
+    source = f"data:audio/flac;base64,{_base64(buffer.getvalue())}"
+    return Markup(f'<audio controls preload="none" aria-label="{escape(name)}" src="{source}"></audio>')
+
+
+def _base64(content: bytes) -> str:
+    return base64.b64encode(content).decode("ascii")

@@ -1,0 +1,15 @@
+# shellcheck shell=bash
+# Environment only: puts the Python environment of this checkout first on PATH.
+#
+# Source it after tools/setup.sh. WHEELTAPPER_VENV names another environment than .venv beside run.sh.
+
+if [ -z "${WHEELTAPPER_VENV:-}" ]; then
+    WHEELTAPPER_VENV="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/.venv"
+fi
+case "$WHEELTAPPER_VENV" in
+    /*) ;;
+    *) WHEELTAPPER_VENV="$PWD/$WHEELTAPPER_VENV" ;;
+esac
+export WHEELTAPPER_VENV PATH="$WHEELTAPPER_VENV/bin:$PATH"
+# A PYTHONHOME or PYTHONPATH from elsewhere would mix foreign packages with the pinned ones.
+unset PYTHONHOME PYTHONPATH
