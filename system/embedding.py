@@ -1,8 +1,7 @@
 """Recordings to embeddings: for the branches of a run, and for any files with a frozen encoder."""
 
-import csv
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -10,27 +9,28 @@ import numpy as np
 import torch
 
 from system import audio
-from system.adaptation.model import AdaptedEncoder
+from system.adaptation.model import AdaptedEncoder, Views
 from system.errors import WheeltapperError
 from system.manifest import Clip
 from system.stage import open_atomic
 
-INDEX = ("machine", "section", "split", "file")
 GATE_SLOTS = 32  # time slots of the gate's profile
-READERS = 2  # threads that read ahead
 
 
 def embed_branch(
     model: AdaptedEncoder,
     clips: Sequence[Clip],
     parts: str | os.PathLike,
+    workers: int = 1,
     device: str = "cpu",
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, np.ndarray]:
-    """Embeds clips one by one with an adapted branch, in every view.
+    """Embeds clips with an adapted branch, in every view.
 
-    Each clip goes through the network alone, so that its embedding depends on nothing but its own samples, to the bit.
-    A finished machine is kept in ``parts`` and not computed again when a run was cut off.
+    Each clip goes through the network alone, so that its embedding depends on nothing but its own samples, to the bit;
+    ``workers`` clips are on their way at once, each in a thread (batches gain nothing on a CPU, and waiting for one
+    another inside every operation loses much). A finished machine is kept in ``parts`` and not computed again when a
+    run was cut off.
 
     Returns:
         ``two_channel`` and ``left_duplicated`` float32 (N, E) and ``gate`` float32 (N, GATE_SLOTS), in the clips'
@@ -45,7 +45,7 @@ def embed_branch(
         path = Path(parts) / f"{machine}.npz"
         part = _read_part(path, len(rows))
         if part is None:
-            part = _embed_machine(model, [clips[row] for row in rows], device, progress)
+            part = _embed_machine(model, [clips[row] for row in rows], workers, device, progress)
             with open_atomic(path, "wb") as file:
                 np.savez(file, **part)
         elif progress:
@@ -55,33 +55,29 @@ def embed_branch(
     return result
 
 
-def _embed_machine(model: AdaptedEncoder, clips: Sequence[Clip], device: str, progress) -> dict[str, np.ndarray]:
-    columns: dict[str, list[np.ndarray]] = {"two_channel": [], "left_duplicated": [], "gate": []}
-    with torch.inference_mode():
-        for clip, wave in zip(clips, _read_ahead(clips, model.rate), strict=True):
-            views = model.views(torch.from_numpy(wave[None, :2]).to(device))
-            views = views._replace(gate=torch.nn.functional.adaptive_avg_pool1d(views.gate, GATE_SLOTS))
-            for name, value in views._asdict().items():
-                columns[name].append(value[0].float().cpu().numpy())
-                if not np.isfinite(columns[name][-1]).all():
-                    raise WheeltapperError(f"{clip.path}: expected a finite embedding, found NaN or infinity")
+def _embed_machine(
+    model: AdaptedEncoder, clips: Sequence[Clip], workers: int, device: str, progress: Callable[[int], None] | None
+) -> dict[str, np.ndarray]:
+    columns: dict[str, list[np.ndarray]] = {name: [] for name in Views._fields}
+    with ThreadPoolExecutor(workers) as pool:
+        for values in pool.map(lambda clip: _embed_clip(model, clip, device), clips):
+            for name, value in values.items():
+                columns[name].append(value)
             if progress:
                 progress(1)
     return {name: np.stack(values) for name, values in columns.items()}
 
 
-def _read_ahead(clips: Sequence[Clip], rate: int) -> Iterator[np.ndarray]:
-    def read(clip: Clip) -> np.ndarray:
-        wave, native = audio.read(clip.path)
-        return audio.resample(wave, native, rate)
-
-    with ThreadPoolExecutor(READERS) as pool:
-        waiting = [pool.submit(read, clip) for clip in clips[: 2 * READERS]]
-        for number in range(len(clips)):
-            wave = waiting.pop(0).result()
-            if number + 2 * READERS < len(clips):
-                waiting.append(pool.submit(read, clips[number + 2 * READERS]))
-            yield wave
+@torch.inference_mode()
+def _embed_clip(model: AdaptedEncoder, clip: Clip, device: str) -> dict[str, np.ndarray]:
+    wave, rate = audio.read(clip.path)
+    wave = audio.resample(wave[:2], rate, model.rate)
+    views = model.views(torch.from_numpy(wave[None]).to(device))
+    views = views._replace(gate=torch.nn.functional.adaptive_avg_pool1d(views.gate, GATE_SLOTS))
+    values = {name: value[0].float().cpu().numpy() for name, value in views._asdict().items()}
+    if not all(np.isfinite(value).all() for value in values.values()):
+        raise WheeltapperError(f"{clip.path}: expected a finite embedding, found NaN or infinity")
+    return values
 
 
 def _read_part(path: Path, rows: int) -> dict[str, np.ndarray] | None:
@@ -97,54 +93,36 @@ def embed_files(
     paths: Sequence[Path],
     mode: str = "official",
     rate: int = 0,
+    workers: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> np.ndarray:
     """Frozen embeddings of sound files; several channels are averaged first.
 
     Args:
         encoder: with ``embed(wave, rate, mode)``. paths: sound files. mode: of the encoder.
-        rate: Hz to which all are brought, 0 for each at its own.
+        rate: Hz to which all are brought, 0 for each at its own. workers: files on their way at once.
 
     Returns:
         float32 (N, D).
 
     Raises WheeltapperError where files of different rates give vectors of different length.
     """
+
+    @torch.inference_mode()
+    def embed(path: Path) -> np.ndarray:
+        wave, native = audio.read(path)
+        mono = audio.resample(wave.mean(0, keepdims=True), native, rate or native)
+        return encoder.embed(torch.from_numpy(mono), rate or native, mode)[0].numpy()
+
     rows: list[np.ndarray] = []
-    with torch.inference_mode():
-        for path in paths:
-            wave, native = audio.read(path)
-            mono = audio.resample(wave.mean(0, keepdims=True), native, rate or native)
-            rows.append(encoder.embed(torch.from_numpy(mono), rate or native, mode)[0].numpy())
-            if len(rows[-1]) != len(rows[0]):
+    with ThreadPoolExecutor(workers) as pool:
+        for path, row in zip(paths, pool.map(embed, paths), strict=True):
+            rows.append(row)
+            if len(row) != len(rows[0]):
                 raise WheeltapperError(
-                    f"{path}: {native} Hz gives {len(rows[-1])} numbers, {paths[0]} gave {len(rows[0])}: expected one "
-                    "rate in a call (--rate brings all to it)"
+                    f"{path}: its rate gives {len(row)} numbers, {paths[0]} gave {len(rows[0])}: expected one rate in "
+                    "a call (--rate brings all to it)"
                 )
             if progress:
                 progress(1)
     return np.stack(rows)
-
-
-def write_index(path: str | os.PathLike, clips: Sequence[Clip]) -> None:
-    """Writes which clip each row of an embedding file is."""
-    with open_atomic(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(INDEX)
-        writer.writerows([getattr(clip, name) for name in INDEX] for clip in clips)
-
-
-def read_rows(index: str | os.PathLike, embeddings: str | os.PathLike) -> dict[tuple[str, ...], np.ndarray]:
-    """The embedding of each clip by (machine, section, split, file).
-
-    Raises WheeltapperError where the two files do not belong together.
-    """
-    with open(index, newline="", encoding="utf-8") as file:
-        keys = [tuple(row) for row in csv.reader(file)][1:]
-    try:
-        values = np.load(embeddings)
-    except (OSError, ValueError, EOFError) as error:
-        raise WheeltapperError(f"{embeddings}: expected an array of numbers, found damage ({error})") from error
-    if len(keys) != len(values):
-        raise WheeltapperError(f"{embeddings}: expected {len(keys)} rows as in {index}, found {len(values)}")
-    return dict(zip(keys, values, strict=True))

@@ -88,11 +88,17 @@ class Experiment:
         return needed
 
     def stage(
-        self, name: str, settings: dict[str, Any], reads: list[Path], owns: list[str], watched: Path | None = None
+        self,
+        name: str,
+        settings: dict[str, Any],
+        reads: list[Path],
+        owns: list[str],
+        watched: Path | None = None,
+        partly: list[Path] | None = None,
     ) -> Stage:
         """A stage by name; ``watched`` is a folder whose files must not change once the stage is complete."""
         watch = (lambda: tree_signature(watched)) if watched else str
-        return Stage(STAGES.index(name), name, self.folder, settings, reads, watch, owns)
+        return Stage(STAGES.index(name), name, self.folder, settings, reads, watch, owns, partly or [])
 
 
 def open_experiment(folder: str | os.PathLike, conf: str | os.PathLike | None, overrides: list[str]) -> Experiment:

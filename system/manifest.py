@@ -1,6 +1,7 @@
 """The manifest: one row per clip, the only description of the recordings that later stages see."""
 
 import csv
+import hashlib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -123,6 +124,15 @@ def _parse(path: Path, line: int, row: list[str], root: Path) -> Clip:
             raise WheeltapperError(f"{path}: line {line}: {name}: expected text, found nothing")
     values["path"] = str(root / values["path"])
     return Clip(**values)
+
+
+def fingerprint(clips: Iterable[Clip]) -> str:
+    """Hash of what the clips are and hold, wherever they lie: changes when one comes, goes, or sounds different."""
+    hasher = hashlib.sha256()
+    for clip in clips:
+        known = (*clip.key, clip.label, clip.domain, clip.attributes, clip.group, clip.rate, clip.samples, clip.digest)
+        hasher.update(repr(known).encode())
+    return hasher.hexdigest()
 
 
 def machines(clips: Iterable[Clip]) -> list[str]:

@@ -86,6 +86,7 @@ class Stage:
         reads: input files. Their content is part of the fingerprint.
         watch: a cheap signature of what is too large to hash at each start (see ``tree_signature``), taken when the
             stage has finished; it is no longer complete when the signature changes.
+        partly: input files of which only a part counts; that part's hash stands in ``settings``.
         owns: folders or files below ``exp`` that belong to this stage alone: emptied before it starts afresh.
     """
 
@@ -96,6 +97,7 @@ class Stage:
     reads: list[Path] = field(default_factory=list)
     watch: Callable[[], str] = str
     owns: list[str] = field(default_factory=list)
+    partly: list[Path] = field(default_factory=list)
 
     @property
     def marker(self) -> Path:
@@ -132,7 +134,8 @@ class Stage:
         ``work`` returns the files it wrote. A stage that was cut off with the same fingerprint finds its files as
         they were left and may resume from them; any other start begins with what the stage owns removed.
         """
-        say(f"stage {self.number} {self.name}: reads {_listing(self.reads, self.exp) or 'no earlier stage'}")
+        inputs = _listing([*self.partly, *self.reads], self.exp)
+        say(f"stage {self.number} {self.name}: reads {inputs or 'no earlier stage'}")
         fingerprint = self.fingerprint()
         if self.is_complete():
             say(f"stage {self.number} {self.name}: complete, nothing to do")

@@ -22,10 +22,11 @@ def main(args: argparse.Namespace) -> None:
             "branches": {name: _settings(branch) for name, branch in config.branches.items()},
             "rate": config.data.rate,
             "seed": config.seed,
+            "clips": manifest.fingerprint(common.training_clips(run)),
         }
         checkpoints = [Path(b.encoder.checkpoint) for b in config.branches.values() if b.encoder]
-        reads = [run.manifest, run.encoder, *(path for path in checkpoints if path.name)]
-        common.run_stage(run.stage("adapt", settings, reads, owns=["adapt"]), lambda: _work(run))
+        reads = [run.encoder, *(path for path in checkpoints if path.name)]
+        common.run_stage(run.stage("adapt", settings, reads, owns=["adapt"], partly=[run.manifest]), lambda: _work(run))
 
 
 def _settings(branch) -> dict:
@@ -37,8 +38,7 @@ def _work(run: Experiment) -> Iterable[Path]:
     from system.adaptation import adapt
 
     device = common.prepare_torch(run)
-    clips = manifest.read(run.manifest)
-    train = [clip for clip in clips if clip.split == "train"]
+    clips = common.training_clips(run)
     rate = run.config.data.rate or _common_rate(clips)
     written: list[Path] = []
     for number, (name, branch) in enumerate(run.config.branches.items()):
@@ -49,7 +49,7 @@ def _work(run: Experiment) -> Iterable[Path]:
         with common.progress_bar(branch.loop.steps, f"adapting {name}") as bar:
             task = adapt(
                 common.base_encoder(run, name),
-                train,
+                clips,
                 branch,
                 rate,
                 folder,

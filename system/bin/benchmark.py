@@ -65,7 +65,7 @@ def _work(run: Experiment) -> Iterable[Path]:
     from system.encoders import load_encoder
     from system.stage import write_json
 
-    common.prepare_torch(run)
+    workers = common.one_thread_each(run.config.threads)
     config = run.config.benchmark
     found = tasks(manifest.read(run.manifest), config.min_clips)
     paths = list(dict.fromkeys(Path(clip.path) for members in found.values() for clip, _ in members))
@@ -80,7 +80,7 @@ def _work(run: Experiment) -> Iterable[Path]:
         result["tasks"][name] = {"clips": len(members), "classes": classes, "chance": 100.0 / len(classes)}
     for encoder_name, encoder in encoders.items():
         with common.progress_bar(len(paths), f"benchmark, {encoder_name}") as bar:
-            rows = embed_files(encoder, paths, "chunks", run.config.data.rate, bar.update) if paths else []
+            rows = embed_files(encoder, paths, "chunks", run.config.data.rate, workers, bar.update) if paths else []
         by_path = dict(zip(paths, rows, strict=True))
         for name, members in found.items():
             diagnosis = fixed_split(

@@ -8,8 +8,10 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+from system import manifest
 from system.errors import WheeltapperError
 from system.experiment import Experiment, open_experiment
+from system.manifest import Clip
 from system.stage import Stage, lock
 
 
@@ -43,6 +45,19 @@ def prepare_torch(run: Experiment) -> str:
     if run.config.device == "cuda" and not torch.cuda.is_available():
         raise WheeltapperError("device: cuda was asked for, torch finds no CUDA device on this machine")
     return run.config.device
+
+
+def training_clips(run: Experiment) -> list[Clip]:
+    """The training clips alone: a stage that learns from them must not run anew when test clips arrive."""
+    return [clip for clip in manifest.read(run.manifest) if clip.split == "train"]
+
+
+def one_thread_each(threads: int = 0) -> int:
+    """Workers for recordings that are embedded side by side, with one thread inside torch each."""
+    import torch
+
+    torch.set_num_threads(1)
+    return threads or os.cpu_count() or 1
 
 
 def base_encoder(run: Experiment, branch: str):

@@ -53,23 +53,24 @@ def _work(run: Experiment) -> Iterable[Path]:
 
     import numpy as np
 
-    from system import embedding
+    from system import embedding, store
     from system.adaptation import load_adapted
     from system.stage import open_atomic
 
     device = common.prepare_torch(run)
+    workers = common.one_thread_each(run.config.threads)
     clips = [clip for clip in manifest.read(run.manifest) if clip.split in ("train", "test")]
     written: list[Path] = []
     for name, branch in run.config.branches.items():
         model = load_adapted(common.base_encoder(run, name), run.adapter(name), branch)
         parts = run.index(name).parent / "parts"
         with common.progress_bar(len(clips), f"embedding {name}") as bar:
-            result = embedding.embed_branch(model, clips, parts, device, bar.update)
+            result = embedding.embed_branch(model, clips, parts, workers, device, bar.update)
         paths = {"gate": run.gate(name)} | {view: run.embeddings(name, view) for view in result if view != "gate"}
         for view, path in paths.items():
             with open_atomic(path, "wb") as file:
                 np.save(file, result[view])
-        embedding.write_index(run.index(name), clips)
+        store.write_index(run.index(name), clips)
         shutil.rmtree(parts)
         written += [run.index(name), *paths.values()]
     return written
@@ -92,8 +93,9 @@ def _files(args: argparse.Namespace) -> None:
     from system.stage import open_atomic
 
     encoder = _encoder(args)
+    workers = common.one_thread_each()
     with common.progress_bar(len(paths), "embedding") as bar:
-        embeddings = embed_files(encoder, paths, args.mode, args.rate, bar.update)
+        embeddings = embed_files(encoder, paths, args.mode, args.rate, workers, bar.update)
     root = args.audio if args.audio.is_dir() else args.audio.parent
     with open_atomic(args.out, "wb") as file:
         np.savez(file, files=np.array([p.relative_to(root).as_posix() for p in paths]), embeddings=embeddings)

@@ -17,11 +17,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     with common.experiment(args) as run:
         config = run.config
-        settings = {"encoder": asdict(config.encoder), "pretrain": asdict(config.pretrain), "seed": config.seed}
-        reads = [run.manifest]
-        if config.encoder.checkpoint:
-            reads.append(Path(config.encoder.checkpoint))
-        stage = run.stage("pretrain", settings, reads, owns=["pretrain"])
+        settings = {
+            "encoder": asdict(config.encoder),
+            "pretrain": asdict(config.pretrain),
+            "seed": config.seed,
+            "clips": manifest.fingerprint(common.training_clips(run)),
+        }
+        reads = [Path(config.encoder.checkpoint)] if config.encoder.checkpoint else []
+        stage = run.stage("pretrain", settings, reads, owns=["pretrain"], partly=[run.manifest])
         common.run_stage(stage, lambda: _work(run))
 
 
@@ -31,7 +34,7 @@ def _work(run: Experiment) -> Iterable[Path]:
 
     device = common.prepare_torch(run)
     config = run.config.pretrain
-    clips = [clip for clip in manifest.read(run.manifest) if clip.split == "train"]
+    clips = common.training_clips(run)
     encoder = load_encoder(run.config.encoder, run.config.seed)
     folder = run.encoder.parent
     written = [run.encoder]

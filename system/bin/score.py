@@ -28,8 +28,8 @@ def main(args: argparse.Namespace) -> None:
 
 
 def _work(run: Experiment) -> Iterable[Path]:
-    from system.embedding import read_rows
     from system.scoring import machines
+    from system.store import read_rows
 
     clips = manifest.read(run.manifest)
     written = []

@@ -49,7 +49,7 @@ class EmulateSettings:
 
     seed: of everything random. snr_low, snr_high: bounds of the near signal-to-noise ratio in dB, drawn evenly; noise
     counts with the incoherent part. rate: of the result in Hz. rt60: reverberation time in seconds. sources: number of
-    noise sources. incoherent_db: each microphone's own noise relative to the sources' noise there. colour_db: standard
+    noise sources; spread_db: standard deviation of their levels, drawn anew for each clip. incoherent_db: each microphone's own noise relative to the sources' noise there. colour_db: standard
     deviation of the random response of each clip and source. near_metres, far_metres: bounds of the distances from the
     machine to the microphones. level_db: root mean square of the near channel in dB of full scale.
     train_source, train_target, test: counts a machine, see splits.split_machine. anonymous: machines whose test names
@@ -63,6 +63,7 @@ class EmulateSettings:
     rate: int = 16000
     rt60: float = 0.3
     sources: int = 3
+    spread_db: float = 6.0
     incoherent_db: float = -10.0
     colour_db: float = 3.0
     near_metres: tuple[float, float] = (0.25, 0.45)
@@ -83,6 +84,7 @@ class EmulateSettings:
             "rt60": (0.05, 1.5),
             "sources": (1, 16),
             "incoherent_db": (-120, 40),
+            "spread_db": (0, 20),
             "colour_db": (0, 20),
             "level_db": (-60, -6),
             "train_source": (1, 10**6),
@@ -255,10 +257,12 @@ class _Mixer:
         # The reverberation of the end stands in for that of what went before the recording.
         clean = scene.hear_machine(np.pad(dry, (scene.taps - 1, 0), mode="wrap"))
         waves, names = self.noise[output.split].draw(rng, it.sources, len(dry) + scene.taps - 1, it.rate)
+        levels = 10 ** (it.spread_db * rng.standard_normal(it.sources) / 20)
         gains = [
-            equaliser(long_term_spectrum(wave, it.rate), spectrum, len(spectrum))
+            level
+            * equaliser(long_term_spectrum(wave, it.rate), spectrum, len(spectrum))
             * smooth_response(rng, it.colour_db, len(spectrum), it.rate)
-            for wave in waves
+            for level, wave in zip(levels, waves, strict=True)
         ]
         noise = scene.hear_noises(waves, np.stack(gains))
         own = coloured_noise(rng, len(dry), np.sqrt(spectrum), channels=2)

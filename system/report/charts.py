@@ -23,7 +23,7 @@ def score_histogram(
         inside = domains == domain
         healthy = histogram(scores[inside & ~anomalous], edges)
         faulty = histogram(scores[inside & anomalous], edges)
-        top, last = 14 + 92 * number, number == len(rows) - 1
+        top, last = 16 + 94 * number, number == len(rows) - 1
         plot = Plot(
             (edges[0], edges[-1]),
             (0, 1.1 * max(1, healthy.max(), faulty.max())),
@@ -36,10 +36,10 @@ def score_histogram(
         plot.steps(edges, healthy, "normal")
         plot.steps(edges, faulty, "anomaly")
         if domain:
-            plot.text(LEFT + INNER - 2, top - 3, f"{domain} domain", "label end")
-        _alarm_line(plot, threshold, number == 0)
+            plot.text(LEFT + 2, top - 4, f"{domain} domain", "label")
+        _alarm_line(plot, threshold)
         plots.append(plot)
-    height = 14 + 92 * len(rows) + 22
+    height = 16 + 94 * len(rows) + 22
     parts = [*plots, _outliers(cut_low, cut_high, height + 10)]
     return figure(f"{name}: histogram of anomaly scores by domain and label", (WIDTH, height + 16), parts)
 
@@ -54,22 +54,23 @@ def anonymous_histogram(
     plot = Plot(
         (edges[0], edges[-1]),
         (0, cap * max(1.0, tested.max(), known.max())),
-        (LEFT, 10, INNER, 130),
+        (LEFT, 16, INNER, 130),
         x_label="anomaly score",
         y_label="% of clips",
     )
     plot.steps(edges, known, "reference")
     plot.steps(edges, tested, "normal")
-    _alarm_line(plot, threshold, True)
-    parts = [plot, _outliers(cut_low, cut_high, 182)]
-    return figure(f"{name}: histogram of anomaly scores of references and test clips", (WIDTH, 188), parts)
+    _alarm_line(plot, threshold)
+    parts = [plot, _outliers(cut_low, cut_high, 188)]
+    return figure(f"{name}: histogram of anomaly scores of references and test clips", (WIDTH, 194), parts)
 
 
-def _alarm_line(plot: Plot, threshold: float | None, with_text: bool) -> None:
+def _alarm_line(plot: Plot, threshold: float | None) -> None:
     if threshold is None:
         return
-    low, high = plot.x
-    plot.rule(min(max(threshold, low), high), "alarm", f"alarm above {threshold:.2f}" if with_text else "")
+    plot.rule(min(max(threshold, plot.x[0]), plot.x[1]), "alarm")
+    if plot.box[1] < 20:  # once a figure
+        plot.text(LEFT + INNER - 2, plot.box[1] - 4, f"alarm above {threshold:.2f}", "tick end")
 
 
 def _outliers(cut_low: bool, cut_high: bool, y: float) -> str:
@@ -150,8 +151,11 @@ def false_alarm_chart(rows: Sequence[tuple[str, float | None, float | None]], as
     """Asked and found shares of false alarms: (machine, among references, among healthy test clips), fractions."""
     found = [100 * value for _, *values in rows for value in values if value is not None]
     high = max(20.0, *(1.1 * value for value in [100 * asked, *found]))
-    plot = Plot((0, min(high, 104)), (0, len(rows)), (110, 18, 238, 22 * len(rows)), "false alarms (%)", "", None, [])
-    plot.rule(100 * asked, "alarm", f"asked {100 * asked:g} %")
+    high = min(high, 104.0)
+    box = (110, 22, 238, 22 * len(rows))
+    plot = Plot((-0.03 * high, high), (0, len(rows)), box, "false alarms (%)", "", None, [])
+    plot.rule(100 * asked, "alarm")
+    plot.text(plot.px(100 * asked), 16, f"asked {100 * asked:g} %", "tick mid")
     for number, (name, among_references, among_tests) in enumerate(rows):
         y = len(rows) - number - 0.5
         plot.text(104, plot.py(y) + 4, _short(name), "tick end")
@@ -159,7 +163,7 @@ def false_alarm_chart(rows: Sequence[tuple[str, float | None, float | None]], as
             plot.dots([100 * among_references], [y], "reference", "triangle")
         if among_tests is not None:
             plot.dots([100 * among_tests], [y], "normal large")
-    return figure("False alarms asked and found, by machine", (WIDTH, 22 * len(rows) + 56), [plot])
+    return figure("False alarms asked and found, by machine", (WIDTH, 22 * len(rows) + 60), [plot])
 
 
 def _short(name: str, most: int = 16) -> str:

@@ -18,15 +18,15 @@ def curve_chart(title: str, curve: Curve, columns: Sequence[tuple[str, str]], y_
     if steps is None or not known:
         return None
     chosen = thin(len(steps))
-    low, high = padded(np.concatenate([values for values, _ in known]))
+    _, high = padded(np.concatenate([values for values, _ in known]))
     end = max(float(steps[-1]), 1.0)
-    plot = Plot((0, end), (min(low, 0) if low > 0 and low < 0.4 * high else low, high), x_label="step", y_label=y_label)
+    plot = Plot((0, end), (0, high), (44, 28, 304, 142), "step", y_label)
     for number, (values, text) in enumerate(known):
         colour = COLOURS[number % len(COLOURS)]
         plot.line(steps[chosen], values[chosen], colour)
-        # The key stands in the chart, where there is always room at the top right of a falling curve.
-        plot.parts.append(f'<path class="line {colour}" d="M238 {18 + 14 * number}h16"/>')
-        plot.text(259, 22 + 14 * number, text, "tick")
+        left = 46 + 100 * number
+        plot.parts.append(f'<path class="line {colour}" d="M{left} 12h16"/>')
+        plot.text(left + 21, 16, text)
     return figure(f"{title}: {y_label} over the training steps", (WIDTH, 210), [plot])
 
 

@@ -1,7 +1,6 @@
 """The sections of a report about what happened inside: recordings to hear, training, gate, embeddings, the run."""
 
 import datetime
-import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ from system.errors import WheeltapperError
 from system.report import charts, curves, sound
 from system.report.reading import Run, Unit, read_array, read_curve
 from system.report.results import Section
+from system.stage import read_json
 
 MOST_POINTS = 400  # of a kind on one map
 MOST_SOUND_MACHINES = 16
@@ -109,7 +109,7 @@ def gate(run: Run) -> Section:
             if rows:
                 profiles.append((branch, np.asarray(values[rows], float).mean(0)))
         length = float(np.median(seconds.get(name, [1.0])))
-        means = ", ".join(f"{branch} {100 * profile.mean():.0f} %" for branch, profile in profiles)
+        means = ", ".join(f"{branch} {100 * profile.mean():.0f}\N{NO-BREAK SPACE}%" for branch, profile in profiles)
         shown.append({"name": name, "chart": curves.gate_chart(name, profiles, length), "means": means})
     return {"units": shown, "branches": list(tables)}
 
@@ -223,18 +223,30 @@ def _size(count: float) -> str:
 
 
 def benchmark(run: Run) -> Section:
-    """The figures of the run's fault diagnosis."""
-    path = run.paths.benchmark
-    found = run.attempt(path, lambda path: json.loads(path.read_text(encoding="utf-8")))
-    rows = _leaves(found) if isinstance(found, dict) else []
-    return {"rows": rows} if rows else "The run has left no benchmark of fault diagnosis."
+    """Fault diagnosis by nearest neighbours: accuracy of the run's encoder beside an untrained one."""
+    found = run.attempt(run.paths.benchmark, read_json)
+    tasks = found.get("tasks") if isinstance(found, dict) else None
+    if not tasks:
+        return "There is no benchmark of fault diagnosis: it has not run, or found nothing to diagnose."
+    rows = []
+    for name, task in tasks.items():
+        encoders = {key: value for key, value in task.items() if isinstance(value, dict)}
+        rows.append(
+            {
+                "task": DIAGNOSES.get(name, name),
+                "clips": task.get("clips", ""),
+                "classes": len(task.get("classes", ())),
+                "chance": f"{task.get('chance', 0.0):.2f}",
+                "encoders": {
+                    key: f"{value['macro_accuracy']:.2f} ± {value['std']:.2f}" for key, value in encoders.items()
+                },
+            }
+        )
+    names = list(dict.fromkeys(name for row in rows for name in row["encoders"]))
+    return {"rows": rows, "encoders": names}
 
 
-def _leaves(value: Any, name: str = "") -> list[tuple[str, str]]:
-    if isinstance(value, dict):
-        return [
-            leaf for key, below in value.items() for leaf in _leaves(below, f"{name} / {key}" if name else str(key))
-        ]
-    if isinstance(value, bool | int | str):
-        return [(name, str(value))]
-    return [(name, f"{value:.4g}")] if isinstance(value, float) else []
+DIAGNOSES = {
+    "condition": "operating condition of a healthy machine",
+    "state": "healthy or anomalous, and which machine",
+}

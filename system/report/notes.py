@@ -7,6 +7,7 @@ import numpy as np
 from system.experiment import STAGES
 from system.report.reading import Run, Unit, read_curve
 from system.report.results import measures_of
+from system.stage import read_json
 
 FEW_REFERENCES = 5
 SURE = 0.01  # chance below which too many false alarms are no accident
@@ -19,11 +20,14 @@ def notes(run: Run) -> list[str]:
     missing = [name for name in STAGES[:-1] if name not in done]
     if missing and done:
         found.append(f"These stages have not finished: {', '.join(missing)}.")
+    for where, reason in (run.metrics.get("left_out") or {}).items():
+        found.append(f"{where} is left out of the metrics: {reason}.")
     found += _below_chance(run)
     asked = run.config.false_positive_rate if run.config else 0.1
     for unit in run.units:
         found += _of_unit(unit, asked)
     found += _collapse(run)
+    found += _idle_training(run)
     return list(dict.fromkeys(found))
 
 
@@ -86,3 +90,17 @@ def _collapse(run: Run) -> list[str]:
         if name in curve and curve[name][-1] < 2 * floor:
             found.append(f"Pre-training: {name} ends at {curve[name][-1]:.2g}, near the {floor:g} that means collapse.")
     return found
+
+
+def _idle_training(run: Run) -> list[str]:
+    """Diagnoses for which the pre-training was of no use."""
+    found = run.attempt(run.paths.benchmark, read_json)
+    notes = []
+    for name, task in (found.get("tasks") or {}).items() if isinstance(found, dict) else ():
+        trained, untrained = (task.get(key, {}).get("macro_accuracy") for key in ("pre-trained", "untrained"))
+        if trained is not None and untrained is not None and trained <= untrained:
+            notes.append(
+                f"Fault diagnosis ({name}): the pre-trained encoder reaches {trained:.1f} %, an untrained one "
+                f"{untrained:.1f} %: the pre-training did not help here."
+            )
+    return notes

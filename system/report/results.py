@@ -245,15 +245,31 @@ def evaluation(run: Run) -> Section:
     """The machines without labels: how their scores lie and how many clips raise an alarm."""
     if not run.evaluation:
         return "There are no machines with anonymous test clips in this run."
-    shown = []
-    for unit in run.evaluation:
-        decided = unit.decided
-        shown.append(
-            {
-                "name": unit.name,
-                "clips": len(unit.clips),
-                "share": _share(decided) if decided is not None else "",
-                "histogram": charts.anonymous_histogram(unit.name, unit.scores, unit.references, unit.threshold),
-            }
-        )
-    return {"units": shown}
+    shown = [
+        {
+            "name": unit.name,
+            "clips": len(unit.clips),
+            "share": _share(unit.decided) if unit.decided is not None else "",
+            "histogram": charts.anonymous_histogram(unit.name, unit.scores, unit.references, unit.threshold),
+        }
+        for unit in run.evaluation
+    ]
+    return {"units": shown, "revealed": _revealed(run)}
+
+
+def _revealed(run: Run) -> dict[str, Any] | None:
+    """Metrics of the evaluation machines where the recordings came with the truth after all."""
+    found = (run.metrics.get("evaluation") or {}).get(run.best)
+    if not found or not found.get("per_machine"):
+        return None
+    values = found["per_machine"]
+    measures = measures_of(values)
+    return {
+        "score": percent(found["official_score"]),
+        "interval": [percent(value) for value in found["ci95"]] if found.get("ci95") else None,
+        "measures": [*measures, "harmonic mean"],
+        "rows": [
+            {"machine": machine, "cells": [_cell(own.get(name)) for name in (*measures, "hmean")]}
+            for machine, own in values.items()
+        ],
+    }

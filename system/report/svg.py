@@ -124,20 +124,10 @@ class Plot:
         if path:
             self.parts.append(f'<path class="{shape} {css}" d="{path}"/>')
 
-    def rule(self, value: float, css: str, text: str = "", vertical: bool = True) -> None:
-        """A straight line across the frame at a value, with a text at its upper or right end."""
-        left, top, width, height = self.box
-        if vertical:
-            x = self.px(value)
-            self.parts.append(f'<path class="rule {css}" d="M{_number(x)} {_number(top)}v{_number(height)}"/>')
-            if text:
-                near_right = x > left + 0.6 * width
-                self.text(x - 4 if near_right else x + 4, top + 9, text, "tick end" if near_right else "tick")
-        else:
-            y = self.py(value)
-            self.parts.append(f'<path class="rule {css}" d="M{_number(left)} {_number(y)}h{_number(width)}"/>')
-            if text:
-                self.text(left + width - 2, y - 4, text, "tick end")
+    def rule(self, value: float, css: str) -> None:
+        """A vertical line across the frame at a value."""
+        _, top, _, height = self.box
+        self.parts.append(f'<path class="rule {css}" d="M{_number(self.px(value))} {_number(top)}v{_number(height)}"/>')
 
 
 def figure(description: str, size: tuple[float, float], parts: Iterable[Plot | str]) -> Markup:
@@ -150,7 +140,7 @@ def figure(description: str, size: tuple[float, float], parts: Iterable[Plot | s
     )
 
 
-def histogram_edges(values: np.ndarray, bins: int = 24) -> tuple[np.ndarray, bool, bool]:
+def histogram_edges(values: np.ndarray) -> tuple[np.ndarray, bool, bool]:
     """Bin edges over the bulk of the values; whether values below and above are gathered in the outermost bins.
 
     A few far outliers would otherwise squeeze everything else into one bar.
@@ -162,6 +152,7 @@ def histogram_edges(values: np.ndarray, bins: int = 24) -> tuple[np.ndarray, boo
     low, high = (inner_low - reach if cut_low else low), (inner_high + reach if cut_high else high)
     if high <= low:
         low, high = low - 0.5, high + 0.5
+    bins = int(np.clip(1.6 * np.sqrt(len(values)), 10, 28))
     return np.linspace(low, high, bins + 1), cut_low, cut_high
 
 

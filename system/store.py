@@ -1,0 +1,37 @@
+"""Embedding files: an array (N, D) and an index that says which clip each row is."""
+
+import csv
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from system.errors import WheeltapperError
+from system.manifest import Clip
+from system.stage import open_atomic
+
+INDEX = ("machine", "section", "split", "file")
+
+
+def write_index(path: str | os.PathLike, clips: Sequence[Clip]) -> None:
+    """Writes which clip each row of an embedding file is."""
+    with open_atomic(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(INDEX)
+        writer.writerows([getattr(clip, name) for name in INDEX] for clip in clips)
+
+
+def read_rows(index: str | os.PathLike, embeddings: str | os.PathLike) -> dict[tuple[str, ...], np.ndarray]:
+    """The embedding of each clip by (machine, section, split, file).
+
+    Raises WheeltapperError where the two files do not belong together.
+    """
+    with open(index, newline="", encoding="utf-8") as file:
+        keys = [tuple(row) for row in csv.reader(file)][1:]
+    try:
+        values = np.load(embeddings)
+    except (OSError, ValueError, EOFError) as error:
+        raise WheeltapperError(f"{embeddings}: expected an array of numbers, found damage ({error})") from error
+    if len(keys) != len(values):
+        raise WheeltapperError(f"{embeddings}: expected {len(keys)} rows as in {index}, found {len(values)}")
+    return dict(zip(keys, values, strict=True))
