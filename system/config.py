@@ -234,9 +234,13 @@ def load(path: str | os.PathLike, overrides: list[str] | None = None) -> Config:
 
 
 def save(path: str | os.PathLike, config: Config) -> None:
-    """Writes the resolved configuration as yaml, whole or not at all."""
+    """Writes the resolved configuration as yaml, whole or not at all; an equal one stays as it is."""
+    text = yaml.safe_dump(asdict(config), sort_keys=False)
+    path = Path(path)
+    if path.is_file() and path.read_text(encoding="utf-8") == text:
+        return
     with open_atomic(path) as file:
-        yaml.safe_dump(asdict(config), file, sort_keys=False)
+        file.write(text)
 
 
 def _expand(given, path: Path):

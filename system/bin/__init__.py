@@ -29,6 +29,7 @@ VERBS = {
     "validate": "check a submission package, zip or folder",
     "benchmark": "kNN fault diagnosis over embeddings",
     "report": "write the report of a run",
+    "reference": "score the test clips with simple reference systems",
 }
 
 

@@ -51,7 +51,8 @@ class EmulateSettings:
     counts with the incoherent part. rate: of the result in Hz. rt60: reverberation time in seconds. sources: number of
     noise sources; spread_db: standard deviation of their levels, drawn anew for each clip. incoherent_db: each microphone's own noise relative to the sources' noise there. colour_db: standard
     deviation of the random response of each clip and source. near_metres, far_metres: bounds of the distances from the
-    machine to the microphones. level_db: root mean square of the near channel in dB of full scale.
+    machine to the microphones. level_db: root mean square of the near channel at the middle SNR in dB of full scale; the
+    gain is the same for all clips but those that would clip.
     train_source, train_target, test: counts a machine, see splits.split_machine. anonymous: machines whose test names
     say nothing (evaluation machines). noise_group: regular expression for noise file names (relative to their folder);
     files that agree in what it matches (its first group, if it has one) are never on both sides of the split.
@@ -269,7 +270,9 @@ class _Mixer:
         noise += own * np.sqrt(np.square(noise).mean(axis=1, keepdims=True)) * 10 ** (it.incoherent_db / 20)
         wave = clean + noise_gain(clean[0], noise[0], snr_db) * noise
         peak = max(float(np.abs(wave).max()), float(np.abs(clean[0]).max()))
-        gain = min(10 ** (it.level_db / 20) / np.sqrt(power(wave[0])), PEAK / peak)
+        # One amplifier gain for all clips, as on a recorder: where the noise is louder, so is the clip.
+        usual_db = 10 * np.log10(1 + 10 ** (-(it.snr_low + it.snr_high) / 20))
+        gain = min(10 ** ((it.level_db - usual_db) / 20), PEAK / peak)
         facts = {
             "recording": output.recording.file,
             "group": output.recording.group,

@@ -1,14 +1,11 @@
 """Banks of normal references, and what all distance scorers share: leave one out, standardise, take the nearest."""
 
-import logging
 from typing import Protocol
 
 import numpy as np
 
 from system.errors import WheeltapperError
 from system.scoring.calibrate import RobustZ, robust_z
-
-log = logging.getLogger(__name__)
 
 GLOBAL = "global"
 DOMAIN = "domain"
@@ -53,6 +50,7 @@ class BankScorer:
 
     def __init__(self, bank: str = DOMAIN, standardize: bool = False):
         self.bank, self.standardize = bank, standardize
+        self.note = ""  # what fit did otherwise than asked
 
     def fit_bank(self, references: np.ndarray) -> Bank:
         """One bank over (N, D) float64."""
@@ -61,7 +59,7 @@ class BankScorer:
     def fit(self, references: np.ndarray, domains: np.ndarray) -> "BankScorer":
         references, domains = check(references, domains, self.fewest_references)
         self._references = references
-        self._rows = split(domains, self.bank, self.smallest_bank)
+        self._rows, self.note = split(domains, self.bank, self.smallest_bank)
         self._banks = [self.fit_bank(references[rows]) for rows in self._rows]
         self._own = [bank.leave_one_out() for bank in self._banks]
         self._scales = _standards(self._own) if self.standardize else None
@@ -104,22 +102,21 @@ def check(references: np.ndarray, domains: np.ndarray, fewest: int = 2) -> tuple
     return references, domains
 
 
-def split(domains: np.ndarray, mode: str, smallest: int) -> list[np.ndarray]:
-    """Row indices of each bank.
+def split(domains: np.ndarray, mode: str, smallest: int) -> tuple[list[np.ndarray], str]:
+    """Row indices of each bank, and a note where they are not what was asked for.
 
     Args:
         domains: (N,) 'source' | 'target'.
         mode: ``global``, all in one bank, or ``domain``, one bank per domain.
-        smallest: a domain with fewer clips has no statistics of its own: it joins the others in one bank (logged).
+        smallest: a domain with fewer clips has no statistics of its own: then all references make one bank.
     """
     everything = np.arange(len(domains))
     if mode == GLOBAL:
-        return [everything]
+        return [everything], ""
     if mode != DOMAIN:
         raise WheeltapperError(f"bank: expected {DOMAIN} or {GLOBAL}, found {mode!r}")
     names, counts = np.unique(domains, return_counts=True)
     if counts.min() < smallest:
         few = names[counts.argmin()] or "unknown"
-        log.warning("%d references of domain %s: fewer than %d, one bank for all", counts.min(), few, smallest)
-        return [everything]
-    return [np.flatnonzero(domains == name) for name in names]
+        return [everything], f"{counts.min()} references of domain {few}, fewer than {smallest}: one bank for all"
+    return [np.flatnonzero(domains == name) for name in names], ""

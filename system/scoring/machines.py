@@ -1,6 +1,7 @@
 """Scores of whole runs: each machine and section against its own normal references, branch by branch."""
 
 import csv
+import logging
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ from system.errors import WheeltapperError
 from system.manifest import Clip
 from system.scoring import calibrate
 from system.stage import open_atomic, write_json
+
+log = logging.getLogger(__name__)
 
 COLUMNS = ("machine", "section", "split", "file", "domain", "score")
 REFERENCES = "references.csv"
@@ -57,6 +60,8 @@ def score_machines(
             matrix = np.stack([embeddings[clip.key] for clip in references])
             scorer = scoring.build(config.name, **config.settings)
             scorer.fit(matrix, np.array([clip.domain or "source" for clip in references]))
+            if scorer.note:
+                log.warning("%s section %s: %s", machine, section, scorer.note)
             reference_scores = scorer.reference_scores()
             test_scores = scorer.score(np.stack([embeddings[clip.key] for clip in tests])) if tests else []
         except (WheeltapperError, ValueError) as error:

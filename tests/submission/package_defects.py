@@ -142,7 +142,13 @@ DEFECTS = {
     "Thumbs.db": (add(f"{ROOT}/{label(1)}/Thumbs.db"), E, "left-over of an operating system"),
     "extra file in a system": (add(f"{ROOT}/{label(1)}/model.pt"), W, "found another file"),
     "extra file beside the systems": (add(f"{ROOT}/README.txt"), W, "found another file"),
+    "empty folder in a system": (add(f"{ROOT}/{label(1)}/figures/", b""), W, "found an empty one"),
     # Files of a system.
+    "no CSVs in a system": (
+        lambda f: [f.pop(n) for n in list(f) if label(2) in n and n.endswith(".csv")],
+        E,
+        "expected score and decision files (CSV), found none",
+    ),
     "scores missing": (drop(SCORES), E, "expected anomaly_score_Sander_section_00_test.csv, found none"),
     "decisions missing": (drop(DECISIONS), E, "expected decision_result_Sander_section_00_test.csv, found none"),
     "no decisions at all": (drop("decision_result"), E, "expected decision_result_ToyDrone_section_00_test.csv"),

@@ -56,6 +56,15 @@ class TestHostileZip:
         assert sorted(os.listdir(tmp_path)) == ["p.zip", "scratch"]
         assert os.listdir(tmp_path / "scratch") == []
 
+    def test_file_and_folder_of_one_name(self, tmp_path):
+        path = raw_zip(tmp_path / "p.zip", [*good_package(systems=1).items(), ("task2/x", b"1"), ("task2/x/y", b"2")])
+        assert errors(validate(path)) == ["error: task2/x: expected a file or a folder, found both under this name"]
+
+    def test_file_too_large(self, tmp_path, monkeypatch):
+        monkeypatch.setattr(archive, "MAX_FILE", 1 << 20)
+        path = raw_zip(tmp_path / "p.zip", [*good_package(systems=1).items(), ("task2/x", os.urandom(2 << 20))])
+        assert errors(validate(path)) == ["error: task2/x: expected at most 1 MiB, found 2 MiB"]
+
     def test_duplicate_entries(self, tmp_path):
         files = good_package(systems=1)
         with pytest.warns(UserWarning, match="Duplicate"):
@@ -149,7 +158,7 @@ def small_zip(folder) -> bytes:
 
 
 HOSTILE_META = {
-    "deep": b"[" * 3000,
+    "deep": b"- " * 2000,
     "deep mapping": b"".join(b" " * n + b"a:\n" for n in range(2000)),
     "laughs": b"a: &a [x,x,x,x,x,x,x,x,x]\n"
     + b"".join(b"%c: &%c [%s]\n" % (n + 1, n + 1, b",".join([b"*%c" % n] * 9)) for n in range(97, 106)),

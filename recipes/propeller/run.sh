@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# Real sound: the drone propellers of the UAV-Propeller-Anomaly-Audio-Dataset among ESC-50 noise, as the two
+# microphones of the 2026 challenge would hear them. One set per seed, the main recipe and the references on each.
+#
+#   recipes/propeller/run.sh --recordings DIR --noise DIR [--seeds "1 2 3"] [--conf FILE] [--exp DIR]
+#
+# DIR of --recordings holds the 10 s cuts and their manifest.csv. Stages: 0 mix, 1 references, 2 main recipe, 3 table.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+stage=0          # first stage
+stop_stage=3     # last stage
+recordings=      # folder with the propeller recordings
+noise=           # folder with noise recordings
+seeds="1 2 3"    # one set for each
+conf=recipes/dcase2026/conf/default.yaml
+exp=exp/propeller
+
+# shellcheck source=tools/parse_options.sh
+. tools/parse_options.sh
+if [ -z "$recordings" ] || [ -z "$noise" ]; then
+  echo "run.sh: expected --recordings DIR and --noise DIR (--help)" >&2
+  exit 2
+fi
+
+tools/setup.sh
+# shellcheck source=tools/path.sh
+. tools/path.sh
+
+for seed in $seeds; do
+  place="$exp/seed$seed"
+  if [ "$stage" -le 0 ] && [ "$stop_stage" -ge 0 ]; then
+    mkdir -p "$exp"
+    python recipes/propeller/local/make_table.py "$recordings/manifest.csv" "$exp/table.csv"
+    wheeltapper emulate "$exp/table.csv" "$noise" "$place/recordings" --seed "$seed" --snr -20 -12
+    wheeltapper prepare "$place/recordings" --out "$place/manifest.csv"
+  fi
+  if [ "$stage" -le 1 ] && [ "$stop_stage" -ge 1 ]; then
+    wheeltapper reference --manifest "$place/manifest.csv" --system all --out "$place/references"
+  fi
+  if [ "$stage" -le 2 ] && [ "$stop_stage" -ge 2 ]; then
+    ./run.sh --data "$place/recordings" --conf "$conf" --exp "$place/system" --set "seed=$seed"
+  fi
+done
+if [ "$stop_stage" -ge 3 ]; then
+  python recipes/propeller/local/tabulate.py "$exp" $seeds
+fi

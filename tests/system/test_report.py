@@ -1,0 +1,398 @@
+"""The html report, from a hand-made experiment folder."""
+
+import base64
+import csv
+import io
+import json
+import re
+import shutil
+import xml.etree.ElementTree as ElementTree
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from submission import challenge_csv
+from system import audio, manifest, metrics, roc, stage
+from system import config as configuration
+from system.config import BranchConfig, Config, SystemConfig
+from system.errors import WheeltapperError
+from system.manifest import Clip
+from system.report import charts, page, results, sound, svg, write_report
+from system.report.reading import Run, Unit, read_run
+from system.scoring.machines import Row, write_system
+from system.truth import Truth
+
+ODD = 'Fan <b>& "Söhne"'
+DEVELOPMENT, EVALUATION = (ODD, "Pump"), ("Secret",)
+SECTIONS = ("headline", "machines", "systems", "scores", "decisions", "recordings", "evaluation")
+SECTIONS += ("training", "gate", "maps", "benchmark", "stages", "configuration")
+RATE, SAMPLES = 8000, 8000
+
+
+def make_clips(folder: Path, channels: int, development: tuple, evaluation: tuple) -> list[Clip]:
+    rng = np.random.default_rng(0)
+    clips = []
+    for machine in (*development, *evaluation):
+        for split, count in (("train", 10), ("test", 12)):
+            for number in range(count):
+                labelled = split == "train" or machine in development
+                label = ("anomaly" if split == "test" and number % 2 else "normal") if labelled else ""
+                domain = ("source" if number < 8 else "target") if labelled else ""
+                file = f"section_00_{number:04d}_{split}.wav"
+                path = folder / "data" / f"machine{len(clips) // 22}" / split / file
+                path.parent.mkdir(parents=True, exist_ok=True)
+                audio.write(path, 0.1 * np.clip(rng.standard_normal((channels, SAMPLES)), -5, 5), RATE)
+                known = {"label": label, "domain": domain, "channels": channels, "rate": RATE, "samples": SAMPLES}
+                clips.append(Clip("mine", machine, "00", split, file, str(path), **known))
+    return clips
+
+
+def build(folder: Path, channels: int = 2, development: tuple = DEVELOPMENT, evaluation: tuple = EVALUATION) -> Path:
+    """Everything that the stages before the report write, with made-up numbers."""
+    rng = np.random.default_rng(1)
+    config = Config(
+        branches={"main": BranchConfig(), "aux": BranchConfig()},
+        systems=[
+            SystemConfig("Ensemble", "ens", "left_duplicated", {"main": 0.8, "aux": 0.2}),
+            SystemConfig("Single & simple", "single", "two_channel", {"main": 1.0}),
+        ],
+    )
+    configuration.save(folder / "config.yaml", config)
+    clips = make_clips(folder, channels, development, evaluation)
+    manifest.write(folder / "manifest.csv", clips)
+    write_curve(folder / "pretrain", ["loss", "loss_band", "loss_patch", "target_std", "prediction_std"])
+    for branch in config.branches:
+        write_curve(folder / "adapt" / branch, ["loss", "loss_attribute", "loss_domain"])
+        target = folder / "embeddings" / branch
+        target.mkdir(parents=True)
+        with open(target / "index.csv", "w", newline="") as file:
+            csv.writer(file).writerows([("machine", "section", "split", "file"), *(clip.key for clip in clips)])
+        for name, width in (("two_channel", 6), ("left_duplicated", 6), ("gate", 32)):
+            np.save(target / f"{name}.npy", rng.random((len(clips), width), np.float32))
+    found: dict = {"year": 2026, "official_score": None, "per_machine": {}, "systems": {}}
+    truth = [Truth(*c.key[:2], c.file, c.domain, c.label) for c in clips if c.split == "test" and c.label]
+    for number in (1, 2):
+        label = f"Wheeltapper_Demo_task2_{number}"
+        rows = [
+            Row(*clip.key, clip.domain * (clip.split == "train"), rng.normal() + number * (clip.label == "anomaly"))
+            for clip in clips
+        ]
+        write_system(
+            folder / "systems" / label, rows, {(machine, "00"): 1.0 for machine in (*development, *evaluation)}
+        )
+        if truth:
+            files = challenge_csv.list_folder(folder / "systems" / label)
+            tables = [
+                {key[1:]: dict(challenge_csv.read(path, kind)) for key, path in files.items() if key[0] == kind}
+                for kind in challenge_csv.KINDS
+            ]
+            found["systems"][label] = metrics.evaluate(*tables, truth, replicates=50)
+    stage.write_json(folder / "metrics.json", found)
+    task = {"clips": 24, "classes": ["a", "b"], "chance": 50.0}
+    task |= {
+        name: {"macro_accuracy": value, "std": 1.5} for name, value in (("pre-trained", 71.25), ("untrained", 60.5))
+    }
+    stage.write_json(folder / "benchmark.json", {"tasks": {"condition": task}})
+    for number, name in enumerate(
+        ["data", "pretrain", "adapt", "embed", "score", "fuse", "evaluate", "package", "benchmark"]
+    ):
+        record = {"reads": ["manifest.csv"], "writes": {"a.csv": 1500, "b.csv": 20}, "seconds": 1.5 * number}
+        record |= {"commit": "0123abcd+", "versions": {"torch": "2.11.0"}, "cpus": 2, "command": f"wheeltapper {name}"}
+        stage.write_json(folder / "stages" / f"{number}_{name}.json", record)
+    return folder
+
+
+def write_curve(folder: Path, names: list[str]) -> None:
+    folder.mkdir(parents=True)
+    with open(folder / "curve.csv", "w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["step", *names])
+        writer.writerows([step, *(1.0 + 1.0 / (1 + step) for _ in names)] for step in range(0, 50, 10))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory) -> Path:
+    return build(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="module")
+def html(finished) -> str:
+    return write_report(finished).read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def folder(finished, tmp_path) -> Path:
+    """A copy to spoil; the manifest's audio lies below it."""
+    return Path(shutil.copytree(finished, tmp_path / "exp"))
+
+
+class Page(HTMLParser):
+    """Tables by label as rows of texts, text by section, and what the page refers to."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tables: dict[str, list[list[str]]] = {}
+        self.sections: dict[str, str] = {}
+        self.references: list[str] = []
+        self.tags: set[str] = set()
+        self.rows: list[list[str]] | None = None
+        self.section, self.quiet = "", False
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        values = dict(attrs)
+        self.tags.add(tag)
+        self.references += [values[name] for name in ("src", "href", "srcset", "action") if name in values]
+        self.quiet = tag in ("style", "title")
+        if values.get("id"):
+            self.section = values["id"]
+        if values.get("role") == "region":
+            self.rows = self.tables.setdefault(values["aria-label"], [])
+        if tag == "tr" and self.rows is not None:
+            self.rows.append([])
+        if tag in ("td", "th") and self.rows:
+            self.rows[-1].append("")
+
+    def handle_endtag(self, tag):
+        self.quiet = False
+        if tag == "table":
+            self.rows = None
+
+    def handle_data(self, data):
+        if self.quiet:
+            return
+        self.sections[self.section] = self.sections.get(self.section, "") + data
+        if self.rows and self.rows[-1]:
+            self.rows[-1][-1] = " ".join((self.rows[-1][-1] + data).split())
+
+
+def test_page_has_every_section_and_needs_nothing_else(html, finished):
+    parsed = Page(html)
+    assert set(SECTIONS) <= set(parsed.sections)
+    assert 'class="absent"' not in html
+    assert all(text.startswith(("data:", "#")) for text in parsed.references)
+    assert not {"script", "link", "iframe", "object"} & parsed.tags
+    assert not re.search(r"https?:|@import|url\(", html)
+    assert len(html) < 5e6
+    assert html.count("<audio") == 2 * len(DEVELOPMENT)
+    assert not list(finished.glob(".report*"))
+
+
+def test_pictures_are_well_formed_and_described(html):
+    pictures = re.findall(r"<svg viewBox.*?</svg>", html, re.S)
+    described = [ElementTree.fromstring(picture) for picture in pictures if 'role="img"' in picture]
+    assert len(described) > 20
+    assert all(picture.find("title").text == picture.get("aria-label") for picture in described)
+    assert not re.search(r'[dxy]="[^"]*(nan|inf)', html)
+
+
+def test_numbers_equal_the_metrics(html, finished):
+    found = json.loads((finished / "metrics.json").read_text())["systems"]
+    best = max(found, key=lambda label: found[label]["official_score"])
+    tables = Page(html).tables
+    machines = {row[0]: row[1:] for row in tables["Metrics per machine"][1:]}
+    assert set(machines) == set(DEVELOPMENT)
+    for machine, cells in machines.items():
+        values = found[best]["per_machine"][machine]
+        names = ("AUC (source)", "AUC (target)", "pAUC", "hmean")
+        assert [cell.removesuffix(" ▾") for cell in cells[:4]] == [f"{100 * values[name]:.2f}" for name in names]
+        assert [cell.endswith("▾") for cell in cells[:4]] == [values[name] < 0.5 for name in names]
+    for row in tables["Systems"][1:]:
+        values = found[row[0]]
+        low, high = values["ci95"]
+        assert row[1:3] == [f"{100 * values['official_score']:.2f}", f"{100 * low:.2f} – {100 * high:.2f}"]
+        assert row[3:6] == [f"{100 * values['harmonic_mean'][n]:.2f}" for n in ("AUC (source)", "AUC (target)", "pAUC")]
+    headline = " ".join(Page(html).sections["headline"].split())
+    assert f"{100 * found[best]['official_score']:.2f} %" in headline
+    assert best in headline
+
+
+def test_alarms_are_counted_from_the_decision_files(html, finished):
+    run = read_run(finished)
+    rows = {row[0]: row for row in Page(html).tables["Metrics per machine"][1:]}
+    for unit in run.development:
+        name = challenge_csv.decision_name(unit.machine, "00")
+        decided = dict(challenge_csv.read(finished / "systems" / run.best / name, challenge_csv.DECISION))
+        labels = {clip.file: clip.label for clip in run.clips if (clip.machine, clip.split) == (unit.machine, "test")}
+        for column, label in ((-2, "anomaly"), (-1, "normal")):
+            hits = sum(decided[file] == 1 for file, known in labels.items() if known == label)
+            assert rows[unit.machine][column] == f"{int(hits)} of 6"
+
+
+def test_names_cannot_break_the_page(html):
+    assert "<b>&" not in html
+    assert "Fan &lt;b&gt;&amp; &#34;Söhne&#34;" in html
+    assert "Single &amp; simple" in html
+    assert ODD in Page(html).sections["machines"]
+
+
+def test_report_is_deterministic(finished, html):
+    assert write_report(finished).read_text(encoding="utf-8") == html
+
+
+@pytest.mark.parametrize(
+    ("removed", "section", "sentence"),
+    [
+        ("metrics.json", "headline", "There is no official score"),
+        ("metrics.json", "systems", "no labelled test clips"),
+        ("manifest.csv", "scores", "no labelled test clips"),
+        ("manifest.csv", "recordings", "no development machines"),
+        ("systems", "decisions", "no decision thresholds"),
+        ("systems", "evaluation", "no machines with anonymous test clips"),
+        ("data", "recordings", "not where the manifest says"),
+        ("pretrain", "training", "Pre-training was skipped"),
+        ("embeddings", "gate", "no weights of the gate"),
+        ("embeddings", "maps", "no embeddings"),
+        ("embeddings/main/gate.npy", "gate", "near microphone on average: aux"),
+        ("benchmark.json", "benchmark", "no benchmark"),
+        ("stages", "stages", "No stage of this run has finished"),
+        ("config.yaml", "configuration", "left no configuration"),
+    ],
+)
+def test_what_is_missing_is_said_in_one_sentence(folder, removed, section, sentence):
+    path = folder / removed
+    shutil.rmtree(path) if path.is_dir() else path.unlink()
+    parsed = Page(write_report(folder).read_text(encoding="utf-8"))
+    assert sentence in " ".join(parsed.sections[section].split())
+    assert set(SECTIONS) <= set(parsed.sections)
+
+
+@pytest.mark.parametrize(
+    ("damaged", "content"),
+    [
+        ("metrics.json", b'{"systems": '),
+        ("config.yaml", b"seed: [1"),
+        ("manifest.csv", b"machine,file\n"),
+        ("pretrain/curve.csv", b"step,loss\n1,many\n"),
+        ("embeddings/main/gate.npy", b"not an array"),
+        ("embeddings/main/index.csv", b"machine,section,split,file\n"),
+        ("systems/Wheeltapper_Demo_task2_2/references.csv", b"machine,section\nPump,00\n"),
+        ("stages/3_embed.json", b"[]"),
+        ("benchmark.json", b""),
+    ],
+)
+def test_damage_is_noted_and_the_rest_shown(folder, damaged, content):
+    (folder / damaged).write_bytes(content)
+    parsed = Page(write_report(folder).read_text(encoding="utf-8"))
+    name = damaged.replace("index.csv", "gate.npy")
+    assert name in parsed.sections["notes"]
+    assert set(SECTIONS) <= set(parsed.sections)
+
+
+def test_a_run_without_labels_or_far_channel(tmp_path):
+    folder = build(tmp_path, channels=1, development=(), evaluation=("One", "Two"))
+    parsed = Page(write_report(folder).read_text(encoding="utf-8"))
+    assert "no labelled test clips" in parsed.sections["headline"]
+    assert "one channel" in parsed.sections["gate"]
+    assert parsed.sections["evaluation"].count("of 12") == 2
+    assert [row[0] for row in parsed.tables["Decisions"][1:]] == ["One", "Two"]
+
+
+def test_an_empty_folder_gives_a_page_and_no_folder_an_error(tmp_path):
+    assert 'class="absent"' in write_report(tmp_path).read_text(encoding="utf-8")
+    with pytest.raises(WheeltapperError, match="expected an experiment folder, found nothing"):
+        write_report(tmp_path / "nowhere")
+
+
+def test_truth_that_came_with_the_recordings_is_shown_apart(folder):
+    found = json.loads((folder / "metrics.json").read_text())
+    label = max(found["systems"], key=lambda name: found["systems"][name]["official_score"])
+    values = {"AUC (source)": 0.7, "AUC (target)": 0.6, "pAUC": 0.55, "hmean": 0.61}
+    found["evaluation"] = {label: {"official_score": 0.6123, "ci95": [0.5, 0.7], "per_machine": {"Secret": values}}}
+    found["left_out"] = {"Pump section 07": "no anomalous test clip"}
+    stage.write_json(folder / "metrics.json", found)
+    parsed = Page(write_report(folder).read_text(encoding="utf-8"))
+    row = parsed.tables["Metrics of the evaluation machines"][1]
+    assert row == ["Secret", "70.00", "60.00", "55.00", "61.00"]
+    assert "61.23 %" in parsed.sections["evaluation"]
+    assert "Pump section 07" in parsed.sections["notes"]
+
+
+def official_run(count: int) -> Run:
+    """The official machines of 2026 with ``count`` test clips each, every value 0.6."""
+    from system.corpora.challenge import load_year
+
+    names = list(load_year(2026).dev)
+    clip = Clip("dcase", "", "00", "test", "a.wav", "a.wav", "normal", "source")
+    none = np.array([])
+    units = [
+        Unit(name, "00", name, True, [replace(clip, machine=name)] * count, np.zeros(count), None, none, none, None)
+        for name in names
+    ]
+    values = dict.fromkeys(("AUC (source)", "AUC (target)", "pAUC", "hmean"), 0.6)
+    system = {"official_score": 0.6, "ci95": [0.58, 0.62], "per_machine": dict.fromkeys(names, values)}
+    return Run(Path("run"), clips=[clip], metrics={"year": 2026, "systems": {"a_1": system}}, best="a_1", units=units)
+
+
+def test_official_baselines_stand_beside_official_machines_only():
+    shown = results.headline(official_run(200))
+    assert shown["marks"] == {"official autoencoder": "56.66", "official Mahalanobis": "57.66"}
+    assert "official development machines" in shown["comparison"]
+    rows = results.machines(official_run(200))["rows"]
+    assert {row["machine"]: row["published"] for row in rows}["ToyCar"] == ["51.60", "61.33"]
+    cut = results.headline(official_run(199))
+    assert cut["marks"] == {}
+    assert "do not compare" in cut["comparison"]
+
+
+def test_simulated_recordings_are_called_so(folder):
+    clips = [replace(clip, corpus="synthetic") for clip in manifest.read(folder / "manifest.csv")]
+    manifest.write(folder / "manifest.csv", clips)
+    assert "simulated" in Page(page.render(read_run(folder))).sections["headline"]
+
+
+def test_roc_curve_encloses_the_auc():
+    rng = np.random.default_rng(3)
+    scores, anomalous = np.round(rng.normal(size=200), 1), rng.random(200) < 0.4
+    alarms, hits = charts.roc_points(scores, anomalous)
+    assert np.trapezoid(hits, alarms) == pytest.approx(roc.auc(scores, anomalous), abs=1e-12)
+    assert (alarms[0], hits[0], alarms[-1], hits[-1]) == (0, 0, 1, 1)
+
+
+def test_histogram_counts_every_clip_and_keeps_its_shape_beside_outliers():
+    values = np.append(np.random.default_rng(4).normal(size=300), [1000.0, -500.0])
+    edges, cut_low, cut_high = svg.histogram_edges(values)
+    counts = svg.histogram(values, edges)
+    assert (cut_low, cut_high) == (True, True)
+    assert counts.sum() == 302
+    assert (counts > 0).sum() > 8
+    assert svg.histogram(np.full(5, 2.0), svg.histogram_edges(np.full(5, 2.0))[0]).sum() == 5
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "expected"), [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (-3, 7, [-2, 0, 2, 4, 6]), (5, 5, [5])]
+)
+def test_ticks_are_round(low, high, expected):
+    assert svg.ticks(low, high) == expected
+
+
+def test_spectrogram_shows_a_tone_at_its_place():
+    rate, hertz = 16000, 2000.0
+    wave = np.sin(2 * np.pi * hertz * np.arange(3 * rate) / rate).astype(np.float32)
+    picture = sound.spectrogram(wave, rate)
+    expected = int(sound.mel(hertz) / sound.mel(rate / 2) * sound.ROWS)
+    assert set(np.abs(picture.argmax(0) - expected)) <= {0, 1}
+    assert picture.shape[1] <= sound.COLUMNS
+    from PIL import Image
+
+    with Image.open(io.BytesIO(sound.png(picture, -80, 0))) as image:
+        assert image.size == picture.shape[::-1]
+        brightest = np.asarray(image.convert("L")).argmax(0)
+    assert set(np.abs(len(picture) - 1 - brightest - expected)) <= {0, 1, 2}
+
+
+def test_excerpts_are_the_middle_of_the_recording(tmp_path):
+    wave = (0.25 * np.sin(np.arange(5 * RATE) / 7)).astype(np.float32)[None]
+    audio.write(tmp_path / "a.wav", wave, RATE)
+    heard = sound.listen(
+        Clip("mine", "m", "00", "test", "a.wav", str(tmp_path / "a.wav"), "", "", "", "", 1, RATE, 5 * RATE)
+    )
+    (player,) = sound.excerpts([heard])
+    coded = re.search(r"base64,([^\"]+)", player)[1]
+    samples, rate = soundfile.read(io.BytesIO(base64.b64decode(coded)))
+    assert (rate, len(samples)) == (RATE, 3 * RATE)
+    np.testing.assert_allclose(samples, wave[0, RATE : 4 * RATE] * 0.7 / 0.25, atol=2e-3)
