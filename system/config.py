@@ -4,8 +4,10 @@ Nothing here imports torch: a stage that has nothing to do must be able to say s
 """
 
 import difflib
+import math
 import os
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from system.errors import WheeltapperError
 from system.stage import open_atomic
 
 VIEWS = ("two_channel", "left_duplicated")
+PRECISIONS = ("no", "bf16", "fp16")
 
 
 @dataclass
@@ -213,22 +216,19 @@ def load(path: str | os.PathLike, overrides: list[str] | None = None) -> Config:
     the wrong type, or settings that contradict one another.
     """
     path = Path(path)
-    if not path.is_file():
-        raise WheeltapperError(f"{path}: expected a configuration, found nothing")
-    schema = OmegaConf.structured(Config)
-    try:
-        given = OmegaConf.create(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-    except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
-        raise WheeltapperError(f"{path}: expected yaml, found {' '.join(str(error).split())}") from error
-    if not OmegaConf.is_dict(given):
-        raise WheeltapperError(f"{path}: expected yaml of keys and values, found a list")
-    given = _expand(given, path)
-    config = _merge(schema, given, str(path))
+    config = _merge(OmegaConf.structured(Config), _read(path), str(path))
     for override in overrides or []:
         if "=" not in override:
             raise WheeltapperError(f"--set {override}: expected key=value")
-        config = _merge(config, OmegaConf.from_dotlist([override]), f"--set {override}")
-    result: Config = OmegaConf.to_object(config)
+        try:
+            given = OmegaConf.from_dotlist([override])
+        except yaml.YAMLError as error:
+            raise WheeltapperError(f"--set {override}: expected a value, found {_one_line(error)}") from error
+        config = _merge(config, given, f"--set {override}")
+    try:
+        result: Config = OmegaConf.to_object(config)
+    except OmegaConfBaseException as error:
+        raise WheeltapperError(f"{path}: {error.full_key or 'value'}: {str(error).splitlines()[0]}") from error
     _check(result, str(path))
     return result
 
@@ -243,16 +243,27 @@ def save(path: str | os.PathLike, config: Config) -> None:
         file.write(text)
 
 
-def _expand(given, path: Path):
-    """A key ``base: other.yaml`` (relative to the file) is read first, what the file says goes on top."""
+def _read(path: Path, above: tuple[Path, ...] = ()):
+    """A yaml file; a key ``base: other.yaml`` (relative to the file) is read first, what the file says goes on top."""
+    if not path.is_file():
+        named = f"{above[-1]}: base: " if above else ""
+        raise WheeltapperError(f"{named}{path}: expected a configuration, found nothing")
+    if path.resolve() in above:
+        raise WheeltapperError(f"{path}: base: expected another file, found a circle of files")
+    try:
+        given = OmegaConf.create(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
+    except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
+        raise WheeltapperError(f"{path}: expected yaml, found {_one_line(error)}") from error
+    if not OmegaConf.is_dict(given):
+        raise WheeltapperError(f"{path}: expected yaml of keys and values, found a list")
     base = given.pop("base", None)
     if base is None:
         return given
-    base_path = path.parent / str(base)
-    if not base_path.is_file():
-        raise WheeltapperError(f"{path}: base: expected a configuration, found no file {base_path}")
-    below = OmegaConf.create(yaml.safe_load(base_path.read_text(encoding="utf-8")) or {})
-    return OmegaConf.merge(_expand(below, base_path), given)
+    return OmegaConf.merge(_read(path.parent / str(base), (*above, path.resolve())), given)
+
+
+def _one_line(text: object) -> str:
+    return " ".join(str(text).split())
 
 
 def _merge(config, given, where: str):
@@ -267,12 +278,72 @@ def _merge(config, given, where: str):
         advice = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
         raise WheeltapperError(f"{where}: unknown key {key}: {advice}") from error
     except OmegaConfBaseException as error:
-        reason = " ".join(str(error.msg if hasattr(error, "msg") else error).split("\n")[0].split())
-        raise WheeltapperError(f"{where}: {error.full_key or ''}: {reason}") from error
+        reason = str(error.msg or error).split("\n")[0]
+        raise WheeltapperError(f"{where}: {error.full_key or 'value'}: {_one_line(reason)}") from error
+    except TypeError as error:
+        raise WheeltapperError(f"{where}: a list is set as a whole, not item by item") from error
+
+
+# Numbers outside these limits no run can work with, wherever a field of the name stands.
+_LIMITS = {
+    **dict.fromkeys(("batch_size", "log_every", "save_every", "block", "clones", "max_rows"), (1, math.inf)),
+    **dict.fromkeys(("dim", "layers", "kernel", "groups", "rank", "embedding_dim"), (1, math.inf)),
+    **dict.fromkeys(("base_rate", "min_rate", "max_rate", "neighbours", "runs", "min_clips"), (1, math.inf)),
+    **dict.fromkeys(("seed", "threads", "rate", "depth", "steps", "warmup_steps", "ema_steps"), (0, math.inf)),
+    **dict.fromkeys(("learning_rate", "final_learning_rate", "weight_decay", "noise_std"), (0, math.inf)),
+    **dict.fromkeys(("gain_db", "time_mask", "frequency_mask", "bootstrap"), (0, math.inf)),
+    **dict.fromkeys(("attribute_weight", "domain_weight"), (0, math.inf)),
+    **dict.fromkeys(("crop_seconds", "clip_norm", "scale", "mixup_alpha"), (0.01, math.inf)),
+    **dict.fromkeys(("ratio", "adjust", "ema_start", "ema_end", "target_share", "dropout"), (0, 1)),
+    **dict.fromkeys(("channel_swap", "channel_drop", "mixup"), (0, 1)),
+    "test_size": (0.01, 0.99),
+    "margin": (0, math.pi),
+}
+
+
+def _number_problems(value: Any, name: str = "") -> Iterator[str]:
+    """Numbers outside ``_LIMITS`` in nested dataclasses, lists and dicts."""
+    if is_dataclass(value):
+        items = [(field.name, getattr(value, field.name)) for field in fields(value)]
+    elif isinstance(value, dict):
+        items = list(value.items())
+    else:
+        items = list(enumerate(value, 1)) if isinstance(value, list) else []
+    for key, item in items:
+        path = f"{name}.{key}" if name else str(key)
+        low, high = _LIMITS.get(key, (-math.inf, math.inf)) if is_dataclass(value) else (-math.inf, math.inf)
+        if isinstance(item, int | float) and not low <= item <= high:
+            wanted = f"at least {low}" if high == math.inf else f"a number from {low} to {high:.4g}"
+            yield f"{path}: expected {wanted}, found {item}"
+        yield from _number_problems(item, path)
+
+
+def _loop_problems(loop: LoopConfig, name: str) -> Iterator[str]:
+    if len(loop.betas) != 2 or not all(0 <= beta < 1 for beta in loop.betas):
+        yield f"{name}.betas: expected two numbers from 0 to below 1, found {list(loop.betas)}"
+    if loop.precision not in PRECISIONS:
+        yield f"{name}.precision: expected one of {', '.join(PRECISIONS)}, found {loop.precision!r}"
+
+
+def _branch_problems(branch: BranchConfig, name: str) -> Iterator[str]:
+    from system import scoring
+
+    if branch.pool not in ("mean", "band", "cls"):
+        yield f"{name}.pool: expected mean, band or cls, found {branch.pool!r}"
+    if branch.heads.domain_classes not in ("machine", "domain"):
+        yield f"{name}.heads.domain_classes: expected machine or domain, found {branch.heads.domain_classes!r}"
+    yield from _loop_problems(branch.loop, f"{name}.loop")
+    try:
+        scoring.build(branch.scorer.name, **branch.scorer.settings)
+    except WheeltapperError as error:
+        yield f"{name}.scorer: {error}"
 
 
 def _check(config: Config, where: str) -> None:
-    problems = []
+    problems = [*_number_problems(config), *_loop_problems(config.pretrain.loop, "pretrain.loop")]
+    decoder = config.pretrain.decoder
+    if decoder.kernel % 2 == 0 or decoder.dim % max(decoder.groups, 1):
+        problems.append("pretrain.decoder: expected an odd kernel, and groups that divide dim")
     if not config.branches:
         problems.append("branches: expected at least one")
     if not 1 <= len(config.systems) <= 4:
@@ -291,13 +362,7 @@ def _check(config: Config, where: str) -> None:
         elif min(system.weights.values()) < 0 or sum(system.weights.values()) <= 0:
             problems.append(f"systems.{number}.weights: expected none below zero and one above it")
     for name, branch in config.branches.items():
-        if branch.pool not in ("mean", "band", "cls"):
-            problems.append(f"branches.{name}.pool: expected mean, band or cls, found {branch.pool!r}")
-        if branch.heads.domain_classes not in ("machine", "domain"):
-            problems.append(
-                f"branches.{name}.heads.domain_classes: expected machine or domain, "
-                f"found {branch.heads.domain_classes!r}"
-            )
+        problems += _branch_problems(branch, f"branches.{name}")
         if not name.isidentifier():
             problems.append(f"branches.{name}: expected a name of letters, digits and underscores")
     if problems:

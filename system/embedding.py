@@ -1,6 +1,7 @@
 """Recordings to embeddings: for the branches of a run, and for any files with a frozen encoder."""
 
 import os
+import zipfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -83,8 +84,11 @@ def _embed_clip(model: AdaptedEncoder, clip: Clip, device: str) -> dict[str, np.
 def _read_part(path: Path, rows: int) -> dict[str, np.ndarray] | None:
     if not path.is_file():
         return None
-    with np.load(path) as archive:
-        part = {name: archive[name] for name in archive.files}
+    try:
+        with np.load(path) as archive:
+            part = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None  # damaged: computed again
     return part if all(len(values) == rows for values in part.values()) else None
 
 

@@ -110,7 +110,7 @@ def _parse(path: Path, line: int, row: list[str], root: Path) -> Clip:
         raise WheeltapperError(f"{path}: line {line}: expected {len(COLUMNS)} columns, found {len(row)}")
     values: dict = dict(zip(COLUMNS, row, strict=True))
     for name in INTEGERS:
-        if not values[name].isdigit() or int(values[name]) < 1:
+        if not values[name].isdecimal() or not 1 <= float(values[name]) < 2**63:
             raise WheeltapperError(f"{path}: line {line}: {name}: expected a positive integer, found {values[name]!r}")
         values[name] = int(values[name])
     for name, allowed in (("split", SPLITS), ("label", LABELS), ("domain", DOMAINS)):

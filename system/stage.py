@@ -120,7 +120,10 @@ class Stage:
         """Whether an earlier run of the same settings and inputs finished and its files are still there."""
         if not self.marker.is_file():
             return False
-        record = read_json(self.marker)
+        try:
+            record = dict(read_json(self.marker))
+        except (WheeltapperError, TypeError, ValueError):
+            return False  # a damaged marker says nothing: the stage runs again
         if record.get("fingerprint") != self.fingerprint() or record.get("watched") != self.watch():
             return False
         return all(
@@ -143,6 +146,7 @@ class Stage:
         resumes = self.started.is_file() and self.started.read_text() == fingerprint
         self.marker.unlink(missing_ok=True)
         if not resumes:
+            self.started.unlink(missing_ok=True)  # first, so that a half-cleared stage is never taken up
             self._clear()
             with open_atomic(self.started) as file:
                 file.write(fingerprint)

@@ -1,6 +1,7 @@
 """Embedding files: an array (N, D) and an index that says which clip each row is."""
 
 import csv
+import io
 import os
 from collections.abc import Sequence
 
@@ -11,6 +12,15 @@ from system.manifest import Clip
 from system.stage import open_atomic
 
 INDEX = ("machine", "section", "split", "file")
+
+
+def write_array(path: str | os.PathLike, values: np.ndarray) -> None:
+    """Writes an array as npy, whole or not at all."""
+    # numpy hides that a disk is full (an OSError without a number) where it writes to a file itself.
+    buffer = io.BytesIO()
+    np.save(buffer, values)
+    with open_atomic(path, "wb") as file:
+        file.write(buffer.getbuffer())
 
 
 def write_index(path: str | os.PathLike, clips: Sequence[Clip]) -> None:

@@ -51,13 +51,15 @@ def fit(
     Returns:
         The rows of curve.csv: step, the logged figures, learning_rate, seconds.
 
-    Raises WheeltapperError as soon as the loss is not finite; the last good state stays.
+    Raises WheeltapperError as soon as the loss or its gradient is not finite; the last good state stays.
     """
     from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
     from torch.utils.tensorboard import SummaryWriter
 
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
+    AcceleratorState._reset_state(True)  # else the first precision of a process would be its only one
     accelerator = Accelerator(cpu=device == "cpu", mixed_precision=config.precision)
     optimizer = torch.optim.AdamW(
         parameter_groups(module, config.weight_decay), lr=config.learning_rate, betas=tuple(config.betas)
@@ -81,13 +83,11 @@ def fit(
                 group["lr"] = rate
             with accelerator.autocast():
                 figures = wrapped(batch)
-            if not torch.isfinite(figures["loss"]):
-                raise WheeltapperError(
-                    f"{folder}: step {step}: expected a finite loss, found {figures['loss'].item()}; a lower "
-                    f"learning_rate than {config.learning_rate} may help (state kept at {folder / STATE})"
-                )
+            _check_finite("loss", figures["loss"], config, folder, step)
             accelerator.backward(figures["loss"])
-            accelerator.clip_grad_norm_(wrapped.parameters(), config.clip_norm)
+            norm = accelerator.clip_grad_norm_(wrapped.parameters(), config.clip_norm)
+            if config.precision != "fp16":  # its scaler skips such steps by itself
+                _check_finite("gradient", norm, config, folder, step)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             values = {name: float(value.detach()) for name, value in figures.items()}
@@ -105,6 +105,14 @@ def fit(
                 progress(step, values)
     module.eval()
     return rows
+
+
+def _check_finite(name: str, value: Tensor, config: LoopConfig, folder: Path, step: int) -> None:
+    if not torch.isfinite(value):
+        raise WheeltapperError(
+            f"{folder}: step {step}: expected a finite {name}, found {float(value)}; a lower learning_rate than "
+            f"{config.learning_rate} may help (the last good state stays in {STATE})"
+        )
 
 
 def learning_rate(config: LoopConfig, step: int) -> float:
@@ -168,7 +176,7 @@ def _resume(path: Path, module: nn.Module, optimizer) -> tuple[int, list[dict[st
                 own[name].copy_(state["module"][name])
         optimizer.load_state_dict(state["optimizer"])
         return int(state["step"]), list(state["rows"])
-    except (KeyError, ValueError, RuntimeError, TypeError) as error:
+    except (KeyError, IndexError, AttributeError, ValueError, RuntimeError, TypeError) as error:
         raise WheeltapperError(f"{path}: does not fit this run ({error}); remove it to start the stage anew") from error
 
 

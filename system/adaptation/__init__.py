@@ -18,10 +18,12 @@ from system.crops import group_by, near_and_far, read_crop
 from system.encoders import checkpoints
 from system.errors import WheeltapperError
 from system.manifest import Clip
+from system.pooling import pool_tokens
 from system.pretraining import check_training_clips
 from system.training import fit, kept_names, step_seed
 
 ADAPTER = "adapter.safetensors"
+ALIGNING = 512  # training clips that the projection starts from
 
 
 def adapt(
@@ -45,6 +47,7 @@ def adapt(
         torch.manual_seed(step_seed(seed, -1))
         model = AdaptedEncoder(encoder, config, rate)
         task = AdaptationTask(model, int(attributes.max()) + 1, int(domains.max()) + 1)
+        model.align_projection(_pooled_crops(model.eval(), clips, config, seed))
 
     def batch(step: int) -> dict[str, Tensor]:
         return make_batch(clips, attributes, domains, config, rate, seed, step)
@@ -54,6 +57,18 @@ def adapt(
     metadata = {"branch": asdict(config), "rate": rate, "classes": [int(attributes.max()) + 1, int(domains.max()) + 1]}
     checkpoints.save(Path(folder) / ADAPTER, {n: t for n, t in tensors.items() if n in names}, metadata)
     return task
+
+
+@torch.inference_mode()
+def _pooled_crops(model: AdaptedEncoder, clips: Sequence[Clip], config: BranchConfig, seed: int) -> Tensor:
+    """Pooled near tokens (N, width) of one crop of each of at most ALIGNING training clips."""
+    generator = np.random.default_rng(step_seed(seed, -2))
+    rows = []
+    for index in sorted(generator.permutation(len(clips))[:ALIGNING]):
+        wave = read_crop(clips[index], config.crop_seconds, model.rate, generator)
+        tokens = model.tokens(model.encoder.spectrogram(torch.from_numpy(wave[:1]), model.rate))
+        rows.append(pool_tokens(tokens, config.pool)[0])
+    return torch.stack(rows)
 
 
 def load_adapted(encoder: nn.Module, path: str | os.PathLike, config: BranchConfig) -> AdaptedEncoder:

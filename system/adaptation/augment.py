@@ -9,12 +9,12 @@ from system.config import AugmentConfig
 def augment_waves(waves: Tensor, config: AugmentConfig) -> Tensor:
     """Channel swap, channel dropout and gain, each clip for itself. (B, 2, samples), torch's global random state."""
     batch = len(waves)
-    swap = rand(batch) < config.channel_swap
+    swap = (rand(batch) < config.channel_swap).to(waves.device)
     waves = torch.where(swap[:, None, None], waves.flip(1), waves)
     gains = 10.0 ** ((2.0 * rand(batch, 2) - 1.0) * config.gain_db / 20.0)
     dropped = rand(batch) < config.channel_drop
     silent = torch.nn.functional.one_hot(randint(0, 2, (batch,)), 2).bool() & dropped[:, None]
-    return waves * gains.masked_fill(silent, 0.0)[:, :, None]
+    return waves * gains.masked_fill(silent, 0.0)[:, :, None].to(waves.device)
 
 
 def mix(waves: Tensor, config: AugmentConfig) -> tuple[Tensor, Tensor, Tensor]:
@@ -30,7 +30,7 @@ def mix(waves: Tensor, config: AugmentConfig) -> tuple[Tensor, Tensor, Tensor]:
     partner = torch.randperm(batch)
     beta = torch.distributions.Beta(config.mixup_alpha, config.mixup_alpha).sample((batch,))
     share = torch.where(rand(batch) < config.mixup, torch.maximum(beta, 1.0 - beta), torch.ones(batch))
-    weight = share[:, None, None]
+    weight = share[:, None, None].to(waves.device)
     return weight * waves + (1.0 - weight) * waves[partner], partner, share
 
 

@@ -13,9 +13,16 @@ def add_lora(encoder: nn.Module, config: LoraConfig) -> nn.Module:
     """Freezes the encoder and puts adapters W + (alpha / rank) B A into the linear layers that ``targets`` names.
 
     Changes the module in place and returns it; only the adapters' matrices require gradients afterwards. B starts at
-    zero, so that the encoder computes what it did before. Raises WheeltapperError where no layer has such a name.
+    zero, so that the encoder computes what it did before. Raises WheeltapperError for a name that no layer has.
     """
     encoder.requires_grad_(False)
+    named = [name for name, _ in encoder.named_modules()]
+    unknown = [t for t in config.targets if not any(name == t or name.endswith(f".{t}") for name in named)]
+    if unknown or not config.targets:
+        layers = sorted({name.split(".")[-1] for name, m in encoder.named_modules() if isinstance(m, nn.Linear)})
+        raise WheeltapperError(
+            f"lora.targets: expected names among {', '.join(layers)}, found {', '.join(unknown) or 'none'}"
+        )
     settings = asdict(config)
     lora = peft.LoraConfig(
         r=settings["rank"],
@@ -27,10 +34,7 @@ def add_lora(encoder: nn.Module, config: LoraConfig) -> nn.Module:
     try:
         return peft.inject_adapter_in_model(lora, encoder)
     except ValueError as error:
-        layers = sorted({name.split(".")[-1] for name, m in encoder.named_modules() if isinstance(m, nn.Linear)})
-        raise WheeltapperError(
-            f"lora.targets: expected names among {', '.join(layers)}, found {', '.join(config.targets)}"
-        ) from error
+        raise WheeltapperError(f"lora.targets: {', '.join(config.targets)}: {error}") from error
 
 
 def merge_lora(encoder: nn.Module) -> nn.Module:

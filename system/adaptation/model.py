@@ -38,6 +38,22 @@ class AdaptedEncoder(nn.Module):
         self.fusion = GatedFusion(encoder.dim, config.gate_bias)
         self.projection = nn.Linear(width * encoder.dim, config.embedding_dim)
 
+    @torch.no_grad()
+    def align_projection(self, pooled: Tensor) -> None:
+        """Turns the projection into the principal directions of pooled tokens, so that adaptation starts from an
+        embedding that keeps their lengths and angles (a random one would lose a part of them at once).
+
+        Args:
+            pooled: (N, width) of normal clips. Where N is smaller than the embedding, random directions at right
+                angles fill the rest; what a width below the embedding leaves over stays zero.
+        """
+        directions = torch.linalg.svd(pooled.double(), full_matrices=False).Vh
+        random = torch.randn(self.projection.weight.shape, dtype=torch.float64)
+        basis = torch.linalg.qr(torch.cat([directions, random]).T).Q.T[: len(self.projection.weight)]
+        self.projection.weight.zero_()
+        self.projection.weight[: len(basis)] = basis.to(self.projection.weight.dtype)
+        self.projection.bias.zero_()
+
     def tokens(self, spectrogram: Tensor) -> Tensor:
         """(B, T, F) to the tokens that are pooled (B, T', bands, D)."""
         return select(self.encoder(spectrogram, self.config.depth or None), self.config.pool)

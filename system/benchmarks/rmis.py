@@ -49,6 +49,8 @@ def fixed_split(
     order, first, members = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
     units = order[np.argsort(first)]
     member_names = order[members]
+    if len(units) < 2:
+        raise WheeltapperError(f"fault diagnosis: expected at least 2 recordings to split, found {len(units)}")
     accuracies, recalls = [], []
     for run in range(runs):
         for attempt in range(ATTEMPTS):

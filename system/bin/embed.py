@@ -51,11 +51,8 @@ def main(args: argparse.Namespace) -> None:
 def _work(run: Experiment) -> Iterable[Path]:
     import shutil
 
-    import numpy as np
-
     from system import embedding, store
     from system.adaptation import load_adapted
-    from system.stage import open_atomic
 
     device = common.prepare_torch(run)
     workers = common.one_thread_each(run.config.threads)
@@ -68,8 +65,7 @@ def _work(run: Experiment) -> Iterable[Path]:
             result = embedding.embed_branch(model, clips, parts, workers, device, bar.update)
         paths = {"gate": run.gate(name)} | {view: run.embeddings(name, view) for view in result if view != "gate"}
         for view, path in paths.items():
-            with open_atomic(path, "wb") as file:
-                np.save(file, result[view])
+            store.write_array(path, result[view])
         store.write_index(run.index(name), clips)
         shutil.rmtree(parts)
         written += [run.index(name), *paths.values()]

@@ -16,6 +16,9 @@ from torch import Tensor
 from system.errors import WheeltapperError
 from system.stage import open_atomic
 
+# How torch words that a pickle names code it will not call.
+REFUSALS = ("Unsupported global", "unsupported GLOBAL", "Can only create new object", "Can only build Tensor")
+
 
 def load_file(path: str | os.PathLike) -> dict[str, Any]:
     """Reads a checkpoint as nested dicts of tensors and plain values.
@@ -35,22 +38,24 @@ def load_file(path: str | os.PathLike) -> dict[str, Any]:
             raise WheeltapperError(f"{path}: damaged, expected a safetensors file ({error})") from error
     try:
         loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        if "Unsupported global" in str(error) or "weights_only" in str(error):
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # torch checks little: a damaged byte may surface as any exception
+        if isinstance(error, pickle.UnpicklingError) and any(text in str(error) for text in REFUSALS):
             raise WheeltapperError(
                 f"{path}: refused, its pickle asks for more than tensors and plain values; export the state dict as "
                 "safetensors where you trust the file"
             ) from error
-        raise WheeltapperError(f"{path}: damaged, expected a torch checkpoint ({_first_line(error)})") from error
-    except (RuntimeError, EOFError, ValueError, KeyError, AttributeError, TypeError, IndexError) as error:
-        raise WheeltapperError(f"{path}: damaged, expected a torch checkpoint ({_first_line(error)})") from error
+        # Torch's own words on a broken pickle advise to load it unsafely.
+        reason = "broken pickle" if isinstance(error, pickle.UnpicklingError) else _first_line(error)
+        raise WheeltapperError(f"{path}: damaged, expected a torch checkpoint ({reason})") from error
     if not isinstance(loaded, dict):
         raise WheeltapperError(f"{path}: expected a dict of tensors, found {type(loaded).__name__}")
     return loaded
 
 
 def load_strict(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: str | os.PathLike) -> None:
-    """Copies tensors into a module whose names and shapes must agree exactly.
+    """Copies tensors into a module, on the meta device or not, whose names and shapes must agree exactly.
 
     Raises WheeltapperError that lists missing, unexpected and misshapen tensors, and names non-finite ones.
     """
@@ -60,8 +65,8 @@ def load_strict(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: st
     for name, tensor in tensors.items():
         if name not in own:
             continue
-        if not isinstance(tensor, Tensor):
-            problems.append(f"{name} is {type(tensor).__name__}, not a tensor")
+        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.is_complex():
+            problems.append(f"{name} is not an ordinary tensor of real numbers")
         elif tensor.shape != own[name].shape:
             problems.append(f"{name} {tuple(tensor.shape)} instead of {tuple(own[name].shape)}")
         elif tensor.is_floating_point() and not torch.isfinite(tensor).all():
@@ -69,6 +74,8 @@ def load_strict(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: st
     if problems:
         more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
         raise WheeltapperError(f"{path}: does not fit {type(module).__name__}: {'; '.join(problems[:8])}{more}")
+    if any(tensor.is_meta for tensor in own.values()):
+        module.to_empty(device="cpu")
     module.load_state_dict(dict(tensors))
 
 

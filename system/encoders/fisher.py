@@ -287,18 +287,13 @@ def build(size: str, seed: int) -> Fisher:
 def load(path: str | os.PathLike) -> Fisher:
     """Loads a published checkpoint (dict of cfg and model) or one of ours (safetensors); strict, runs no code."""
     loaded = checkpoints.load_file(path)
-    if "metadata" in loaded:
-        try:
-            settings = json.loads(loaded["metadata"].get("config", ""))
-        except json.JSONDecodeError as error:
-            raise WheeltapperError(f"{path}: expected a FISHER config in its metadata, found none") from error
-    else:
-        settings = _published_settings(loaded, path)
+    settings = _own_settings(loaded["metadata"], path) if "metadata" in loaded else _published_settings(loaded, path)
     tensors = loaded.get("model")
     if not isinstance(tensors, dict):
         raise WheeltapperError(f"{path}: expected tensors under 'model', found the keys {', '.join(map(str, loaded))}")
     config = _config(settings, path)
-    module = Fisher(config)
+    with torch.device("meta"):  # shapes alone, until the file is known to have them
+        module = Fisher(config)
     checkpoints.load_strict(module, from_official(tensors), path)
     return module.eval()
 
@@ -308,14 +303,27 @@ def save(path: str | os.PathLike, module: Fisher, **metadata) -> None:
     checkpoints.save(path, to_official(module.state_dict()), {"config": asdict(module.config), **metadata})
 
 
+def _own_settings(metadata: dict, path: str | os.PathLike) -> dict:
+    try:
+        settings = json.loads(metadata["config"])
+    except (KeyError, TypeError, ValueError):
+        settings = None
+    if not isinstance(settings, dict):
+        raise WheeltapperError(f"{path}: expected a FISHER config in its metadata, found none")
+    return settings
+
+
 def _published_settings(loaded: dict, path: str | os.PathLike) -> dict:
-    model = (loaded.get("cfg") or {}).get("model")
+    cfg = loaded.get("cfg")
+    model = cfg.get("model") if isinstance(cfg, dict) else None
     if not isinstance(model, dict):
         raise WheeltapperError(
             f"{path}: expected a FISHER checkpoint (dict with cfg.model and model), found the keys "
             f"{', '.join(map(str, list(loaded)[:6])) or 'none'}"
         )
-    return {**(model.get("modalities") or {}).get("image", {}), **model}
+    modalities = model.get("modalities")
+    image = modalities.get("image") if isinstance(modalities, dict) else None
+    return {**(image if isinstance(image, dict) else {}), **model}
 
 
 def _config(settings: dict, path: str | os.PathLike) -> FisherConfig:
@@ -325,11 +333,16 @@ def _config(settings: dict, path: str | os.PathLike) -> FisherConfig:
     known = {field.name: field.type for field in fields(FisherConfig)}
     try:
         values = {name: known[name](settings[name]) for name in known if settings.get(name) is not None}
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise WheeltapperError(f"{path}: cfg: expected numbers, found {error}") from error
     config = FisherConfig(**values)
-    sizes_fit = min(asdict(config).values()) > 0 and config.embed_dim % config.num_heads == 0
-    if not sizes_fit or config.embed_dim % 4 or config.embed_dim > 8192 or config.depth > 256:
+    possible = (
+        all(0 < value <= 8192 for value in asdict(config).values())
+        and config.embed_dim % config.num_heads == config.embed_dim % 4 == 0
+        and config.depth <= 256
+        and config.patch_size <= min(config.band_width, config.target_length)
+    )
+    if not possible:
         raise WheeltapperError(f"{path}: cfg: impossible sizes {asdict(config)}")
     return config
 

@@ -51,4 +51,5 @@ def fisher_spectrogram(wave: Tensor, rate: int) -> Tensor:
 
 @lru_cache(maxsize=32)
 def _hann(size: int, device: torch.device, dtype: torch.dtype) -> Tensor:
-    return torch.hann_window(size, device=device, dtype=dtype)
+    with torch.inference_mode(False):  # what is cached must serve training too
+        return torch.hann_window(size, device=device, dtype=dtype)

@@ -32,13 +32,11 @@ def pretrain(
     """
     check_training_clips(clips)
     task = SelfDistillation(encoder, config)
-    last: dict[str, float] = {}
 
     def after_step(step: int) -> dict[str, float]:
         return {"ema": task.update_teacher(step)}
 
     def watch(step: int, values: dict[str, float]) -> None:
-        last.update(values)
         if step >= config.loop.warmup_steps:
             task.check_alive(step, values["target_std"], values["prediction_std"])
         if progress:

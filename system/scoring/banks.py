@@ -49,6 +49,8 @@ class BankScorer:
     fewest_references = 2
 
     def __init__(self, bank: str = DOMAIN, standardize: bool = False):
+        if bank not in (DOMAIN, GLOBAL):
+            raise WheeltapperError(f"bank: expected {DOMAIN} or {GLOBAL}, found {bank!r}")
         self.bank, self.standardize = bank, standardize
         self.note = ""  # what fit did otherwise than asked
 
@@ -113,8 +115,6 @@ def split(domains: np.ndarray, mode: str, smallest: int) -> tuple[list[np.ndarra
     everything = np.arange(len(domains))
     if mode == GLOBAL:
         return [everything], ""
-    if mode != DOMAIN:
-        raise WheeltapperError(f"bank: expected {DOMAIN} or {GLOBAL}, found {mode!r}")
     names, counts = np.unique(domains, return_counts=True)
     if counts.min() < smallest:
         few = names[counts.argmin()] or "unknown"

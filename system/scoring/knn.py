@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from system.errors import WheeltapperError
 from system.scoring.banks import GLOBAL, BankScorer
 
 
@@ -32,6 +33,8 @@ class KnnScorer(BankScorer):
 
     def __init__(self, k: int = 3, bank: str = GLOBAL, standardize: bool = False):
         super().__init__(bank, standardize)
+        if k < 1:
+            raise WheeltapperError(f"k: expected at least 1 neighbour, found {k}")
         self.k = k
 
     def fit_bank(self, references: np.ndarray) -> NeighbourBank:

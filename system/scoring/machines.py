@@ -56,6 +56,12 @@ def score_machines(
         tests = [clips[i] for i in members if clips[i].split == "test"]
         references = [references[i] for i in generator.permutation(len(references))]
         tests = [tests[i] for i in generator.permutation(len(tests))]
+        if not references and not tests:
+            continue
+        missing = [clip.file for clip in references + tests if clip.key not in embeddings]
+        if missing or not references:
+            found = f"no embedding of {missing[0]} (embed again)" if missing else "no normal training clip"
+            raise WheeltapperError(f"{machine} section {section}: expected embedded training clips, found {found}")
         try:
             matrix = np.stack([embeddings[clip.key] for clip in references])
             scorer = scoring.build(config.name, **config.settings)

@@ -6,6 +6,8 @@ import numpy as np
 
 from system.scoring.banks import BankScorer
 
+SMALLEST_SCALE = np.finfo(float).tiny ** 0.5  # of identical references; its inverse and squares stay finite
+
 
 @dataclass(frozen=True)
 class GaussianBank:
@@ -87,7 +89,7 @@ def leave_one_out(references: np.ndarray, bank: GaussianBank) -> np.ndarray:
     form = (gram**2).sum(axis=1) / count  # z_i^T S z_i
     frobenius = a**2 * (bank.variances**2).sum() - 2 * a * b * form + b**2 * squares**2
     shrinkage, scale = ledoit_wolf(others, frobenius, count - 1, dim)
-    scale, floor = np.maximum(scale, np.finfo(float).tiny), np.maximum(shrinkage * scale, np.finfo(float).tiny)
+    floor = shrinkage * np.maximum(scale, SMALLEST_SCALE)
     along = z @ bank.axes.T
     spread = ((1.0 - shrinkage) * a)[:, None] * bank.variances + floor[:, None]
     inverse_form = (along**2 / spread).sum(axis=1)
@@ -108,5 +110,5 @@ def fit_gaussian(references: np.ndarray) -> GaussianBank:
     variances = singular[:rank] ** 2 / count
     shrinkage, scale = ledoit_wolf((centred**2).sum(axis=1), (variances**2).sum(), count, dim)
     # Identical references have no spread at all: any distance is then measured in units of the smallest number.
-    scale = max(float(scale), np.finfo(float).tiny ** 0.5)
+    scale = max(float(scale), SMALLEST_SCALE)
     return GaussianBank(references, mean, axes[:rank], variances, float(shrinkage), scale)

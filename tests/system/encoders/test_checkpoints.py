@@ -1,0 +1,142 @@
+"""Checkpoints: nothing runs, nothing half, every fault one error that names the file."""
+
+import io
+import os
+import pickle
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from system.encoders import checkpoints
+from system.errors import WheeltapperError
+
+STATE = {"cfg": {"model": {"depth": 2}}, "model": {"w": torch.arange(6.0).view(2, 3)}}
+
+
+def saved(state, zipped: bool = True) -> bytes:
+    buffer = io.BytesIO()
+    torch.save(state, buffer, _use_new_zipfile_serialization=zipped)
+    return buffer.getvalue()
+
+
+class Code:
+    """A pickle that would make a folder when it is loaded."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return os.mkdir, (str(self.path),)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_torch_files(tmp_path, zipped):
+    (tmp_path / "x.pt").write_bytes(saved(STATE, zipped))
+    loaded = checkpoints.load_file(tmp_path / "x.pt")
+    assert loaded["cfg"] == STATE["cfg"]
+    assert torch.equal(loaded["model"]["w"], STATE["model"]["w"])
+
+
+def test_safetensors(tmp_path):
+    path = tmp_path / "x.safetensors"
+    tensors = {"a": torch.randn(3, 4).t(), "b": torch.tensor(2)}
+    checkpoints.save(path, tensors, {"text": "plain", "value": {"k": [1, None]}})
+    loaded = checkpoints.load_file(path)
+    assert loaded["metadata"] == {"text": "plain", "value": '{"k": [1, null]}'}
+    assert all(torch.equal(loaded["model"][name], tensors[name]) for name in tensors)
+
+
+@pytest.mark.parametrize(
+    "wrap", [saved, lambda state: saved(state, False), pickle.dumps], ids=["zip", "legacy", "pickle"]
+)
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_code_is_refused_and_not_run(tmp_path, wrap):
+    (tmp_path / "x.pt").write_bytes(wrap({"model": Code(tmp_path / "ran")}))
+    with pytest.raises(WheeltapperError, match=r"x\.pt: (refused|damaged)"):
+        checkpoints.load_file(tmp_path / "x.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_refusal_is_told_from_damage(tmp_path):
+    (tmp_path / "x.pt").write_bytes(saved({"model": Code(tmp_path / "ran")}))
+    with pytest.raises(WheeltapperError, match="refused, its pickle asks for more"):
+        checkpoints.load_file(tmp_path / "x.pt")
+    (tmp_path / "x.pt").write_bytes(b"hello world")
+    with pytest.raises(WheeltapperError, match="damaged, expected a torch checkpoint") as caught:
+        checkpoints.load_file(tmp_path / "x.pt")
+    assert "weights_only" not in str(caught.value)
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+def test_damaged_bytes_give_one_error(tmp_path, zipped):
+    whole, path = saved(STATE, zipped), tmp_path / "x.pt"
+    generator = np.random.default_rng(0)
+    contents = [whole[:size] for size in generator.integers(0, len(whole), 20)]
+    for _ in range(60):
+        damaged = bytearray(whole)
+        for place in generator.integers(0, len(whole), 3):
+            damaged[place] = generator.integers(256)
+        contents.append(bytes(damaged))
+    contents += [generator.bytes(size) for size in generator.integers(0, 300, 10)]
+    errors = []
+    for content in contents:
+        path.write_bytes(content)
+        try:
+            checkpoints.load_file(path)
+        except WheeltapperError as error:  # any other exception fails the test
+            errors.append(str(error))
+    assert len(errors) > 30
+    assert all(text.startswith(f"{path}: ") and "\n" not in text for text in errors)
+
+
+@pytest.mark.parametrize("size", [0, 4, 50, 200])
+def test_truncated_safetensors(tmp_path, size):
+    path = tmp_path / "x.safetensors"
+    checkpoints.save(path, {"a": torch.zeros(100)}, {})
+    path.write_bytes(path.read_bytes()[:size])
+    with pytest.raises(WheeltapperError, match=r"x\.safetensors: damaged"):
+        checkpoints.load_file(path)
+
+
+def test_missing_folder_and_not_a_dict(tmp_path):
+    with pytest.raises(WheeltapperError, match="expected a checkpoint, found nothing"):
+        checkpoints.load_file(tmp_path / "x.pt")
+    with pytest.raises(WheeltapperError, match="found a folder"):
+        checkpoints.load_file(tmp_path)
+    torch.save([1, 2], tmp_path / "x.pt")
+    with pytest.raises(WheeltapperError, match="expected a dict of tensors, found list"):
+        checkpoints.load_file(tmp_path / "x.pt")
+
+
+def test_strict_loading_lists_what_does_not_fit():
+    module = nn.Sequential(*(nn.Linear(2, 2) for _ in range(6)))
+    with pytest.raises(
+        WheeltapperError, match=r"file: does not fit Sequential: missing 0\.weight; .* and 4 more"
+    ) as caught:
+        checkpoints.load_strict(
+            module, {"0.bias": torch.zeros(2), "extra": torch.zeros(1), "5.bias": torch.zeros(3)}, "file"
+        )
+    assert str(caught.value).count("; ") == 7
+    good = {name: torch.full_like(tensor, 2.0) for name, tensor in module.state_dict().items()}
+    checkpoints.load_strict(module, good, "file")
+    assert all(tensor.eq(2.0).all() for tensor in module.state_dict().values())
+
+
+def test_strict_loading_fills_a_module_without_storage():
+    with torch.device("meta"):
+        module = nn.Linear(2, 3)
+    checkpoints.load_strict(module, {"weight": torch.ones(3, 2), "bias": torch.zeros(3)}, "file")
+    assert module(torch.ones(1, 2)).tolist() == [[2.0, 2.0, 2.0]]
+
+
+def test_saving_is_whole_or_not_at_all(tmp_path):
+    path = tmp_path / "x.pt"
+    checkpoints.save_torch(path, STATE)
+    before = path.read_bytes()
+    with pytest.raises(AttributeError):
+        checkpoints.save_torch(path, {"model": lambda: None})
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["x.pt"]

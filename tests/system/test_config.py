@@ -1,0 +1,219 @@
+"""The typed configuration: every recipe parses, every mistake is named with its file and key."""
+
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+
+import pytest
+import yaml
+
+from system import config as configuration
+from system.config import Config, load, save
+from system.errors import WheeltapperError
+
+ROOT = Path(__file__).resolve().parents[2]
+RECIPES = sorted(ROOT.glob("recipes/**/conf/*.yaml"))
+SMALL = "branches: {main: {pool: mean}}\nsystems: [{weights: {main: 1.0}}]\n"
+
+
+@pytest.fixture
+def conf(tmp_path):
+    def write(text: str = "", name: str = "c.yaml") -> Path:
+        (tmp_path / name).write_text(SMALL + text)
+        return tmp_path / name
+
+    return write
+
+
+def test_there_are_recipes():
+    assert ROOT / "recipes/dcase2026/conf/default.yaml" in RECIPES
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_recipe_parses(path, tmp_path):
+    config = load(path)
+    save(tmp_path / "config.yaml", config)
+    assert load(tmp_path / "config.yaml") == config
+
+
+def test_the_default_recipe_is_the_system_of_the_seed():
+    config = load(ROOT / "recipes/dcase2026/conf/default.yaml")
+    main, aux = config.branches["main"], config.branches["aux"]
+    for branch in (main, aux):
+        assert (branch.lora.rank, branch.lora.alpha, branch.lora.dropout) == (8, 16, 0.1)
+        assert branch.gate_bias == 1.0
+        assert branch.embedding_dim == 256
+    assert main.scorer.name == "mahalanobis"
+    assert main.scorer.settings["bank"] == "domain"
+    assert (aux.scorer.name, aux.scorer.settings) == ("knn", {"k": 3, "bank": "global"})
+    assert [system.weights for system in config.systems[:2]] == [{"main": 0.85, "aux": 0.15}] * 2
+    assert [system.view for system in config.systems] == [
+        "left_duplicated",
+        "two_channel",
+        "left_duplicated",
+        "left_duplicated",
+    ]
+    assert config.systems[2].weights["main"] > 0.85
+    assert config.systems[3].weights == {"main": 1.0}
+
+
+def test_differences_go_on_top_of_the_defaults(conf):
+    config = load(conf("seed: 7\npretrain: {loop: {steps: 5}}\n"))
+    assert config.seed == 7
+    assert config.pretrain.loop.steps == 5
+    assert config.pretrain.loop.batch_size == Config().pretrain.loop.batch_size
+
+
+def test_overrides(conf):
+    config = load(conf(), ["seed=3", "branches.main.loop.learning_rate=1e-3", "data.rate=8000"])
+    assert (config.seed, config.data.rate) == (3, 8000)
+    assert config.branches["main"].loop.learning_rate == 0.001
+
+
+def test_base(conf, tmp_path):
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "sub" / "low.yaml").write_text(SMALL + "seed: 1\ndevice: cuda\n")
+    (tmp_path / "middle.yaml").write_text("base: sub/low.yaml\nseed: 2\n")
+    (tmp_path / "top.yaml").write_text("base: middle.yaml\nthreads: 2\n")
+    config = load(tmp_path / "top.yaml")
+    assert (config.seed, config.device, config.threads) == (2, "cuda", 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("sead: 1", "unknown key sead: did you mean seed?"),
+        ("pretrain: {loop: {batch_sise: 3}}", "unknown key pretrain.loop.batch_sise: did you mean batch_size?"),
+        ("xyzzy: 1", "unknown key xyzzy: expected one of benchmark, branches"),
+        ("seed: abc", "seed: Value 'abc' of type 'str' could not be converted to Integer"),
+        ("seed: 1.5", "seed: Value '1.5'"),
+        ("seed: null", "seed: "),
+        ("pretrain: 3", "c.yaml: "),
+        ("seed: [1", "expected yaml, found"),
+        ("a: b: c", "expected yaml, found"),
+        ("seed: ${nothing}", "seed: Interpolation key 'nothing' not found"),
+        ("base: no.yaml", "c.yaml: base: "),
+        ("base: c.yaml", "c.yaml: base: expected another file, found a circle"),
+        ("seed: -1", "seed: expected at least 0, found -1"),
+        ("false_positive_rate: 0", "false_positive_rate: expected a number between 0 and 1, found 0"),
+        ("false_positive_rate: .nan", "false_positive_rate: expected"),
+        ("pretrain: {mask: {ratio: 1.5}}", "pretrain.mask.ratio: expected a number from 0 to 1, found 1.5"),
+        ("pretrain: {loop: {save_every: 0}}", "pretrain.loop.save_every: expected at least 1, found 0"),
+        ("pretrain: {loop: {betas: [0.9]}}", "pretrain.loop.betas: expected two numbers"),
+        ("pretrain: {loop: {precision: fp8}}", "pretrain.loop.precision: expected one of no, bf16, fp16"),
+        ("pretrain: {loop: {learning_rate: .nan}}", "pretrain.loop.learning_rate: expected at least 0, found nan"),
+        ("pretrain: {decoder: {kernel: 4}}", "pretrain.decoder: expected an odd kernel"),
+        ("pretrain: {decoder: {dim: 10}}", "groups that divide dim"),
+        ("benchmark: {test_size: 1.0}", "benchmark.test_size: expected"),
+    ],
+)
+def test_mistakes(tmp_path, text, expected):
+    (tmp_path / "c.yaml").write_text(SMALL + text + "\n")
+    with pytest.raises(WheeltapperError) as caught:
+        load(tmp_path / "c.yaml")
+    assert expected in str(caught.value)
+    assert "c.yaml" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("branch", "expected"),
+    [
+        ("{pool: max}", "branches.main.pool: expected mean, band or cls, found 'max'"),
+        ("{heads: {domain_classes: both}}", "branches.main.heads.domain_classes: expected machine or domain"),
+        ("{heads: {margin: 4}}", "branches.main.heads.margin: expected a number from 0 to 3.142"),
+        ("{depth: -1}", "branches.main.depth: expected at least 0"),
+        ("{lora: {rank: 0}}", "branches.main.lora.rank: expected at least 1"),
+        ("{crop_seconds: 0}", "branches.main.crop_seconds: expected at least 0.01"),
+        ("{augment: {mixup: 2}}", "branches.main.augment.mixup: expected a number from 0 to 1"),
+        ("{scorer: {name: knnn}}", "branches.main.scorer: scorer: expected one of mahalanobis, knn, found 'knnn'"),
+        ("{scorer: {name: knn, settings: {n: 3}}}", "branches.main.scorer: scorer knn: "),
+        ("{scorer: {name: knn, settings: {k: 0}}}", "expected at least 1 neighbour, found 0"),
+        ("{scorer: {settings: {bank: each}}}", "bank: expected domain or global, found 'each'"),
+    ],
+)
+def test_mistakes_in_a_branch(tmp_path, branch, expected):
+    (tmp_path / "c.yaml").write_text(f"branches: {{main: {branch}}}\nsystems: [{{weights: {{main: 1.0}}}}]\n")
+    with pytest.raises(WheeltapperError) as caught:
+        load(tmp_path / "c.yaml")
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("systems", "expected"),
+    [
+        ("[]", "systems: expected 1 to 4, found 0"),
+        ("[" + ", ".join(["{weights: {main: 1}}"] * 5) + "]", "systems: expected 1 to 4, found 5"),
+        ("[{weights: {main: 1}, view: mono}]", "systems.1.view: expected one of two_channel, left_duplicated"),
+        ("[{weights: {other: 1}}]", "systems.1.weights: expected branches among main, found other"),
+        ("[{}]", "systems.1.weights: expected branches among main, found none"),
+        ("[{weights: {main: -1}}]", "systems.1.weights: expected none below zero"),
+        ("[{weights: {main: 0}}]", "systems.1.weights: expected none below zero and one above it"),
+    ],
+)
+def test_mistakes_in_the_systems(tmp_path, systems, expected):
+    (tmp_path / "c.yaml").write_text(f"branches: {{main: {{}}}}\nsystems: {systems}\n")
+    with pytest.raises(WheeltapperError) as caught:
+        load(tmp_path / "c.yaml")
+    assert expected in str(caught.value)
+
+
+def test_all_contradictions_at_once(tmp_path):
+    (tmp_path / "c.yaml").write_text("branches: {a-b: {pool: max}}\nsystems: []\n")
+    with pytest.raises(WheeltapperError, match="systems: expected") as caught:
+        load(tmp_path / "c.yaml")
+    assert "branches.a-b.pool" in str(caught.value)
+    assert "branches.a-b: expected a name of letters" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("seed", "--set seed: expected key=value"),
+        ("seed=[1", "--set seed=[1: expected a value"),
+        ("sead=1", "--set sead=1: unknown key sead: did you mean seed?"),
+        ("branches.main.pool=max", "branches.main.pool: expected mean, band or cls"),
+        ("systems.0.view=two_channel", "--set systems.0.view=two_channel: a list is set as a whole"),
+        ("=3", "--set =3"),
+    ],
+)
+def test_mistakes_in_overrides(conf, override, expected):
+    with pytest.raises(WheeltapperError) as caught:
+        load(conf(), [override])
+    assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize("content", ["- 1\n", "5\n", "\xff", ""])
+def test_files_that_are_no_configuration(tmp_path, content):
+    (tmp_path / "c.yaml").write_bytes(content.encode("latin-1"))
+    with pytest.raises(WheeltapperError, match=r"c\.yaml: "):
+        load(tmp_path / "c.yaml")
+
+
+def test_missing_file(tmp_path):
+    with pytest.raises(WheeltapperError, match="expected a configuration, found nothing"):
+        load(tmp_path / "c.yaml")
+
+
+def test_a_damaged_base(tmp_path):
+    (tmp_path / "low.yaml").write_text("- 1\n")
+    (tmp_path / "c.yaml").write_text("base: low.yaml\n")
+    with pytest.raises(WheeltapperError, match=r"low\.yaml: expected yaml of keys and values"):
+        load(tmp_path / "c.yaml")
+
+
+def test_saving_the_same_leaves_the_file(conf, tmp_path):
+    config = load(conf())
+    save(tmp_path / "config.yaml", config)
+    before = (tmp_path / "config.yaml").stat().st_mtime_ns
+    save(tmp_path / "config.yaml", config)
+    assert (tmp_path / "config.yaml").stat().st_mtime_ns == before
+    assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == asdict(config)
+
+
+def test_every_limit_speaks_of_a_field():
+    def names(value) -> set[str]:
+        found = {field.name for field in fields(value)}
+        return found.union(*(names(getattr(value, n)) for n in found if is_dataclass(getattr(value, n))))
+
+    known = names(Config()) | names(configuration.BranchConfig())
+    assert set(configuration._LIMITS) <= known
