@@ -110,7 +110,7 @@ def fit(
 def _check_finite(name: str, value: Tensor, config: LoopConfig, folder: Path, step: int) -> None:
     if not torch.isfinite(value):
         raise WheeltapperError(
-            f"{folder}: step {step}: expected a finite {name}, found {float(value)}; a lower learning_rate than "
+            f"{folder}: step {step}: expected a finite {name}, found {value.item()}; a lower learning_rate than "
             f"{config.learning_rate} may help (the last good state stays in {STATE})"
         )
 

@@ -91,7 +91,7 @@ def test_results_of_every_stage_are_there(finished):
     assert set(metrics["systems"]) == {f"Wheeltapper_Demo_task2_{k}" for k in range(1, 5)}
     assert (finished / "report.html").stat().st_size > 10_000
     record = read_json(finished / "stages" / "3_embed.json")
-    assert record["commit"]
+    assert record["commit"] or not (ROOT / ".git").exists()
     assert record["versions"]["torch"]
     assert record["seconds"] > 0
 

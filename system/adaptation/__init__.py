@@ -77,7 +77,7 @@ def load_adapted(encoder: nn.Module, path: str | os.PathLike, config: BranchConf
     try:
         metadata = {name: json.loads(text) for name, text in loaded["metadata"].items()}
         rate, (attribute_classes, domain_classes) = int(metadata["rate"]), metadata["classes"]
-    except (KeyError, ValueError, TypeError) as error:
+    except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise WheeltapperError(f"{path}: expected the adapter of a branch, found other metadata") from error
     task = AdaptationTask(AdaptedEncoder(encoder, config, rate), attribute_classes, domain_classes)
     trained = nn.ParameterDict({name.replace(".", "/"): task.get_parameter(name) for name in kept_names(task)})

@@ -31,7 +31,9 @@ def pretrain(
     loss that is not finite, or collapsed targets.
     """
     check_training_clips(clips)
-    task = SelfDistillation(encoder, config)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(step_seed(seed, -1))  # of the decoder's weights
+        task = SelfDistillation(encoder, config)
 
     def after_step(step: int) -> dict[str, float]:
         return {"ema": task.update_teacher(step)}

@@ -157,7 +157,7 @@ def test_collapse_is_told():
     task.config = PretrainConfig()
     SelfDistillation.check_alive(task, 5, 0.5, 0.5)
     with pytest.raises(
-        WheeltapperError, match="collapsed at step 5: expected a spread of the targets of at least 0.01"
+        WheeltapperError, match=r"collapsed at step 5: expected a spread of the targets of at least 0\.01"
     ):
         SelfDistillation.check_alive(task, 5, 0.001, 0.5)
     with pytest.raises(WheeltapperError, match="spread of the predictions"):

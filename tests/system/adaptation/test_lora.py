@@ -1,0 +1,88 @@
+"""Low-rank adapters: exactly what trains, no effect at the start, equal after merging."""
+
+import pytest
+import torch
+
+from system.adaptation.lora import add_lora, merge_lora
+from system.config import LoraConfig
+from system.encoders import fisher
+from system.errors import WheeltapperError
+
+WAVE = 0.1 * torch.randn(2, 4000, generator=torch.Generator().manual_seed(0))
+
+
+def trainable(module) -> dict[str, tuple]:
+    return {name: tuple(p.shape) for name, p in module.named_parameters() if p.requires_grad}
+
+
+def disturb(module) -> None:
+    """Adapters as training would leave them."""
+    generator = torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        for name, parameter in module.named_parameters():
+            if "lora_" in name:
+                parameter.copy_(0.1 * torch.randn(parameter.shape, generator=generator))
+
+
+def test_trainable_names_and_count():
+    encoder = add_lora(fisher.build("nano", 0), LoraConfig())
+    assert trainable(encoder) == {
+        "blocks.0.attn.qkv.lora_A.default.weight": (8, 128),
+        "blocks.0.attn.qkv.lora_B.default.weight": (384, 8),
+        "blocks.1.attn.qkv.lora_A.default.weight": (8, 128),
+        "blocks.1.attn.qkv.lora_B.default.weight": (384, 8),
+        "blocks.2.attn.qkv.lora_A.default.weight": (8, 128),
+        "blocks.2.attn.qkv.lora_B.default.weight": (384, 8),
+        "blocks.3.attn.qkv.lora_A.default.weight": (8, 128),
+        "blocks.3.attn.qkv.lora_B.default.weight": (384, 8),
+    }
+    assert sum(p.numel() for p in encoder.parameters() if p.requires_grad) == 4 * (8 * 128 + 384 * 8) == 16384
+
+
+def test_the_encoder_computes_what_it_did_before(tiny_encoder):
+    encoder = tiny_encoder()
+    before = encoder.embed(WAVE, 16000)
+    torch.testing.assert_close(add_lora(encoder, LoraConfig()).eval().embed(WAVE, 16000), before, rtol=0, atol=0)
+
+
+def test_the_update_is_the_low_rank_product(tiny_encoder):
+    encoder = add_lora(tiny_encoder(), LoraConfig(rank=4, alpha=12)).eval()
+    disturb(encoder)
+    layer = encoder.blocks[0].attn.qkv
+    x = torch.randn(5, 16)
+    a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
+    expected = x @ (layer.base_layer.weight + 12 / 4 * b @ a).T + layer.base_layer.bias
+    torch.testing.assert_close(layer(x), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_merged_adapters_compute_the_same(tiny_encoder):
+    encoder = add_lora(tiny_encoder(), LoraConfig(targets=["qkv", "proj", "fc1"])).eval()
+    base = encoder.embed(WAVE, 16000)
+    disturb(encoder)
+    before = encoder.embed(WAVE, 16000)
+    merge_lora(encoder)
+    after = encoder.embed(WAVE, 16000)
+    assert (before - base).norm() > 1e-2 * base.norm()
+    assert (after - before).norm() <= 1e-5 * before.norm()
+
+
+def test_dropout_works_in_training_alone(tiny_encoder):
+    encoder = add_lora(tiny_encoder(), LoraConfig(dropout=0.5))
+    disturb(encoder)
+    encoder.eval()
+    assert torch.equal(encoder.embed(WAVE, 16000), encoder.embed(WAVE, 16000))
+    encoder.train()
+    assert not torch.equal(encoder.embed(WAVE, 16000), encoder.embed(WAVE, 16000))
+
+
+@pytest.mark.parametrize(("targets", "found"), [(["query"], "query"), (["qkv", "typo"], "typo"), ([], "none")])
+def test_a_wrong_target_is_named(tiny_encoder, targets, found):
+    with pytest.raises(
+        WheeltapperError, match=rf"lora\.targets: expected names among fc1, fc2, proj, qkv, found {found}$"
+    ):
+        add_lora(tiny_encoder(), LoraConfig(targets=targets))
+
+
+def test_a_target_that_is_no_layer(tiny_encoder):
+    with pytest.raises(WheeltapperError, match=r"lora\.targets: norm1: "):
+        add_lora(tiny_encoder(), LoraConfig(targets=["norm1"]))
