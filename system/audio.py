@@ -5,6 +5,7 @@ there is one, the far microphone.
 """
 
 import hashlib
+import io
 import os
 import struct
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 import soundfile
 
 from system.errors import WheeltapperError
+from system.stage import open_atomic
 
 EXTENSIONS = (".wav", ".flac", ".ogg")
 
@@ -101,16 +103,11 @@ def write(path: str | os.PathLike, wave: np.ndarray, rate: int) -> None:
     peak = float(np.abs(wave).max(initial=0.0))
     if not peak <= 1.0:
         raise WheeltapperError(f"{path}: expected samples within [-1, 1], found a peak of {peak:.3g}")
-    temporary = path.with_name(f".{path.name}.tmp")
-    try:
-        # 32768 would overflow int16 at exactly +1.
-        pcm = np.round(wave.T * 32767.0).astype(np.int16)
-        soundfile.write(str(temporary), pcm, rate, format="WAV", subtype="PCM_16")
-        os.replace(temporary, path)
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        raise WheeltapperError(f"{path}: could not be written ({error})") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+    # 32768 would overflow int16 at exactly +1. Encoded in memory: libsndfile would hide why a disk refuses.
+    encoded = io.BytesIO()
+    soundfile.write(encoded, np.round(wave.T * 32767.0).astype(np.int16), rate, format="WAV", subtype="PCM_16")
+    with open_atomic(path, "wb", durable=False) as file:
+        file.write(encoded.getbuffer())
 
 
 def resample(wave: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
@@ -122,7 +119,11 @@ def resample(wave: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
 
     Returns:
         float32 (channels, ceil(samples * new_rate / rate)).
+
+    Raises WheeltapperError for a rate below 1 Hz.
     """
+    if new_rate < 1:
+        raise WheeltapperError(f"rate: expected a number of Hz above zero, found {new_rate}")
     if rate == new_rate:
         return wave
     import torch

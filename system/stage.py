@@ -27,8 +27,14 @@ MARKERS = "stages"
 
 
 @contextlib.contextmanager
-def open_atomic(path: str | os.PathLike, mode: str = "w") -> Iterator[Any]:
-    """Opens a temporary neighbour for writing and renames it to ``path`` when the block ends well."""
+def open_atomic(path: str | os.PathLike, mode: str = "w", durable: bool = True) -> Iterator[Any]:
+    """Opens a temporary neighbour for writing and renames it to ``path`` when the block ends well.
+
+    Args:
+        durable: wait until the disk has it; for a folder of many files, where a power cut costs a repetition, False.
+
+    Raises OSError that names ``path``, where the disk is full for instance.
+    """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -37,8 +43,13 @@ def open_atomic(path: str | os.PathLike, mode: str = "w") -> Iterator[Any]:
         with open(temporary, mode, **options) as file:
             yield file
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         os.replace(temporary, path)
+    except OSError as error:
+        if error.errno is not None and error.filename is None:
+            raise OSError(error.errno, error.strerror, str(path)) from error
+        raise
     finally:
         temporary.unlink(missing_ok=True)
 

@@ -30,12 +30,14 @@ def main(args: argparse.Namespace) -> None:
         common.run_stage(stage, lambda: _work(run))
 
 
-def tasks(clips: "list[Clip]", fewest: int) -> "dict[str, list[tuple[Clip, str]]]":
+def tasks(clips: "list[Clip]", fewest: int, test_size: float) -> "dict[str, list[tuple[Clip, str]]]":
     """What can be diagnosed on the development machines: clips and their classes.
 
     ``condition``: machine and attributes of the normal training clips; ``state``: machine and label of the test clips.
-    Classes with fewer than ``fewest`` clips are left out, and tasks with fewer than two classes.
+    Classes with fewer than ``fewest`` clips, or of too few recordings to split, are left out, and tasks with fewer than
+    two classes.
     """
+    from system.benchmarks.rmis import splittable
     from system.corpora.names import attribute_class
 
     development = manifest.is_development(clips)
@@ -52,9 +54,16 @@ def tasks(clips: "list[Clip]", fewest: int) -> "dict[str, list[tuple[Clip, str]]
     for name, members in found.items():
         counts = Counter(label for _, label in members)
         members = [(clip, label) for clip, label in members if counts[label] >= fewest]
+        possible = splittable([label for _, label in members], [group(clip) for clip, _ in members], test_size)
+        members = [(clip, label) for clip, label in members if label in possible]
         if len({label for _, label in members}) > 1:
             kept[name] = members
     return kept
+
+
+def group(clip: "Clip") -> str:
+    """What must not be separated from the clip: the recording it was cut from, or itself."""
+    return clip.group or f"{clip.machine}/{clip.split}/{clip.file}"
 
 
 def _work(run: Experiment) -> Iterable[Path]:
@@ -67,7 +76,7 @@ def _work(run: Experiment) -> Iterable[Path]:
 
     workers = common.one_thread_each(run.config.threads)
     config = run.config.benchmark
-    found = tasks(manifest.read(run.manifest), config.min_clips)
+    found = tasks(manifest.read(run.manifest), config.min_clips, config.test_size)
     paths = list(dict.fromkeys(Path(clip.path) for members in found.values() for clip, _ in members))
     untrained = type(run.config.encoder)(run.config.encoder.family, run.config.encoder.size)
     encoders = {
@@ -86,7 +95,7 @@ def _work(run: Experiment) -> Iterable[Path]:
             diagnosis = fixed_split(
                 np.stack([by_path[Path(clip.path)] for clip, _ in members]),
                 [label for _, label in members],
-                [clip.group or f"{clip.machine}/{clip.split}/{clip.file}" for clip, _ in members],
+                [group(clip) for clip, _ in members],
                 config.runs,
                 config.test_size,
                 config.neighbours,

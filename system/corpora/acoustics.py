@@ -168,17 +168,18 @@ def draw_scene(
     near_metres: tuple[float, float] = (0.25, 0.45),
     far_metres: tuple[float, float] = (2.0, 3.5),
 ) -> Scene:
-    """Draws a room, the places of machine, microphones and noise sources, and computes the responses.
+    """Draws a hall, the places of machine, microphones and noise sources, and computes the responses.
 
-    The near microphone stands ``near_metres`` from the machine, the far one ``far_metres`` from it; the noise sources
-    are anywhere at least 1.5 m from the near and 0.8 m from the far microphone. The far channel's attenuation and delay
-    of the machine follow from the geometry.
+    The hall measures 12-18 m by 9-13 m by 4.5-7 m. The near microphone stands ``near_metres`` from the machine, the far
+    one ``far_metres`` from it; the noise sources are 1.5 to 4 m from the near and 0.8 to 4 m from the far microphone,
+    so that both hear a good part of each source directly. The far channel's attenuation and delay of the machine
+    follow from the geometry.
     """
-    room = rng.uniform((5.5, 4.5, 2.8), (9.0, 7.0, 4.0))
-    machine = room * rng.uniform((0.35, 0.35, 0.25), (0.65, 0.65, 0.4))
+    room = rng.uniform((12.0, 9.0, 4.5), (18.0, 13.0, 7.0))
+    machine = room * rng.uniform((0.35, 0.35, 0.0), (0.65, 0.65, 0.0)) + (0.0, 0.0, rng.uniform(0.8, 1.5))
     near = _place(rng, room, [(machine, *near_metres)])
     far = _place(rng, room, [(machine, *far_metres)])
-    noises = [_place(rng, room, [(near, 1.5, 99.0), (far, 0.8, 99.0)]) for _ in range(sources)]
+    noises = [_place(rng, room, [(near, 1.5, 4.0), (far, 0.8, 4.0)]) for _ in range(sources)]
     paths = [
         [image_source_response(room, place, ear, rt60, rate, rng) for ear in (near, far)]
         for place in (machine, *noises)
@@ -192,11 +193,8 @@ def _place(rng: np.random.Generator, room: np.ndarray, limits: list[tuple[np.nda
     """A point 0.3 m or more from every wall whose distance to each given point lies within its limits (metres)."""
     anchor, low, high = limits[0]
     for _ in range(10_000):
-        if high < 10:
-            direction = rng.standard_normal(3) * (1.0, 1.0, 0.4)
-            point = anchor + direction / np.linalg.norm(direction) * rng.uniform(low, high)
-        else:
-            point = rng.uniform(0.3, room - 0.3)
+        direction = rng.standard_normal(3) * (1.0, 1.0, 0.4)
+        point = anchor + direction / np.linalg.norm(direction) * rng.uniform(low, high)
         inside = np.all(point > 0.3) and np.all(point < room - 0.3)
         if inside and all(lo <= np.linalg.norm(point - other) <= hi for other, lo, hi in limits):
             return point

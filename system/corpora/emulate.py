@@ -48,11 +48,12 @@ class EmulateSettings:
     """How the set is mixed.
 
     seed: of everything random. snr_low, snr_high: bounds of the near signal-to-noise ratio in dB, drawn evenly; noise
-    counts with the incoherent part. rate: of the result in Hz. rt60: reverberation time in seconds. sources: number of
-    noise sources; spread_db: standard deviation of their levels, drawn anew for each clip. incoherent_db: each microphone's own noise relative to the sources' noise there. colour_db: standard
-    deviation of the random response of each clip and source. near_metres, far_metres: bounds of the distances from the
-    machine to the microphones. level_db: root mean square of the near channel at the middle SNR in dB of full scale; the
-    gain is the same for all clips but those that would clip.
+    counts with the incoherent part. rate: of the result in Hz. rt60: reverberation time in seconds.
+    sources: number of noise sources. spread_db: standard deviation of their levels, drawn anew for each clip.
+    incoherent_db: each microphone's own noise relative to the sources' noise there. colour_db: standard deviation of
+    the random response of each clip and source. near_metres, far_metres: bounds of the distances from the machine to
+    the microphones. level_db: root mean square of the near channel at the middle SNR, in dB of full scale; all clips
+    get the same gain but those that would clip.
     train_source, train_target, test: counts a machine, see splits.split_machine. anonymous: machines whose test names
     say nothing (evaluation machines). noise_group: regular expression for noise file names (relative to their folder);
     files that agree in what it matches (its first group, if it has one) are never on both sides of the split.

@@ -73,7 +73,7 @@ MODELS = {
             "target": [("spd_3_load_3", {"hertz": (23.3, 23.7), "load": (1.3, 1.5)})],
         },
         ambience={"source": ("workshop", "ventilation", "motor"), "target": ("workshop", "crowd", "ventilation")},
-        snr_db=(-7.0, -1.0),
+        snr_db=(-9.0, -3.0),
     ),
     "SimValve": Model(
         render=machines.valve,
@@ -112,7 +112,7 @@ MODELS = {
             "target": [("", {"strokes": (1.3, 1.5), "travel": (0.9, 1.1)})],
         },
         ambience={"source": ("ventilation", "crowd", "motor"), "target": ("ventilation", "workshop", "motor")},
-        snr_db=(-3.0, 3.0),
+        snr_db=(-1.0, 5.0),
     ),
 }
 

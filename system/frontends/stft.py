@@ -5,6 +5,8 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from system.errors import WheeltapperError
+
 WINDOW_MS = 25
 HOP_MS = 10
 # Mean and twice the standard deviation of the official corpus (FISHER's read-me; RMIS's datasets/spec.py).
@@ -13,7 +15,9 @@ FISHER_SCALE = 2.1531635155379805 * 2
 
 
 def frame_sizes(rate: int) -> tuple[int, int]:
-    """Window and hop in samples for a rate in Hz."""
+    """Window and hop in samples for a rate in Hz; WheeltapperError where the hop would be shorter than a sample."""
+    if HOP_MS * rate < 1000:
+        raise WheeltapperError(f"rate: expected at least {1000 // HOP_MS} Hz, found {rate}")
     return WINDOW_MS * rate // 1000, HOP_MS * rate // 1000
 
 

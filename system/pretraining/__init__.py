@@ -44,9 +44,7 @@ def pretrain(
         if progress:
             progress(step, values)
 
-    fit(
-        task, lambda step: make_batch(clips, config, seed, step), config.loop, folder, seed, device, after_step, watch
-    )
+    fit(task, lambda step: make_batch(clips, config, seed, step), config.loop, folder, seed, device, after_step, watch)
     return encoder.eval()
 
 
@@ -78,5 +76,3 @@ def check_training_clips(clips: Sequence[Clip]) -> None:
             raise WheeltapperError(
                 f"{clip.path}: expected a normal training clip, found {clip.label or 'unlabelled'} {clip.split}"
             )
-
-

@@ -8,6 +8,7 @@ import numpy as np
 from system.errors import WheeltapperError
 
 MAD_TO_SIGMA = 1.4826  # of a normal distribution
+MEAN_TO_SIGMA = 1.2533  # the same of its mean absolute deviation
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,8 @@ def robust_z(reference_scores: np.ndarray, domains: np.ndarray | None = None) ->
     """Fits the calibration of one branch on one machine.
 
     Ten target clips cannot carry a median and a deviation of their own, so all references of a machine count together
-    (``domains`` None). With ``domains`` each domain weighs the same, through weighted quantiles. The scale is at least
+    (``domains`` None). With ``domains`` each domain weighs the same, through weighted quantiles. Where more than half
+    of the scores are one number the MAD is nothing, and the mean absolute deviation stands in. The scale is at least
     1 % of the median's size, so that near-constant scores cannot outvote another branch.
 
     Args:
@@ -34,9 +36,12 @@ def robust_z(reference_scores: np.ndarray, domains: np.ndarray | None = None) ->
     scores = _check(reference_scores)
     weights = domain_weights(domains) if domains is not None else np.full(len(scores), 1.0 / len(scores))
     median = weighted_quantile(scores, weights, 0.5)
-    mad = weighted_quantile(np.abs(scores - median), weights, 0.5)
+    deviations = np.abs(scores - median)
+    spread = MAD_TO_SIGMA * weighted_quantile(deviations, weights, 0.5)
+    if spread <= 1e-9 * deviations.max():
+        spread = MEAN_TO_SIGMA * float(np.average(deviations, weights=weights))
     floor = max(0.01 * abs(median), np.finfo(float).tiny ** 0.5)
-    return RobustZ(float(median), float(max(MAD_TO_SIGMA * mad, floor)))
+    return RobustZ(float(median), float(max(spread, floor)))
 
 
 def fuse(branches: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
@@ -78,7 +83,7 @@ def weighted_quantile(values: np.ndarray, weights: np.ndarray, level: float) -> 
 
     With equal weights this is Hazen's definition; of an even count, the median is the mean of the middle two.
     """
-    order = np.argsort(values, kind="stable")
+    order = np.lexsort((weights, values))  # among equal values by weight, so that their order does not count
     values, weights = np.asarray(values, np.float64)[order], np.asarray(weights, np.float64)[order]
     midpoints = (np.cumsum(weights) - 0.5 * weights) / weights.sum()
     return float(np.interp(level, midpoints, values))

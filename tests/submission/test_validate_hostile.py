@@ -58,7 +58,7 @@ class TestHostileZip:
 
     def test_file_and_folder_of_one_name(self, tmp_path):
         path = raw_zip(tmp_path / "p.zip", [*good_package(systems=1).items(), ("task2/x", b"1"), ("task2/x/y", b"2")])
-        assert errors(validate(path)) == ["error: task2/x: expected a file or a folder, found both under this name"]
+        assert "error: task2/x: expected a file or a folder, found both under this name" in errors(validate(path))
 
     def test_file_too_large(self, tmp_path, monkeypatch):
         monkeypatch.setattr(archive, "MAX_FILE", 1 << 20)

@@ -71,8 +71,9 @@ def test_write_refuses_what_would_clip(wav, peak):
     assert [path.name for path in wav.parent.iterdir()] == ["x.wav"]
 
 
-def test_write_into_nothing(tmp_path):
-    with pytest.raises(WheeltapperError, match="could not be written"):
+def test_write_where_nothing_can_be_written(tmp_path):
+    (tmp_path / "no").write_text("a file, not a folder")
+    with pytest.raises(OSError, match="no"):
         audio.write(tmp_path / "no" / "x.wav", np.zeros((1, 10)), 8000)
 
 
@@ -177,6 +178,12 @@ def test_resample_removes_what_would_alias():
 def test_resample_to_the_same_rate_is_nothing():
     wave = np.ones((2, 10), np.float32)
     assert audio.resample(wave, 8000, 8000) is wave
+
+
+@pytest.mark.parametrize("rate", [0, -8000])
+def test_resample_to_an_impossible_rate(rate):
+    with pytest.raises(WheeltapperError, match=f"rate: expected a number of Hz above zero, found {rate}"):
+        audio.resample(np.ones((1, 10), np.float32), 8000, rate)
 
 
 def test_digest(wav):

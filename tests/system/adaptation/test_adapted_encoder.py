@@ -1,6 +1,7 @@
 """A branch from training to inference: what trains, what is saved, how the channels are used."""
 
 import csv
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -83,6 +84,27 @@ def test_a_mono_recording_is_its_own_far_channel(tiny_encoder):
     assert torch.equal(views.two_channel, views.left_duplicated)
 
 
+@pytest.mark.parametrize("clips", [3, 40])
+def test_the_aligned_projection_keeps_lengths_and_angles(tiny_encoder, clips):
+    torch.manual_seed(0)
+    model = AdaptedEncoder(tiny_encoder(), config(embedding_dim=32), RATE)
+    pooled = torch.randn(clips, 8) @ torch.randn(8, 6 * 16)  # eight directions: fewer than the embedding has
+    model.align_projection(pooled)
+    weight, embedding = model.projection.weight.detach(), model.projection(pooled).detach()
+    torch.testing.assert_close(embedding @ embedding.T, pooled @ pooled.T, rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(weight @ weight.T, torch.eye(32), rtol=0, atol=1e-5)
+    assert not model.projection.bias.any()
+
+
+def test_an_embedding_wider_than_its_tokens_is_filled_with_zeros(tiny_encoder):
+    model = AdaptedEncoder(tiny_encoder(), config(pool="mean", embedding_dim=20), RATE)
+    pooled = torch.randn(30, 16)
+    model.align_projection(pooled)
+    embedding = model.projection(pooled).detach()
+    torch.testing.assert_close(embedding @ embedding.T, pooled @ pooled.T, rtol=1e-3, atol=1e-3)
+    assert not embedding[:, 16:].any()
+
+
 def test_labels(train_clips):
     attributes = attribute_labels(train_clips)
     assert attributes.tolist() == [0, 1, 0, 1, -1, -1, -1, -1]  # fan's speeds; pump has none
@@ -103,8 +125,6 @@ def test_target_clips_are_drawn_as_often_as_asked(train_clips):
 
 @pytest.mark.parametrize("keep", ["source", "target", ""])
 def test_a_machine_of_one_domain_can_be_drawn(train_clips, keep):
-    from dataclasses import replace
-
     clips = [replace(clip, domain=keep) for clip in train_clips]
     batch = make_batch(clips, attribute_labels(clips), domain_labels(clips, "machine"), config(), RATE, 0, 0)
     assert len(batch["wave"]) == 4

@@ -5,7 +5,14 @@ import pytest
 import torch
 from numpy_fisher import log_magnitude as plain_log_magnitude
 
+from system.errors import WheeltapperError
 from system.frontends import stft
+
+
+def test_a_rate_too_low_for_a_frame():
+    assert stft.frame_sizes(100) == (2, 1)
+    with pytest.raises(WheeltapperError, match="rate: expected at least 100 Hz, found 99"):
+        stft.log_magnitude(torch.zeros(1, 500), 99)
 
 
 def noise(samples: int, seed: int = 0) -> np.ndarray:

@@ -1,0 +1,129 @@
+"""Mahalanobis scores against scikit-learn's Ledoit-Wolf and against fitting anew without each clip."""
+
+import numpy as np
+import pytest
+from sklearn.covariance import LedoitWolf
+
+from system.errors import WheeltapperError
+from system.scoring.mahalanobis import MahalanobisScorer, fit_gaussian, leave_one_out, ledoit_wolf
+
+SHAPES = [(60, 5), (30, 30), (12, 40), (10, 256), (200, 8), (5, 3), (4, 100)]
+
+
+def clips(count: int, dim: int, seed: int = 0) -> np.ndarray:
+    generator = np.random.default_rng(seed)
+    return generator.normal(size=(count, dim)) @ generator.normal(size=(dim, dim)) * 0.3 + generator.normal(size=dim)
+
+
+def plain(references: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
+    fitted = LedoitWolf().fit(references)
+    difference = embeddings - fitted.location_
+    return np.sqrt(np.einsum("nd,de,ne->n", difference, np.linalg.inv(fitted.covariance_), difference))
+
+
+def fit(references, bank="global", domains=None, **settings) -> MahalanobisScorer:
+    domains = np.array(["source"] * len(references)) if domains is None else domains
+    return MahalanobisScorer(bank, **settings).fit(references, domains)
+
+
+@pytest.mark.parametrize(("count", "dim"), SHAPES)
+def test_shrinkage(count, dim):
+    references = clips(count, dim)
+    bank, fitted = fit_gaussian(references), LedoitWolf().fit(references)
+    assert bank.shrinkage == pytest.approx(fitted.shrinkage_, rel=1e-9)
+    within = bank.axes.T * ((1 - bank.shrinkage) * bank.variances) @ bank.axes
+    covariance = within + bank.shrinkage * bank.scale * np.eye(dim)
+    np.testing.assert_allclose(covariance, fitted.covariance_, atol=1e-9 * np.abs(fitted.covariance_).max())
+
+
+@pytest.mark.parametrize(("count", "dim"), SHAPES)
+def test_scores(count, dim):
+    references, tests = clips(count, dim), clips(20, dim, seed=1)
+    np.testing.assert_allclose(fit(references).score(tests), plain(references, tests), rtol=1e-8)
+
+
+@pytest.mark.parametrize(("count", "dim"), SHAPES)
+def test_leave_one_out_equals_fitting_anew(count, dim):
+    references = clips(count, dim)
+    expected = [plain(np.delete(references, i, axis=0), references[i : i + 1])[0] for i in range(count)]
+    np.testing.assert_allclose(fit(references).reference_scores(), expected, rtol=1e-7)
+
+
+def test_leave_one_out_with_twins():
+    references = clips(20, 6)
+    references[7] = references[3]
+    expected = [plain(np.delete(references, i, axis=0), references[i : i + 1])[0] for i in range(20)]
+    np.testing.assert_allclose(leave_one_out(references, fit_gaussian(references)), expected, rtol=1e-7)
+
+
+def test_leave_one_out_in_fewer_dimensions_than_it_seems():
+    references = clips(20, 3) @ np.random.default_rng(5).normal(size=(3, 12))  # rank three of twelve
+    expected = [plain(np.delete(references, i, axis=0), references[i : i + 1])[0] for i in range(20)]
+    np.testing.assert_allclose(fit(references).reference_scores(), expected, rtol=1e-5)
+
+
+def test_three_clips():
+    """Without one of three, two remain: no direction can be told from another, the sphere around their middle."""
+    references = clips(3, 10)
+    found = fit(references).reference_scores()
+    for i in range(3):
+        a, b = np.delete(references, i, axis=0)
+        scale = ((a - b) ** 2).sum() / 4 / 10
+        expected = np.linalg.norm(references[i] - (a + b) / 2) / np.sqrt(scale)
+        assert found[i] == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize("count", [0, 1, 2])
+def test_too_few_clips(count):
+    with pytest.raises(WheeltapperError, match=f"expected at least 3 clips, found {count}"):
+        fit(clips(3, 4)[:count])
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1, 1 / 3])
+def test_identical_references_give_finite_scores(value):
+    references = np.full((6, 4), value)
+    scorer = fit(references)
+    assert np.isfinite(scorer.reference_scores()).all()
+    far, near = scorer.score(np.array([references[0] + 2.0, references[0] + 1.0]))
+    assert np.isfinite(far)
+    assert far > near > 0
+
+
+@pytest.mark.parametrize("value", [0.0, 0.1])
+def test_one_clip_beside_identical_ones(value):
+    references = np.full((6, 4), value)
+    references[5] += [1.0, 2.0, 3.0, 4.0]
+    for standardize in (False, True):
+        scores = fit(references, standardize=standardize).reference_scores()
+        assert np.isfinite(scores).all()
+        assert scores[5] > 1e6 * np.abs(scores[:5]).max()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf])
+def test_references_must_be_finite(bad):
+    references = clips(5, 3)
+    references[2, 1] = bad
+    with pytest.raises(WheeltapperError, match="expected finite embeddings"):
+        fit(references)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 0.5, 1e6])
+def test_neither_scale_nor_place_nor_rotation_counts(scale):
+    references, tests = clips(15, 30), clips(5, 30, seed=1)
+    expected = fit(references).score(tests)
+    left_out = fit(references).reference_scores()
+    rotation, _ = np.linalg.qr(np.random.default_rng(0).normal(size=(30, 30)))
+    moved = fit(scale * references @ rotation + 3.0 * scale)
+    np.testing.assert_allclose(moved.score(scale * tests @ rotation + 3.0 * scale), expected, rtol=1e-6)
+    np.testing.assert_allclose(moved.reference_scores(), left_out, rtol=1e-6)
+
+
+def test_single_precision_references():
+    references, tests = clips(40, 16).astype(np.float32), clips(5, 16, 1).astype(np.float32)
+    expected = plain(references.astype(np.float64), tests.astype(np.float64))
+    np.testing.assert_allclose(fit(references).score(tests), expected, rtol=1e-8)
+
+
+def test_two_clips_are_a_sphere():
+    shrinkage, scale = ledoit_wolf(np.array([2.0, 2.0]), np.array(4.0), 2, 5)
+    assert (float(shrinkage), float(scale)) == (1.0, pytest.approx(0.4))

@@ -1,0 +1,207 @@
+"""Recordings to embeddings: branches, any files, what is kept of an interrupted run, files of arrays."""
+
+import errno
+import os
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+from system import audio, embedding, stage, store
+from system.adaptation.model import AdaptedEncoder
+from system.bin import main
+from system.config import BranchConfig
+from system.embedding import GATE_SLOTS, embed_branch, embed_files
+from system.errors import WheeltapperError
+
+RATE = 8000
+
+
+@pytest.fixture
+def model(tiny_encoder) -> AdaptedEncoder:
+    torch.manual_seed(0)
+    built = AdaptedEncoder(tiny_encoder(), BranchConfig(embedding_dim=6), RATE).eval()
+    with torch.no_grad():
+        for parameter in built.parameters():
+            if parameter.requires_grad:
+                parameter.add_(0.2 * torch.randn(parameter.shape))
+    return built.requires_grad_(False)
+
+
+def test_branch(model, train_clips, tmp_path):
+    done = []
+    found = embed_branch(model, train_clips, tmp_path / "parts", progress=done.append)
+    assert sum(done) == 8
+    assert found["two_channel"].shape == found["left_duplicated"].shape == (8, 6)
+    assert found["gate"].shape == (8, GATE_SLOTS)
+    assert all(values.dtype == np.float32 for values in found.values())
+    assert ((found["gate"] > 0) & (found["gate"] < 1)).all()
+    for row, clip in enumerate(train_clips):
+        wave, _ = audio.read(clip.path)
+        views = model.views(torch.from_numpy(wave[None]))
+        np.testing.assert_array_equal(found["two_channel"][row], views.two_channel[0].numpy())
+        np.testing.assert_array_equal(found["left_duplicated"][row], views.left_duplicated[0].numpy())
+
+
+def test_recordings_are_brought_to_the_rate_of_the_branch(model, record, tmp_path):
+    clip = record("fast.wav", rate=16000, channels=3)
+    wave, rate = audio.read(clip.path)
+    expected = model.views(torch.from_numpy(audio.resample(wave[:2], rate, RATE)[None])).two_channel[0]
+    found = embed_branch(model, [clip], tmp_path / "parts")
+    np.testing.assert_array_equal(found["two_channel"][0], expected.numpy())
+
+
+def test_gate_slots_follow_the_time(model, record, tmp_path, monkeypatch):
+    views = model.views
+
+    def ramp(wave):
+        found = views(wave)
+        return found._replace(gate=torch.linspace(0, 1, 64)[None])
+
+    monkeypatch.setattr(model, "views", ramp)
+    gate = embed_branch(model, [record("a.wav")], tmp_path / "parts")["gate"][0]
+    np.testing.assert_allclose(gate, np.linspace(0, 1, 64).reshape(32, 2).mean(1), atol=1e-6)
+
+
+def test_an_interrupted_run_goes_on(model, train_clips, tmp_path, monkeypatch):
+    whole = embed_branch(model, train_clips, tmp_path / "whole")
+    count = []
+
+    def stop(number):
+        count.append(number)
+        if len(count) == 6:  # within the second machine
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        embed_branch(model, train_clips, tmp_path / "parts", progress=stop)
+    assert [path.name for path in (tmp_path / "parts").iterdir()] == ["fan.npz"]
+    seen = []
+    monkeypatch.setattr(
+        embedding, "_embed_clip", lambda m, clip, d, f=embedding._embed_clip: seen.append(clip) or f(m, clip, d)
+    )
+    done = []
+    again = embed_branch(model, train_clips, tmp_path / "parts", progress=done.append)
+    assert {clip.machine for clip in seen} == {"pump"}
+    assert sum(done) == 8
+    assert all(np.array_equal(again[name], whole[name]) for name in whole)
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage", None])
+def test_a_damaged_part_is_computed_again(model, train_clips, tmp_path, content):
+    whole = embed_branch(model, train_clips, tmp_path / "parts")
+    path = tmp_path / "parts" / "fan.npz"
+    path.write_bytes(path.read_bytes()[:200] if content is None else content)
+    again = embed_branch(model, train_clips, tmp_path / "parts")
+    assert all(np.array_equal(again[name], whole[name]) for name in whole)
+
+
+def test_an_embedding_that_is_not_finite_names_its_clip(model, train_clips, tmp_path):
+    model.projection.bias[0] = torch.nan
+    with pytest.raises(WheeltapperError, match=r"normal_0000\.wav: expected a finite embedding"):
+        embed_branch(model, train_clips, tmp_path / "parts")
+
+
+def test_a_damaged_recording_names_itself(model, train_clips, tmp_path):
+    with open(train_clips[5].path, "r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(WheeltapperError, match=r"pump/.*normal_0001\.wav: truncated"):
+        embed_branch(model, train_clips, tmp_path / "parts", workers=2)
+
+
+def test_files(tiny_encoder, record):
+    encoder = tiny_encoder()
+    paths = [record(f"{i}.wav", seed=i, channels=1 + i % 2).path for i in range(3)]
+    found = embed_files(encoder, paths, workers=2)
+    assert found.shape == (3, 16)
+    for path, row in zip(paths, found, strict=True):
+        wave, rate = audio.read(path)
+        mono = torch.from_numpy(wave.mean(0, keepdims=True))
+        np.testing.assert_allclose(row, encoder.embed(mono, rate)[0].detach().numpy(), atol=1e-6)
+
+
+def test_files_of_different_rates(tiny_encoder, record):
+    paths = [record("slow.wav").path, record("fast.wav", rate=16000).path]
+    with pytest.raises(WheeltapperError, match=r"fast\.wav: its rate gives 32 numbers, .*slow\.wav gave 16: .*--rate"):
+        embed_files(tiny_encoder(), paths)
+    assert embed_files(tiny_encoder(), paths, rate=16000).shape == (2, 32)
+
+
+def test_arrays_and_their_index(tmp_path, train_clips):
+    values = np.arange(24, dtype=np.float32).reshape(8, 3)
+    store.write_array(tmp_path / "x.npy", values)
+    store.write_index(tmp_path / "index.csv", train_clips)
+    found = store.read_rows(tmp_path / "index.csv", tmp_path / "x.npy")
+    assert list(found) == [clip.key for clip in train_clips]
+    assert all(np.array_equal(found[clip.key], row) for clip, row in zip(train_clips, values, strict=True))
+    store.write_array(tmp_path / "x.npy", values[:5])
+    with pytest.raises(WheeltapperError, match=r"x\.npy: expected 8 rows as in .*index\.csv, found 5"):
+        store.read_rows(tmp_path / "index.csv", tmp_path / "x.npy")
+    for content in (b"", b"garbage", (tmp_path / "x.npy").read_bytes()[:140]):
+        (tmp_path / "x.npy").write_bytes(content)
+        with pytest.raises(WheeltapperError, match=r"x\.npy: expected an array of numbers, found damage"):
+            store.read_rows(tmp_path / "index.csv", tmp_path / "x.npy")
+
+
+def embed_command(audio_path, out) -> list[str]:
+    return [
+        "embed",
+        "--encoder",
+        "fisher-nano",
+        "--checkpoint",
+        "random",
+        "--audio",
+        str(audio_path),
+        "--out",
+        str(out),
+    ]
+
+
+def test_command(record, tmp_path, capsys):
+    record("b.wav", seed=1)
+    clip = record("a.wav", seed=0)
+    folder = os.path.dirname(clip.path)
+    assert main(embed_command(folder, tmp_path / "x.npz")) == 0
+    with np.load(tmp_path / "x.npz") as found:
+        assert found["files"].tolist() == ["a.wav", "b.wav"]
+        assert found["embeddings"].dtype == np.float32
+        assert found["embeddings"].shape == (2, 128)
+    assert main(embed_command(clip.path, tmp_path / "y.npz")) == 0
+    with np.load(tmp_path / "x.npz") as both, np.load(tmp_path / "y.npz") as one:
+        np.testing.assert_array_equal(one["embeddings"][0], both["embeddings"][0])
+
+
+def test_command_on_a_full_disk(record, tmp_path, capsys, monkeypatch):
+    clip = record("a.wav")
+
+    def full(_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(stage.os, "fsync", full)
+    assert main(embed_command(clip.path, tmp_path / "x.npz")) == 1
+    err = capsys.readouterr().err.strip().splitlines()[-1]
+    assert err == "wheeltapper embed: No space left on device (free some space and start again: finished work is kept)"
+    assert not [path for path in tmp_path.iterdir() if "npz" in path.name]
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda a: [*a[:-1], str(a[-1]), "--mode", "all"], "mode: expected one of official, rmis, chunks"),
+        (lambda a: [a[0], "--encoder", "fisher-huge", *a[3:]], "FISHER size: expected one of"),
+        (lambda a: [a[0], "--encoder", "beast", *a[3:]], "encoder family: expected one of fisher"),
+        (lambda a: [*a[:4], "no.pt", *a[5:]], "no.pt: expected a checkpoint, found nothing"),
+        (lambda a: [*a[:6], "nowhere", *a[7:]], "nowhere: expected a sound file or a folder"),
+        (lambda a: a[:-2], "--audio: expected --out X.npz"),
+    ],
+)
+def test_mistakes_in_the_command(record, tmp_path, capsys, change, text):
+    assert main(change(embed_command(record("a.wav").path, tmp_path / "x.npz"))) == 1
+    assert text in capsys.readouterr().err
+
+
+def test_a_silent_recording_has_an_embedding(tiny_encoder, model, record, tmp_path):
+    clip = record("a.wav")
+    soundfile.write(clip.path, np.zeros((4000, 2)), RATE)
+    assert np.isfinite(embed_files(tiny_encoder(), [clip.path])).all()
+    assert np.isfinite(embed_branch(model, [clip], tmp_path / "parts")["two_channel"]).all()
