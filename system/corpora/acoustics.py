@@ -260,15 +260,6 @@ def equaliser(found: np.ndarray, wanted: np.ndarray, bins: int, limit_db: float 
     return (10.0 ** (np.interp(place, np.arange(len(level)), level) / 20)).astype(np.float32)
 
 
-def shape(wave: np.ndarray, gain: np.ndarray) -> np.ndarray:
-    """Applies a magnitude gain (bins,) without a phase (no delay) over the whole waveform (..., samples)."""
-    samples = wave.shape[-1]
-    size = fft.next_fast_len(samples, real=True)
-    spectrum = fft.rfft(wave.astype(np.float32, copy=False), size)
-    spectrum *= _stretch(gain, spectrum.shape[-1])
-    return fft.irfft(spectrum, size)[..., :samples]
-
-
 def coloured_noise(rng: np.random.Generator, samples: int, gain: np.ndarray, channels: int = 1) -> np.ndarray:
     """Gaussian noise whose amplitude spectrum follows ``gain`` (bins,), of unit power; channels are independent.
 

@@ -10,9 +10,7 @@ incoherent part bound what a subtraction can cancel.
 import contextlib
 import hashlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -70,7 +68,7 @@ class EmulateSettings:
     colour_db: float = 3.0
     near_metres: tuple[float, float] = (0.25, 0.45)
     far_metres: tuple[float, float] = (2.0, 3.5)
-    level_db: float = -30.0
+    level_db: float = -36.0
     train_source: int = 990
     train_target: int = 10
     test: int | None = None
@@ -136,9 +134,9 @@ def emulate(
 ) -> None:
     """Writes ``out/<machine>/{train,test}/*.wav``, attributes_00.csv, truth.csv and the record emulate.json.
 
-    Training clips are normal; recordings of one group never stand on both sides, nor do noise recordings. What a clip
-    sounds like depends on the seed, its recording, its machine and the noise of its side only. Nothing is done where
-    the folder already holds the same set.
+    Training clips are normal; recordings of one group never stand on both sides, nor do noise recordings. A clip
+    depends on the seed, its recording, its machine (room, spectrum of the training recordings) and the noise files of
+    its side, not on the other clips. Nothing is done where the folder already holds the same set.
 
     Args:
         table: CSV of machine recordings, see splits.read_table. First channel of each, resampled to settings.rate.
@@ -158,6 +156,7 @@ def emulate(
     train_noise, test_noise = split_noise(noise_folder, settings.seed, settings.sources, settings.noise_group)
     identity = _identity(settings, table, recordings, noise_folder)
     targets = [out] if references is None else [out, Path(references)]
+    _check_places([noise_folder, *targets])
     if all(folders.is_complete(target, RECORD, identity) for target in targets):
         return
     splits = _split(recordings, settings)
@@ -176,6 +175,15 @@ def emulate(
         if len(places) > 1:
             copies = {f"{kind}/{name}": {} for kind in ("clean", "near") for name in clips}
             write_json(places[1] / RECORD, {"identity": identity, "clips": copies})
+
+
+def _check_places(places: list[Path]) -> None:
+    """Noise, result and references must not lie in one another: one would be read or replaced as another."""
+    for k, first in enumerate(places):
+        for second in places[k + 1 :]:
+            inner, outer = sorted((first.resolve(), second.resolve()), key=lambda path: -len(path.parts))
+            if inner.is_relative_to(outer):
+                raise WheeltapperError(f"{second}: expected a folder apart from {first}, found one inside the other")
 
 
 def _identity(settings: EmulateSettings, table: Path, recordings: list[Recording], noise_folder: Path) -> dict:
@@ -300,7 +308,6 @@ class _Mixer:
         return described
 
 
-@lru_cache(maxsize=8)
 def load_machine(path: Path, rate: int) -> np.ndarray:
     """First channel of a machine recording at ``rate`` Hz, of unit power, float32 (samples,).
 
@@ -331,11 +338,7 @@ def _write_all(
             audio.write(root / output.name, content, mixer.settings.rate)
         return facts
 
-    pool = ThreadPoolExecutor(workers)
-    try:
-        yield from zip(outputs, pool.map(work, outputs), strict=True)
-    finally:
-        pool.shutdown(cancel_futures=True)
+    return folders.run_all(work, outputs, workers)
 
 
 def _write_tables(place: Path, outputs: list[_Output], settings: EmulateSettings) -> None:

@@ -4,8 +4,10 @@ import contextlib
 import csv
 import os
 import shutil
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 from system.errors import WheeltapperError
 from system.stage import lock, open_atomic, read_json
@@ -62,6 +64,15 @@ def _empty(folder: Path) -> None:
             shutil.rmtree(path)
         elif path.name != ".lock":
             path.unlink()
+
+
+def run_all(work: Callable[[Any], Any], items: Sequence[Any], workers: int) -> Iterator[tuple[Any, Any]]:
+    """Yields (item, work(item)) in order, computed by threads; the first error or interruption drops the rest."""
+    pool = ThreadPoolExecutor(workers)
+    try:
+        yield from zip(items, pool.map(work, items), strict=True)
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def write_rows(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -120,14 +119,9 @@ def crossfade(first: np.ndarray, second: np.ndarray, samples: int) -> np.ndarray
     return np.concatenate([first[: len(first) - samples], middle, second[samples:]])
 
 
-@lru_cache(maxsize=4096)
-def _probe(path: Path) -> audio.AudioInfo:
-    return audio.probe(path)
-
-
 def _read_piece(path: Path, place: float, samples: int, rate: int) -> np.ndarray:
     """At most ``samples`` samples at ``rate`` of the first channel, from the fraction ``place`` of what is spare."""
-    info = _probe(path)
+    info = audio.probe(path)
     needed = min(info.samples, -(-samples * info.rate // rate))
     start = int(place * (info.samples - needed + 1))
     wave, _ = audio.read(path, start, needed)

@@ -6,7 +6,6 @@ room and noise. Three machines have labelled test clips (development), two anony
 """
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -215,11 +214,10 @@ def synthesize(
             return facts
 
         clips = {}
-        with ThreadPoolExecutor(workers) as pool:
-            for plan, facts in zip(plans, pool.map(work, plans), strict=True):
-                clips[f"{plan.machine}/{plan.split}/{plan.file}"] = facts
-                if progress:
-                    progress(len(clips), len(plans))
+        for plan, facts in folders.run_all(work, plans, workers):
+            clips[f"{plan.machine}/{plan.split}/{plan.file}"] = facts
+            if progress:
+                progress(len(clips), len(plans))
         _write_tables(place, plans)
         write_json(place / RECORD, {"identity": identity, "clips": clips})
 

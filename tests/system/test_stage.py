@@ -216,7 +216,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
     monkeypatch.setattr(stage.os, "fsync", full)
     with pytest.raises(OSError, match="No space left") as caught:
         write_json(tmp_path / "x.json", {"a": 1})
-    assert caught.value.errno == errno.ENOSPC
+    assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "x.json"))
     assert read_json(tmp_path / "x.json") == "old"
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
 
