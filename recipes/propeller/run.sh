@@ -27,7 +27,8 @@ tools/setup.sh
 # shellcheck source=tools/path.sh
 . tools/path.sh
 
-for seed in $seeds; do
+read -ra all_seeds <<<"$seeds"
+for seed in "${all_seeds[@]}"; do
   place="$exp/seed$seed"
   if [ "$stage" -le 0 ] && [ "$stop_stage" -ge 0 ]; then
     mkdir -p "$exp"
@@ -43,5 +44,5 @@ for seed in $seeds; do
   fi
 done
 if [ "$stop_stage" -ge 3 ]; then
-  python recipes/propeller/local/tabulate.py "$exp" $seeds
+  python recipes/propeller/local/tabulate.py "$exp" "${all_seeds[@]}"
 fi

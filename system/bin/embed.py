@@ -10,7 +10,8 @@ from system.bin import common
 from system.errors import WheeltapperError
 from system.experiment import Experiment
 
-DEFAULT_EXPERIMENT = "exp/default"
+# Where run.sh leaves the default run, from wherever the verb is called.
+DEFAULT_EXPERIMENT = Path(__file__).resolve().parents[2] / "exp" / "default"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,6 +5,9 @@ other places. A noise source plays recordings one after another, equalised to th
 coloured at random, anew in every clip; each microphone adds noise of its own. So the far channel is a good, but not a
 perfect reference for the noise at the near one: several sources, responses longer than an analysis window and the
 incoherent part bound what a subtraction can cancel.
+
+Every machine recording is brought to unit power first: the signal-to-noise ratio is then that of the clip, and how loud
+a recorder was set tells nothing. Nor does how loud a fault is.
 """
 
 import contextlib

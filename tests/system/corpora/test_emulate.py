@@ -3,6 +3,7 @@ import importlib.util
 import json
 import re
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -207,7 +208,8 @@ def test_same_bytes_again_with_threads_and_others_with_another_seed(inputs, buil
 
 
 def test_a_clip_does_not_depend_on_the_number_of_others(inputs, built, tmp_path):
-    emulate(*inputs, tmp_path / "few", replace(QUICK, test=2))
+    # Five instead of six in each cell: the same three groups test, the same recordings train.
+    emulate(*inputs, tmp_path / "few", replace(QUICK, test=5))
     by_origin = {}
     for folder in (built / "data", tmp_path / "few"):
         by_origin[folder.name] = {
@@ -216,8 +218,8 @@ def test_a_clip_does_not_depend_on_the_number_of_others(inputs, built, tmp_path)
             if "/test/" in name
         }
     shared = set(by_origin["few"]) & set(by_origin["data"])
-    assert len(by_origin["few"]) == 16
-    assert len(shared) >= 8
+    assert len(by_origin["few"]) == 40
+    assert len(shared) >= 36
     assert all(by_origin["few"][key] == by_origin["data"][key] for key in shared)
 
 
@@ -244,7 +246,7 @@ def test_anonymous_machine_says_nothing(inputs, tmp_path):
     rows = [row for row in rows_of(tmp_path / "data" / "truth.csv") if row["machine"] == "drill"]
     cells = [(row["domain"], row["label"]) for row in sorted(rows, key=lambda row: row["file"])]
     assert len(set(cells)) == 4
-    assert sum(a != b for a, b in zip(cells, cells[1:], strict=False)) > 8, "cells must not lie in blocks"
+    assert sum(a != b for a, b in pairwise(cells)) > 8, "cells must not lie in blocks"
     assert manifest.is_development(prepare_dcase(tmp_path / "data")) == {"drill": False, "saw": True}
 
 
@@ -411,8 +413,7 @@ def test_bad_recordings_are_named(inputs, tmp_path, wave, message):
     rows = [[row[name] for name in HEADER] for row in rows_of(inputs[0])]
     for row in rows:
         row[0] = str(inputs[0].parent / row[0])
-    rows[-1][0] = "bad.wav"
-    rows[-1][4] = rows[-2][4]
+    rows[0][0] = "bad.wav"
     table = write_table(tmp_path / "table.csv", rows)
     expect(rf"bad\.wav: {re.escape(message)}", table, inputs[1], tmp_path / "data")
 
@@ -456,7 +457,7 @@ def test_folders_inside_one_another_and_foreign_ones_are_refused(inputs, tmp_pat
         emulate(*inputs, tmp_path / "data", QUICK, references=tmp_path / "data" / "clean")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("all of it")
-    with pytest.raises(WheeltapperError, match="expected an empty folder or one with emulate.json"):
+    with pytest.raises(WheeltapperError, match=r"expected an empty folder or one with emulate\.json"):
         emulate(*inputs, tmp_path / "mine", QUICK)
     assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
@@ -512,9 +513,10 @@ def test_propeller_table(tmp_path):
     assert first.group == second.group != third.group
     with pytest.raises(WheeltapperError, match="missing mission"):
         module.table_rows(write_table(tmp_path / "m.csv", [], header=columns[:5]))
+    rows[0][5] = "hover"
+    strange = write_table(tmp_path / "m.csv", rows, header=columns)
     with pytest.raises(WheeltapperError, match="expected square or f8, found 'hover'"):
-        rows[0][5] = "hover"
-        module.table_rows(write_table(tmp_path / "m.csv", rows, header=columns))
+        module.table_rows(strange)
 
 
 def test_noise_pieces_shorter_than_a_click_are_not_used(tmp_path):
