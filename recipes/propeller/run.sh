@@ -33,7 +33,9 @@ for seed in "${all_seeds[@]}"; do
   if [ "$stage" -le 0 ] && [ "$stop_stage" -ge 0 ]; then
     mkdir -p "$exp"
     python recipes/propeller/local/make_table.py "$recordings/manifest.csv" "$exp/table.csv"
-    wheeltapper emulate "$exp/table.csv" "$noise" "$place/recordings" --seed "$seed" --snr -20 -12
+    # ESC-50 names are fold-recording-take: takes of one recording stay on one side of the split.
+    wheeltapper emulate "$exp/table.csv" "$noise" "$place/recordings" --seed "$seed" --snr -20 -12 \
+      --noise-group '(\d-\d+)-'
     wheeltapper prepare "$place/recordings" --out "$place/manifest.csv"
   fi
   if [ "$stage" -le 1 ] && [ "$stop_stage" -ge 1 ]; then
