@@ -52,13 +52,13 @@ class LoopConfig:
 
 @dataclass
 class MaskConfig:
-    """Inverse block mask of EAT, which seed 000 takes over."""
+    """Inverse block mask of EAT, which the FISHER paper takes over."""
 
     ratio: float = 0.8  # share of patches hidden
     adjust: float = 0.07  # extra share of block centres
     block: int = 5  # patches, side of a visible block
     clones: int = 8  # masks per sub-band of a batch at most
-    max_rows: int = 128  # cloned sub-bands in a batch at most (m_b of seed 000)
+    max_rows: int = 128  # cloned sub-bands in a batch at most (m_b in the paper)
     noise_std: float = 0.01  # of what fills the hidden slots before the decoder
 
 
@@ -74,7 +74,7 @@ class DecoderConfig:
 
 @dataclass
 class PretrainConfig:
-    """Teacher-student self-distillation (seed 000, section 3.2)."""
+    """Teacher-student self-distillation (FISHER paper, section 3.2)."""
 
     loop: LoopConfig = field(default_factory=LoopConfig)
     mask: MaskConfig = field(default_factory=MaskConfig)
@@ -101,7 +101,7 @@ class EncoderConfig:
 
 @dataclass
 class LoraConfig:
-    """Low-rank adaptation (seed 004, section 3.3)."""
+    """Low-rank adaptation (Wang and Liu 2026, section 3.3)."""
 
     rank: int = 8
     alpha: int = 16
@@ -111,7 +111,7 @@ class LoraConfig:
 
 @dataclass
 class AugmentConfig:
-    """Waveform and spectrogram augmentation (seed 004, section 3.4; strengths are ours, it names none)."""
+    """Waveform and spectrogram augmentation (Wang and Liu 2026, section 3.4; strengths are ours, it names none)."""
 
     channel_swap: float = 0.1  # probability
     channel_drop: float = 0.1  # probability that one of the two channels is silenced
@@ -124,7 +124,7 @@ class AugmentConfig:
 
 @dataclass
 class HeadConfig:
-    """ArcFace (seed 004, section 3.5; scale and margin are ours, it names none)."""
+    """ArcFace (Wang and Liu 2026, section 3.5; scale and margin are ours, it names none)."""
 
     scale: float = 16.0
     margin: float = 0.2

@@ -108,7 +108,7 @@ def test_second_run_has_nothing_to_do(finished):
     assert seconds < 30  # under 10 s on a free machine; the point here is that nothing is computed again
 
 
-def test_systems_differ_as_seed_004_says(finished):
+def test_systems_differ_as_the_report_says(finished):
     scores = {
         k: machines.read_rows(finished / "systems" / f"Wheeltapper_Demo_task2_{k}" / "references.csv")
         for k in range(1, 5)

@@ -1,4 +1,4 @@
-"""Augmentation of two-channel recordings during adaptation (seed 004, section 3.4)."""
+"""Augmentation of two-channel recordings during adaptation (Wang and Liu 2026, section 3.4)."""
 
 import torch
 from torch import Tensor, rand, randint

@@ -1,4 +1,4 @@
-"""Dual-channel gated fusion of near and far tokens (seed 004, section 3.4)."""
+"""Dual-channel gated fusion of near and far tokens (Wang and Liu 2026, section 3.4)."""
 
 import torch
 from torch import Tensor, nn

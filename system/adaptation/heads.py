@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 class ArcFace(nn.Module):
-    """Additive angular margin softmax (Deng et al., 2019; seed 004, section 3.5).
+    """Additive angular margin softmax (Deng et al., 2019; Wang and Liu 2026, section 3.5).
 
     The logit of the true class is s cos(theta + m), of the others s cos(theta), theta the angle between the embedding
     and the class weight. Where theta + m would pass pi, s (cos(theta) - m sin(m)) keeps the logit falling.

@@ -1,4 +1,4 @@
-"""Low-rank adapters by peft, on the encoder alone (seed 004, section 3.3)."""
+"""Low-rank adapters by peft, on the encoder alone (Wang and Liu 2026, section 3.3)."""
 
 from dataclasses import asdict
 

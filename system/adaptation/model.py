@@ -1,4 +1,4 @@
-"""The adapted branch: encoder with adapters, gated channels, pooling, projection (seed 004, sections 3.1-3.5)."""
+"""The adapted branch: encoder with adapters, gated channels, pooling, projection (Wang and Liu 2026, section 3)."""
 
 from typing import NamedTuple
 
@@ -80,7 +80,7 @@ class AdaptedEncoder(nn.Module):
 
 
 class AdaptationTask(nn.Module):
-    """Training objective L = L_attribute + L_domain over normal clips (seed 004, section 3.5)."""
+    """Training objective L = L_attribute + L_domain over normal clips (Wang and Liu 2026, section 3.5)."""
 
     def __init__(self, model: AdaptedEncoder, attribute_classes: int, domain_classes: int):
         super().__init__()

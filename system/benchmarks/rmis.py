@@ -1,4 +1,4 @@
-"""RMIS fault diagnosis by nearest neighbours over embeddings, fixed split (seed 000, section 4, as its code has it)."""
+"""RMIS fault diagnosis by nearest neighbours, fixed split (FISHER paper, section 4; details as its code has them)."""
 
 import math
 from collections import defaultdict

@@ -1,4 +1,4 @@
-"""FISHER: a ViT over sub-bands of the spectrogram, for industrial signals of any sampling rate (seed 000, section 3).
+"""FISHER: a ViT over sub-bands of the spectrogram, for signals of any sampling rate (FISHER paper, section 3).
 
 Tensor names inside this module are short; ``to_official`` and ``from_official`` translate to the published layout, in
 which our own checkpoints are written too.
@@ -37,7 +37,7 @@ class FisherConfig:
     target_length: int = 1024  # frames that one forward pass takes at most
 
 
-# Official sizes (seed 000, table 2); nano is our own, small enough to train in minutes on two CPU cores.
+# Published sizes; nano is our own, small enough to train in minutes on two CPU cores.
 SIZES = {
     "nano": FisherConfig(embed_dim=128, depth=4, num_heads=2),
     "tiny": FisherConfig(embed_dim=192, depth=12, num_heads=3),

@@ -27,8 +27,8 @@ def pretrain(
 ) -> Fisher:
     """Trains ``encoder`` (in place) on the training clips and returns it.
 
-    The student alone is kept, as in seed 000. Raises WheeltapperError for a clip that is not of the training split, a
-    loss that is not finite, or collapsed targets.
+    The student alone is kept (FISHER paper, section 3.2). Raises WheeltapperError for a clip that is not of the
+    training split, a loss that is not finite, or collapsed targets.
     """
     check_training_clips(clips)
     with torch.random.fork_rng(devices=[]):

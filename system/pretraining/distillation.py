@@ -1,4 +1,4 @@
-"""Teacher-student self-distillation of the sub-band encoder (seed 000, section 3.2, eqs. 2-4).
+"""Teacher-student self-distillation of the sub-band encoder (FISHER paper, section 3.2, eqs. 2-4).
 
 Where the paper is silent the official code of EAT, on which it builds, decides: targets are the outputs of the MLPs
 before the residual, normalised per layer over the tokens, averaged, and normalised over the channels. One choice is

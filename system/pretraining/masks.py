@@ -1,4 +1,4 @@
-"""Inverse block masks: a few square blocks of the patch grid stay visible, the rest is hidden (EAT; seed 000, 3.2)."""
+"""Inverse block masks: a few square blocks of patches stay visible, the rest is hidden (EAT; FISHER paper, 3.2)."""
 
 from torch import Tensor, rand, randint, zeros
 

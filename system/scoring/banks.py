@@ -36,7 +36,7 @@ class Bank(Protocol):
 
 class BankScorer:
     """Scorer of one distance over one or several banks; the nearest bank counts, since the domain of a test clip is
-    not known (seed 004, section 4.1).
+    not known (Wang and Liu 2026, section 4.1).
 
     Args:
         bank: ``domain``, source and target apart, or ``global``.

@@ -13,7 +13,7 @@ MEAN_TO_SIGMA = 1.2533  # the same of its mean absolute deviation
 
 @dataclass(frozen=True)
 class RobustZ:
-    """z(s) = (s - median) / (1.4826 MAD) of normal scores (seed 004, section 4)."""
+    """z(s) = (s - median) / (1.4826 MAD) of normal scores (Wang and Liu 2026, section 4)."""
 
     median: float
     scale: float

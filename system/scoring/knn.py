@@ -1,4 +1,4 @@
-"""Cosine distance to the nearest normal references (seed 004, section 4.2)."""
+"""Cosine distance to the nearest normal references (Wang and Liu 2026, section 4.2)."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""Mahalanobis distance to banks of normal references with Ledoit-Wolf covariance (seed 004, section 4.1)."""
+"""Mahalanobis distance to banks of normal references with Ledoit-Wolf covariance (Wang and Liu 2026, section 4.1)."""
 
 from dataclasses import dataclass
 
