@@ -20,9 +20,4 @@ set=                  # settings over the configuration's, "key.key=value ..."
 tools/setup.sh
 . tools/path.sh
 
-names=(prepare pretrain adapt embed score fuse evaluate package benchmark report)
-for number in $(seq "$stage" "$stop_stage"); do
-  options=(--exp "$exp" --conf "$conf" --set "$set")
-  if [ "$number" -eq 0 ]; then options+=(--data "$data"); fi
-  wheeltapper "${names[$number]}" "${options[@]}"
-done
+exec wheeltapper run --exp "$exp" --conf "$conf" --data "$data" --set "$set" --stage "$stage" --stop-stage "$stop_stage"

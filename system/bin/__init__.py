@@ -15,6 +15,7 @@ from system import __version__
 from system.errors import WheeltapperError
 
 VERBS = {
+    "run": "run the stages of a recipe, as run.sh does",
     "download": "fetch a year of DCASE Task 2, hash-checked",
     "synthesize": "write the simulated machines",
     "emulate": "mix anybody's machine recordings and noise into a two-channel set",
