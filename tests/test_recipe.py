@@ -17,6 +17,8 @@ import soundfile
 from submission.validate import validate
 from system import manifest
 from system.bin import main
+from system.bin.run import VERBS
+from system.experiment import STAGES
 from system.scoring import machines
 from system.stage import read_json
 
@@ -24,13 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TOY = "recipes/dcase2026/conf/toy.yaml"
 LABEL = "Wheeltapper_Demo_task2_1"
 ZIP = "Wheeltapper_Demo_task2.zip"
-MARKERS = [
-    f"{number}_{name}.json"
-    for number, name in enumerate(
-        ("data", "pretrain", "adapt", "embed", "score", "fuse", "evaluate", "package", "benchmark", "report")
-    )
-]
-VERBS = ("prepare", "pretrain", "adapt", "embed", "score", "fuse", "evaluate", "package", "benchmark", "report")
+MARKERS = [f"{number}_{name}.json" for number, name in enumerate(STAGES)]
 
 
 def environment() -> dict[str, str]:
