@@ -117,7 +117,7 @@ def _encoder(args: argparse.Namespace):
                 "give --checkpoint FILE"
             )
         return load_encoder(None, args.seed, trained)
-    family, _, size = args.encoder.partition("-")
+    family, _, size = args.encoder.replace("_", "-").partition("-")
     config = EncoderConfig(family, size or "tiny")
     if args.checkpoint in (None, ""):
         raise WheeltapperError(f"--encoder {args.encoder}: expected --checkpoint FILE, or random for untrained weights")

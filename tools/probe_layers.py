@@ -1,0 +1,74 @@
+"""How much each layer of a frozen encoder tells about anomalies: official score per layer on a labelled manifest.
+
+Near channel, no adaptation: Mahalanobis (domain banks, standardised) and 1-NN cosine on time means, from the mean
+log spectrum through the patch vectors to the tokens and the CLS of every block.
+
+Usage: probe_layers.py MANIFEST ENCODER.safetensors
+"""
+
+import argparse
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+
+from system import audio, manifest, metrics, scoring
+from system.crops import group_by
+from system.encoders import fisher
+from system.truth import Truth
+
+SCORERS = {"Mahalanobis": ("mahalanobis", {"standardize": True}), "1-NN": ("knn", {"k": 1})}
+
+
+@torch.inference_mode()
+def layers(encoder: fisher.Fisher, path: str) -> dict[str, np.ndarray]:
+    """Time means of one recording's near channel at every depth, each a vector."""
+    wave, rate = audio.read(path)
+    spectrogram = encoder.spectrogram(torch.from_numpy(wave[:1]), rate)
+    found = {"log spectrum": spectrogram[0].mean(0).numpy()}
+    patches = encoder.embed_patches(encoder.split_bands(spectrogram))
+    found["patches"] = patches.unflatten(1, (-1, encoder.patches_per_band)).mean(1).flatten().numpy()
+    for depth in range(1, len(encoder.blocks) + 1):
+        tokens = encoder(spectrogram, depth)
+        found[f"block {depth} tokens"] = tokens.grid[0].mean(0).flatten().numpy()
+        found[f"block {depth} CLS"] = tokens.summary.flatten().numpy()
+    return found
+
+
+def official(clips: Sequence[manifest.Clip], vectors: np.ndarray, name: str, settings: dict) -> float:
+    """Official score in percent of one scorer on vectors (N, D) of the clips."""
+    scores = {}
+    for key, rows in group_by(clips, "machine", "section").items():
+        train = [i for i in rows if clips[i].split == "train"]
+        test = [i for i in rows if clips[i].split == "test"]
+        scorer = scoring.build(name, **settings).fit(vectors[train], np.array([clips[i].domain for i in train]))
+        values = scorer.score(vectors[test])
+        scores[key] = {clips[i].file: float(value) for i, value in zip(test, values, strict=True)}
+    truth = [Truth(c.machine, c.section, c.file, c.domain, c.label) for c in clips if c.split == "test"]
+    return 100.0 * metrics.evaluate(scores, None, truth, replicates=0)["official_score"]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Official score per layer of a frozen encoder.")
+    parser.add_argument("manifest")
+    parser.add_argument("encoder")
+    args = parser.parse_args()
+    clips = manifest.read(args.manifest)
+    development = manifest.is_development(clips)
+    clips = [clip for clip in clips if development[clip.machine] and clip.split in ("train", "test")]
+    torch.set_num_threads(1)
+    trained = fisher.load(args.encoder)
+    torch.manual_seed(0)
+    for label, encoder in (("pre-trained", trained), ("untrained", fisher.Fisher(trained.config).eval())):
+        with ThreadPoolExecutor(os.cpu_count()) as pool:
+            rows = list(pool.map(lambda clip, encoder=encoder: layers(encoder, clip.path), clips))
+        for layer in rows[0]:
+            vectors = np.stack([row[layer] for row in rows])
+            figures = (f"{name} {official(clips, vectors, *how):.2f}" for name, how in SCORERS.items())
+            print(f"{label}, {layer} ({vectors.shape[1]}): {', '.join(figures)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()
