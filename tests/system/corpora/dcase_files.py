@@ -3,9 +3,15 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import soundfile
 
+from system.corpora.dcase import prepare_dcase
+from system.errors import WheeltapperError
+
 RATE = 16000
+TRAIN = "train/section_00_source_train_normal_0001_vel_1.wav"
+TEST = "test/section_00_target_test_anomaly_0001_vel_1.wav"
 
 
 def noise(seconds=0.2, channels=1, seed=0, rate=RATE):
@@ -36,3 +42,17 @@ def put_machine(root: Path, machine="fan", anonymous=False, source=3, target=2, 
                     name = f"section_00_{domain}_test_{label}_{index:04}{tail}.wav"
                     put(folder / "test" / name, channels=channels)
     return folder
+
+
+def problems(folder):
+    with pytest.raises(WheeltapperError) as caught:
+        prepare_dcase(folder)
+    lines = str(caught.value).splitlines()
+    assert lines[0].startswith(f"{folder}: ")
+    return lines[1:] or lines
+
+
+def only_problem(folder):
+    found = problems(folder)
+    assert len(found) == 1, found
+    return found[0]
