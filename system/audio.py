@@ -6,11 +6,13 @@ there is one, the far microphone.
 
 import hashlib
 import io
+import math
 import os
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
@@ -18,6 +20,12 @@ import soundfile
 from system.errors import WheeltapperError
 from system.stage import open_atomic
 
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import torch
+
+LARGEST_RATIO = 2_000_000  # of new_rate * rate / gcd^2, beyond which torchaudio's kernel takes too much memory
 EXTENSIONS = (".wav", ".flac", ".ogg")
 
 
@@ -122,21 +130,40 @@ def resample(wave: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
 
     Raises WheeltapperError for a rate below 1 Hz.
     """
-    if new_rate < 1:
-        raise WheeltapperError(f"rate: expected a number of Hz above zero, found {new_rate}")
     if rate == new_rate:
         return wave
     import torch
 
     with torch.inference_mode():
-        return _resampler(rate, new_rate)(torch.from_numpy(wave)).numpy()
+        return resampler(rate, new_rate)(torch.from_numpy(wave)).numpy()
 
 
 @lru_cache(maxsize=32)
-def _resampler(rate: int, new_rate: int):
+def resampler(rate: int, new_rate: int) -> "Callable[[torch.Tensor], torch.Tensor]":
+    """What ``resample`` does as a function of tensors (..., samples), its kernel kept.
+
+    Rates with a large least common multiple (44,101 and 16,000 Hz) would need a kernel of gigabytes and go through
+    SciPy's polyphase filter instead (Kaiser window).
+
+    Raises WheeltapperError for a rate below 1 Hz.
+    """
+    import torch
     import torchaudio
 
-    return torchaudio.transforms.Resample(rate, new_rate)
+    if min(rate, new_rate) < 1:
+        raise WheeltapperError(f"rate: expected a number of Hz above zero, found {min(rate, new_rate)}")
+    common = math.gcd(rate, new_rate)
+    up, down = new_rate // common, rate // common
+    if up * down <= LARGEST_RATIO:
+        with torch.inference_mode(False):  # what is cached must serve training too
+            return torchaudio.transforms.Resample(rate, new_rate)
+
+    def polyphase(wave: torch.Tensor) -> torch.Tensor:
+        from scipy.signal import resample_poly
+
+        return torch.from_numpy(resample_poly(wave.cpu().numpy(), up, down, axis=-1)).to(wave.device, wave.dtype)
+
+    return polyphase
 
 
 def digest(path: str | os.PathLike) -> str:

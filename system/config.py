@@ -21,6 +21,7 @@ from system.stage import open_atomic
 
 VIEWS = ("two_channel", "left_duplicated")
 PRECISIONS = ("no", "bf16", "fp16")
+POOLS = ("mean", "band", "cls", "attentive", "gem", "rdp")
 
 
 @dataclass
@@ -96,7 +97,10 @@ class EncoderConfig:
 
     family: str = "fisher"
     size: str = "nano"
-    checkpoint: str = ""  # published or own weights; empty: untrained
+    checkpoint: str = ""  # published or own weights, a file or a name of download-checkpoint; empty: untrained
+    heads: int = 0  # attention heads, where the checkpoint does not say; 0: width / 64, at least two
+    filterbank: str = "mel"  # mel | even, of the families with a filter bank
+    simam: str = "none"  # none | global | local, enhancement of the spectrogram
 
 
 @dataclass
@@ -106,7 +110,7 @@ class LoraConfig:
     rank: int = 8
     alpha: int = 16
     dropout: float = 0.1
-    targets: list[str] = field(default_factory=lambda: ["qkv"])
+    targets: list[str] = field(default_factory=list)  # layers by name; empty: the encoder family's own
 
 
 @dataclass
@@ -147,7 +151,8 @@ class BranchConfig:
 
     encoder: EncoderConfig | None = None  # None: the encoder of the pre-training stage
     depth: int = 0  # blocks to run, 0 for all
-    pool: str = "band"  # mean | band | cls
+    pool: str = "band"  # mean | band | cls | attentive | gem | rdp
+    pool_power: float = 0.0  # exponent of gem and rdp; 0: 3 and 4
     embedding_dim: int = 256
     gate_bias: float = 1.0
     crop_seconds: float = 4.0
@@ -289,7 +294,7 @@ _LIMITS = {
     **dict.fromkeys(("batch_size", "log_every", "save_every", "block", "clones", "max_rows"), (1, math.inf)),
     **dict.fromkeys(("dim", "layers", "kernel", "groups", "rank", "embedding_dim"), (1, math.inf)),
     **dict.fromkeys(("base_rate", "min_rate", "max_rate", "neighbours", "runs", "min_clips"), (1, math.inf)),
-    **dict.fromkeys(("seed", "threads", "rate", "depth", "steps", "warmup_steps", "ema_steps"), (0, math.inf)),
+    **dict.fromkeys(("seed", "threads", "rate", "depth", "heads", "pool_power", "steps", "warmup_steps", "ema_steps"), (0, math.inf)),
     **dict.fromkeys(("learning_rate", "final_learning_rate", "weight_decay", "noise_std"), (0, math.inf)),
     **dict.fromkeys(("gain_db", "time_mask", "frequency_mask", "bootstrap"), (0, math.inf)),
     **dict.fromkeys(("attribute_weight", "domain_weight"), (0, math.inf)),
@@ -328,8 +333,8 @@ def _loop_problems(loop: LoopConfig, name: str) -> Iterator[str]:
 def _branch_problems(branch: BranchConfig, name: str) -> Iterator[str]:
     from system import scoring
 
-    if branch.pool not in ("mean", "band", "cls"):
-        yield f"{name}.pool: expected mean, band or cls, found {branch.pool!r}"
+    if branch.pool not in POOLS:
+        yield f"{name}.pool: expected one of {', '.join(POOLS)}, found {branch.pool!r}"
     if branch.heads.domain_classes not in ("machine", "domain"):
         yield f"{name}.heads.domain_classes: expected machine or domain, found {branch.heads.domain_classes!r}"
     yield from _loop_problems(branch.loop, f"{name}.loop")

@@ -10,15 +10,17 @@ from system.errors import WheeltapperError
 
 
 def add_lora(encoder: nn.Module, config: LoraConfig) -> nn.Module:
-    """Freezes the encoder and puts adapters W + (alpha / rank) B A into the linear layers that ``targets`` names.
+    """Freezes the encoder and puts adapters W + (alpha / rank) B A into the linear layers that ``targets`` names, into
+    those of the encoder's ``lora_targets`` where it names none.
 
     Changes the module in place and returns it; only the adapters' matrices require gradients afterwards. B starts at
     zero, so that the encoder computes what it did before. Raises WheeltapperError for a name that no layer has.
     """
     encoder.requires_grad_(False)
     named = [name for name, _ in encoder.named_modules()]
-    unknown = [t for t in config.targets if not any(name == t or name.endswith(f".{t}") for name in named)]
-    if unknown or not config.targets:
+    targets = list(config.targets or getattr(encoder, "lora_targets", ()))
+    unknown = [t for t in targets if not any(name == t or name.endswith(f".{t}") for name in named)]
+    if unknown or not targets:
         layers = sorted({name.split(".")[-1] for name, m in encoder.named_modules() if isinstance(m, nn.Linear)})
         raise WheeltapperError(
             f"lora.targets: expected names among {', '.join(layers)}, found {', '.join(unknown) or 'none'}"
@@ -28,13 +30,13 @@ def add_lora(encoder: nn.Module, config: LoraConfig) -> nn.Module:
         r=settings["rank"],
         lora_alpha=settings["alpha"],
         lora_dropout=settings["dropout"],
-        target_modules=settings["targets"],
+        target_modules=targets,
         bias="none",
     )
     try:
         return peft.inject_adapter_in_model(lora, encoder)
     except ValueError as error:
-        raise WheeltapperError(f"lora.targets: {', '.join(config.targets)}: {error}") from error
+        raise WheeltapperError(f"lora.targets: {', '.join(targets)}: {error}") from error
 
 
 def merge_lora(encoder: nn.Module) -> nn.Module:

@@ -1,26 +1,42 @@
 """Encoders by family."""
 
+import importlib
 import os
 
 from system.config import EncoderConfig
-from system.encoders import fisher
+from system.encoders.base import Encoder
 from system.errors import WheeltapperError
 
-FAMILIES = {"fisher": fisher}
+# Family as a configuration names it: module and class.
+FAMILIES = {
+    "fisher": ("fisher", "Fisher"),
+    "echo": ("echo", "Echo"),
+    "beats": ("beats", "Beats"),
+    "eat": ("eat", "Eat"),
+    "audiomae": ("audiomae", "AudioMae"),
+    "ast": ("ast", "Ast"),
+    "cnn": ("cnn", "ResNeXt"),
+}
 
 
-def load_encoder(config: EncoderConfig | None, seed: int, path: str | os.PathLike | None = None):
-    """An encoder from a checkpoint, or untrained where the configuration names none.
+def family_class(name: str) -> type[Encoder]:
+    """The class of a family; WheeltapperError for an unknown one."""
+    if name not in FAMILIES:
+        raise WheeltapperError(f"encoder family: expected one of {', '.join(FAMILIES)}, found {name!r}")
+    module, kind = FAMILIES[name]
+    return getattr(importlib.import_module(f"system.encoders.{module}"), kind)
+
+
+def load_encoder(config: EncoderConfig, seed: int, path: str | os.PathLike | None = None) -> Encoder:
+    """An encoder from a checkpoint, or untrained where neither argument names one.
 
     Args:
-        config: family, size and checkpoint; None for FISHER.
+        config: family, size, checkpoint and front end.
         seed: of untrained weights.
         path: checkpoint that goes before the configuration's.
     """
-    family = config.family if config else "fisher"
-    if family not in FAMILIES:
-        raise WheeltapperError(f"encoder family: expected one of {', '.join(FAMILIES)}, found {family!r}")
-    path = path or (config.checkpoint if config else "")
-    if path:
-        return FAMILIES[family].load(path)
-    return FAMILIES[family].build(config.size, seed)
+    kind = family_class(config.family)
+    path = path or config.checkpoint
+    settings = {"num_heads": config.heads} if config.heads else {}
+    encoder = kind.load(path, settings) if path else kind.build(config.size, seed)
+    return encoder.set_front_end(config.filterbank, config.simam)

@@ -1,5 +1,6 @@
 """Loading and saving weights without running anything that a file brings along."""
 
+import argparse
 import io
 import json
 import os
@@ -8,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors
 import safetensors.torch
 import torch
@@ -16,6 +18,16 @@ from torch import Tensor
 from system.errors import WheeltapperError
 from system.stage import open_atomic
 
+# Plain containers of values that published checkpoints hold beside their tensors: the settings of a training run, and
+# numbers of NumPy (before version 2 under another name). Making them runs no code of the file's.
+_SCALAR = np.float64(0).__reduce__()[0]
+HARMLESS = [
+    argparse.Namespace,
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"),
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+]
 # How torch words that a pickle names code it will not call.
 REFUSALS = ("Unsupported global", "unsupported GLOBAL", "Can only create new object", "Can only build Tensor")
 
@@ -37,7 +49,8 @@ def load_file(path: str | os.PathLike) -> dict[str, Any]:
         except (safetensors.SafetensorError, OSError, ValueError) as error:
             raise WheeltapperError(f"{path}: damaged, expected a safetensors file ({error})") from error
     try:
-        loaded = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(HARMLESS):
+            loaded = torch.load(path, map_location="cpu", weights_only=True)
     except (OSError, MemoryError):
         raise
     except Exception as error:  # torch checks little: a damaged byte may surface as any exception
@@ -52,6 +65,23 @@ def load_file(path: str | os.PathLike) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise WheeltapperError(f"{path}: expected a dict of tensors, found {type(loaded).__name__}")
     return loaded
+
+
+def read_config_beside(path: str | os.PathLike) -> dict[str, Any]:
+    """The ``config.json`` that model hubs keep beside the weights; empty where there is none.
+
+    Raises WheeltapperError where it is not a dict in JSON.
+    """
+    beside = Path(path).with_name("config.json")
+    if not beside.is_file():
+        return {}
+    try:
+        found = json.loads(beside.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WheeltapperError(f"{beside}: expected JSON, found {error}") from error
+    if not isinstance(found, dict):
+        raise WheeltapperError(f"{beside}: expected keys and values, found {type(found).__name__}")
+    return found
 
 
 def load_strict(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: str | os.PathLike) -> None:

@@ -1,0 +1,270 @@
+"""What every encoder is: recordings in, tokens over time and frequency out.
+
+A family is one module beside this one with one subclass of ``Encoder``. Tensor names inside a module are its own;
+``to_published`` and ``published`` translate to and from the layouts in which the weights were released.
+"""
+
+import dataclasses
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from system import audio
+from system.encoders import checkpoints
+from system.errors import WheeltapperError
+from system.frontends.simam import SIMAM, enhance
+
+HEAD_DIM = 64  # of every published transformer here
+
+
+class Tokens(NamedTuple):
+    """What an encoder gives: ``grid`` (B, T, bands, D), tokens over time and frequency; ``summary`` (B, n, D)."""
+
+    grid: Tensor
+    summary: Tensor
+
+
+@dataclass(frozen=True)
+class Mode:
+    """How a published program turns a recording of any length into what the network sees at once.
+
+    ``frames``: ``cut`` keeps the first ``frame_limit`` frames; ``pad`` fills shorter ones up to it as well; ``tail``
+    averages pieces of that length, the last one being the last frames of the recording, so that it overlaps its
+    neighbour; ``split`` averages pieces one after another, weighted with their lengths.
+    """
+
+    used_by: str
+    frames: str
+
+
+class Encoder(nn.Module):
+    """Base of all families.
+
+    A subclass sets ``family``, ``rate``, ``dim``, ``patch_frames``, ``frame_limit``, ``modes``, ``lora_targets`` and
+    ``SIZES`` and writes ``_front_end``, ``_forward_piece``, ``bands``, ``grid_bands`` and ``published``.
+    """
+
+    family: ClassVar[str]  # as its authors write it
+    rate: ClassVar[int] = 0  # Hz that the network knows; 0 for any
+    modes: ClassVar[Mapping[str, Mode]]
+    lora_targets: ClassVar[tuple[str, ...]] = ("qkv",)
+    filterbanks: ClassVar[tuple[str, ...]] = ()  # that the front end can be built with
+    SIZES: ClassVar[Mapping[str, Any]]
+
+    dim: int  # D of the grid's tokens
+    patch_frames: int  # frames that one token spans
+    frame_limit: int  # frames that one pass takes at most
+    pad_value: float = 0.0  # what fills missing frames, after normalisation
+    filterbank: str = "mel"
+    simam: str = "none"
+
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+
+    # What a family writes.
+
+    def _front_end(self, wave: Tensor, rate: int, mode: str) -> Tensor:
+        """(B, samples) at a rate that the network knows to a normalised spectrogram (B, T, F)."""
+        raise NotImplementedError
+
+    def _forward_piece(self, spectrogram: Tensor, depth: int | None) -> Tokens:
+        """Tokens of (B, T, F), patch_frames <= T <= frame_limit."""
+        raise NotImplementedError
+
+    def bands(self, rate: int) -> int:
+        """Vectors of the summary at a rate in Hz."""
+        raise NotImplementedError
+
+    def grid_bands(self, rate: int) -> int:
+        """Frequency positions of the token grid at a rate in Hz."""
+        raise NotImplementedError
+
+    @classmethod
+    def published(cls, loaded: dict[str, Any], settings: dict[str, Any], path: str | os.PathLike):
+        """Configuration and tensors (own names) of a checkpoint as ``checkpoints.load_file`` gives it.
+
+        ``settings`` are what the file does not say, from a config.json beside it or the caller. Raises
+        WheeltapperError where the layout is not one of the family's.
+        """
+        raise NotImplementedError
+
+    def to_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A state dict with the tensor names of the published checkpoints."""
+        return dict(state)
+
+    # What all share.
+
+    @property
+    def depth(self) -> int:
+        """Blocks that ``forward`` can run."""
+        return self.config.depth
+
+    def spectrogram(self, wave: Tensor, rate: int, mode: str = "official") -> Tensor:
+        """Front end: waveforms (B, samples) at any rate in Hz to what the network sees, normalised (B, T, F)."""
+        if self.rate and rate != self.rate:
+            wave, rate = audio.resampler(rate, self.rate)(wave), self.rate
+        return enhance(self._front_end(wave, rate, mode), self.simam)
+
+    def forward(self, spectrogram: Tensor, depth: int | None = None) -> Tokens:
+        """Spectrogram (B, T, F) of any length to Tokens; ``depth`` blocks of the network, all where None.
+
+        Clips longer than ``frame_limit`` frames go in pieces of that length, each with positions from zero; the rest
+        is a shorter piece, dropped where it is shorter than a patch. Tokens of the pieces follow one another in time;
+        the summary is the pieces' mean, weighted with their lengths.
+        """
+        if depth is not None and not 1 <= depth <= self.depth:
+            raise WheeltapperError(f"{self.family} depth: expected 1 to {self.depth} blocks, found {depth}")
+        pieces = self._split(spectrogram)
+        outputs = [self._forward_piece(piece, depth) for piece in pieces]
+        if len(outputs) == 1:
+            return outputs[0]
+        summary = _weighted_mean([output.summary for output in outputs], pieces)
+        return Tokens(torch.cat([output.grid for output in outputs], 1), summary)
+
+    def embed(self, wave: Tensor, rate: int, mode: str = "official") -> Tensor:
+        """Frozen embedding of recordings of one length as the authors, or another published program, make it.
+
+        Args:
+            wave: (B, samples) at ``rate`` Hz, full scale 1. mode: one of ``modes``.
+
+        Returns:
+            (B, numbers).
+        """
+        if mode not in self.modes:
+            raise WheeltapperError(f"mode: expected one of {', '.join(self.modes)}, found {mode!r}")
+        return self.embed_spectrogram(self.spectrogram(wave, rate, mode), mode)
+
+    def embed_spectrogram(self, spectrogram: Tensor, mode: str = "official") -> Tensor:
+        """``embed`` of what ``spectrogram`` gives, (B, T, F) to (B, numbers)."""
+        limit, frames = self.frame_limit, self.modes[mode].frames
+        if frames == "split":
+            pieces = self._split(spectrogram)
+            return _weighted_mean([self._embed_piece(piece, mode) for piece in pieces], pieces)
+        if frames == "tail":
+            length = spectrogram.shape[1]
+            pieces = [spectrogram[:, start : start + limit] for start in range(0, length - limit + 1, limit)]
+            if length % limit or not pieces:
+                pieces.append(spectrogram[:, -limit:])
+        else:
+            pieces = [self._fill(spectrogram[:, :limit], limit if frames == "pad" else 0)]
+        return torch.stack([self._embed_piece(self._fill(piece), mode) for piece in pieces]).mean(0)
+
+    def _embed_piece(self, spectrogram: Tensor, mode: str) -> Tensor:
+        return self._forward_piece(spectrogram, None).summary.flatten(1)
+
+    def _split(self, spectrogram: Tensor) -> list[Tensor]:
+        pieces = [piece for piece in spectrogram.split(self.frame_limit, 1) if piece.shape[1] >= self.patch_frames]
+        return pieces or [self._fill(spectrogram)]
+
+    def _fill(self, spectrogram: Tensor, frames: int = 0) -> Tensor:
+        """Fills up to ``frames`` frames, at least to one patch."""
+        missing = max(frames, self.patch_frames) - spectrogram.shape[1]
+        return F.pad(spectrogram, (0, 0, 0, missing), value=self.pad_value) if missing > 0 else spectrogram
+
+    def set_front_end(self, filterbank: str = "mel", simam: str = "none") -> "Encoder":
+        """Chooses the filter bank and SimAM; WheeltapperError for what the family does not have."""
+        allowed = self.filterbanks or ("mel",)
+        if filterbank not in allowed:
+            raise WheeltapperError(
+                f"filterbank: expected {' or '.join(allowed)} with {self.family}, found {filterbank!r}"
+            )
+        if simam not in SIMAM:
+            raise WheeltapperError(f"simam: expected one of {', '.join(SIMAM)}, found {simam!r}")
+        self.filterbank, self.simam = filterbank, simam
+        return self
+
+    # Weights.
+
+    @classmethod
+    def build(cls, size: str, seed: int) -> "Encoder":
+        """An untrained encoder of a named size (``SIZES``)."""
+        if size not in cls.SIZES:
+            raise WheeltapperError(f"{cls.family} size: expected one of {', '.join(cls.SIZES)}, found {size!r}")
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return cls(cls.SIZES[size]).eval()
+
+    @classmethod
+    def load(cls, path: str | os.PathLike, settings: dict[str, Any] | None = None) -> "Encoder":
+        """Loads a published checkpoint or one of ours (``save``); strict, runs no code that a file brings along.
+
+        Args:
+            path: checkpoint; a ``config.json`` beside it, as model hubs keep it, is read too.
+            settings: of the configuration, where the file does not say them, such as ``num_heads``.
+
+        Raises WheeltapperError for a file that is missing, damaged, unsafe, of another family, or does not fit.
+        """
+        loaded = checkpoints.load_file(path)
+        metadata = loaded.get("metadata")
+        if isinstance(metadata, dict) and "config" in metadata:
+            config, tensors = cls._own_config(metadata, path), cls.from_published(loaded["model"])
+        else:
+            beside = checkpoints.read_config_beside(path)
+            config, tensors = cls.published(loaded, {**beside, **(settings or {})}, path)
+        with torch.device("meta"):  # shapes alone, until the file is known to have them
+            module = cls(config)
+        checkpoints.load_strict(module, tensors, path)
+        return module.eval()
+
+    def save(self, path: str | os.PathLike, **metadata) -> None:
+        """Writes the encoder as safetensors under the published tensor names, with its config in the metadata."""
+        facts = {"family": self.family, "config": asdict(self.config)}
+        checkpoints.save(path, self.to_published(self.state_dict()), facts | metadata)
+
+    @classmethod
+    def from_published(cls, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The inverse of ``to_published``; unknown names pass through so that a strict load can list them."""
+        return dict(tensors)
+
+    @classmethod
+    def _own_config(cls, metadata: dict, path: str | os.PathLike):
+        try:
+            family, settings = metadata.get("family", cls.family), json.loads(metadata["config"])
+        except ValueError:
+            family, settings = cls.family, None
+        if family != cls.family or not isinstance(settings, dict):
+            found = family if isinstance(settings, dict) else "none"
+            raise WheeltapperError(f"{path}: expected a {cls.family} config in its metadata, found {found}")
+        return cls.make_config(settings, path)
+
+    @classmethod
+    def make_config(cls, settings: Mapping[str, Any], path: str | os.PathLike):
+        """A configuration from a dict that may hold more; numbers are converted, impossible sizes refused."""
+        kind = type(next(iter(cls.SIZES.values())))
+        known = {field.name: type(field.default) for field in dataclasses.fields(kind)}
+        try:
+            values = {name: known[name](settings[name]) for name in known if settings.get(name) is not None}
+        except (TypeError, ValueError, OverflowError) as error:
+            raise WheeltapperError(f"{path}: cfg: expected numbers, found {error}") from error
+        config = kind(**values)
+        if not cls.is_possible(config):
+            raise WheeltapperError(f"{path}: cfg: impossible sizes {asdict(config)}")
+        return config
+
+    @classmethod
+    def is_possible(cls, config) -> bool:
+        """Whether the sizes of a transformer's configuration can be built at all."""
+        numbers = [value for value in asdict(config).values() if isinstance(value, int | float)]
+        return (
+            all(0 < value <= 16384 for value in numbers)
+            and config.embed_dim % config.num_heads == config.embed_dim % 4 == 0
+            and config.depth <= 256
+        )
+
+
+def heads_of(dim: int) -> int:
+    """Heads of a checkpoint that does not say them: of 64 channels each as in all published ones, at least two."""
+    return max(2, dim // HEAD_DIM)
+
+
+def _weighted_mean(values: list[Tensor], pieces: list[Tensor]) -> Tensor:
+    total = sum(piece.shape[1] for piece in pieces)
+    return sum(value * (piece.shape[1] / total) for value, piece in zip(values, pieces, strict=True))
+

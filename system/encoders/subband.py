@@ -1,0 +1,201 @@
+"""The transformer over sub-bands that FISHER and EAT have in common: EAT is the case of one band.
+
+Rows of a batch are sub-bands: row ``b * bands + k`` is band k of recording b, low to high.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from system.encoders.base import Encoder, Tokens, heads_of
+from system.encoders.transformer import PostNormBlock, grid_positions, init_linear, init_patches
+from system.errors import WheeltapperError
+
+
+@dataclass(frozen=True)
+class SubbandConfig:
+    """Sizes of the network; defaults are those of FISHER's released code."""
+
+    embed_dim: int = 192
+    depth: int = 12
+    num_heads: int = 3
+    mlp_ratio: float = 4.0
+    norm_eps: float = 1e-6
+    band_width: int = 100  # bins of 40 Hz: 4 kHz
+    patch_size: int = 16
+    max_length: int = 128
+    max_freq: int = 50
+    target_length: int = 1024  # frames that one forward pass takes at most
+
+
+# Settings that the released code can express and this module does not build: value that is accepted.
+_FIXED = {
+    "layer_norm_first": False,
+    "flatten": "freq",
+    "num_extra_tokens": 1,
+    "in_chans": 1,
+    "prenet_depth": 0,
+    "norm_affine": True,
+    "use_alibi_encoder": False,
+}
+_PREFIX = "modality_encoders.IMAGE."
+_PUBLISHED = {
+    "cls_token": f"{_PREFIX}extra_tokens",
+    "patch_embed.weight": f"{_PREFIX}local_encoder.proj.weight",
+    "patch_embed.bias": f"{_PREFIX}local_encoder.proj.bias",
+    "positions": f"{_PREFIX}fixed_positional_encoder.positions",
+    "norm.weight": f"{_PREFIX}context_encoder.norm.weight",
+    "norm.bias": f"{_PREFIX}context_encoder.norm.bias",
+}
+_OWN = {published: own for own, published in _PUBLISHED.items()}
+
+
+class SubbandEncoder(Encoder):
+    """The network; FISHER and EAT add their front ends."""
+
+    defaults: ClassVar[dict[str, Any]] = {}  # what a published cfg means where it does not say it
+    left_out: ClassVar[tuple[str, ...]] = ()  # parts of a published file that inference has no use for
+
+    def __init__(self, config: SubbandConfig):
+        super().__init__(config)
+        self.patch_embed = nn.Conv2d(1, config.embed_dim, config.patch_size, config.patch_size)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, config.embed_dim))
+        self.register_buffer("positions", grid_positions(config.max_length, config.max_freq, config.embed_dim))
+        self.norm = nn.LayerNorm(config.embed_dim, eps=config.norm_eps)
+        self.blocks = nn.ModuleList(
+            PostNormBlock(config.embed_dim, config.num_heads, config.mlp_ratio, config.norm_eps)
+            for _ in range(config.depth)
+        )
+        self.apply(init_linear)
+        init_patches(self.patch_embed)
+        nn.init.normal_(self.cls_token)
+
+    @property
+    def dim(self) -> int:
+        return self.config.embed_dim
+
+    @property
+    def patch_frames(self) -> int:
+        return self.config.patch_size
+
+    @property
+    def frame_limit(self) -> int:
+        return self.config.target_length
+
+    @property
+    def patches_per_band(self) -> int:
+        return self.config.band_width // self.config.patch_size
+
+    def grid_bands(self, rate: int) -> int:
+        return self.bands(rate) * self.patches_per_band
+
+    def split_bands(self, spectrogram: Tensor) -> Tensor:
+        """(B, T, F) to sub-bands (B * bands, T, band_width).
+
+        Bins above the last whole band are dropped, a spectrum narrower than a band is filled with zeros on the right,
+        as are clips shorter than one patch in time.
+        """
+        spectrogram, width = self._fill(spectrogram), self.config.band_width
+        batch, frames, bins = spectrogram.shape
+        if bins < width:
+            spectrogram, bins = F.pad(spectrogram, (0, width - bins)), width
+        count = bins // width
+        rows = spectrogram[..., : count * width].reshape(batch, frames, count, width)
+        return rows.transpose(1, 2).reshape(batch * count, frames, width)
+
+    def embed_patches(self, rows: Tensor) -> Tensor:
+        """Sub-bands (R, T, band_width) to patch vectors with positions (R, N, D), time-major, frequency fastest.
+
+        The position of a token is its number in the sequence, as in the released code. In FISHER the table's rows are
+        50 wide and the grid is 6: a quirk that trained weights depend on.
+        """
+        patches = self.patch_embed(rows.unsqueeze(1)).flatten(2).transpose(1, 2)
+        if patches.shape[1] > self.positions.shape[1]:
+            raise WheeltapperError(
+                f"a clip of {rows.shape[1]} frames: expected at most "
+                f"{self.positions.shape[1] // self.patches_per_band * self.config.patch_size} in one pass"
+            )
+        return patches + self.positions[:, : patches.shape[1]]
+
+    def encode(self, patches: Tensor, depth: int | None = None) -> tuple[Tensor, list[Tensor]]:
+        """Runs the blocks over [CLS, patches].
+
+        Args:
+            patches: (R, N, D).
+            depth: number of blocks to run; all where None.
+
+        Returns:
+            tokens (R, 1 + N, D) and, per block, the MLP output before its residual (R, 1 + N, D).
+        """
+        x = self.norm(torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1))
+        updates = []
+        for block in self.blocks[:depth]:
+            x, update = block(x)
+            updates.append(update)
+        return x, updates
+
+    def _forward_piece(self, spectrogram: Tensor, depth: int | None) -> Tokens:
+        batch = len(spectrogram)
+        x, _ = self.encode(self.embed_patches(self.split_bands(spectrogram)), depth)
+        bands, per_band = len(x) // batch, self.patches_per_band
+        grid = x[:, 1:].reshape(batch, bands, -1, per_band, self.dim).transpose(1, 2).flatten(2, 3)
+        return Tokens(grid, x[:, 0].reshape(batch, bands, self.dim))
+
+    def to_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {_PUBLISHED.get(name, name): tensor for name, tensor in state.items()}
+
+    @classmethod
+    def from_published(cls, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {_OWN.get(name, name): tensor for name, tensor in tensors.items()}
+
+    @classmethod
+    def published(cls, loaded: dict[str, Any], settings: dict[str, Any], path: str | os.PathLike):
+        """The released dict of ``cfg`` and ``model``; or the tensors alone, under whatever prefix, as model hubs keep
+        them: then shapes and ``settings`` decide."""
+        tensors = loaded.get("model", loaded)
+        names = [str(name) for name in tensors] if isinstance(tensors, Mapping) else []
+        anchor = next((name for name in names if name.endswith("extra_tokens")), None)
+        if anchor is None:
+            raise WheeltapperError(
+                f"{path}: expected a {cls.family} checkpoint (dict with cfg.model and model, or its tensors), found "
+                f"the keys {', '.join(names[:6] or map(str, list(loaded)[:6])) or 'none'}"
+            )
+        prefix = anchor.removesuffix(_PUBLISHED["cls_token"])
+        own = cls.from_published(
+            {
+                name.removeprefix(prefix): tensor
+                for name, tensor in zip(names, tensors.values(), strict=True)
+                if not any(part in f".{name}" for part in cls.left_out)
+            }
+        )
+        found = _shapes(own) | settings if "cfg" not in loaded else _flat(loaded["cfg"], cls.family, path) | settings
+        for name, accepted in _FIXED.items():
+            if found.get(name, accepted) != accepted:
+                raise WheeltapperError(f"{path}: cfg.{name}: expected {accepted}, found {found[name]!r}")
+        return cls.make_config({**cls.defaults, **found}, path), own
+
+    @classmethod
+    def is_possible(cls, config: SubbandConfig) -> bool:
+        return super().is_possible(config) and config.patch_size <= min(config.band_width, config.target_length)
+
+
+def _flat(cfg: Any, family: str, path: str | os.PathLike) -> dict[str, Any]:
+    """Fields of a published cfg: flat ones under ``model``, more under its modality."""
+    model = cfg.get("model") if isinstance(cfg, dict) else None
+    if not isinstance(model, dict):
+        raise WheeltapperError(f"{path}: expected a {family} checkpoint with cfg.model, found none")
+    modalities = model.get("modalities")
+    image = modalities.get("image") if isinstance(modalities, dict) else None
+    return {**(image if isinstance(image, dict) else {}), **model}
+
+
+def _shapes(tensors: Mapping[str, Any]) -> dict[str, int]:
+    """Sizes that the tensors tell where there is no configuration."""
+    dim = tensors["cls_token"].shape[-1]
+    depth = len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
+    return {"embed_dim": dim, "depth": depth, "num_heads": heads_of(dim)}

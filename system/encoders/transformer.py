@@ -1,0 +1,113 @@
+"""Parts that the transformers share: attention, MLP, blocks, fixed position codes."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention with one matrix for query, key and value (rows in that order)."""
+
+    def __init__(self, dim: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, length, dim = x.shape
+        q, k, v = self.qkv(x).view(rows, length, 3, self.num_heads, dim // self.num_heads).permute(2, 0, 3, 1, 4)
+        x = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(x.transpose(1, 2).reshape(rows, length, dim))
+
+
+class SeparateAttention(nn.Module):
+    """Multi-head self-attention with a matrix each for query, key and value."""
+
+    def __init__(self, dim: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.q_proj = nn.Linear(dim, dim)
+        self.k_proj = nn.Linear(dim, dim)
+        self.v_proj = nn.Linear(dim, dim)
+        self.out_proj = nn.Linear(dim, dim)
+
+    def heads(self, x: Tensor) -> Tensor:
+        """(B, N, D) to (B, heads, N, D / heads)."""
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        q, k, v = (self.heads(project(x)) for project in (self.q_proj, self.k_proj, self.v_proj))
+        return self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+class Mlp(nn.Module):
+    """Two linear layers with an exact GELU between."""
+
+    def __init__(self, dim: int, hidden: int):
+        super().__init__()
+        self.fc1 = nn.Linear(dim, hidden)
+        self.fc2 = nn.Linear(hidden, dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc2(F.gelu(self.fc1(x)))
+
+
+class PostNormBlock(nn.Module):
+    """Norm after each residual; returns its output and the output of its MLP before the residual."""
+
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, eps: float):
+        super().__init__()
+        self.attn = Attention(dim, num_heads)
+        self.norm1 = nn.LayerNorm(dim, eps=eps)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+        self.norm2 = nn.LayerNorm(dim, eps=eps)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        x = self.norm1(x + self.attn(x))
+        update = self.mlp(x)
+        return self.norm2(x + update), update
+
+
+class PreNormBlock(nn.Module):
+    """Norm before attention and before the MLP, as in ViT."""
+
+    def __init__(self, dim: int, attention: nn.Module, mlp_ratio: float, eps: float):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=eps)
+        self.attn = attention
+        self.norm2 = nn.LayerNorm(dim, eps=eps)
+        self.mlp = Mlp(dim, int(dim * mlp_ratio))
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
+
+
+def sine_cosine(position: Tensor, dim: int) -> Tensor:
+    """Fixed code (N, dim) of positions (N,): sines, then cosines, of frequencies 10000^(-2 j / dim)."""
+    omega = 10000.0 ** -(torch.arange(dim // 2, dtype=torch.float64) / (dim / 2))
+    angles = position.double()[:, None] * omega
+    return torch.cat([angles.sin(), angles.cos()], dim=1)
+
+
+def grid_positions(max_length: int, max_freq: int, dim: int) -> Tensor:
+    """Fixed 2-D table (1, max_length * max_freq, dim), row t * max_freq + f: first half frequency, second time."""
+    row = torch.arange(max_length * max_freq)
+    time = torch.div(row, max_freq, rounding_mode="floor")
+    table = torch.cat([sine_cosine(row % max_freq, dim // 2), sine_cosine(time, dim // 2)], dim=1)
+    return table.float().unsqueeze(0)
+
+
+def init_linear(module: nn.Module) -> None:
+    """Initial weights of BERT, for ``Module.apply``: normal with deviation 0.02, no biases."""
+    if isinstance(module, nn.Linear):
+        nn.init.normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+
+
+def init_patches(conv: nn.Conv2d) -> None:
+    """Initial weights of a patch embedding: uniform (Glorot) over the flattened kernel."""
+    nn.init.xavier_uniform_(conv.weight.view(conv.out_channels, -1))
+    if conv.bias is not None:
+        nn.init.zeros_(conv.bias)
