@@ -143,27 +143,37 @@ def resampler(rate: int, new_rate: int) -> "Callable[[torch.Tensor], torch.Tenso
     """What ``resample`` does as a function of tensors (..., samples), its kernel kept.
 
     Rates with a large least common multiple (44,101 and 16,000 Hz) would need a kernel of gigabytes and go through
-    SciPy's polyphase filter instead (Kaiser window).
+    SciPy's polyphase filter instead (Kaiser window); no gradients flow through that.
 
     Raises WheeltapperError for a rate below 1 Hz.
     """
-    import torch
-    import torchaudio
-
     if min(rate, new_rate) < 1:
         raise WheeltapperError(f"rate: expected a number of Hz above zero, found {min(rate, new_rate)}")
     common = math.gcd(rate, new_rate)
     up, down = new_rate // common, rate // common
     if up * down <= LARGEST_RATIO:
-        with torch.inference_mode(False):  # what is cached must serve training too
-            return torchaudio.transforms.Resample(rate, new_rate)
+        return lambda wave: _windowed_sinc(rate, new_rate, wave.device)(wave)
+
+    import torch
+    from scipy.signal import firwin, resample_poly
+
+    # SciPy's own low-pass for these factors, which it would otherwise design anew at every call.
+    taps = firwin(20 * max(up, down) + 1, 1.0 / max(up, down), window=("kaiser", 5.0)).astype(np.float32)
 
     def polyphase(wave: torch.Tensor) -> torch.Tensor:
-        from scipy.signal import resample_poly
-
-        return torch.from_numpy(resample_poly(wave.cpu().numpy(), up, down, axis=-1)).to(wave.device, wave.dtype)
+        resampled = resample_poly(wave.detach().cpu().numpy(), up, down, axis=-1, window=taps)
+        return torch.from_numpy(resampled).to(wave.device, wave.dtype)
 
     return polyphase
+
+
+@lru_cache(maxsize=32)
+def _windowed_sinc(rate: int, new_rate: int, device: "torch.device") -> "torch.nn.Module":
+    import torch
+    import torchaudio
+
+    with torch.inference_mode(False):  # what is cached must serve training too
+        return torchaudio.transforms.Resample(rate, new_rate).to(device)
 
 
 def digest(path: str | os.PathLike) -> str:

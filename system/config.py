@@ -21,6 +21,7 @@ from system.stage import open_atomic
 
 VIEWS = ("two_channel", "left_duplicated")
 PRECISIONS = ("no", "bf16", "fp16")
+EMBED_PRECISIONS = ("fp32", "bf16", "auto")
 POOLS = ("mean", "band", "cls", "attentive", "gem", "rdp")
 
 
@@ -175,6 +176,14 @@ class SystemConfig:
 
 
 @dataclass
+class EmbedConfig:
+    """How the embedding stage computes; the results differ by rounding alone."""
+
+    precision: str = "fp32"  # fp32 | bf16 | auto: bf16 where the processor has instructions for it
+    batch_size: int = 1  # clips computed together, for a GPU; 1 keeps a clip independent of all others to the bit
+
+
+@dataclass
 class EvaluateConfig:
     """Metrics."""
 
@@ -205,6 +214,7 @@ class Config:
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
     branches: dict[str, BranchConfig] = field(default_factory=dict)
     systems: list[SystemConfig] = field(default_factory=list)
+    embed: EmbedConfig = field(default_factory=EmbedConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     package: PackageConfig = field(default_factory=PackageConfig)
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
@@ -294,7 +304,8 @@ _LIMITS = {
     **dict.fromkeys(("batch_size", "log_every", "save_every", "block", "clones", "max_rows"), (1, math.inf)),
     **dict.fromkeys(("dim", "layers", "kernel", "groups", "rank", "embedding_dim"), (1, math.inf)),
     **dict.fromkeys(("base_rate", "min_rate", "max_rate", "neighbours", "runs", "min_clips"), (1, math.inf)),
-    **dict.fromkeys(("seed", "threads", "rate", "depth", "heads", "pool_power", "steps", "warmup_steps", "ema_steps"), (0, math.inf)),
+    **dict.fromkeys(("seed", "threads", "rate", "depth", "steps", "warmup_steps", "ema_steps"), (0, math.inf)),
+    **dict.fromkeys(("heads", "pool_power"), (0, math.inf)),
     **dict.fromkeys(("learning_rate", "final_learning_rate", "weight_decay", "noise_std"), (0, math.inf)),
     **dict.fromkeys(("gain_db", "time_mask", "frequency_mask", "bootstrap"), (0, math.inf)),
     **dict.fromkeys(("attribute_weight", "domain_weight"), (0, math.inf)),
@@ -346,6 +357,9 @@ def _branch_problems(branch: BranchConfig, name: str) -> Iterator[str]:
 
 def _check(config: Config, where: str) -> None:
     problems = [*_number_problems(config), *_loop_problems(config.pretrain.loop, "pretrain.loop")]
+    if config.embed.precision not in EMBED_PRECISIONS:
+        found = config.embed.precision
+        problems.append(f"embed.precision: expected one of {', '.join(EMBED_PRECISIONS)}, found {found!r}")
     decoder = config.pretrain.decoder
     if decoder.kernel % 2 == 0 or decoder.dim % max(decoder.groups, 1):
         problems.append("pretrain.decoder: expected an odd kernel, and groups that divide dim")

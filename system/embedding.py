@@ -2,20 +2,101 @@
 
 import os
 import zipfile
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from system import audio
 from system.adaptation.model import AdaptedEncoder, Views
+from system.config import EMBED_PRECISIONS
+from system.encoders.base import Encoder
 from system.errors import WheeltapperError
 from system.manifest import Clip
+from system.pooling import pool_tokens, select
 from system.stage import open_atomic
 
 GATE_SLOTS = 32  # time slots of the gate's profile
+AHEAD = 4  # recordings per worker that may wait to be used
+WAITING = 8  # batches' worth of recordings that may wait for others of their length
+
+Item, Value = TypeVar("Item"), TypeVar("Value")
+
+
+def choose_precision(precision: str, device: str) -> torch.dtype:
+    """The type that the network computes in: ``fp32``, ``bf16``, or ``auto``, bf16 where the device has instructions
+    for it. WheeltapperError for another name."""
+    if precision not in EMBED_PRECISIONS:
+        raise WheeltapperError(f"precision: expected one of {', '.join(EMBED_PRECISIONS)}, found {precision!r}")
+    if precision == "auto":
+        if device == "cpu":
+            fast = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+        else:
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def ahead(function: Callable[[Item], Value], items: Iterable[Item], workers: int) -> Iterator[Value]:
+    """``map`` in threads, in order, with few results waiting: memory does not grow with the number of items."""
+    waiting: deque = deque()
+    with ThreadPoolExecutor(workers) as pool:
+        try:
+            for item in items:
+                waiting.append(pool.submit(function, item))
+                if len(waiting) > AHEAD * workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def run_batches(
+    items: Sequence[Item],
+    load: Callable[[Item], Tensor],
+    network: Callable[[Tensor], Value],
+    workers: int = 1,
+    batch_size: int = 1,
+) -> Iterator[tuple[list[int], Value]]:
+    """Runs a network over items, reading ahead.
+
+    With batches of one, every item is loaded and computed in a thread of its own, ``workers`` at once: on a CPU larger
+    batches gain nothing, and an item's result depends on nothing but the item, to the bit. Otherwise threads load, and
+    items of equal shape are computed together; an item without enough companions does not wait for ever.
+
+    Args:
+        load: item to tensor without a batch dimension. network: (B, ...) to any value.
+
+    Yields:
+        indices of the items and the network's value for them, in this order.
+    """
+    if batch_size == 1:
+        values = ahead(lambda item: network(load(item).unsqueeze(0)), items, workers)
+        for index, value in enumerate(values):
+            yield [index], value
+        return
+    waiting: dict[tuple[int, ...], list[tuple[int, Tensor]]] = {}
+
+    def together(shape: tuple[int, ...]) -> tuple[list[int], Value]:
+        members = waiting.pop(shape)
+        return [index for index, _ in members], network(torch.stack([tensor for _, tensor in members]))
+
+    for index, tensor in enumerate(ahead(load, items, workers)):
+        shape = tuple(tensor.shape)
+        waiting.setdefault(shape, []).append((index, tensor))
+        if len(waiting[shape]) == batch_size:
+            yield together(shape)
+        elif sum(map(len, waiting.values())) > WAITING * batch_size:
+            yield together(next(iter(waiting)))
+    for shape in list(waiting):
+        yield together(shape)
 
 
 def embed_branch(
@@ -25,19 +106,21 @@ def embed_branch(
     workers: int = 1,
     device: str = "cpu",
     progress: Callable[[int], None] | None = None,
+    batch_size: int = 1,
+    dtype: torch.dtype = torch.float32,
 ) -> dict[str, np.ndarray]:
     """Embeds clips with an adapted branch, in every view.
 
-    Each clip goes through the network alone, so that its embedding depends on nothing but its own samples, to the bit;
-    ``workers`` clips are on their way at once, each in a thread (batches gain nothing on a CPU, and waiting for one
-    another inside every operation loses much). A finished machine is kept in ``parts`` and not computed again when a
-    run was cut off.
+    With batches of one (see ``run_batches``) a clip's embedding depends on nothing but its own samples, to the bit. A
+    finished machine is kept in ``parts`` and not computed again when a run was cut off. The encoder computes in
+    ``dtype``, what comes behind it in single precision.
 
     Returns:
         ``two_channel`` and ``left_duplicated`` float32 (N, E) and ``gate`` float32 (N, GATE_SLOTS), in the clips'
         order. Raises WheeltapperError for a clip whose embedding is not finite.
     """
     model = model.to(device)
+    model.encoder.to(dtype)
     machines: dict[str, list[int]] = {}
     for index, clip in enumerate(clips):
         machines.setdefault(clip.machine, []).append(index)
@@ -46,7 +129,7 @@ def embed_branch(
         path = Path(parts) / f"{machine}.npz"
         part = _read_part(path, len(rows))
         if part is None:
-            part = _embed_machine(model, [clips[row] for row in rows], workers, device, progress)
+            part = _embed_machine(model, [clips[row] for row in rows], workers, device, progress, batch_size)
             with open_atomic(path, "wb") as file:
                 np.savez(file, **part)
         elif progress:
@@ -57,28 +140,40 @@ def embed_branch(
 
 
 def _embed_machine(
-    model: AdaptedEncoder, clips: Sequence[Clip], workers: int, device: str, progress: Callable[[int], None] | None
+    model: AdaptedEncoder,
+    clips: Sequence[Clip],
+    workers: int,
+    device: str,
+    progress: Callable[[int], None] | None,
+    batch_size: int,
 ) -> dict[str, np.ndarray]:
-    columns: dict[str, list[np.ndarray]] = {name: [] for name in Views._fields}
-    with ThreadPoolExecutor(workers) as pool:
-        for values in pool.map(lambda clip: _embed_clip(model, clip, device), clips):
-            for name, value in values.items():
-                columns[name].append(value)
-            if progress:
-                progress(1)
-    return {name: np.stack(values) for name, values in columns.items()}
+    def load(clip: Clip) -> Tensor:
+        wave, rate = audio.read(clip.path)
+        return torch.from_numpy(audio.resample(wave[:2], rate, model.rate))
+
+    @torch.inference_mode()
+    def network(waves: Tensor) -> dict[str, np.ndarray]:
+        views = model.views(waves.to(device))
+        views = views._replace(gate=torch.nn.functional.adaptive_avg_pool1d(views.gate, GATE_SLOTS))
+        return {name: value.float().cpu().numpy() for name, value in views._asdict().items()}
+
+    columns: dict[str, np.ndarray] = {}
+    for rows, values in run_batches(clips, load, network, workers, batch_size):
+        for name in Views._fields:
+            _store(columns, name, rows, values[name], len(clips), [clip.path for clip in clips])
+        if progress:
+            progress(len(rows))
+    return columns
 
 
-@torch.inference_mode()
-def _embed_clip(model: AdaptedEncoder, clip: Clip, device: str) -> dict[str, np.ndarray]:
-    wave, rate = audio.read(clip.path)
-    wave = audio.resample(wave[:2], rate, model.rate)
-    views = model.views(torch.from_numpy(wave[None]).to(device))
-    views = views._replace(gate=torch.nn.functional.adaptive_avg_pool1d(views.gate, GATE_SLOTS))
-    values = {name: value[0].float().cpu().numpy() for name, value in views._asdict().items()}
-    if not all(np.isfinite(value).all() for value in values.values()):
-        raise WheeltapperError(f"{clip.path}: expected a finite embedding, found NaN or infinity")
-    return values
+def _store(
+    columns: dict[str, np.ndarray], name: str, rows: list[int], values: np.ndarray, count: int, paths: Sequence[Any]
+) -> None:
+    """Puts rows into the column ``name``, which is made at the first call; WheeltapperError unless they are finite."""
+    if not np.isfinite(values).all():
+        bad = rows[int(np.flatnonzero(~np.isfinite(values).all(1))[0])]
+        raise WheeltapperError(f"{paths[bad]}: expected a finite embedding, found NaN or infinity")
+    columns.setdefault(name, np.empty((count, values.shape[1]), np.float32))[rows] = values
 
 
 def _read_part(path: Path, rows: int) -> dict[str, np.ndarray] | None:
@@ -92,41 +187,71 @@ def _read_part(path: Path, rows: int) -> dict[str, np.ndarray] | None:
     return part if all(len(values) == rows for values in part.values()) else None
 
 
+def frozen_network(
+    encoder: Encoder, mode: str = "official", pool: str = "", power: float = 0.0, depth: int = 0, rate: int = 0
+) -> Callable[[Tensor], Tensor]:
+    """Spectrograms (B, T, F) to embeddings (B, D): as a published program makes them (``mode``), or any block's tokens
+    (``depth``, 0 for the last) pooled as wanted. ``rate`` in Hz, 0 for unknown."""
+    if depth and not pool:
+        raise WheeltapperError("layer: expected a kind of pooling beside it, found none")
+    if not pool:
+        return lambda spectrogram: encoder.embed_spectrogram(spectrogram, mode, rate)
+    return lambda spectrogram: pool_tokens(select(encoder(spectrogram, depth or None), pool), pool, power)
+
+
 def embed_files(
-    encoder,
+    encoder: Encoder,
     paths: Sequence[Path],
     mode: str = "official",
     rate: int = 0,
     workers: int = 1,
     progress: Callable[[int], None] | None = None,
+    pool: str = "",
+    power: float = 0.0,
+    depth: int = 0,
+    device: str = "cpu",
+    batch_size: int = 1,
+    dtype: torch.dtype = torch.float32,
 ) -> np.ndarray:
     """Frozen embeddings of sound files; several channels are averaged first.
 
     Args:
-        encoder: with ``embed(wave, rate, mode)``. paths: sound files. mode: of the encoder.
+        encoder: any family. paths: sound files. mode: of the encoder, see ``Encoder.embed``.
         rate: Hz to which all are brought, 0 for each at its own. workers: files on their way at once.
+        pool, power, depth: instead of the mode's embedding, tokens of a block pooled (``frozen_network``).
+        device, batch_size, dtype: where, how many together (``run_batches``), and in which type to compute.
 
     Returns:
         float32 (N, D).
 
-    Raises WheeltapperError where files of different rates give vectors of different length.
+    Raises WheeltapperError where an encoder of any rate is given files of different rates, and for an embedding that is
+    not finite. The encoder is moved to ``device`` and ``dtype`` and stays there.
     """
+    if not paths:
+        raise WheeltapperError("embedding: expected at least one recording, found none")
+    encoder.check_mode(mode)
+    encoder.to(device, dtype)
+    expected = rate or encoder.rate or audio.probe(paths[0]).rate
+    network = frozen_network(encoder, mode, pool, power, depth, expected)
 
     @torch.inference_mode()
-    def embed(path: Path) -> np.ndarray:
+    def load(path: Path) -> Tensor:
         wave, native = audio.read(path)
+        if native != expected and not rate and not encoder.rate:
+            raise WheeltapperError(
+                f"{path}: expected {expected} Hz as in {paths[0]}, found {native} Hz: the number of bands follows the "
+                "rate (--rate brings all to one)"
+            )
         mono = audio.resample(wave.mean(0, keepdims=True), native, rate or native)
-        return encoder.embed(torch.from_numpy(mono), rate or native, mode)[0].numpy()
+        return encoder.spectrogram(torch.from_numpy(mono), rate or native, mode)[0]
 
-    rows: list[np.ndarray] = []
-    with ThreadPoolExecutor(workers) as pool:
-        for path, row in zip(paths, pool.map(embed, paths), strict=True):
-            rows.append(row)
-            if len(row) != len(rows[0]):
-                raise WheeltapperError(
-                    f"{path}: its rate gives {len(row)} numbers, {paths[0]} gave {len(rows[0])}: expected one rate in "
-                    "a call (--rate brings all to it)"
-                )
-            if progress:
-                progress(1)
-    return np.stack(rows)
+    @torch.inference_mode()
+    def compute(spectrograms: Tensor) -> np.ndarray:
+        return network(spectrograms.to(device)).float().cpu().numpy()
+
+    columns: dict[str, np.ndarray] = {}
+    for rows, values in run_batches(paths, load, compute, workers, batch_size):
+        _store(columns, "embeddings", rows, values, len(paths), paths)
+        if progress:
+            progress(len(rows))
+    return columns["embeddings"]

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import resource
 import shutil
 import subprocess
 import sys
@@ -202,7 +203,14 @@ def run_record() -> dict[str, Any]:
         "commit": commit(),
         "versions": {"wheeltapper": __version__, "python": platform.python_version(), **versions},
         "cpus": os.cpu_count(),
+        "peak_memory_mb": peak_memory_mb(),
     }
+
+
+def peak_memory_mb() -> int:
+    """The most memory that this process has held so far, in MB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3))  # bytes there, kilobytes elsewhere
 
 
 def commit() -> str:

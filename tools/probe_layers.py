@@ -16,14 +16,14 @@ import torch
 
 from system import audio, manifest, metrics, scoring
 from system.crops import group_by
-from system.encoders import fisher
+from system.encoders.fisher import Fisher
 from system.truth import Truth
 
 SCORERS = {"Mahalanobis": ("mahalanobis", {"standardize": True}), "1-NN": ("knn", {"k": 1})}
 
 
 @torch.inference_mode()
-def layers(encoder: fisher.Fisher, path: str) -> dict[str, np.ndarray]:
+def layers(encoder: Fisher, path: str) -> dict[str, np.ndarray]:
     """Time means of one recording's near channel at every depth, each a vector."""
     wave, rate = audio.read(path)
     spectrogram = encoder.spectrogram(torch.from_numpy(wave[:1]), rate)
@@ -59,9 +59,8 @@ def main() -> None:
     development = manifest.is_development(clips)
     clips = [clip for clip in clips if development[clip.machine] and clip.split in ("train", "test")]
     torch.set_num_threads(1)
-    trained = fisher.load(args.encoder)
-    torch.manual_seed(0)
-    for label, encoder in (("pre-trained", trained), ("untrained", fisher.Fisher(trained.config).eval())):
+    trained = Fisher.load(args.encoder)
+    for label, encoder in (("pre-trained", trained), ("untrained", Fisher.untrained(trained.config, 0))):
         with ThreadPoolExecutor(os.cpu_count()) as pool:
             rows = list(pool.map(lambda clip, encoder=encoder: layers(encoder, clip.path), clips))
         for layer in rows[0]:

@@ -18,7 +18,6 @@ from system.crops import group_by, near_and_far, read_crop
 from system.encoders import checkpoints
 from system.errors import WheeltapperError
 from system.manifest import Clip
-from system.pooling import pool_tokens
 from system.pretraining import check_training_clips
 from system.training import fit, kept_names, step_seed
 
@@ -67,7 +66,7 @@ def _pooled_crops(model: AdaptedEncoder, clips: Sequence[Clip], config: BranchCo
     for index in sorted(generator.permutation(len(clips))[:ALIGNING]):
         wave = read_crop(clips[index], config.crop_seconds, model.rate, generator)
         tokens = model.tokens(model.encoder.spectrogram(torch.from_numpy(wave[:1]), model.rate))
-        rows.append(pool_tokens(tokens, config.pool)[0])
+        rows.append(model.pooling(tokens)[0])
     return torch.stack(rows)
 
 

@@ -11,7 +11,8 @@ from system.errors import WheeltapperError
 
 def add_lora(encoder: nn.Module, config: LoraConfig) -> nn.Module:
     """Freezes the encoder and puts adapters W + (alpha / rank) B A into the linear layers that ``targets`` names, into
-    those of the encoder's ``lora_targets`` where it names none.
+    those of the encoder's ``lora_targets`` where it names none. A family whose ``lora_targets`` are empty gets
+    adapters only where ``targets`` asks for them.
 
     Changes the module in place and returns it; only the adapters' matrices require gradients afterwards. B starts at
     zero, so that the encoder computes what it did before. Raises WheeltapperError for a name that no layer has.
@@ -19,12 +20,12 @@ def add_lora(encoder: nn.Module, config: LoraConfig) -> nn.Module:
     encoder.requires_grad_(False)
     named = [name for name, _ in encoder.named_modules()]
     targets = list(config.targets or getattr(encoder, "lora_targets", ()))
+    if not targets:
+        return encoder
     unknown = [t for t in targets if not any(name == t or name.endswith(f".{t}") for name in named)]
-    if unknown or not targets:
-        layers = sorted({name.split(".")[-1] for name, m in encoder.named_modules() if isinstance(m, nn.Linear)})
-        raise WheeltapperError(
-            f"lora.targets: expected names among {', '.join(layers)}, found {', '.join(unknown) or 'none'}"
-        )
+    if unknown:
+        layers = _named(encoder, nn.Linear) or _named(encoder, nn.Conv2d)
+        raise WheeltapperError(f"lora.targets: expected names among {', '.join(layers)}, found {', '.join(unknown)}")
     settings = asdict(config)
     lora = peft.LoraConfig(
         r=settings["rank"],
@@ -37,6 +38,10 @@ def add_lora(encoder: nn.Module, config: LoraConfig) -> nn.Module:
         return peft.inject_adapter_in_model(lora, encoder)
     except ValueError as error:
         raise WheeltapperError(f"lora.targets: {', '.join(targets)}: {error}") from error
+
+
+def _named(encoder: nn.Module, kind: type[nn.Module]) -> list[str]:
+    return sorted({name.split(".")[-1] for name, module in encoder.named_modules() if isinstance(module, kind)})
 
 
 def merge_lora(encoder: nn.Module) -> nn.Module:

@@ -10,7 +10,7 @@ from system.adaptation.fusion import GatedFusion
 from system.adaptation.heads import ArcFace
 from system.adaptation.lora import add_lora
 from system.config import BranchConfig
-from system.pooling import pool_tokens, select
+from system.pooling import Pooling, select
 
 
 class Views(NamedTuple):
@@ -33,10 +33,14 @@ class AdaptedEncoder(nn.Module):
     def __init__(self, encoder: nn.Module, config: BranchConfig, rate: int):
         super().__init__()
         self.config, self.rate = config, rate
-        width = {"mean": 1, "band": encoder.grid_bands(rate), "cls": encoder.bands(rate)}[config.pool]
+        with torch.no_grad():  # sizes as they are at this rate and depth
+            silence = encoder.spectrogram(torch.zeros(1, rate), rate)
+            tokens = select(encoder(silence, config.depth or None), config.pool)
+            self.pooling = Pooling(config.pool, config.pool_power, tokens.shape[-1])
+            width = self.pooling(tokens).shape[1]
         self.encoder = add_lora(encoder, config.lora)
-        self.fusion = GatedFusion(encoder.dim, config.gate_bias)
-        self.projection = nn.Linear(width * encoder.dim, config.embedding_dim)
+        self.fusion = GatedFusion(tokens.shape[-1], config.gate_bias)
+        self.projection = nn.Linear(width, config.embedding_dim)
 
     @torch.no_grad()
     def align_projection(self, pooled: Tensor) -> None:
@@ -65,7 +69,7 @@ class AdaptedEncoder(nn.Module):
         return self.project(fused)
 
     def project(self, tokens: Tensor) -> Tensor:
-        return self.projection(pool_tokens(tokens, self.config.pool))
+        return self.projection(self.pooling(tokens))
 
     def views(self, wave: Tensor) -> Views:
         """Embeddings of waveforms (B, 1 or 2, samples) of one length at ``rate`` Hz.

@@ -17,6 +17,8 @@ from system.errors import WheeltapperError
 VERBS = {
     "run": "run the stages of a recipe, as run.sh does",
     "download": "fetch a year of DCASE Task 2, hash-checked",
+    "download-checkpoint": "fetch the published weights of an encoder, hash-checked where a hash is known",
+    "convert": "rewrite a checkpoint as safetensors with its configuration inside",
     "synthesize": "write the simulated machines",
     "emulate": "mix anybody's machine recordings and noise into a two-channel set",
     "prepare": "turn a folder in DCASE layout into a checked manifest.csv",
@@ -49,7 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for name, text in VERBS.items():
         sub = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if name == verb:
-            module = importlib.import_module(f"system.bin.{name}")
+            module = importlib.import_module(f"system.bin.{name.replace('-', '_')}")
             module.add_arguments(sub)
     args = parser.parse_args(argv)
     try:

@@ -24,8 +24,8 @@ def main(args: argparse.Namespace) -> None:
             "seed": config.seed,
             "clips": manifest.fingerprint(common.training_clips(run)),
         }
-        checkpoints = [Path(b.encoder.checkpoint) for b in config.branches.values() if b.encoder]
-        reads = [run.encoder, *(path for path in checkpoints if path.name)]
+        own = [common.checkpoint_file(b.encoder, config.data.folder) for b in config.branches.values() if b.encoder]
+        reads = [run.encoder, *filter(None, own)]
         common.run_stage(run.stage("adapt", settings, reads, owns=["adapt"], partly=[run.manifest]), lambda: _work(run))
 
 
@@ -66,16 +66,17 @@ def _work(run: Experiment) -> Iterable[Path]:
 
 def _card(task, rate: int, seconds: float) -> dict:
     """Size and cost of a branch at inference, for meta.yaml: heads left out, both channels counted."""
-    from system.encoders.fisher import count_multiply_adds
-    from system.frontends.stft import frame_count
+    import torch
 
-    model = task.model
-    frames = frame_count(int(seconds * rate), rate)
-    encoder = count_multiply_adds(model.encoder.config, frames, model.encoder.bands(rate), model.config.depth or None)
-    tokens = frames // model.encoder.config.patch_size * model.encoder.grid_bands(rate)
-    gate, projection = tokens * model.fusion.gate.weight.numel(), model.projection.weight.numel()
+    from system.encoders.cost import multiply_adds
+
+    model = task.model.eval()
+    spectrogram = model.encoder.spectrogram(torch.zeros(1, int(seconds * rate)), rate)
+    encoder = multiply_adds(model.tokens, spectrogram)
+    tokens = model.tokens(spectrogram).detach()
+    gate, projection = multiply_adds(model.fusion, tokens, tokens), multiply_adds(model.project, tokens)
     return {
-        "encoder": type(model.encoder).__name__,
+        "encoder": model.encoder.family,
         "total_parameters": sum(p.numel() for p in model.parameters()),
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "head_parameters": sum(p.numel() for head in (task.attribute, task.domain) for p in head.parameters()),

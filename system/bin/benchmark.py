@@ -78,11 +78,8 @@ def _work(run: Experiment) -> Iterable[Path]:
     config = run.config.benchmark
     found = tasks(manifest.read(run.manifest), config.min_clips, config.test_size)
     paths = list(dict.fromkeys(Path(clip.path) for members in found.values() for clip, _ in members))
-    untrained = type(run.config.encoder)(run.config.encoder.family, run.config.encoder.size)
-    encoders = {
-        "pre-trained": load_encoder(None, run.config.seed, run.encoder),
-        "untrained": load_encoder(untrained, run.config.seed),
-    }
+    trained = load_encoder(run.config.encoder, run.config.seed, run.encoder)
+    encoders = {"pre-trained": trained, "untrained": trained.untrained(trained.config, run.config.seed)}
     result: dict[str, Any] = {"protocol": "RMIS fixed split", **asdict(config), "tasks": {}}
     for name, members in found.items():
         classes = sorted({label for _, label in members})

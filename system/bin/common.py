@@ -9,10 +9,13 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from system import manifest
+from system.config import EncoderConfig
 from system.errors import WheeltapperError
 from system.experiment import Experiment, open_experiment
 from system.manifest import Clip
 from system.stage import Stage, lock
+
+CHECKPOINTS = "checkpoints"  # folder of downloaded weights, within the data folder
 
 
 def add_experiment_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
@@ -40,11 +43,18 @@ def prepare_torch(run: Experiment) -> str:
     import torch
 
     torch.set_num_threads(run.config.threads or os.cpu_count() or 1)
-    if run.config.device not in ("cpu", "cuda"):
-        raise WheeltapperError(f"device: expected cpu or cuda, found {run.config.device!r}")
-    if run.config.device == "cuda" and not torch.cuda.is_available():
-        raise WheeltapperError("device: cuda was asked for, torch finds no CUDA device on this machine")
+    check_device(run.config.device)
     return run.config.device
+
+
+def check_device(device: str) -> None:
+    """Raises WheeltapperError unless torch can compute there."""
+    import torch
+
+    if device not in ("cpu", "cuda"):
+        raise WheeltapperError(f"device: expected cpu or cuda, found {device!r}")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise WheeltapperError("device: cuda was asked for, torch finds no CUDA device on this machine")
 
 
 def training_clips(run: Experiment) -> list[Clip]:
@@ -60,12 +70,28 @@ def one_thread_each(threads: int = 0) -> int:
     return threads or os.cpu_count() or 1
 
 
+def checkpoint_file(config: EncoderConfig, folder: str) -> Path | None:
+    """The file of an encoder's checkpoint: a path, or a name that download-checkpoint knows; None for untrained."""
+    if not config.checkpoint:
+        return None
+    from system.encoders import cards
+
+    return cards.find(config.checkpoint, Path(folder) / CHECKPOINTS)
+
+
+def configured_encoder(run: Experiment, config: EncoderConfig):
+    """The encoder that a configuration describes, from its checkpoint or untrained."""
+    from system.encoders import load_encoder
+
+    return load_encoder(config, run.config.seed, checkpoint_file(config, run.config.data.folder))
+
+
 def base_encoder(run: Experiment, branch: str):
-    """The network a branch starts from: its own checkpoint, or what the pre-training stage left."""
+    """The network a branch starts from: its own encoder, or what the pre-training stage left."""
     from system.encoders import load_encoder
 
     own = run.config.branches[branch].encoder
-    return load_encoder(own, run.config.seed) if own else load_encoder(None, run.config.seed, run.encoder)
+    return configured_encoder(run, own) if own else load_encoder(run.config.encoder, run.config.seed, run.encoder)
 
 
 @contextlib.contextmanager
@@ -82,3 +108,29 @@ def progress_bar(total: int, text: str) -> Iterator:
 
         bar.to = to
         yield bar
+
+
+class DownloadBars:
+    """One progress bar per file that is fetched, on a terminal only."""
+
+    def __init__(self) -> None:
+        self.bar = None
+
+    def __enter__(self) -> "DownloadBars":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        self.bar = None
+
+    def show(self, name: str, done: int, total: int) -> None:
+        from tqdm import tqdm
+
+        if self.bar is None:
+            self.bar = tqdm(desc=name, total=total or None, unit="B", unit_scale=True, disable=None)
+        self.bar.update(done - self.bar.n)
+
+    def say(self, line: str) -> None:
+        self.__exit__()
+        print(line, flush=True)

@@ -3,6 +3,8 @@
 import argparse
 from pathlib import Path
 
+from system.bin import common
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--year", type=int, required=True, help="year of the challenge, 2020 to 2026")
@@ -30,35 +32,9 @@ def main(args: argparse.Namespace) -> int | None:
 
     year = load_year(args.year)
     print(f"DCASE {year.year} Task 2, audio under {year.licence}")
-    with _Bars() as bars:
+    with common.DownloadBars() as bars:
         folders = download_dcase(
             year, args.out, args.machines, args.parts, args.base_url or BASE_URL, progress=bars.show, say=bars.say
         )
     for folder in folders:
         print(f"next: wheeltapper prepare {folder} --out manifest.csv")
-
-
-class _Bars:
-    """One progress bar per zip, on a terminal only."""
-
-    def __init__(self) -> None:
-        self.bar = None
-
-    def __enter__(self) -> "_Bars":
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self.bar is not None:
-            self.bar.close()
-        self.bar = None
-
-    def show(self, name: str, done: int, total: int) -> None:
-        from tqdm import tqdm
-
-        if self.bar is None:
-            self.bar = tqdm(desc=name, total=total or None, unit="B", unit_scale=True, disable=None)
-        self.bar.update(done - self.bar.n)
-
-    def say(self, line: str) -> None:
-        self.__exit__()
-        print(line, flush=True)

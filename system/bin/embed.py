@@ -7,6 +7,7 @@ from pathlib import Path
 
 from system import manifest
 from system.bin import common
+from system.config import DataConfig
 from system.errors import WheeltapperError
 from system.experiment import Experiment
 
@@ -18,20 +19,33 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_experiment_arguments(parser, required=False)
     group = parser.add_argument_group("any recordings")
     group.add_argument("--audio", type=Path, help="sound file, or folder of sound files")
-    group.add_argument("--out", type=Path, help="npz with files (N,) and embeddings float32 (N, D)")
+    group.add_argument("--out", type=Path, help="npz with files (N,), embeddings float32 (N, D) and record (JSON)")
     group.add_argument(
         "--encoder",
         default="default",
-        help="default: what a run pre-trained (--exp, else exp/default); or fisher[-tiny|-mini|-small|-nano]",
+        help="default: what a run pre-trained (--exp, else exp/default); or FAMILY[-SIZE]: fisher-small, echo, beats, "
+        "eat-large, audiomae, ast, cnn, ...",
     )
-    group.add_argument("--checkpoint", help="weights to load, or 'random' for untrained ones")
+    group.add_argument(
+        "--checkpoint", help="weights to load: a file, a name that download-checkpoint knows, or 'random' (untrained)"
+    )
     group.add_argument(
         "--mode",
         default="official",
-        help="official: first 1024 frames; rmis: padded to 1024; chunks: mean over pieces of 1024",
+        help="how a published program makes the embedding: official, rmis, siren, chunks, as the family has them",
     )
+    group.add_argument("--layer", type=int, default=0, help="block whose tokens are pooled (with --pool); 0: the last")
+    group.add_argument("--pool", default="", help="instead of --mode: mean, band, cls, gem or rdp of the tokens")
+    group.add_argument("--pool-power", type=float, default=0.0, help="exponent of gem (default 3) and rdp (default 4)")
+    group.add_argument("--filterbank", default="mel", help="mel or even, of the families with a filter bank")
+    group.add_argument("--simam", default="none", help="none, global or local enhancement of the spectrogram")
+    group.add_argument("--heads", type=int, default=0, help="attention heads, where a checkpoint does not say them")
     group.add_argument("--rate", type=int, default=0, help="bring all recordings to this rate in Hz; 0: as recorded")
     group.add_argument("--seed", type=int, default=0, help="of untrained weights")
+    group.add_argument("--precision", default="fp32", help="fp32, bf16, or auto: bf16 where it is fast")
+    group.add_argument("--device", default="cpu", help="cpu or cuda")
+    group.add_argument("--batch-size", type=int, default=1, help="recordings computed together (for a GPU)")
+    group.add_argument("--workers", type=int, default=0, help="recordings on their way at once; 0: one for each core")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -44,6 +58,7 @@ def main(args: argparse.Namespace) -> None:
         settings = {
             "rate": run.config.data.rate,
             "encoders": {n: asdict(b.encoder) if b.encoder else None for n, b in run.config.branches.items()},
+            "embed": asdict(run.config.embed),
         }
         reads = [run.manifest, run.encoder, *(run.adapter(name) for name in names)]
         common.run_stage(run.stage("embed", settings, reads, owns=["embeddings"]), lambda: _work(run))
@@ -57,19 +72,23 @@ def _work(run: Experiment) -> Iterable[Path]:
 
     device = common.prepare_torch(run)
     workers = common.one_thread_each(run.config.threads)
+    dtype = embedding.choose_precision(run.config.embed.precision, device)
     clips = [clip for clip in manifest.read(run.manifest) if clip.split in ("train", "test")]
     written: list[Path] = []
     for name, branch in run.config.branches.items():
         model = load_adapted(common.base_encoder(run, name), run.adapter(name), branch)
         parts = run.index(name).parent / "parts"
         with common.progress_bar(len(clips), f"embedding {name}") as bar:
-            result = embedding.embed_branch(model, clips, parts, workers, device, bar.update)
+            result = embedding.embed_branch(
+                model, clips, parts, workers, device, bar.update, run.config.embed.batch_size, dtype
+            )
         paths = {"gate": run.gate(name)} | {view: run.embeddings(name, view) for view in result if view != "gate"}
         for view, path in paths.items():
             store.write_array(path, result[view])
         store.write_index(run.index(name), clips)
         shutil.rmtree(parts)
         written += [run.index(name), *paths.values()]
+    print(f"embeddings in {str(dtype).removeprefix('torch.')} on {device}")
     return written
 
 
@@ -84,41 +103,78 @@ def _files(args: argparse.Namespace) -> None:
     if not paths:
         raise WheeltapperError(f"{args.audio}: expected {', '.join(audio.EXTENSIONS)} files, found none")
 
+    import json
+    import time
+
     import numpy as np
 
-    from system.embedding import embed_files
-    from system.stage import open_atomic
+    from system.embedding import choose_precision, embed_files
+    from system.stage import open_atomic, run_record
 
+    common.check_device(args.device)
+    if args.batch_size < 1 or args.workers < 0 or args.layer < 0:
+        raise WheeltapperError("--batch-size, --workers, --layer: expected at least 1, 0 and 0")
     encoder = _encoder(args)
-    workers = common.one_thread_each()
+    workers = common.one_thread_each(args.workers)
+    dtype = choose_precision(args.precision, args.device)
+    begin = time.monotonic()
     with common.progress_bar(len(paths), "embedding") as bar:
-        embeddings = embed_files(encoder, paths, args.mode, args.rate, workers, bar.update)
+        embeddings = embed_files(
+            encoder, paths, args.mode, args.rate, workers, bar.update, args.pool, args.pool_power, args.layer,
+            args.device, args.batch_size, dtype,
+        )  # fmt: skip
+    seconds = time.monotonic() - begin
+    record = {
+        "encoder": encoder.family,
+        "config": asdict(encoder.config),
+        "checkpoint": args.checkpoint or "",
+        **{name: getattr(args, name) for name in ("mode", "pool", "layer", "filterbank", "simam", "rate", "device")},
+        "precision": str(dtype).removeprefix("torch."),
+        "seconds": round(seconds, 2),
+        **run_record(),
+    }
     root = args.audio if args.audio.is_dir() else args.audio.parent
     with open_atomic(args.out, "wb") as file:
-        np.savez(file, files=np.array([p.relative_to(root).as_posix() for p in paths]), embeddings=embeddings)
-    print(f"{args.out}: {len(paths)} recordings, {embeddings.shape[1]} numbers each")
+        np.savez(
+            file,
+            files=np.array([p.relative_to(root).as_posix() for p in paths]),
+            embeddings=embeddings,
+            record=np.array(json.dumps(record)),
+        )
+    print(
+        f"{args.out}: {len(paths)} recordings, {embeddings.shape[1]} numbers each, {record['precision']}, "
+        f"{len(paths) / max(seconds, 1e-9):.1f} recordings/s, peak memory {record['peak_memory_mb']} MB"
+    )
 
 
 def _encoder(args: argparse.Namespace):
-    from system.config import EncoderConfig, load
-    from system.encoders import load_encoder
-    from system.experiment import Experiment
+    from dataclasses import replace
 
+    from system.config import EncoderConfig, load
+    from system.encoders import family_class, load_encoder
+
+    front_end = {"filterbank": args.filterbank, "simam": args.simam, "heads": args.heads}
+    checkpoint = "" if args.checkpoint == "random" else args.checkpoint or ""
     if args.encoder == "default":
-        folder = Path(args.exp or DEFAULT_EXPERIMENT)
+        run = Experiment(Path(args.exp or DEFAULT_EXPERIMENT), None)
+        saved = run.folder / "config.yaml"
+        config = replace(load(saved).encoder if saved.is_file() else EncoderConfig(), checkpoint=checkpoint)
         if args.checkpoint == "random":
-            saved = folder / "config.yaml"
-            config = load(saved).encoder if saved.is_file() else EncoderConfig()
-            return load_encoder(EncoderConfig(config.family, config.size), args.seed)
-        trained = Path(args.checkpoint) if args.checkpoint else Experiment(folder, None).encoder
-        if not trained.is_file():
+            return load_encoder(replace(config, **front_end), args.seed)
+        if not checkpoint and not run.encoder.is_file():
             raise WheeltapperError(
-                f"{trained}: expected the weights of a run, found nothing: ./run.sh --stop-stage 1 trains them; or "
+                f"{run.encoder}: expected the weights of a run, found nothing: ./run.sh --stop-stage 1 trains them; or "
                 "give --checkpoint FILE"
             )
-        return load_encoder(None, args.seed, trained)
-    family, _, size = args.encoder.replace("_", "-").partition("-")
-    config = EncoderConfig(family, size or "tiny")
-    if args.checkpoint in (None, ""):
-        raise WheeltapperError(f"--encoder {args.encoder}: expected --checkpoint FILE, or random for untrained weights")
-    return load_encoder(config, args.seed, None if args.checkpoint == "random" else args.checkpoint)
+        path = run.encoder
+    else:
+        family, _, size = args.encoder.replace("_", "-").partition("-")
+        config = EncoderConfig(family, size or next(iter(list(family_class(family).SIZES)[1:])), checkpoint)
+        if not args.checkpoint:
+            raise WheeltapperError(
+                f"--encoder {args.encoder}: expected --checkpoint FILE, or random for untrained weights"
+            )
+        path = None
+    if checkpoint:
+        path = common.checkpoint_file(config, DataConfig().folder)
+    return load_encoder(replace(config, **front_end), args.seed, path)

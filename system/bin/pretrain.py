@@ -23,19 +23,19 @@ def main(args: argparse.Namespace) -> None:
             "seed": config.seed,
             "clips": manifest.fingerprint(common.training_clips(run)),
         }
-        reads = [Path(config.encoder.checkpoint)] if config.encoder.checkpoint else []
+        checkpoint = common.checkpoint_file(config.encoder, config.data.folder)
+        reads = [checkpoint] if checkpoint else []
         stage = run.stage("pretrain", settings, reads, owns=["pretrain"], partly=[run.manifest])
         common.run_stage(stage, lambda: _work(run))
 
 
 def _work(run: Experiment) -> Iterable[Path]:
-    from system.encoders import fisher, load_encoder
     from system.pretraining import pretrain
 
     device = common.prepare_torch(run)
     config = run.config.pretrain
     clips = common.training_clips(run)
-    encoder = load_encoder(run.config.encoder, run.config.seed)
+    encoder = common.configured_encoder(run, run.config.encoder)
     folder = run.encoder.parent
     written = [run.encoder]
     if config.loop.steps:
@@ -44,7 +44,7 @@ def _work(run: Experiment) -> Iterable[Path]:
                 encoder, clips, config, folder, run.config.seed, device, lambda step, values: _show(bar, step, values)
             )
         written.append(folder / "curve.csv")
-    fisher.save(run.encoder, encoder.to("cpu"), steps=config.loop.steps, seed=run.config.seed)
+    encoder.to("cpu").save(run.encoder, steps=config.loop.steps, seed=run.config.seed)
     (folder / "state.pt").unlink(missing_ok=True)
     return written
 

@@ -7,7 +7,7 @@ A family is one module beside this one with one subclass of ``Encoder``. Tensor 
 import dataclasses
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -20,6 +20,7 @@ from system.encoders import checkpoints
 from system.errors import WheeltapperError
 from system.frontends.simam import SIMAM, enhance
 
+PASS_TOKENS = 1024  # of one pass on a CPU
 HEAD_DIM = 64  # of every published transformer here
 
 
@@ -106,6 +107,11 @@ class Encoder(nn.Module):
         """Blocks that ``forward`` can run."""
         return self.config.depth
 
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type that the network computes in."""
+        return next(self.parameters()).dtype
+
     def spectrogram(self, wave: Tensor, rate: int, mode: str = "official") -> Tensor:
         """Front end: waveforms (B, samples) at any rate in Hz to what the network sees, normalised (B, T, F)."""
         if self.rate and rate != self.rate:
@@ -121,12 +127,14 @@ class Encoder(nn.Module):
         """
         if depth is not None and not 1 <= depth <= self.depth:
             raise WheeltapperError(f"{self.family} depth: expected 1 to {self.depth} blocks, found {depth}")
-        pieces = self._split(spectrogram)
+        pieces = self._split(spectrogram.to(self.dtype))
         outputs = [self._forward_piece(piece, depth) for piece in pieces]
         if len(outputs) == 1:
-            return outputs[0]
-        summary = _weighted_mean([output.summary for output in outputs], pieces)
-        return Tokens(torch.cat([output.grid for output in outputs], 1), summary)
+            tokens = outputs[0]
+        else:
+            summary = _weighted_mean([output.summary for output in outputs], pieces)
+            tokens = Tokens(torch.cat([output.grid for output in outputs], 1), summary)
+        return tokens if self.dtype == torch.float32 else Tokens(tokens.grid.float(), tokens.summary.float())
 
     def embed(self, wave: Tensor, rate: int, mode: str = "official") -> Tensor:
         """Frozen embedding of recordings of one length as the authors, or another published program, make it.
@@ -137,31 +145,50 @@ class Encoder(nn.Module):
         Returns:
             (B, numbers).
         """
+        self.check_mode(mode)
+        return self.embed_spectrogram(self.spectrogram(wave, rate, mode), mode, rate)
+
+    def check_mode(self, mode: str) -> None:
+        """Raises WheeltapperError for a mode that the family does not have."""
         if mode not in self.modes:
             raise WheeltapperError(f"mode: expected one of {', '.join(self.modes)}, found {mode!r}")
-        return self.embed_spectrogram(self.spectrogram(wave, rate, mode), mode)
 
-    def embed_spectrogram(self, spectrogram: Tensor, mode: str = "official") -> Tensor:
-        """``embed`` of what ``spectrogram`` gives, (B, T, F) to (B, numbers)."""
+    def embed_spectrogram(self, spectrogram: Tensor, mode: str = "official", rate: int = 0) -> Tensor:
+        """``embed`` of what ``spectrogram`` gives, (B, T, F) to float32 (B, numbers).
+
+        ``rate`` in Hz, 0 for unknown, is for the families whose tokens know their frequency.
+        """
+        spectrogram = spectrogram.to(self.dtype)
         limit, frames = self.frame_limit, self.modes[mode].frames
         if frames == "split":
             pieces = self._split(spectrogram)
-            return _weighted_mean([self._embed_piece(piece, mode) for piece in pieces], pieces)
+            return _weighted_mean([self._embed_piece(piece, mode).float() for piece in pieces], pieces)
         if frames == "tail":
-            length = spectrogram.shape[1]
-            pieces = [spectrogram[:, start : start + limit] for start in range(0, length - limit + 1, limit)]
-            if length % limit or not pieces:
-                pieces.append(spectrogram[:, -limit:])
+            pieces = self._chunks(spectrogram)
         else:
             pieces = [self._fill(spectrogram[:, :limit], limit if frames == "pad" else 0)]
-        return torch.stack([self._embed_piece(self._fill(piece), mode) for piece in pieces]).mean(0)
+        return torch.stack([self._embed_piece(self._fill(piece), mode).float() for piece in pieces]).mean(0)
 
     def _embed_piece(self, spectrogram: Tensor, mode: str) -> Tensor:
         return self._forward_piece(spectrogram, None).summary.flatten(1)
 
+    def _passes(self, function: Callable[[Tensor], Tensor], rows: Tensor, tokens: int) -> Tensor:
+        """``function(rows)``; at inference on a CPU a few rows of ``tokens`` tokens at a time, so that what lies
+        between the layers stays in the caches."""
+        size = max(1, PASS_TOKENS // tokens)
+        if torch.is_grad_enabled() or rows.device.type != "cpu" or len(rows) <= size:
+            return function(rows)
+        return torch.cat([function(part) for part in rows.split(size)])
+
     def _split(self, spectrogram: Tensor) -> list[Tensor]:
         pieces = [piece for piece in spectrogram.split(self.frame_limit, 1) if piece.shape[1] >= self.patch_frames]
         return pieces or [self._fill(spectrogram)]
+
+    def _chunks(self, spectrogram: Tensor) -> list[Tensor]:
+        """Pieces of ``frame_limit`` frames; where some are left over, the last piece is the last frames of all."""
+        length, limit = spectrogram.shape[1], self.frame_limit
+        pieces = [spectrogram[:, start : start + limit] for start in range(0, length - limit + 1, limit)]
+        return pieces if pieces and length % limit == 0 else [*pieces, spectrogram[:, -limit:]]
 
     def _fill(self, spectrogram: Tensor, frames: int = 0) -> Tensor:
         """Fills up to ``frames`` frames, at least to one patch."""
@@ -187,9 +214,14 @@ class Encoder(nn.Module):
         """An untrained encoder of a named size (``SIZES``)."""
         if size not in cls.SIZES:
             raise WheeltapperError(f"{cls.family} size: expected one of {', '.join(cls.SIZES)}, found {size!r}")
+        return cls.untrained(cls.SIZES[size], seed)
+
+    @classmethod
+    def untrained(cls, config, seed: int) -> "Encoder":
+        """An encoder with random weights, the same for the same seed."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return cls(cls.SIZES[size]).eval()
+            return cls(config).eval()
 
     @classmethod
     def load(cls, path: str | os.PathLike, settings: dict[str, Any] | None = None) -> "Encoder":
@@ -202,12 +234,24 @@ class Encoder(nn.Module):
         Raises WheeltapperError for a file that is missing, damaged, unsafe, of another family, or does not fit.
         """
         loaded = checkpoints.load_file(path)
+        try:
+            return cls._from_loaded(loaded, settings or {}, path)
+        except WheeltapperError as error:
+            from system.encoders import cards  # a table that only the error needs
+
+            likely = cards.identify(loaded)
+            if likely in (None, cards.key(cls.family)):
+                raise
+            raise WheeltapperError(f"{error}; it looks like a checkpoint of the family {likely}") from error
+
+    @classmethod
+    def _from_loaded(cls, loaded: dict[str, Any], settings: dict[str, Any], path: str | os.PathLike) -> "Encoder":
         metadata = loaded.get("metadata")
         if isinstance(metadata, dict) and "config" in metadata:
             config, tensors = cls._own_config(metadata, path), cls.from_published(loaded["model"])
         else:
             beside = checkpoints.read_config_beside(path)
-            config, tensors = cls.published(loaded, {**beside, **(settings or {})}, path)
+            config, tensors = cls.published(loaded, {**beside, **settings}, path)
         with torch.device("meta"):  # shapes alone, until the file is known to have them
             module = cls(config)
         checkpoints.load_strict(module, tensors, path)
@@ -267,4 +311,3 @@ def heads_of(dim: int) -> int:
 def _weighted_mean(values: list[Tensor], pieces: list[Tensor]) -> Tensor:
     total = sum(piece.shape[1] for piece in pieces)
     return sum(value * (piece.shape[1] / total) for value, piece in zip(values, pieces, strict=True))
-

@@ -1,11 +1,12 @@
 """Loading and saving weights without running anything that a file brings along."""
 
 import argparse
+import errno
 import io
 import json
 import os
 import pickle
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -35,13 +36,14 @@ REFUSALS = ("Unsupported global", "unsupported GLOBAL", "Can only create new obj
 def load_file(path: str | os.PathLike) -> dict[str, Any]:
     """Reads a checkpoint as nested dicts of tensors and plain values.
 
-    A ``.safetensors`` file gives ``{"model": tensors, "metadata": dict of str}``; anything else is read by torch with
-    ``weights_only=True``. Raises WheeltapperError where the file is missing, damaged, or needs code to be unpickled.
+    A safetensors file, by its ending or its content, gives ``{"model": tensors, "metadata": dict of str}``; anything
+    else is read by torch with ``weights_only=True``. Raises WheeltapperError where the file is missing, damaged, or
+    needs code to be unpickled.
     """
     path = Path(path)
     if not path.is_file():
         raise WheeltapperError(f"{path}: expected a checkpoint, found {'a folder' if path.is_dir() else 'nothing'}")
-    if path.suffix == ".safetensors":
+    if path.suffix == ".safetensors" or _begins_like_safetensors(path):
         try:
             with safetensors.safe_open(str(path), "pt") as file:
                 tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
@@ -51,9 +53,11 @@ def load_file(path: str | os.PathLike) -> dict[str, Any]:
     try:
         with torch.serialization.safe_globals(HARMLESS):
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, MemoryError):
+    except MemoryError:
         raise
     except Exception as error:  # torch checks little: a damaged byte may surface as any exception
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # what a file cut short may raise
+            raise
         if isinstance(error, pickle.UnpicklingError) and any(text in str(error) for text in REFUSALS):
             raise WheeltapperError(
                 f"{path}: refused, its pickle asks for more than tensors and plain values; export the state dict as "
@@ -65,6 +69,13 @@ def load_file(path: str | os.PathLike) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise WheeltapperError(f"{path}: expected a dict of tensors, found {type(loaded).__name__}")
     return loaded
+
+
+def _begins_like_safetensors(path: Path) -> bool:
+    """Whether a file begins with the length of a JSON header and the header, as weights from a hub do by any name."""
+    with open(path, "rb") as file:
+        start = file.read(9)
+    return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
 
 
 def read_config_beside(path: str | os.PathLike) -> dict[str, Any]:
@@ -81,6 +92,41 @@ def read_config_beside(path: str | os.PathLike) -> dict[str, Any]:
         raise WheeltapperError(f"{beside}: expected JSON, found {error}") from error
     if not isinstance(found, dict):
         raise WheeltapperError(f"{beside}: expected keys and values, found {type(found).__name__}")
+    return found
+
+
+def find_tensors(
+    loaded: Mapping[str, Any],
+    needs: Sequence[str],
+    expected: str,
+    path: str | os.PathLike,
+    left_out: Sequence[str] = (),
+    inner: str = "",
+) -> dict[str, Any]:
+    """Tensors of a published checkpoint by the names of their layout, without what a wrapper puts before all of them.
+
+    Args:
+        loaded: as ``load_file`` gives it; the tensors may lie under ``model``.
+        needs: names that tell the layout; what stands before the first of them is taken from the others too.
+        expected: what the layout is called, for the error.
+        left_out: parts of names, each with the dot before it, that mark what inference has no use for.
+        inner: what some names have after the wrapper's part and lose too.
+
+    Raises WheeltapperError that names some of the file's keys where one of ``needs`` is not a tensor in it.
+    """
+    tensors = loaded.get("model", loaded)
+    tensors = tensors if isinstance(tensors, Mapping) else {}
+    tensors = {str(name).replace(inner, ""): tensor for name, tensor in tensors.items()}
+    anchor = next((name for name in tensors if f".{name}".endswith(f".{needs[0]}")), "")
+    prefix = anchor.removesuffix(needs[0])
+    found = {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if not any(part in f".{name}" for part in left_out)
+    }
+    if not all(isinstance(found.get(name), Tensor) for name in needs):
+        names = ", ".join(list(tensors)[:6] or map(str, list(loaded)[:6])) or "none"
+        raise WheeltapperError(f"{path}: expected {expected}, found the keys {names}")
     return found
 
 

@@ -12,6 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from system.encoders import checkpoints
 from system.encoders.base import Encoder, Tokens, heads_of
 from system.encoders.transformer import PostNormBlock, grid_positions, init_linear, init_patches
 from system.errors import WheeltapperError
@@ -52,13 +53,17 @@ _PUBLISHED = {
     "norm.weight": f"{_PREFIX}context_encoder.norm.weight",
     "norm.bias": f"{_PREFIX}context_encoder.norm.bias",
 }
-_OWN = {published: own for own, published in _PUBLISHED.items()}
+# The same without the modality; model hubs, which keep EAT so, call the norm otherwise.
+_BARE = {published.removeprefix(_PREFIX): own for own, published in _PUBLISHED.items()}
+_HUB = {name.replace("context_encoder.norm", "pre_norm"): own for name, own in _BARE.items()}
+_OWN = {published: own for own, published in _PUBLISHED.items()} | _BARE | _HUB
 
 
 class SubbandEncoder(Encoder):
     """The network; FISHER and EAT add their front ends."""
 
     defaults: ClassVar[dict[str, Any]] = {}  # what a published cfg means where it does not say it
+    fixed: ClassVar[dict[str, Any]] = {}  # values that tell the family from its sibling
     left_out: ClassVar[tuple[str, ...]] = ()  # parts of a published file that inference has no use for
 
     def __init__(self, config: SubbandConfig):
@@ -141,7 +146,9 @@ class SubbandEncoder(Encoder):
 
     def _forward_piece(self, spectrogram: Tensor, depth: int | None) -> Tokens:
         batch = len(spectrogram)
-        x, _ = self.encode(self.embed_patches(self.split_bands(spectrogram)), depth)
+        rows = self.split_bands(spectrogram)
+        tokens = 1 + rows.shape[1] // self.patch_frames * self.patches_per_band
+        x = self._passes(lambda part: self.encode(self.embed_patches(part), depth)[0], rows, tokens)
         bands, per_band = len(x) // batch, self.patches_per_band
         grid = x[:, 1:].reshape(batch, bands, -1, per_band, self.dim).transpose(1, 2).flatten(2, 3)
         return Tokens(grid, x[:, 0].reshape(batch, bands, self.dim))
@@ -157,27 +164,17 @@ class SubbandEncoder(Encoder):
     def published(cls, loaded: dict[str, Any], settings: dict[str, Any], path: str | os.PathLike):
         """The released dict of ``cfg`` and ``model``; or the tensors alone, under whatever prefix, as model hubs keep
         them: then shapes and ``settings`` decide."""
-        tensors = loaded.get("model", loaded)
-        names = [str(name) for name in tensors] if isinstance(tensors, Mapping) else []
-        anchor = next((name for name in names if name.endswith("extra_tokens")), None)
-        if anchor is None:
-            raise WheeltapperError(
-                f"{path}: expected a {cls.family} checkpoint (dict with cfg.model and model, or its tensors), found "
-                f"the keys {', '.join(names[:6] or map(str, list(loaded)[:6])) or 'none'}"
-            )
-        prefix = anchor.removesuffix(_PUBLISHED["cls_token"])
-        own = cls.from_published(
-            {
-                name.removeprefix(prefix): tensor
-                for name, tensor in zip(names, tensors.values(), strict=True)
-                if not any(part in f".{name}" for part in cls.left_out)
-            }
-        )
-        found = _shapes(own) | settings if "cfg" not in loaded else _flat(loaded["cfg"], cls.family, path) | settings
-        for name, accepted in _FIXED.items():
+        expected = f"a {cls.family} checkpoint (dict with cfg.model and model, or its tensors)"
+        tensors = checkpoints.find_tensors(loaded, ["extra_tokens"], expected, path, cls.left_out, _PREFIX)
+        own = cls.from_published(tensors)
+        given = _flat(loaded["cfg"], cls.family, path) if "cfg" in loaded else _shapes(own)
+        found = {**_table_length(own, cls.defaults), **cls.defaults, **given, **settings}
+        if "band_width" not in found and "_name" in found:  # EAT's: it names its class and knows no bands
+            raise WheeltapperError(f"{path}: cfg.band_width: expected a width as {cls.family} has it, found none")
+        for name, accepted in (_FIXED | cls.fixed).items():
             if found.get(name, accepted) != accepted:
                 raise WheeltapperError(f"{path}: cfg.{name}: expected {accepted}, found {found[name]!r}")
-        return cls.make_config({**cls.defaults, **found}, path), own
+        return cls.make_config(found, path), own
 
     @classmethod
     def is_possible(cls, config: SubbandConfig) -> bool:
@@ -196,6 +193,14 @@ def _flat(cfg: Any, family: str, path: str | os.PathLike) -> dict[str, Any]:
 
 def _shapes(tensors: Mapping[str, Any]) -> dict[str, int]:
     """Sizes that the tensors tell where there is no configuration."""
-    dim = tensors["cls_token"].shape[-1]
+    dim = tensors["cls_token"].numel()
     depth = len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
     return {"embed_dim": dim, "depth": depth, "num_heads": heads_of(dim)}
+
+
+def _table_length(tensors: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, int]:
+    """``max_length`` of files that do not say it: their position table may end where the training clips did."""
+    table = tensors.get("positions")
+    if not isinstance(table, Tensor) or table.dim() != 3:
+        return {}
+    return {"max_length": table.shape[1] // defaults.get("max_freq", SubbandConfig.max_freq)}

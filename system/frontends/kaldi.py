@@ -21,43 +21,53 @@ PREEMPHASIS = 0.97
 FLOOR = float(np.finfo(np.float32).eps)
 WINDOWS = ("povey", "hanning")
 FILTERBANKS = ("mel", "even")
+BLOCK = 1 << 18  # samples that are transformed at once
 
 
 def fbank(wave: Tensor, rate: int, window: str = "povey", filterbank: str = "mel", bins: int = BINS) -> Tensor:
     """Log filter-bank energies.
 
     Args:
-        wave: (B, samples) in any scale. rate: Hz.
+        wave: float32 (B, samples) in any scale. rate: Hz.
         window: ``povey`` (Hann to the power 0.85) or ``hanning``, both symmetric.
         filterbank: ``mel``, triangles equally spaced in mel (HTK's scale); ``even``, equally spaced in Hz, so that
             all frequencies get the same resolution (EFB paper).
         bins: filters.
 
     Returns:
-        (B, frames, bins), natural logarithm of energies of at least 1.2e-7. A signal shorter than a frame is filled
-        with zeros to one.
+        (B, frames, bins), natural logarithm of energies of at least 1.2e-7. A signal shorter than a frame loses its
+        mean and is filled with zeros to one.
 
     Raises WheeltapperError for another window or filter bank.
     """
     size, hop = frame_sizes(rate)
+    n_fft = 1 << (size - 1).bit_length()
+    wave = wave - wave.mean(-1, keepdim=True)  # changes no frame, and keeps single precision where an offset is large
     if wave.shape[-1] < size:
         wave = F.pad(wave, (0, size - wave.shape[-1]))
-    # Pre-emphasis before cutting into frames: one pass over the signal instead of several over overlapping frames.
+    # Pre-emphasis of the signal instead of its overlapping frames: these then lose (1 - 0.97) of their mean. It treats
+    # a frame's first sample in another way than Kaldi, but both windows begin with zero. They also end in the zeros
+    # that fill a frame up to a power of two.
     mean = wave.unfold(-1, size, hop).mean(-1, keepdim=True)
-    first = (1.0 - PREEMPHASIS) * (wave.unfold(-1, size, hop)[..., :1] - mean)
-    wave = F.pad(wave[..., 1:] - PREEMPHASIS * wave[..., :-1], (1, 0))
-    frames = wave.unfold(-1, size, hop) - (1.0 - PREEMPHASIS) * mean
-    frames[..., :1] = first
-    frames *= _window(window, size, wave.device)
-    n_fft = 1 << (size - 1).bit_length()
-    spectrum = torch.view_as_real(torch.fft.rfft(frames, n_fft))
-    power = spectrum.square().sum(-1)
-    filters = filters_of(filterbank, rate, n_fft, bins).to(wave.device, non_blocking=True)
-    return (power @ filters.T).clamp_(min=FLOOR).log_()
+    emphasised = F.pad(torch.sub(wave[..., 1:], wave[..., :-1], alpha=PREEMPHASIS), (1, n_fft - size))
+    taper = _window(window, size, n_fft, wave.device)
+    filters = filters_of(filterbank, rate, n_fft, bins, wave.device)
+    frames = emphasised.unfold(-1, n_fft, hop)
+    # In pieces that stay in a processor's cache.
+    step = max(1, BLOCK // (len(wave) * n_fft)) if wave.device.type == "cpu" else frames.shape[1]
+    pieces = zip(frames.split(step, 1), mean.split(step, 1), strict=True)
+    return torch.cat([_log_energies(*piece, taper, filters) for piece in pieces], 1)
+
+
+def _log_energies(frames: Tensor, mean: Tensor, taper: Tensor, filters: Tensor) -> Tensor:
+    """Overlapping frames (B, T, n_fft), pre-emphasised, and their means before it (B, T, 1) to (B, T, bins)."""
+    spectrum = torch.fft.rfft((frames * taper).addcmul_(mean, taper, value=PREEMPHASIS - 1.0))
+    power = spectrum.real.square().addcmul_(spectrum.imag, spectrum.imag)
+    return F.linear(power, filters).clamp_(min=FLOOR).log_()
 
 
 @lru_cache(maxsize=16)
-def filters_of(filterbank: str, rate: int, n_fft: int, bins: int = BINS) -> Tensor:
+def filters_of(filterbank: str, rate: int, n_fft: int, bins: int = BINS, device: torch.device | str = "cpu") -> Tensor:
     """Triangular filters, peak 1, from 20 Hz to half the rate: float32 (bins, n_fft // 2 + 1), not to be changed.
 
     The sides of a ``mel`` triangle are straight in mel, those of an ``even`` one in Hz. WheeltapperError for another
@@ -72,7 +82,7 @@ def filters_of(filterbank: str, rate: int, n_fft: int, bins: int = BINS) -> Tens
     triangles = np.minimum((points - low) / (centre - low), (high - points) / (high - centre)).clip(min=0.0)
     triangles[:, -1] = 0.0  # Kaldi leaves the bin at half the rate out
     with torch.inference_mode(False):
-        return torch.from_numpy(triangles.astype(np.float32))
+        return torch.from_numpy(triangles.astype(np.float32)).to(device)
 
 
 def _mel(hz):
@@ -80,10 +90,11 @@ def _mel(hz):
 
 
 @lru_cache(maxsize=16)
-def _window(name: str, size: int, device: torch.device) -> Tensor:
+def _window(name: str, size: int, n_fft: int, device: torch.device) -> Tensor:
+    """The window and zeros up to n_fft."""
     if name not in WINDOWS:
         raise WheeltapperError(f"window: expected one of {', '.join(WINDOWS)}, found {name!r}")
     hann = 0.5 - 0.5 * np.cos(2.0 * math.pi * np.arange(size) / (size - 1))
-    values = hann**0.85 if name == "povey" else hann
+    values = np.pad(hann**0.85 if name == "povey" else hann, (0, n_fft - size))
     with torch.inference_mode(False):
         return torch.from_numpy(values.astype(np.float32)).to(device)

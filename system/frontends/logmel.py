@@ -9,6 +9,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from system.errors import WheeltapperError
 
@@ -39,7 +40,7 @@ def mel_to_hz(mel: np.ndarray | float) -> np.ndarray:
 
 
 @lru_cache(maxsize=16)
-def mel_filterbank(rate: int, n_fft: int = N_FFT, bands: int = BANDS) -> torch.Tensor:
+def mel_filterbank(rate: int, n_fft: int = N_FFT, bands: int = BANDS, device: torch.device | str = "cpu") -> Tensor:
     """Triangular filters from 0 Hz to half the rate, equally spaced in mel, each of unit area over Hz.
 
     Returns:
@@ -49,7 +50,8 @@ def mel_filterbank(rate: int, n_fft: int = N_FFT, bands: int = BANDS) -> torch.T
     edges = mel_to_hz(np.linspace(0.0, hz_to_mel(rate / 2.0), bands + 2))
     low, centre, high = (edges[i : i + bands, None] for i in range(3))
     triangles = np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)).clip(min=0.0)
-    return torch.from_numpy((triangles * (2.0 / (high - low))).astype(np.float32))
+    with torch.inference_mode(False):  # what is cached must serve training too
+        return torch.from_numpy((triangles * (2.0 / (high - low))).astype(np.float32)).to(device)
 
 
 def log_mel(
@@ -73,16 +75,24 @@ def log_mel(
         raise WheeltapperError(f"log-mel: expected a waveform (channels, samples), found shape {wave.shape}")
     with torch.no_grad():
         signal = torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32))
-        spectrum = torch.stft(
-            signal, n_fft, hop, window=_window(n_fft), center=True, pad_mode="constant", return_complex=True
-        )
-        energy = torch.view_as_real(spectrum).square().sum(-1)
-        if power != 2.0:
-            energy = energy.pow(power / 2.0)
-        mel = energy.transpose(1, 2) @ mel_filterbank(rate, n_fft, bands).T
-        return (20.0 / power * mel.clamp_(min=FLOOR).log10_()).numpy()
+        return mel_decibels(signal, rate, n_fft, hop, bands, power).numpy()
+
+
+def mel_decibels(
+    wave: Tensor, rate: int, n_fft: int = N_FFT, hop: int = HOP, bands: int = BANDS, power: float = 2.0
+) -> Tensor:
+    """``log_mel`` of tensors: float32 (B, samples) to (B, 1 + samples // hop, bands)."""
+    spectrum = torch.stft(
+        wave, n_fft, hop, window=_window(n_fft, wave.device), center=True, pad_mode="constant", return_complex=True
+    )
+    energy = spectrum.real.square().add_(spectrum.imag.square())
+    if power != 2.0:
+        energy = energy.pow(power / 2.0)
+    mel = energy.transpose(1, 2) @ mel_filterbank(rate, n_fft, bands, wave.device).T
+    return 20.0 / power * mel.clamp_(min=FLOOR).log10_()
 
 
 @lru_cache(maxsize=16)
-def _window(n_fft: int) -> torch.Tensor:
-    return torch.hann_window(n_fft, periodic=True)
+def _window(n_fft: int, device: torch.device) -> Tensor:
+    with torch.inference_mode(False):
+        return torch.hann_window(n_fft, periodic=True, device=device)

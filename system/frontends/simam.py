@@ -4,6 +4,7 @@ A value that stands out from its surroundings is kept, what is like the rest is 
 the surroundings, x is multiplied by sigmoid((x - m)^2 / (4 (v + lambda)) + 1/2).
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -23,27 +24,21 @@ def enhance(spectrogram: Tensor, kind: str) -> Tensor:
 
     Raises WheeltapperError for another kind.
     """
+    if kind not in SIMAM:
+        raise WheeltapperError(f"simam: expected one of {', '.join(SIMAM)}, found {kind!r}")
     if kind == "none":
         return spectrogram
-    if kind == "global":
-        return _weigh(spectrogram)
-    if kind != "local":
-        raise WheeltapperError(f"simam: expected one of {', '.join(SIMAM)}, found {kind!r}")
-    batch, frames, bins = spectrogram.shape
-    if frames % PATCH or bins % PATCH:
-        out = spectrogram.new_empty(spectrogram.shape)
-        for t in range(0, frames, PATCH):
-            for f in range(0, bins, PATCH):
-                place = (slice(None), slice(t, t + PATCH), slice(f, f + PATCH))
-                out[place] = _weigh(spectrogram[place])
-        return out
-    patches = spectrogram.view(batch, frames // PATCH, PATCH, bins // PATCH, PATCH).transpose(2, 3)
-    weighed = _weigh(patches.reshape(-1, PATCH, PATCH)).view(patches.shape)
-    return weighed.transpose(2, 3).reshape(batch, frames, bins)
+    frames, bins = spectrogram.shape[1:]
+    height, width = (frames, bins) if kind == "global" else (PATCH, PATCH)
 
+    def patches(x: Tensor) -> Tensor:
+        filled = F.pad(x, (0, -bins % width, 0, -frames % height))
+        return filled.unflatten(2, (-1, width)).unflatten(1, (-1, height)).transpose(2, 3).flatten(3)
 
-def _weigh(x: Tensor) -> Tensor:
-    """(R, T, F), each row with its own mean and variance (over n - 1 values, as published)."""
-    square = (x - x.mean((1, 2), keepdim=True)).square()
-    variance = square.sum((1, 2), keepdim=True) / max(1, x.shape[1] * x.shape[2] - 1)
-    return x * F.sigmoid(square / (4.0 * (variance + LAMBDA)) + 0.5)
+    x = patches(spectrogram)
+    inside = patches(torch.ones_like(spectrogram[:1]))
+    count = inside.sum(3, keepdim=True)
+    square = (x - x.sum(3, keepdim=True) / count).square() * inside
+    variance = square.sum(3, keepdim=True) / (count - 1.0).clamp(min=1.0)  # over n - 1 values, as published
+    weighed = x * F.sigmoid(square / (4.0 * (variance + LAMBDA)) + 0.5)
+    return weighed.unflatten(3, (height, width)).transpose(2, 3).flatten(3).flatten(1, 2)[:, :frames, :bins]

@@ -12,6 +12,9 @@ HOP_MS = 10
 # Mean and twice the standard deviation of the official corpus (FISHER's read-me; RMIS's datasets/spec.py).
 FISHER_MEAN = -3.017344307886898
 FISHER_SCALE = 2.1531635155379805 * 2
+# The same of ECHO's corpus (ECHO's released code).
+ECHO_MEAN = -5.874158
+ECHO_SCALE = 5.223174 * 2
 
 
 def frame_sizes(rate: int) -> tuple[int, int]:
@@ -27,19 +30,20 @@ def frame_count(samples: int, rate: int) -> int:
     return max(0, 1 + (samples - window) // hop)
 
 
-def log_magnitude(wave: Tensor, rate: int, floor: float = 1e-10) -> Tensor:
+def log_magnitude(wave: Tensor, rate: int, floor: float = 1e-10, mean: float | Tensor | None = None) -> Tensor:
     """Logarithm of the magnitude spectrum, 25 ms Hann window, 10 ms hop, no padding (FISHER, section 3.1, eq. 1).
 
     Args:
-        wave: (B, samples); each row's mean is removed first.
+        wave: (B, samples).
         rate: Hz.
         floor: added to the magnitude before the logarithm.
+        mean: what is subtracted from the samples first, a number or (B, 1); None: each row's own mean.
 
     Returns:
         (B, frames, window // 2 + 1), natural logarithm. Recordings shorter than one window are padded with zeros to it.
     """
     window, hop = frame_sizes(rate)
-    wave = wave - wave.mean(dim=-1, keepdim=True)
+    wave = wave - (wave.mean(dim=-1, keepdim=True) if mean is None else mean)
     if wave.shape[-1] < window:
         wave = torch.nn.functional.pad(wave, (0, window - wave.shape[-1]))
     spectrum = torch.stft(
@@ -51,6 +55,11 @@ def log_magnitude(wave: Tensor, rate: int, floor: float = 1e-10) -> Tensor:
 def fisher_spectrogram(wave: Tensor, rate: int) -> Tensor:
     """FISHER's input: ``log_magnitude`` normalised by the corpus mean and twice its deviation. (B, T, F)."""
     return log_magnitude(wave, rate).sub_(FISHER_MEAN).div_(FISHER_SCALE)
+
+
+def echo_spectrogram(wave: Tensor, rate: int, mean: float | Tensor | None = None) -> Tensor:
+    """ECHO's input: ``log_magnitude`` with a floor of 1e-9, normalised as its released code does. (B, T, F)."""
+    return log_magnitude(wave, rate, 1e-9, mean).sub_(ECHO_MEAN).div_(ECHO_SCALE)
 
 
 @lru_cache(maxsize=32)

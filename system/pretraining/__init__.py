@@ -9,7 +9,7 @@ from torch import Tensor
 
 from system.config import PretrainConfig
 from system.crops import read_crop
-from system.encoders.fisher import Fisher
+from system.encoders.subband import SubbandEncoder
 from system.errors import WheeltapperError
 from system.manifest import Clip
 from system.pretraining.distillation import SelfDistillation
@@ -17,20 +17,25 @@ from system.training import fit, step_seed
 
 
 def pretrain(
-    encoder: Fisher,
+    encoder: SubbandEncoder,
     clips: Sequence[Clip],
     config: PretrainConfig,
     folder: str | os.PathLike,
     seed: int,
     device: str = "cpu",
     progress: Callable[[int, dict[str, float]], None] | None = None,
-) -> Fisher:
+) -> SubbandEncoder:
     """Trains ``encoder`` (in place) on the training clips and returns it.
 
     The student alone is kept (FISHER paper, section 3.2). Raises WheeltapperError for a clip that is not of the
     training split, a loss that is not finite, or collapsed targets.
     """
     check_training_clips(clips)
+    if not isinstance(encoder, SubbandEncoder):
+        raise WheeltapperError(
+            f"pretrain: expected an encoder of the FISHER or EAT family, found {encoder.family}: "
+            "pretrain.loop.steps: 0 takes its weights as they are"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(step_seed(seed, -1))  # of the decoder's weights
         task = SelfDistillation(encoder, config)

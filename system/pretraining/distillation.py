@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from system.config import DecoderConfig, PretrainConfig
-from system.encoders.fisher import Fisher
+from system.encoders.subband import SubbandEncoder
 from system.errors import WheeltapperError
 from system.pretraining.masks import clone_count, inverse_block_mask
 
@@ -44,7 +44,7 @@ class Decoder(nn.Module):
 class SelfDistillation(nn.Module):
     """Student, decoder and the teacher that follows the student as a moving average."""
 
-    def __init__(self, student: Fisher, config: PretrainConfig):
+    def __init__(self, student: SubbandEncoder, config: PretrainConfig):
         super().__init__()
         self.config = config
         self.student = student

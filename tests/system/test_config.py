@@ -118,7 +118,7 @@ def test_mistakes(tmp_path, text, expected):
 @pytest.mark.parametrize(
     ("branch", "expected"),
     [
-        ("{pool: max}", "branches.main.pool: expected mean, band or cls, found 'max'"),
+        ("{pool: max}", "branches.main.pool: expected one of mean, band, cls, attentive, gem, rdp, found 'max'"),
         ("{heads: {domain_classes: both}}", "branches.main.heads.domain_classes: expected machine or domain"),
         ("{heads: {margin: 4}}", "branches.main.heads.margin: expected a number from 0 to 3.142"),
         ("{depth: -1}", "branches.main.depth: expected at least 0"),
@@ -171,7 +171,7 @@ def test_all_contradictions_at_once(tmp_path):
         ("seed", "--set seed: expected key=value"),
         ("seed=[1", "--set seed=[1: expected a value"),
         ("sead=1", "--set sead=1: unknown key sead: did you mean seed?"),
-        ("branches.main.pool=max", "branches.main.pool: expected mean, band or cls"),
+        ("branches.main.pool=max", "branches.main.pool: expected one of mean, band, cls"),
         ("systems.0.view=two_channel", "--set systems.0.view=two_channel: a list is set as a whole"),
         ("=3", "--set =3"),
     ],

@@ -10,7 +10,8 @@ import torch
 from system.adaptation import ADAPTER, adapt, attribute_labels, domain_labels, load_adapted, make_batch
 from system.adaptation.model import AdaptationTask, AdaptedEncoder
 from system.config import AugmentConfig, BranchConfig, HeadConfig, LoopConfig
-from system.encoders import checkpoints, fisher
+from system.encoders import checkpoints
+from system.encoders.fisher import Fisher
 from system.errors import WheeltapperError
 
 RATE = 8000
@@ -38,7 +39,7 @@ def trained(encoder) -> AdaptedEncoder:
 
 
 def test_what_trains_in_a_branch():
-    task = AdaptationTask(AdaptedEncoder(fisher.build("nano", 0), BranchConfig(), 16000), 5, 4)
+    task = AdaptationTask(AdaptedEncoder(Fisher.build("nano", 0), BranchConfig(), 16000), 5, 4)
     names = [name for name, p in task.named_parameters() if p.requires_grad]
     lora = [f"model.encoder.blocks.{b}.attn.qkv.lora_{x}.default.weight" for b in range(4) for x in "AB"]
     rest = ["fusion.gate.weight", "fusion.gate.bias", "projection.weight", "projection.bias"]
@@ -232,7 +233,7 @@ def test_damaged_adapters(tiny_encoder, train_clips, tmp_path, content):
     if content == "truncated":
         path.write_bytes(path.read_bytes()[:100])
     elif content == "other":
-        fisher.save(path, tiny_encoder())
+        tiny_encoder().save(path)
     else:
         path = tmp_path / "adapter.pt"
         torch.save({"metadata": 3}, path)

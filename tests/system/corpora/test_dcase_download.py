@@ -1,15 +1,13 @@
 import hashlib
-import http.server
 import io
-import re
-import threading
 import zipfile
 
 import pytest
 from dcase_files import put_machine
+from file_server import serving
 
+from system import fetch
 from system.bin import main
-from system.corpora import download
 from system.corpora.challenge import Year, load_year
 from system.corpora.dcase import prepare_dcase
 from system.corpora.download import download_dcase
@@ -38,55 +36,11 @@ def pack(root, machine, split=""):
     return buffer.getvalue()
 
 
-class Server(http.server.ThreadingHTTPServer):
-    """Serves ``contents``; ``cut`` bytes and then it hangs up, ``ranges`` says whether it can go on later."""
-
-    def __init__(self, contents):
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.contents, self.ranges, self.cut, self.failures, self.requests = contents, True, None, 0, []
-
-    @property
-    def url(self):
-        return f"http://127.0.0.1:{self.server_port}"
-
-
-class Handler(http.server.BaseHTTPRequestHandler):
-    def log_message(self, *_):
-        pass
-
-    def do_GET(self):
-        server = self.server
-        asked = self.headers.get("Range", "")
-        server.requests.append((self.path, asked))
-        if server.failures:
-            server.failures -= 1
-            return self.send_error(503)
-        if self.path not in server.contents:
-            return self.send_error(404)
-        data = server.contents[self.path]
-        begin = int(re.fullmatch(r"bytes=(\d+)-", asked)[1]) if asked and server.ranges else 0
-        if begin >= len(data):
-            self.send_response(416)
-            self.send_header("Content-Range", f"bytes */{len(data)}")
-            self.send_header("Content-Length", "0")
-            return self.end_headers()
-        self.send_response(206 if begin else 200)
-        if begin:
-            self.send_header("Content-Range", f"bytes {begin}-{len(data) - 1}/{len(data)}")
-        self.send_header("Content-Length", str(len(data) - begin))
-        self.end_headers()
-        end = len(data) if server.cut is None else min(len(data), begin + server.cut)
-        self.wfile.write(data[begin:end])
-
-
 @pytest.fixture
 def server(contents, monkeypatch):
     monkeypatch.setenv("no_proxy", "127.0.0.1")
-    server = Server(contents)
-    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
-    yield server
-    server.shutdown()
-    server.server_close()
+    with serving(contents) as server:
+        yield server
 
 
 def a_year(contents, md5=(), sizes=()):
@@ -254,7 +208,7 @@ def test_a_server_with_another_size_is_refused_before_fetching(tmp_path, server,
 
 
 def test_a_full_disk_is_foreseen(tmp_path, server, contents, monkeypatch):
-    monkeypatch.setattr(download.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
+    monkeypatch.setattr(fetch.shutil, "disk_usage", lambda _: type("Usage", (), {"free": 10}))
     with pytest.raises(WheeltapperError, match=r"bytes of free space for .*, found 10"):
         get(a_year(contents), tmp_path, server)
 

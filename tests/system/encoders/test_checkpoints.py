@@ -1,5 +1,6 @@
 """Checkpoints: nothing runs, nothing half, every fault one error that names the file."""
 
+import argparse
 import io
 import os
 import pickle
@@ -67,6 +68,91 @@ def test_refusal_is_told_from_damage(tmp_path):
     with pytest.raises(WheeltapperError, match="damaged, expected a torch checkpoint") as caught:
         checkpoints.load_file(tmp_path / "x.pt")
     assert "weights_only" not in str(caught.value)
+
+
+def masked_autoencoder() -> dict:
+    """What AudioMAE's training program saves: weights beside the optimiser's state and the command line."""
+    options = argparse.Namespace(
+        batch_size=8, blr=2e-4, output_dir="out", resume="", roll_mag_aug=True, mask=(0.1, None)
+    )
+    optimizer = {"state": {0: {"step": torch.tensor(3.0)}}, "param_groups": [{"betas": (0.9, 0.95), "params": [0]}]}
+    return {"model": STATE["model"], "optimizer": optimizer, "epoch": 32, "scaler": {"scale": 1.0}, "args": options}
+
+
+def fairseq() -> dict:
+    """What fairseq saves: numbers of NumPy among the records of the training."""
+    numbers = [np.float64(0.25), np.float32(-3), np.int64(7), np.bool_(True), np.uint8(255), np.float16(0.5)]
+    extra = {"metrics": [("default", numbers)], "val_loss": np.float64(1.5), "epoch": np.int32(4)}
+    return {"cfg": {"model": {"depth": 2}}, "args": None, "model": STATE["model"], "extra_state": extra}
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_settings_of_a_training_run_do_no_harm(tmp_path, zipped):
+    (tmp_path / "x.pth").write_bytes(saved(masked_autoencoder(), zipped))
+    loaded = checkpoints.load_file(tmp_path / "x.pth")
+    assert vars(loaded["args"]) == vars(masked_autoencoder()["args"])
+    assert torch.equal(loaded["model"]["w"], STATE["model"]["w"])
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_numbers_of_numpy_are_read(tmp_path, zipped):
+    (tmp_path / "x.pt").write_bytes(saved(fairseq(), zipped))
+    assert checkpoints.load_file(tmp_path / "x.pt")["extra_state"] == fairseq()["extra_state"]
+
+
+def test_numbers_of_older_numpy_are_read(tmp_path):
+    content = saved(fairseq(), zipped=False)
+    newer, older = b"numpy._core.multiarray\n", b"numpy.core.multiarray\n"
+    assert newer in content or older in content
+    for names in ((newer, older), (older, newer)):
+        (tmp_path / "x.pt").write_bytes(content.replace(*names))
+        assert checkpoints.load_file(tmp_path / "x.pt")["extra_state"] == fairseq()["extra_state"]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [np.array(["a", 1], dtype=object), np.void(b"12345678"), io.StringIO, os.system],
+    ids=["objects", "bytes", "type", "system"],
+)
+@pytest.mark.parametrize("zipped", [True, False])
+def test_more_than_plain_values_is_refused(tmp_path, value, zipped):
+    (tmp_path / "x.pt").write_bytes(saved({"model": STATE["model"], "extra_state": {"value": value}}, zipped))
+    with pytest.raises(WheeltapperError, match="refused, its pickle asks for more than tensors"):
+        checkpoints.load_file(tmp_path / "x.pt")
+
+
+def test_code_behind_harmless_names_is_refused(tmp_path):
+    options = argparse.Namespace(path=Code(tmp_path / "ran"))
+    (tmp_path / "x.pt").write_bytes(saved({"model": STATE["model"], "args": options}))
+    with pytest.raises(WheeltapperError, match="refused"):
+        checkpoints.load_file(tmp_path / "x.pt")
+    assert not (tmp_path / "ran").exists()
+
+
+@pytest.mark.parametrize("content", [b"", b"\n", b"weights\n" * 50, b"<!DOCTYPE html><html></html>", b"PK\x03\x04"])
+@pytest.mark.parametrize("name", ["x.pt", "x.safetensors"])
+def test_files_that_are_none(tmp_path, content, name):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(WheeltapperError, match=r"x\.\w+: damaged, expected a (torch checkpoint|safetensors file)"):
+        checkpoints.load_file(tmp_path / name)
+
+
+def test_safetensors_by_another_name(tmp_path):
+    checkpoints.save(tmp_path / "x.safetensors", {"a": torch.ones(3)}, {"k": "v"})
+    content = (tmp_path / "x.safetensors").read_bytes()
+    (tmp_path / "x.bin").write_bytes(content)
+    assert checkpoints.load_file(tmp_path / "x.bin")["metadata"] == {"k": "v"}
+    (tmp_path / "x.bin").write_bytes(content[:-5])
+    with pytest.raises(WheeltapperError, match="damaged, expected a safetensors file"):
+        checkpoints.load_file(tmp_path / "x.bin")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_weights_that_are_no_numbers_are_named(value):
+    module = nn.Linear(2, 2)
+    tensors = {"weight": torch.ones(2, 2), "bias": torch.tensor([0.0, value])}
+    with pytest.raises(WheeltapperError, match="bias holds NaN or infinity"):
+        checkpoints.load_strict(module, tensors, "file")
 
 
 @pytest.mark.parametrize("zipped", [True, False])

@@ -2,9 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 from system.errors import WheeltapperError
-from system.frontends.logmel import hz_to_mel, log_mel, mel_filterbank, mel_to_hz
+from system.frontends import logmel
+from system.frontends.logmel import hz_to_mel, log_mel, mel_decibels, mel_filterbank, mel_to_hz
 
 
 def slaney_hz(mel: float) -> float:
@@ -96,3 +98,23 @@ def test_twice_the_amplitude_is_six_decibels_more():
 def test_a_wave_without_samples_is_refused(shape):
     with pytest.raises(WheeltapperError, match=r"channels, samples"):
         log_mel(np.zeros(shape, np.float32), 16000)
+
+
+def test_tensors_give_the_same_and_gradients_after_a_first_call_without():
+    mel_filterbank.cache_clear()
+    logmel._window.cache_clear()
+    wave = np.random.default_rng(5).normal(0, 0.1, (2, 4000)).astype(np.float32)
+    with torch.inference_mode():  # fills the caches
+        expected = mel_decibels(torch.from_numpy(wave), 16000, 2048, 128).numpy()
+    assert expected.shape == (2, 32, 128)
+    np.testing.assert_array_equal(log_mel(wave, 16000, 2048, 128), expected)
+    for channel in range(2):
+        by_sums = log_mel_by_sums(wave[channel], 16000, 2048, 128, 128, 2.0)
+        np.testing.assert_allclose(expected[channel], by_sums, atol=2e-3)
+    leaf = torch.from_numpy(wave).requires_grad_()
+    found = mel_decibels(leaf, 16000, 2048, 128)
+    np.testing.assert_array_equal(found.detach(), expected)
+    found.sum().backward()
+    # Twice the amplitude is 6 dB: along the wave itself the slope is 20 / ln(10) for every value.
+    slope = (leaf.grad * leaf.detach()).sum().item()
+    assert slope == pytest.approx(found.numel() * 20 / np.log(10), rel=1e-3)

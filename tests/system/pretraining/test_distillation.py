@@ -8,7 +8,6 @@ import torch
 from numpy_fisher import NumpyFisher, layer_norm
 
 from system.config import DecoderConfig, LoopConfig, MaskConfig, PretrainConfig
-from system.encoders import fisher
 from system.errors import WheeltapperError
 from system.pretraining import batch_rates, make_batch, pretrain
 from system.pretraining import distillation as module
@@ -43,7 +42,7 @@ def batch() -> dict:
 
 
 def plain_target(encoder, rows: torch.Tensor) -> np.ndarray:
-    tensors = {name: tensor.detach().numpy() for name, tensor in fisher.to_official(encoder.state_dict()).items()}
+    tensors = {name: tensor.detach().numpy() for name, tensor in encoder.to_published(encoder.state_dict()).items()}
     plain = NumpyFisher(tensors, heads=2, depth=2)
     targets = []
     for row in rows.numpy():

@@ -1,0 +1,37 @@
+"""``wheeltapper convert``: any published checkpoint as safetensors with its configuration inside."""
+
+import argparse
+from pathlib import Path
+
+from system.errors import WheeltapperError
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("input", metavar="IN", help="checkpoint in any published layout, or a downloaded one's name")
+    parser.add_argument("output", type=Path, metavar="OUT.safetensors", help="file to write")
+    parser.add_argument("--encoder", metavar="FAMILY", help="of the encoder (default: what the tensors look like)")
+    parser.add_argument("--heads", type=int, metavar="N", help="attention heads, where the file does not say them")
+    parser.epilog = "A file whose pickle asks for more than tensors and plain values is refused: nothing of it is run."
+
+
+def main(args: argparse.Namespace) -> None:
+    if args.output.suffix != ".safetensors":
+        raise WheeltapperError(f"{args.output}: expected a name that ends in .safetensors")
+    if args.heads is not None and args.heads < 1:
+        raise WheeltapperError(f"--heads: expected at least 1, found {args.heads}")
+
+    from system.bin.download_checkpoint import DEFAULT_FOLDER
+    from system.encoders import FAMILIES, cards, family_class
+
+    path = cards.find(args.input, DEFAULT_FOLDER)
+    family = args.encoder or cards.family_of(path)
+    if family is None:
+        raise WheeltapperError(
+            f"{path}: expected tensors of a known encoder, found other names; where it is one, say which: "
+            f"--encoder {' | '.join(FAMILIES)}"
+        )
+    encoder = family_class(family).load(path, {"num_heads": args.heads} if args.heads else {})
+    encoder.save(args.output, source=path.name)
+    size = next((name for name, config in encoder.SIZES.items() if config == encoder.config), "of a size of its own")
+    parameters = sum(parameter.numel() for parameter in encoder.parameters())
+    print(f"{args.output}: {encoder.family} {size}, {parameters} parameters, from {path}")

@@ -1,0 +1,210 @@
+"""AST: a ViT over overlapping patches of a filter-bank spectrogram, trained on AudioSet's labels (Gong et al. 2021), as
+Hugging Face's transformers publish it."""
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from system.encoders import checkpoints
+from system.encoders.base import Encoder, Mode, Tokens, heads_of
+from system.encoders.eat import AUDIOSET_DEVIATION, AUDIOSET_MEAN
+from system.encoders.transformer import PreNormBlock, SeparateAttention, init_linear, init_patches
+from system.errors import WheeltapperError
+from system.frontends.kaldi import BINS, FILTERBANKS, fbank
+
+
+@dataclass(frozen=True)
+class AstConfig:
+    """Sizes of the network; defaults are the published ones."""
+
+    embed_dim: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    mlp_ratio: float = 4.0
+    norm_eps: float = 1e-12
+    patch_size: int = 16
+    frequency_stride: int = 10
+    time_stride: int = 10
+    bins: int = BINS
+    target_length: int = 1024  # frames that the position table covers
+
+    @property
+    def grid(self) -> tuple[int, int]:
+        """Patches over all bins and over ``target_length`` frames."""
+        rows = (self.bins - self.patch_size) // self.frequency_stride + 1
+        return rows, (self.target_length - self.patch_size) // self.time_stride + 1
+
+
+# Our names of what they call otherwise.
+_SETTINGS = {
+    "hidden_size": "embed_dim",
+    "num_hidden_layers": "depth",
+    "num_attention_heads": "num_heads",
+    "layer_norm_eps": "norm_eps",
+    "num_mel_bins": "bins",
+    "max_length": "target_length",
+}
+# Settings that their code can express and this module does not build: value that is accepted.
+_FIXED = {"hidden_act": "gelu", "qkv_bias": True}
+_OUTER = {
+    "cls_token": "embeddings.cls_token",
+    "dist_token": "embeddings.distillation_token",
+    "positions": "embeddings.position_embeddings",
+    "patch_embed.weight": "embeddings.patch_embeddings.projection.weight",
+    "patch_embed.bias": "embeddings.patch_embeddings.projection.bias",
+    "norm.weight": "layernorm.weight",
+    "norm.bias": "layernorm.bias",
+}
+# Parts of a block: ours, as transformers 5 names them, as the files on the hub do.
+_INNER = (
+    ("norm1", "layernorm_before", "layernorm_before"),
+    ("attn.q_proj", "attention.q_proj", "attention.attention.query"),
+    ("attn.k_proj", "attention.k_proj", "attention.attention.key"),
+    ("attn.v_proj", "attention.v_proj", "attention.attention.value"),
+    ("attn.out_proj", "attention.o_proj", "attention.output.dense"),
+    ("norm2", "layernorm_after", "layernorm_after"),
+    ("mlp.fc1", "mlp.fc1", "intermediate.dense"),
+    ("mlp.fc2", "mlp.fc2", "output.dense"),
+)
+_LAYER = re.compile(r"(layers|encoder\.layer)\.(\d+)\.(.+)\.(weight|bias)")
+_BLOCK = re.compile(r"blocks\.(\d+)\.(.+)\.(weight|bias)")
+
+
+class Ast(Encoder):
+    """AST; summary and embedding are the mean of the CLS and the distillation token.
+
+    ``forward`` gives tokens through the final norm after the last block, and after an earlier one, for whose output it
+    was never trained, as they are between the blocks. Clips shorter than the position table are not filled up there:
+    they get its first columns.
+    """
+
+    family = "AST"
+    rate = 16000
+    lora_targets = ("q_proj", "v_proj")
+    filterbanks = FILTERBANKS
+    modes = {
+        "official": Mode("transformers: first 1024 frames, silence up to there", "pad"),
+        "chunks": Mode("recordings of any length, nothing filled in", "tail"),
+    }
+    # The published size; nano is our own.
+    SIZES = {
+        "nano": AstConfig(embed_dim=128, depth=4, num_heads=2),
+        "base": AstConfig(),
+    }
+    pad_value = -AUDIOSET_MEAN / (2.0 * AUDIOSET_DEVIATION)  # what a zero before normalisation becomes
+
+    def __init__(self, config: AstConfig):
+        super().__init__(config)
+        dim, (rows, columns) = config.embed_dim, config.grid
+        strides = (config.frequency_stride, config.time_stride)
+        self.patch_embed = nn.Conv2d(1, dim, config.patch_size, strides)  # over (frequency, time)
+        self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.dist_token = nn.Parameter(torch.zeros(1, 1, dim))
+        self.positions = nn.Parameter(torch.zeros(1, 2 + rows * columns, dim))
+        self.blocks = nn.ModuleList(
+            PreNormBlock(dim, SeparateAttention(dim, config.num_heads), config.mlp_ratio, config.norm_eps)
+            for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(dim, eps=config.norm_eps)
+        self.apply(init_linear)
+        init_patches(self.patch_embed)
+        for table in (self.cls_token, self.dist_token, self.positions):
+            nn.init.normal_(table, std=0.02)
+
+    @property
+    def dim(self) -> int:
+        return self.config.embed_dim
+
+    @property
+    def patch_frames(self) -> int:
+        return self.config.patch_size
+
+    @property
+    def frame_limit(self) -> int:
+        return self.config.target_length
+
+    def bands(self, rate: int) -> int:
+        return 1
+
+    def grid_bands(self, rate: int) -> int:
+        return self.config.grid[0]
+
+    def _front_end(self, wave: Tensor, rate: int, mode: str) -> Tensor:
+        energies = fbank(wave, rate, "hanning", self.filterbank, self.config.bins)
+        return energies.sub_(AUDIOSET_MEAN).div_(2.0 * AUDIOSET_DEVIATION)
+
+    def encode(self, spectrogram: Tensor, depth: int | None = None) -> Tensor:
+        """(B, T, bins), patch_frames <= T <= frame_limit, to tokens (B, 2 + N, D) between the blocks: CLS, distillation
+        token, then patches in order of frequency, time fastest."""
+        patches = self.patch_embed(spectrogram.transpose(1, 2).unsqueeze(1))
+        rows, columns = self.config.grid
+        table = self.positions[:, 2:].unflatten(1, (rows, columns))[:, :, : patches.shape[-1]]
+        patches = patches.flatten(2).transpose(1, 2) + table.flatten(1, 2)
+        first = torch.cat([self.cls_token, self.dist_token], 1) + self.positions[:, :2]
+        x = torch.cat([first.expand(len(patches), -1, -1), patches], 1)
+        for block in self.blocks[:depth]:
+            x = block(x)
+        return x
+
+    def _forward_piece(self, spectrogram: Tensor, depth: int | None) -> Tokens:
+        rows = self.config.grid[0]
+        columns = (spectrogram.shape[1] - self.patch_frames) // self.config.time_stride + 1
+        x = self._passes(lambda part: self.encode(part, depth), spectrogram, 2 + rows * columns)
+        if depth in (None, self.depth):
+            x = self.norm(x)
+        return Tokens(x[:, 2:].unflatten(1, (rows, columns)).transpose(1, 2), x[:, :2].mean(1, keepdim=True))
+
+    def to_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Names of transformers 5."""
+        parts = {own: published for own, published, _ in _INNER}
+        names = {}
+        for name in state:
+            match = _BLOCK.fullmatch(name)
+            names[name] = f"layers.{match[1]}.{parts[match[2]]}.{match[3]}" if match else _OUTER[name]
+        return {names[name]: tensor for name, tensor in state.items()}
+
+    @classmethod
+    def from_published(cls, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        outer = {published: own for own, published in _OUTER.items()}
+        styles = {"layers": {new: own for own, new, _ in _INNER}, "encoder.layer": {old: own for own, _, old in _INNER}}
+        names = {}
+        for name in tensors:
+            match = _LAYER.fullmatch(name)
+            part = styles[match[1]].get(match[3]) if match else None
+            names[name] = f"blocks.{match[2]}.{part}.{match[4]}" if part else outer.get(name, name)
+        return {names[name]: tensor for name, tensor in tensors.items()}
+
+    @classmethod
+    def published(cls, loaded: dict[str, Any], settings: dict[str, Any], path: str | os.PathLike):
+        """Tensors as transformers 5 or the files on the hub name them, under whatever prefix; the classifier is left
+        out. The ``config.json`` beside the file says strides, lengths and heads; without it they are the published
+        ones, of 64 channels a head."""
+        expected = "an AST checkpoint (tensors as transformers name them)"
+        needs = ["embeddings.distillation_token"]
+        own = cls.from_published(checkpoints.find_tensors(loaded, needs, expected, path, (".classifier.",)))
+        given = {own: settings[name] for name, own in _SETTINGS.items() if name in settings} | settings
+        for name, accepted in _FIXED.items():
+            if given.get(name, accepted) != accepted:
+                raise WheeltapperError(f"{path}: {name}: expected {accepted}, found {given[name]!r}")
+        return cls.make_config({**_shapes(own), **given}, path), own
+
+    @classmethod
+    def is_possible(cls, config: AstConfig) -> bool:
+        return super().is_possible(config) and config.patch_size <= min(config.bins, config.target_length)
+
+
+def _shapes(tensors: Mapping[str, Any]) -> dict[str, float]:
+    """Sizes that the tensors tell."""
+    dim = max(1, tensors["dist_token"].numel())
+    found = {
+        "embed_dim": dim,
+        "depth": len({name.split(".")[1] for name in tensors if name.startswith("blocks.")}),
+        "num_heads": heads_of(dim),
+    }
+    first = tensors.get("blocks.0.mlp.fc1.weight")
+    return {**found, "mlp_ratio": len(first) / dim} if isinstance(first, Tensor) and first.dim() == 2 else found

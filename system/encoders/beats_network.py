@@ -1,0 +1,197 @@
+"""The network of BEATs (Chen et al. 2023): a convolution tells the tokens where they are, and every query weighs for
+itself a bias by relative position; layers with scaled residuals (deep norm, Wang et al. 2022).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from system.encoders.transformer import SeparateAttention
+
+BIAS_NUMBERS = 1 << 18  # of the attention bias that a CPU looks at together, so that they stay in its cache
+TAPS = 8  # of the position convolution that a CPU multiplies at once
+
+
+@dataclass(frozen=True)
+class BeatsConfig:
+    """Sizes of the network; defaults are those of the published one, ``max_distance`` that of the released code."""
+
+    embed_dim: int = 768
+    depth: int = 12
+    num_heads: int = 12
+    hidden_dim: int = 3072  # of the feed-forward layers
+    patch_dim: int = 512
+    patch_size: int = 16
+    conv_pos: int = 128  # tokens that the position convolution spans
+    conv_pos_groups: int = 16
+    num_buckets: int = 320  # of relative positions, half of them for tokens that follow
+    max_distance: int = 1280  # tokens, from where on all share a bucket
+
+
+class PositionConv(nn.Module):
+    """Code of a token's place from its neighbours: grouped convolution over the sequence, each tap with a gain.
+
+    ``weight_v`` (groups, taps, inputs, outputs) is the published tensor (outputs, inputs, taps) in the order that the
+    products below take; tap k is ``weight_g[k] / |weight_v[k]| * weight_v[k]``.
+    """
+
+    def __init__(self, dim: int, taps: int, groups: int):
+        super().__init__()
+        self.weight_g = nn.Parameter(torch.empty(1, 1, taps))
+        self.weight_v = nn.Parameter(torch.empty(groups, taps, dim // groups, dim // groups))
+        self.bias = nn.Parameter(torch.zeros(dim))
+        nn.init.normal_(self.weight_v, std=math.sqrt(4.0 / (taps * dim)))
+        with torch.no_grad():
+            self.weight_g.copy_(self.norms().view(1, 1, -1))
+
+    def norms(self) -> Tensor:
+        """Length of every tap's part of ``weight_v``, float32 (taps,)."""
+        return torch.linalg.vector_norm(self.weight_v, dim=(0, 2, 3), dtype=torch.float32)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, N, D) to (B, N, D)."""
+        gain = (self.weight_g.flatten() / self.norms()).view(-1, 1, 1)
+        if torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32:
+            weight = (self.weight_v * gain).to(x.dtype).permute(0, 3, 2, 1).flatten(0, 1)
+            groups, taps = self.weight_v.shape[:2]
+            out = F.conv1d(x.transpose(1, 2), weight, self.bias, padding=taps // 2, groups=groups)
+            return F.gelu(out[..., : x.shape[1]]).transpose(1, 2)
+        return F.gelu(self._products(x, gain).add_(self.bias))
+
+    def _products(self, x: Tensor, gain: Tensor) -> Tensor:
+        """The convolution as matrix products over a few taps at a time: on CPUs faster than torch's own.
+
+        Rows of ``near`` are a token and those behind it, TAPS in all: a window over the tokens laid end to end.
+        """
+        groups, taps, width, _ = self.weight_v.shape
+        batch, length, _ = x.shape
+        step = math.gcd(taps, TAPS)
+        x = F.pad(x, (0, 0, taps // 2, (taps - 1) // 2)).unflatten(-1, (groups, width))
+        out = x.new_empty(batch, length, groups, width)
+        for group in range(groups):
+            weight = (self.weight_v[group] * gain).view(taps // step, step * width, width)
+            for clip in range(batch):
+                near = x[clip, :, group].reshape(-1).unfold(0, step * width, width).contiguous()
+                total = near[:length] @ weight[0]
+                for part in range(1, len(weight)):
+                    torch.addmm(total, near[part * step : part * step + length], weight[part], out=total)
+                out[clip, :, group] = total
+        return out.flatten(2)
+
+
+class GatedAttention(SeparateAttention):
+    """Self-attention with a bias by relative position, which every query scales by a gate of its own.
+
+    The gate lies between 1 and 2 where ``grep_a`` is 1. The bias is the same in all layers.
+    """
+
+    def __init__(self, dim: int, num_heads: int):
+        super().__init__(dim, num_heads)
+        self.grep_linear = nn.Linear(dim // num_heads, 8)
+        self.grep_a = nn.Parameter(torch.ones(1, num_heads, 1, 1))
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        """(B, N, D) and what ``relative_bias`` gives to (B, N, D)."""
+        backwards = x.flip(1)  # the order of keys in the bias; attention itself has none
+        q = self.q_proj(x)
+        k, v = self.heads(self.k_proj(backwards)), self.heads(self.v_proj(backwards))
+        attended = _attend(self.heads(q), k, v, self.gate(q), bias)
+        return self.out_proj(attended.flatten(2))
+
+    def gate(self, q: Tensor) -> Tensor:
+        """Gate (B, heads, N, 1) of queries (B, N, D)."""
+        opened = self.grep_linear(q.unflatten(-1, (self.num_heads, -1))).unflatten(-1, (2, 4)).sum(-1).sigmoid()
+        first, second = opened.transpose(1, 2).split(1, -1)
+        return first * (second * self.grep_a - 1.0) + 2.0
+
+
+def _attend(q: Tensor, k: Tensor, v: Tensor, gate: Tensor, bias: Tensor) -> Tensor:
+    """Attention (B, H, N, d) with logits q k / sqrt(d) + gate * bias, gate (B, H, N, 1), bias (H, N, N): (B, N, H, d).
+
+    At inference on a CPU one or a few heads at a time, for the gated bias is larger than all else in the network.
+    """
+    if torch.is_grad_enabled() or q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, (gate * bias).to(q.dtype)).transpose(1, 2)
+    batch, heads, length, width = q.shape
+    step = min(heads, max(1, BIAS_NUMBERS // length**2))
+    out = q.new_empty(batch, length, heads, width)
+    buffer = q.new_empty(1, step, length, length)
+    for clip in range(batch):
+        for head in range(0, heads, step):
+            part = slice(clip, clip + 1), slice(head, head + step)
+            mask = buffer[:, : min(step, heads - head)]
+            torch.mul(gate[part], bias[part[1]], out=mask)
+            out[clip, :, part[1]] = F.scaled_dot_product_attention(q[part], k[part], v[part], mask)[0].transpose(0, 1)
+    return out
+
+
+def position_buckets(distance: Tensor, num_buckets: int, max_distance: int) -> Tensor:
+    """Bucket of a key's place relative to its query's, in tokens.
+
+    The upper half of the buckets is for keys behind the query. Within each half the first half is for one distance
+    each, the others widen like logarithms up to ``max_distance`` (single precision: it decides at the edges).
+    """
+    half = num_buckets // 2
+    exact = half // 2
+    far = distance.abs()
+    octaves = torch.log(far.clamp_min(exact).float() / exact) / math.log(max_distance / exact)
+    coarse = (exact + (octaves * (half - exact)).long()).clamp_max(half - 1)
+    return torch.where(far < exact, far, coarse) + half * (distance > 0)
+
+
+class Layer(nn.Module):
+    """Attention and feed-forward layer, each with a norm behind a residual that is scaled up (deep norm)."""
+
+    def __init__(self, config: BeatsConfig):
+        super().__init__()
+        self.alpha = (2.0 * config.depth) ** 0.25
+        self.self_attn = GatedAttention(config.embed_dim, config.num_heads)
+        self.self_attn_layer_norm = nn.LayerNorm(config.embed_dim)
+        self.fc1 = nn.Linear(config.embed_dim, config.hidden_dim)
+        self.fc2 = nn.Linear(config.hidden_dim, config.embed_dim)
+        self.final_layer_norm = nn.LayerNorm(config.embed_dim)
+        gain = (8.0 * config.depth) ** -0.25  # for encoders in Wang et al. 2022
+        for name, linear in self.named_modules():
+            if isinstance(linear, nn.Linear):
+                small = name.rsplit(".", 1)[-1] in ("v_proj", "out_proj", "fc1", "fc2")
+                nn.init.xavier_normal_(linear.weight, gain if small else 1.0)
+                nn.init.zeros_(linear.bias)
+
+    def forward(self, x: Tensor, bias: Tensor) -> Tensor:
+        x = self.self_attn_layer_norm(torch.add(self.self_attn(x, bias), x, alpha=self.alpha))
+        return self.final_layer_norm(torch.add(self.fc2(F.gelu(self.fc1(x))), x, alpha=self.alpha))
+
+
+class Stack(nn.Module):
+    """The transformer: positions, then layers."""
+
+    def __init__(self, config: BeatsConfig):
+        super().__init__()
+        self.config = config
+        self.pos_conv = PositionConv(config.embed_dim, config.conv_pos, config.conv_pos_groups)
+        self.layer_norm = nn.LayerNorm(config.embed_dim)
+        self.relative_attention_bias = nn.Embedding(config.num_buckets, config.num_heads)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.depth))
+        nn.init.xavier_normal_(self.relative_attention_bias.weight)
+
+    def relative_bias(self, length: int) -> Tensor:
+        """Bias (heads, N, N) of query i and the key that is j-th from the end.
+
+        It depends on i + j alone, so that it is a window over 2 N - 1 numbers that moves on with every query, and
+        takes no memory.
+        """
+        distance = torch.arange(length - 1, -length, -1, device="cpu")  # where single precision is the same everywhere
+        buckets = position_buckets(distance, self.config.num_buckets, self.config.max_distance)
+        table = self.relative_attention_bias(buckets.to(self.relative_attention_bias.weight.device))
+        return table.T.contiguous().unfold(-1, length, 1)
+
+    def forward(self, x: Tensor, depth: int | None = None) -> Tensor:
+        """(B, N, D) to (B, N, D) behind ``depth`` layers, all where None."""
+        bias = self.relative_bias(x.shape[1])
+        x = self.layer_norm(x + self.pos_conv(x))
+        for layer in self.layers[:depth]:
+            x = layer(x, bias)
+        return x

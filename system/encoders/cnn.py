@@ -1,0 +1,168 @@
+"""ResNeXt over a log-mel spectrogram as a picture: the CNN of the MIMII paper that compares AST and CNN embeddings.
+
+The network is timm's, with its tensor names, which are torchvision's.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from timm.models.resnet import Bottleneck, ResNet
+from torch import Tensor, nn
+
+from system.encoders import checkpoints
+from system.encoders.base import Encoder, Mode, Tokens
+from system.errors import WheeltapperError
+from system.frontends.logmel import BANDS, mel_decibels
+
+N_FFT = 2048  # librosa's default, which the paper keeps
+HOP = 128
+# Librosa's limits where it turns power into decibels.
+FLOOR_DB = -100.0
+RANGE_DB = 80.0
+LEAST_DEVIATION_DB = 1e-3  # of a recording; less is divided by this, so that silence becomes zeros
+STAGES = 4
+STRIDE = 32  # frames and bands that a vector of the last stage stands for
+_PREFIX = "network."
+
+
+@dataclass(frozen=True)
+class ResNeXtConfig:
+    """Sizes of the network; defaults are those of ResNeXt101-32x8d."""
+
+    layers: tuple = (3, 4, 23, 3)  # blocks of each stage
+    cardinality: int = 32  # groups of the 3 x 3 convolutions
+    base_width: int = 8  # channels of a group in the first stage, where that has 64 planes
+    planes: int = 64  # of the first stage, which gives four times as many channels; every stage has twice as many
+
+
+class ResNeXt(Encoder):
+    """ResNeXt; the grid is the last feature map, summary and embedding its mean (the penultimate features).
+
+    ``depth`` counts stages. ``dim`` and ``grid_bands`` are those of the last; each one before has half the channels,
+    and twice the vectors in time and in frequency. Batch normalisation keeps its statistics in training too: a few
+    clips of machines cannot replace those of the pictures that the weights were trained with.
+    """
+
+    family = "ResNeXt"
+    rate = 16000
+    lora_targets = ()  # adapters are for transformers; layers can be named in a configuration
+    modes = {"official": Mode("the MIMII paper, whose clips all last 10 s; others go in pieces", "split")}
+    # The published size; nano is our own.
+    SIZES = {
+        "nano": ResNeXtConfig(layers=(1, 1, 1, 1), cardinality=4, base_width=64, planes=4),
+        "101-32x8d": ResNeXtConfig(),
+    }
+    patch_frames = STRIDE
+    frame_limit = 1 + 10 * rate // HOP  # of 10 s
+
+    def __init__(self, config: ResNeXtConfig):
+        super().__init__(config)
+        self.network = ResNet(
+            Bottleneck,
+            config.layers,
+            num_classes=0,
+            cardinality=config.cardinality,
+            base_width=config.base_width,
+            channels=tuple(config.planes << stage for stage in range(STAGES)),
+            zero_init_last=False,  # else an untrained block would pass its input on
+        )
+
+    @property
+    def dim(self) -> int:
+        return Bottleneck.expansion * self.config.planes << STAGES - 1
+
+    @property
+    def depth(self) -> int:
+        """Stages that ``forward`` can run."""
+        return STAGES
+
+    def bands(self, rate: int) -> int:
+        return 1
+
+    def grid_bands(self, rate: int) -> int:
+        return BANDS // STRIDE
+
+    def train(self, mode: bool = True) -> "ResNeXt":
+        """As of any module, but for the batch normalisation, which stays as in inference."""
+        super().train(mode)
+        for module in self.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.eval()
+        return self
+
+    def _front_end(self, wave: Tensor, rate: int, mode: str) -> Tensor:
+        """Decibels of 128 mel bands, at most 80 below the loudest, of mean 0 and deviation 1 over the recording. The
+        paper says "normalized" and not how: this is our reading."""
+        level = mel_decibels(wave, rate, N_FFT, HOP, BANDS).clamp(min=FLOOR_DB)
+        level = torch.maximum(level, level.amax((1, 2), keepdim=True) - RANGE_DB)
+        level = level - level.mean((1, 2), keepdim=True)
+        return level / level.square().mean((1, 2), keepdim=True).sqrt().clamp(min=LEAST_DEVIATION_DB)
+
+    def feature_map(self, spectrogram: Tensor, depth: int | None = None) -> Tensor:
+        """(B, T, 128) through ``depth`` stages, all where None, to (B, channels, bands, frames)."""
+        network = self.network
+        image = spectrogram.transpose(1, 2).unsqueeze(1).expand(-1, 3, -1, -1)
+        x = network.conv1(image.contiguous(memory_format=torch.channels_last))  # the faster layout
+        x = network.maxpool(network.act1(network.bn1(x)))
+        for stage in (network.layer1, network.layer2, network.layer3, network.layer4)[:depth]:
+            x = stage(x)
+        return x
+
+    def _forward_piece(self, spectrogram: Tensor, depth: int | None) -> Tokens:
+        features = self._passes(lambda part: self.feature_map(part, depth), spectrogram, spectrogram.shape[1])
+        return Tokens(features.permute(0, 3, 2, 1), features.mean((2, 3)).unsqueeze(1))
+
+    def to_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {name.removeprefix(_PREFIX): tensor for name, tensor in state.items()}
+
+    @classmethod
+    def from_published(cls, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        return {_PREFIX + name: tensor for name, tensor in tensors.items()}
+
+    @classmethod
+    def published(cls, loaded: dict[str, Any], settings: dict[str, Any], path: str | os.PathLike):
+        """Tensors as timm and torchvision name them, under whatever prefix; the classifier is left out, counters of
+        training steps that older files lack are zero. Shapes decide; ``settings`` say nothing more."""
+        inner = loaded.get("state_dict")
+        tensors = checkpoints.find_tensors(
+            {"model": inner} if isinstance(inner, Mapping) else loaded,
+            [f"layer1.0.conv{number}.weight" for number in (1, 2, 3)],
+            "a ResNeXt checkpoint (tensors as timm names them)",
+            path,
+            (".fc.",),
+        )
+        norms = [name.removesuffix("running_mean") for name in tensors if name.endswith(".running_mean")]
+        counters = {f"{norm}num_batches_tracked": torch.zeros((), dtype=torch.int64) for norm in norms}
+        return cls.make_config(_sizes(tensors, path), path), cls.from_published(counters | tensors)
+
+    @classmethod
+    def is_possible(cls, config: ResNeXtConfig) -> bool:
+        """Whether the network can be built at all."""
+        sizes = asdict(config)
+        layers = sizes.pop("layers")
+        counts = [*layers, *sizes.values()]
+        return (
+            len(layers) == STAGES
+            and all(isinstance(count, int) and 0 < count <= 1024 for count in counts)
+            and config.planes * config.base_width >= 64  # else a group would have no channel
+        )
+
+
+def _sizes(tensors: Mapping[str, Tensor], path: str | os.PathLike) -> dict[str, Any]:
+    """Sizes that the tensors tell."""
+    grouped, last = tensors["layer1.0.conv2.weight"], tensors["layer1.0.conv3.weight"]
+    if not (grouped.dim() == last.dim() == 4 and grouped.numel() and len(last) >= Bottleneck.expansion):
+        found = f"{tuple(grouped.shape)} and {tuple(last.shape)}"
+        raise WheeltapperError(f"{path}: layer1.0: expected kernels (out, in, height, width), found {found}")
+    width, per_group = grouped.shape[:2]
+    planes = len(last) // Bottleneck.expansion
+    blocks = [{name.split(".")[1] for name in tensors if name.startswith(f"layer{stage + 1}.")} for stage in range(4)]
+    return {
+        "layers": [len(names) for names in blocks],
+        "cardinality": width // per_group,
+        "base_width": per_group * 64 // planes,
+        "planes": planes,
+    }

@@ -1,0 +1,302 @@
+"""ECHO: a ViT over sub-bands whose tokens know the frequency they stand for (ECHO paper, section 3).
+
+The released code and checkpoints cut time into windows of 16 frames side by side. The paper describes windows of 32
+frames, half of each shared with the next; the ``overlap`` sizes are built so. Rows of a batch are sub-bands: row
+``b * bands + k`` is band k of recording b, low to high.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from system.encoders import checkpoints
+from system.encoders.base import Encoder, Mode, Tokens, heads_of
+from system.encoders.transformer import PostNormBlock, sine_cosine
+from system.errors import WheeltapperError
+from system.frontends.simam import enhance
+from system.frontends.stft import echo_spectrogram, frame_count, frame_sizes
+
+GAMMA = 25.0  # scale of the frequency code; in the released code, not in the paper
+SIREN_EPS = 1e-6  # of the last norm as SIREN builds it
+# Common rates at which 25 ms are an odd number of samples.
+ODD_WINDOWS = frozenset(frame_sizes(rate)[0] for rate in (1000, 5000, 11025, 22050, 88200))
+
+
+@dataclass(frozen=True)
+class EchoConfig:
+    """Sizes of the network; defaults are those of the released code."""
+
+    embed_dim: int = 384
+    depth: int = 12
+    num_heads: int = 6
+    mlp_ratio: float = 4.0
+    norm_eps: float = 1e-6  # of the blocks
+    final_eps: float = 1e-5
+    band_width: int = 32  # bins of 40 Hz
+    patch_frames: int = 16  # that one token spans
+    patch_stride: int = 16  # frames from one token to the next
+    frame_limit: int = 2000
+
+
+# Published tensor names, or parts of them, and ours.
+_NAMES = {
+    "patch_embed.proj.": "patch_embed.",
+    "pos_embed": "positions",
+    "encoder.layers.": "blocks.",
+    ".self_attn.in_proj_": ".attn.qkv.",
+    ".self_attn.out_proj.": ".attn.proj.",
+    ".linear1.": ".mlp.fc1.",
+    ".linear2.": ".mlp.fc2.",
+}
+# Settings as the released code calls them, and ours.
+_SETTINGS = {"heads": "num_heads", "encoder_depth": "depth", "shift_size": "patch_stride"}
+
+
+class Echo(Encoder):
+    """ECHO; summary and utterance embedding are the CLS of every band, low to high.
+
+    The frequency code depends on the window's length in samples. Of a spectrogram alone it is known up to one sample:
+    where nothing else is said, it is taken to be even, or odd where that is the window of a common rate. ``embed`` and
+    ``segments`` know the rate and are exact at any.
+    """
+
+    family = "ECHO"
+    modes = {
+        "official": Mode("the authors' code", "tail"),
+        "siren": Mode("the SIREN benchmark: another epsilon in the last norm", "tail"),
+        "stream": Mode("streams (EchoStream): every chunk loses its own mean instead of the recording's", "tail"),
+    }
+    # Tiny and small as published, base and large as the released code lists them; nano is our own, small enough to
+    # train in minutes on two CPU cores.
+    SIZES = {
+        "nano": EchoConfig(embed_dim=128, depth=4, num_heads=2),
+        "tiny": EchoConfig(embed_dim=192, num_heads=3),
+        "small": EchoConfig(embed_dim=384, num_heads=6),
+        "base": EchoConfig(embed_dim=768, num_heads=12),
+        "large": EchoConfig(embed_dim=1024, depth=24, num_heads=16),
+        "tiny-overlap": EchoConfig(embed_dim=192, num_heads=3, patch_frames=32),
+        "small-overlap": EchoConfig(embed_dim=384, num_heads=6, patch_frames=32),
+    }
+
+    def __init__(self, config: EchoConfig):
+        super().__init__(config)
+        dim, patches = config.embed_dim, -(-config.frame_limit // config.patch_stride)
+        # A convolution in the published files; as a matrix over flattened patches it runs at the speed of one.
+        self.patch_embed = nn.Linear(config.band_width * config.patch_frames, dim)
+        self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
+        table = torch.cat([torch.zeros(1, dim), sine_cosine(torch.arange(patches), dim).float()])
+        self.register_buffer("positions", table.unsqueeze(0))  # row 0, of the CLS, is stored but never used
+        self.blocks = nn.ModuleList(
+            PostNormBlock(dim, config.num_heads, config.mlp_ratio, config.norm_eps) for _ in range(config.depth)
+        )
+        self.norm = nn.LayerNorm(dim, eps=config.final_eps)
+        self.blocks.apply(_init_linear)
+        nn.init.normal_(self.cls_token, std=0.02)
+
+    @property
+    def dim(self) -> int:
+        return self.config.embed_dim
+
+    @property
+    def patch_frames(self) -> int:
+        return self.config.patch_frames
+
+    @property
+    def frame_limit(self) -> int:
+        return self.config.frame_limit
+
+    def bands(self, rate: int) -> int:
+        """Sub-bands at a rate in Hz, the last one filled up."""
+        return -(-(frame_sizes(rate)[0] // 2 + 1) // self.config.band_width)
+
+    def grid_bands(self, rate: int) -> int:
+        return self.bands(rate)
+
+    # Front end.
+
+    def spectrogram(self, wave: Tensor, rate: int, mode: str = "official") -> Tensor:
+        """As every encoder's. In mode ``stream``, where each chunk loses its own mean, the chunks follow one another:
+        in recordings of more than one, the frames that the last two share are there twice."""
+        if mode != "stream":
+            return self.chunk_spectrogram(wave, rate)
+        return torch.cat([self.chunk_spectrogram(part, rate) for part in self._chunk_waves(wave, rate)], 1)
+
+    def chunk_spectrogram(self, wave: Tensor, rate: int, mean: float | Tensor | None = None) -> Tensor:
+        """Waveforms (B, samples) less ``mean``, their own where None, to a normalised spectrogram (B, T, F)."""
+        return enhance(echo_spectrogram(wave, rate, mean), self.simam)
+
+    def chunk_samples(self, rate: int) -> int:
+        """Samples that a chunk of ``frame_limit`` frames covers."""
+        window, hop = frame_sizes(rate)
+        return (self.frame_limit - 1) * hop + window
+
+    def _chunk_waves(self, wave: Tensor, rate: int) -> Iterator[Tensor]:
+        frames, hop, limit = frame_count(wave.shape[-1], rate), frame_sizes(rate)[1], self.frame_limit
+        for start in range(0, frames - limit + 1, limit):
+            yield wave[:, start * hop : start * hop + self.chunk_samples(rate)]
+        if frames % limit or not frames:
+            yield wave[:, max(0, frames - limit) * hop :]
+
+    def split_patches(self, spectrogram: Tensor) -> Tensor:
+        """(B, T, F) to flattened patches (B * bands, N, band_width * patch_frames), frame fastest.
+
+        Time is filled with zeros to a multiple of the stride, the last band to its width: zeros first, bins behind.
+        """
+        width, size, stride = self.config.band_width, self.config.patch_frames, self.config.patch_stride
+        frames, bins = spectrogram.shape[1:]
+        spectrogram = F.pad(spectrogram, (0, 0, 0, max(size, -(-frames // stride) * stride) - frames))
+        if bins % width:
+            whole = bins // width * width
+            last = F.pad(spectrogram[..., whole:], (width - bins + whole, 0))
+            spectrogram = torch.cat([spectrogram[..., :whole], last], -1)
+        windows = spectrogram.unfold(1, size, stride).unflatten(2, (-1, width))  # (B, N, bands, width, size)
+        return windows.transpose(1, 2).reshape(-1, windows.shape[1], width * size)
+
+    # Network.
+
+    def _forward_piece(self, spectrogram: Tensor, depth: int | None) -> Tokens:
+        return self._tokens(spectrogram, depth, self.norm.eps)
+
+    def _tokens(self, spectrogram: Tensor, depth: int | None, eps: float, rate: int = 0) -> Tokens:
+        """The last norm belongs to the last block: tokens of earlier ones come without it."""
+        batch, _, bins = spectrogram.shape
+        window = frame_sizes(rate)[0] if rate else _likely_window(bins)
+        code = frequency_code(bins, window, self.config.band_width, self.dim, spectrogram.device, spectrogram.dtype)
+        patches = self.patch_embed(self.split_patches(spectrogram))
+        patches = patches + self.positions[:, 1 : 1 + patches.shape[1]]
+        x = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], 1) + code.repeat(batch, 1, 1)
+
+        def encode(x: Tensor) -> Tensor:
+            for block in self.blocks[:depth]:
+                x, _ = block(x)
+            return x if depth not in (None, self.depth) else self._last_norm(x, eps)
+
+        x = self._passes(encode, x, x.shape[1]).unflatten(0, (batch, -1))
+        return Tokens(x[:, :, 1:].transpose(1, 2), x[:, :, 0])
+
+    def _last_norm(self, x: Tensor, eps: float) -> Tensor:
+        return F.layer_norm(x, (self.dim,), self.norm.weight, self.norm.bias, eps)
+
+    def _eps(self, mode: str) -> float:
+        return SIREN_EPS if mode == "siren" else self.norm.eps
+
+    def embed_spectrogram(self, spectrogram: Tensor, mode: str = "official", rate: int = 0) -> Tensor:
+        """Utterance embedding, the mean over chunks: (B, T, F) to float32 (B, bands * D)."""
+        chunks = self._chunks(spectrogram.to(self.dtype))
+        summaries = [self._tokens(chunk, None, self._eps(mode), rate).summary.float() for chunk in chunks]
+        return torch.stack(summaries).mean(0).flatten(1)
+
+    def segments(self, wave: Tensor, rate: int, mode: str = "official") -> Tensor:
+        """Segment embeddings: what each patch became, bands side by side, low to high.
+
+        Patches of the chunks follow one another; where the last chunk overlaps the one before, both theirs are there.
+
+        Args:
+            wave: (B, samples) at ``rate`` Hz, full scale 1. mode: one of ``modes``.
+
+        Returns:
+            float32 (B, patches, bands * D).
+        """
+        self.check_mode(mode)
+        chunks = self._chunks(self.spectrogram(wave, rate, mode))
+        return torch.cat([self.chunk_segments(chunk, rate, mode) for chunk in chunks], 1)
+
+    def chunk_segments(self, spectrogram: Tensor, rate: int, mode: str = "official") -> Tensor:
+        """``segments`` of one chunk (B, T, F), T <= frame_limit."""
+        grid = self._tokens(spectrogram.to(self.dtype), None, self._eps(mode), rate).grid
+        return grid.flatten(2).float()
+
+    # Weights.
+
+    def to_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        shape = (-1, 1, self.config.band_width, self.config.patch_frames)
+        named = {}
+        for name, tensor in state.items():
+            kernel = name == "patch_embed.weight"
+            for published, own in _NAMES.items():
+                name = name.replace(own, published)
+            named[name] = tensor.reshape(shape) if kernel else tensor
+        return named
+
+    @classmethod
+    def from_published(cls, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        named = {}
+        for name, tensor in tensors.items():
+            kernel = name == "patch_embed.proj.weight" and isinstance(tensor, Tensor) and tensor.dim() == 4
+            for published, own in _NAMES.items():
+                name = name.replace(published, own)
+            named[name] = tensor.flatten(1) if kernel else tensor
+        return named
+
+    @classmethod
+    def published(cls, loaded: dict[str, Any], settings: dict[str, Any], path: str | os.PathLike):
+        """The released dict of ``encoder`` and ``model_type``, or the tensors alone, as model hubs keep them.
+
+        Shapes tell the sizes (``model_type`` names one of a list, which does not hold for every file); heads are those
+        that the file, else ``settings``, else the width says.
+        """
+        needs = ["cls_token", "pos_embed", "patch_embed.proj.weight", "encoder.layers.0.linear1.weight"]
+        inside = {"model": loaded["encoder"]} if "encoder" in loaded else loaded
+        expected = f"an {cls.family} checkpoint (dict with encoder, or its tensors)"
+        tensors = checkpoints.find_tensors(inside, needs, expected, path)
+        cls_token, positions, kernel, hidden = (tensors[name] for name in needs)
+        dims = [tensor.dim() for tensor in (cls_token, positions, kernel, hidden)]
+        if dims != [3, 3, 4, 2] or kernel.shape[1] != 1:
+            raise WheeltapperError(
+                f"{path}: expected the shapes of an {cls.family} checkpoint, cls_token (1, 1, D) and "
+                f"patch_embed.proj.weight (D, 1, 32, 16), found {tuple(cls_token.shape)} and {tuple(kernel.shape)}"
+            )
+        found = {
+            "embed_dim": cls_token.shape[-1],
+            "depth": len({name.split(".")[2] for name in tensors if name.startswith("encoder.layers.")}),
+            "num_heads": heads_of(cls_token.shape[-1]),
+            "mlp_ratio": len(hidden) / cls_token.shape[-1],
+            **{_SETTINGS.get(name, name): value for name, value in settings.items()},
+            "band_width": kernel.shape[2],
+            "patch_frames": kernel.shape[3],
+            "frame_limit": EchoConfig.frame_limit,
+        }
+        if "heads" in loaded:
+            found["num_heads"] = loaded["heads"]
+        found["frame_limit"] = (positions.shape[1] - 1) * cls.make_config(found, path).patch_stride
+        return cls.make_config(found, path), cls.from_published(tensors)
+
+    @classmethod
+    def is_possible(cls, config: EchoConfig) -> bool:
+        return super().is_possible(config) and config.patch_stride <= config.patch_frames <= config.frame_limit
+
+
+@lru_cache(maxsize=32)
+def frequency_code(
+    bins: int, window: int, band_width: int, dim: int, device: torch.device, dtype: torch.dtype
+) -> Tensor:
+    """Code of the sub-bands' centre frequencies as shares p of half the rate (bands, 1, dim), ECHO paper, eq. 1.
+
+    With f_c the mean of a band's first and last bin, in bins of rate / window, p is (first + last) / window; the last
+    band ends with the spectrum. Sines and cosines of GAMMA p 10000^(-2i / dim) alternate. Not to be changed: cached.
+    """
+    first = torch.arange(0, bins, band_width, dtype=torch.float64, device="cpu")
+    last = (first + band_width).clamp(max=bins) - 1.0
+    omega = 10000.0 ** -(torch.arange(0, dim, 2, dtype=torch.float64, device="cpu") / dim)
+    angles = GAMMA * ((first + last) / window)[:, None] * omega
+    with torch.inference_mode(False):  # what is cached must serve training too
+        code = torch.stack([angles.sin(), angles.cos()], -1).flatten(1)
+        return code.unsqueeze(1).to(device, dtype)
+
+
+def _likely_window(bins: int) -> int:
+    odd = 2 * bins - 1
+    return odd if odd in ODD_WINDOWS else odd - 1
+
+
+def _init_linear(module: nn.Module) -> None:
+    """Initial weights of the released code, for ``Module.apply``: uniform (Glorot), no biases."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)
