@@ -68,8 +68,8 @@ def run_batches(
     """Runs a network over items, reading ahead.
 
     With batches of one, every item is loaded and computed in a thread of its own, ``workers`` at once: on a CPU larger
-    batches gain nothing, and an item's result depends on nothing but the item, to the bit. Otherwise threads load, and
-    items of equal shape are computed together; an item without enough companions does not wait for ever.
+    batches gain nothing, and an item's result depends on nothing but the item, to the bit. Otherwise items of equal
+    shape are computed together; an item without enough companions does not wait for ever.
 
     Args:
         load: item to tensor without a batch dimension. network: (B, ...) to any value.
@@ -82,13 +82,19 @@ def run_batches(
         for index, value in enumerate(values):
             yield [index], value
         return
+    batches = _batches(ahead(load, items, workers), batch_size)
+    yield from ahead(lambda batch: (batch[0], network(batch[1])), batches, workers)
+
+
+def _batches(tensors: Iterable[Tensor], batch_size: int) -> Iterator[tuple[list[int], Tensor]]:
+    """Numbers of tensors of equal shape, and the tensors stacked."""
     waiting: dict[tuple[int, ...], list[tuple[int, Tensor]]] = {}
 
-    def together(shape: tuple[int, ...]) -> tuple[list[int], Value]:
+    def together(shape: tuple[int, ...]) -> tuple[list[int], Tensor]:
         members = waiting.pop(shape)
-        return [index for index, _ in members], network(torch.stack([tensor for _, tensor in members]))
+        return [index for index, _ in members], torch.stack([tensor for _, tensor in members])
 
-    for index, tensor in enumerate(ahead(load, items, workers)):
+    for index, tensor in enumerate(tensors):
         shape = tuple(tensor.shape)
         waiting.setdefault(shape, []).append((index, tensor))
         if len(waiting[shape]) == batch_size:

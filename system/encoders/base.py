@@ -112,6 +112,11 @@ class Encoder(nn.Module):
         """Type that the network computes in."""
         return next(self.parameters()).dtype
 
+    @property
+    def device(self) -> torch.device:
+        """Where the network computes."""
+        return next(self.parameters()).device
+
     def spectrogram(self, wave: Tensor, rate: int, mode: str = "official") -> Tensor:
         """Front end: waveforms (B, samples) at any rate in Hz to what the network sees, normalised (B, T, F)."""
         if self.rate and rate != self.rate:

@@ -48,7 +48,7 @@ _CONV = "encoder.pos_conv."
 _PUBLISHED = {f"{_CONV}{name}": f"{_CONV}0.{name}" for name in ("bias", "weight_g", "weight_v")}
 _OWN = {published: own for own, published in _PUBLISHED.items()} | {  # and as newer versions of torch write them
     f"{_CONV}0.parametrizations.weight.original0": f"{_CONV}weight_g",
-    f"{_CONV}0.parametrizations.weight.original1": _CONV + "weight_v",
+    f"{_CONV}0.parametrizations.weight.original1": f"{_CONV}weight_v",
 }
 _TABLE = "encoder.relative_attention_bias.weight"  # once here, in every layer of a published file
 
@@ -238,7 +238,7 @@ def _shapes(tensors: Mapping[str, Any]) -> dict[str, int]:
         "conv_pos_groups": (_CONV + "weight_v", 0),
         "conv_pos": (_CONV + "weight_v", 1),
         "num_buckets": (_TABLE, 0),
-        "num_heads": (_TABLE, -1),
+        "num_heads": ("encoder.layers.0.self_attn.grep_a", 1),
     }
     shapes = {name: tensor.shape for name, tensor in tensors.items() if isinstance(tensor, Tensor) and tensor.dim() > 1}
     told = {field: shapes[name][at] for field, (name, at) in places.items() if name in shapes}

@@ -80,7 +80,6 @@ def filters_of(filterbank: str, rate: int, n_fft: int, bins: int = BINS, device:
     edges = np.linspace(scale(LOW_HZ), scale(rate / 2.0), bins + 2)
     low, centre, high = (edges[i : i + bins, None] for i in range(3))
     triangles = np.minimum((points - low) / (centre - low), (high - points) / (high - centre)).clip(min=0.0)
-    triangles[:, -1] = 0.0  # Kaldi leaves the bin at half the rate out
     with torch.inference_mode(False):
         return torch.from_numpy(triangles.astype(np.float32)).to(device)
 

@@ -5,6 +5,7 @@ import torch
 
 from system.adaptation.lora import add_lora, merge_lora
 from system.config import LoraConfig
+from system.encoders.cnn import ResNeXt
 from system.encoders.fisher import Fisher
 from system.errors import WheeltapperError
 
@@ -86,3 +87,24 @@ def test_a_wrong_target_is_named(tiny_encoder, targets, found):
 def test_a_target_that_is_no_layer(tiny_encoder):
     with pytest.raises(WheeltapperError, match=r"lora\.targets: norm1: "):
         add_lora(tiny_encoder(), LoraConfig(targets=["norm1"]))
+
+
+def test_a_family_without_targets_is_frozen_alone():
+    encoder = ResNeXt.build("nano", 0)
+    names, before = list(encoder.state_dict()), encoder.embed(WAVE, 16000)
+    assert add_lora(encoder, LoraConfig()) is encoder
+    assert list(encoder.state_dict()) == names
+    assert not trainable(encoder)
+    assert torch.equal(encoder.embed(WAVE, 16000), before)
+
+
+def test_convolutions_take_adapters_by_name():
+    encoder = add_lora(ResNeXt.build("nano", 0), LoraConfig(rank=2, targets=["conv3"])).eval()
+    assert len(trainable(encoder)) == 8
+    disturb(encoder)
+    before = encoder.embed(WAVE, 16000)
+    merge_lora(encoder)
+    after = encoder.embed(WAVE, 16000)
+    assert (after - before).norm() <= 1e-5 * before.norm()
+    with pytest.raises(WheeltapperError, match=r"expected names among 0, conv1, conv2, conv3, found qkv"):
+        add_lora(ResNeXt.build("nano", 0), LoraConfig(targets=["qkv"]))

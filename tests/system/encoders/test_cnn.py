@@ -336,6 +336,7 @@ def test_build_is_deterministic():
     first, second, other = (ResNeXt.build("nano", seed).state_dict() for seed in (1, 1, 2))
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["network.conv1.weight"], other["network.conv1.weight"])
+    assert all(first[f"network.layer{stage}.0.bn3.weight"].eq(1).all() for stage in (1, 2, 3, 4))  # every block counts
     with pytest.raises(WheeltapperError, match="ResNeXt size: expected one of nano, 101-32x8d, found '50'"):
         ResNeXt.build("50", 0)
 

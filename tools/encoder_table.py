@@ -1,0 +1,184 @@
+"""The table of encoders in the README: every figure computed or measured now.
+
+Parity: largest difference from a reference value over the largest reference value, of small random networks; the
+references are the official code's (tests/fixtures), transformers' for AST and timm's for ResNeXt. Multiply-adds and
+speed: recordings of 10 s, from the wav file to the embedding, random weights, one recording per core at once.
+
+Usage: encoder_table.py [--no-speed] [--write README.md]        (prints the table; --write puts it between the markers)
+"""
+
+import argparse
+import ast as python_ast
+import os
+import statistics
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
+import numpy as np
+import torch
+from bench_encoders import clips_per_second, cost, write_recordings
+
+from system.embedding import embed_files
+from system.encoders import Encoder, cards, family_class
+from system.stage import open_atomic
+
+FIXTURES = Path(__file__).resolve().parent.parent / "tests" / "fixtures"
+MARKERS = ("<!-- encoders -->\n", "<!-- /encoders -->\n")
+# Card, list of the published tensor names and shapes where there is one, and parts of it that inference leaves out.
+ROWS = {
+    "fisher-tiny": "fisher_tiny",
+    "fisher-mini": "fisher_mini",
+    "fisher-small": "fisher_small",
+    "echo-tiny": "echo_tiny",
+    "echo-small": "echo_small",
+    "beats-iter3": "beats_iter3",
+    "eat-base-epoch30-pretrain": "eat_base_student_with_decoder",
+    "eat-large-epoch20-pretrain": None,
+    "audiomae-as2m": "audiomae_timm_vit_b16_1024x128_avgpool",
+    "ast-audioset-10-10-0.4593": "ast_hf",
+    "resnext101-32x8d": "resnext101_32x8d_timm",
+}
+FILES = {"fisher": "fisher.pt", "echo": "echo.pth", "beats": "beats.pt", "eat": "eat.pt", "audiomae": "audiomae.pth"}
+
+
+def parity(family: str) -> float:
+    """Largest relative difference from the family's reference."""
+    worst = 0.0
+    for encoder, wave, rate, expected in _references(family):
+        with torch.inference_mode():
+            found = encoder.embed(wave, rate)[0].numpy()
+        worst = max(worst, float(np.abs(found - expected).max() / np.abs(expected).max()))
+    return worst
+
+
+def _references(family: str):
+    if family in FILES:
+        folder = FIXTURES / "encoders" / family
+        encoder = family_class(family).load(folder / FILES[family])
+        cases = np.load(folder / f"{family}_cases.npz")
+        for number in range(sum(name.endswith(".wav") for name in cases.files)):
+            wave, rate = torch.from_numpy(cases[f"case{number}.wav"])[None], int(cases[f"case{number}.sr"])
+            yield encoder, wave, rate, cases[f"case{number}.embedding"]
+        return
+    generator = torch.Generator().manual_seed(0)
+    wave = 0.1 * torch.randn(1, 160000, generator=generator)
+    encoder = family_class(family).build("nano", 0)
+    reference = _transformers_ast if family == "ast" else _timm_resnext
+    yield encoder, wave, 16000, reference(encoder, wave)
+
+
+def _transformers_ast(encoder: Encoder, wave: torch.Tensor) -> np.ndarray:
+    from transformers import ASTConfig, ASTFeatureExtractor, ASTModel
+
+    sizes = encoder.config
+    model = ASTModel(
+        ASTConfig(
+            hidden_size=sizes.embed_dim,
+            num_hidden_layers=sizes.depth,
+            num_attention_heads=sizes.num_heads,
+            intermediate_size=int(sizes.embed_dim * sizes.mlp_ratio),
+        )
+    ).eval()
+    with tempfile.TemporaryDirectory() as folder:  # their file, read by our loader
+        model.save_pretrained(folder)
+        encoder.load_state_dict(type(encoder).load(Path(folder) / "model.safetensors").state_dict())
+    values = ASTFeatureExtractor()(wave[0].numpy(), sampling_rate=16000, return_tensors="pt")["input_values"]
+    with torch.inference_mode():
+        return model(values).pooler_output[0].numpy()
+
+
+def _timm_resnext(encoder: Encoder, wave: torch.Tensor) -> np.ndarray:
+    from timm.models.resnet import Bottleneck, ResNet
+
+    sizes = encoder.config
+    model = ResNet(
+        Bottleneck,
+        layers=sizes.layers if hasattr(sizes, "layers") else (3, 4, 23, 3),
+        cardinality=sizes.cardinality,
+        base_width=sizes.base_width,
+        num_classes=0,
+    )
+    model.load_state_dict(encoder.to_published(encoder.state_dict()))
+    image = encoder.spectrogram(wave, 16000).transpose(1, 2).unsqueeze(1).expand(-1, 3, -1, -1)
+    with torch.inference_mode():
+        return model.eval()(image)[0].numpy()
+
+
+def layout(encoder: Encoder, keys: str | None) -> str:
+    """Tensors of the published layout that agree in name and shape, out of those that our network has."""
+    if keys is None:
+        return "as base"
+    lines = (FIXTURES / "keys" / f"{keys}.txt").read_text().splitlines()
+    listed = {}
+    for line in lines:
+        if not line.startswith("#"):
+            name, shape = line.split("\t")[:2]
+            listed[name] = tuple(python_ast.literal_eval(shape))
+    own = {name: tuple(tensor.shape) for name, tensor in encoder.to_published(encoder.state_dict()).items()}
+    agreed = sum(listed.get(name) == shape for name, shape in own.items())
+    left_out = sum(name not in own for name in listed)
+    return f"{agreed} of {len(own)} tensors" + (f" ({left_out} left out)" if left_out else "")
+
+
+def speed(encoder: Encoder, rate: int, seconds: float, rounds: int) -> float:
+    """Median recordings per second, files and front end included."""
+    workers = os.cpu_count() or 1
+    with tempfile.TemporaryDirectory() as folder:
+        count = 2 * workers
+        paths = write_recordings(Path(folder), rate, count)
+        run = lambda: embed_files(encoder, paths, workers=workers)  # noqa: E731
+        first = clips_per_second(run, count)
+        if count / first > seconds:
+            rounds = 1
+        return statistics.median(clips_per_second(run, count) for _ in range(rounds))
+
+
+def row(name: str, keys: str | None, with_speed: bool, parities: dict[str, float]) -> str:
+    card = cards.CARDS[name]
+    kind = family_class(card.family)
+    encoder = kind.build(card.size, 0)
+    parameters = sum(p.numel() for p in encoder.parameters())
+    if parameters != card.parameters:
+        raise SystemExit(f"{name}: the card says {card.parameters} parameters, the network has {parameters}")
+    if card.family not in parities:
+        parities[card.family] = parity(card.family)
+    macs = [cost(encoder, rate) / 1e9 for rate in (16000, 48000)]
+    speeds = [speed(encoder, rate, 10.0, 5) for rate in (16000, 48000)] if with_speed else [float("nan")] * 2
+    cells = [
+        f"{encoder.family} {card.size}",
+        f"`{name}`",
+        layout(encoder, keys),
+        f"{parities[card.family]:.0e}",
+        f"{parameters / 1e6:.2f} M",
+        " / ".join(f"{value:.1f} G" for value in macs),
+        " / ".join(f"{value:.2g}" for value in speeds),
+        card.licence or "not stated",
+    ]
+    return f"| {' | '.join(cells)} |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--no-speed", action="store_true", help="leave the slow measurements out")
+    parser.add_argument("--write", type=Path, help="file with the markers <!-- encoders --> and <!-- /encoders -->")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    head = ["encoder", "checkpoint", "official layout", "parity", "parameters", "multiply-adds per 10 s, 16 / 48 kHz"]
+    head += ["clips of 10 s per second, 16 / 48 kHz", "licence of the weights"]
+    lines = [f"| {' | '.join(head)} |", "|" + "---|" * len(head)]
+    parities: dict[str, float] = {}
+    for name, keys in ROWS.items():
+        lines.append(row(name, keys, not args.no_speed, parities))
+        print(lines[-1], flush=True)
+    if args.write:
+        text = args.write.read_text(encoding="utf-8")
+        before, rest = text.split(MARKERS[0])
+        after = rest.split(MARKERS[1])[1]
+        with open_atomic(args.write) as file:
+            file.write(before + MARKERS[0] + "\n".join(lines) + "\n" + MARKERS[1] + after)
+
+
+if __name__ == "__main__":
+    main()
