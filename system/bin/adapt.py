@@ -77,6 +77,7 @@ def _card(task, rate: int, seconds: float) -> dict:
     gate, projection = multiply_adds(model.fusion, tokens, tokens), multiply_adds(model.project, tokens)
     return {
         "encoder": model.encoder.family,
+        "adapted_layers": model.config.lora.targets or list(model.encoder.lora_targets),
         "total_parameters": sum(p.numel() for p in model.parameters()),
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "head_parameters": sum(p.numel() for head in (task.attribute, task.domain) for p in head.parameters()),

@@ -2,13 +2,14 @@
 
 import argparse
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from submission.config import ExternalResource, PackageConfig
 from system import manifest
 from system.bin import common
-from system.config import SystemConfig
+from system.config import EncoderConfig, SystemConfig
 from system.experiment import Experiment
 from system.stage import read_json
 
@@ -49,7 +50,7 @@ def _work(run: Experiment) -> Iterable[Path]:
     )
     clips = manifest.read(run.manifest)
     report = ReportFacts(lines=_lines(run))
-    written = write_package(run.config.package, entries, clips, run.package, run.zip, facts, report)
+    written = write_package(_declared(run), entries, clips, run.package, run.zip, facts, report)
     print(f"{run.zip}: valid; findings in {run.package / 'README.md'}")
     return written
 
@@ -90,7 +91,7 @@ def _description(run: Experiment, system: SystemConfig, used: list[str]) -> dict
         "SpecAugment": any(a.time_mask > 0 or a.frequency_mask > 0 for a in augment),
     }
     rate = run.config.data.rate
-    families = dict.fromkeys(f"{e.family.upper()}-{e.size}" for e in _encoders(run, used))
+    families = dict.fromkeys(_family(run, name) for name in used)
     methods = dict.fromkeys(METHODS.get(branch.scorer.name, branch.scorer.name) for branch in branches)
     return {
         "input_sampling_rate": f"{rate / 1000:g}kHz" if rate else "as recorded",
@@ -104,14 +105,35 @@ def _description(run: Experiment, system: SystemConfig, used: list[str]) -> dict
     }
 
 
-def _encoders(run: Experiment, used: list[str]) -> list:
-    return [run.config.branches[name].encoder or run.config.encoder for name in used]
+def _encoder(run: Experiment, branch: str) -> EncoderConfig:
+    return run.config.branches[branch].encoder or run.config.encoder
+
+
+def _family(run: Experiment, branch: str) -> str:
+    """Name of a branch's encoder as its authors write it; with the size where that decides what it is."""
+    config, name = _encoder(run, branch), read_json(run.card(branch))["encoder"]
+    return name if config.checkpoint else f"{name}-{config.size}"
 
 
 def _external(run: Experiment, system: SystemConfig) -> list[str]:
-    """Pre-trained weights from outside that a system uses; they must be declared in the configuration."""
-    used = [name for name, weight in system.weights.items() if weight > 0]
-    return list(dict.fromkeys(e.family.upper() for e in _encoders(run, used) if e.checkpoint))
+    """Families of pre-trained weights from outside that a system uses; the meta file must declare them."""
+    used = [name for name, weight in system.weights.items() if weight > 0 and _encoder(run, name).checkpoint]
+    return list(dict.fromkeys(_family(run, name) for name in used))
+
+
+def _declared(run: Experiment) -> PackageConfig:
+    """The configured package with the published checkpoints that the branches start from among its external data."""
+    named = {_encoder(run, name).checkpoint: _family(run, name) for name in run.config.branches}
+    if not any(named):
+        return run.config.package
+    from system.encoders.cards import CARDS
+
+    own = [
+        ExternalResource(f"{family} ({checkpoint})", CARDS[checkpoint].source)
+        for checkpoint, family in named.items()
+        if checkpoint in CARDS
+    ]
+    return replace(run.config.package, external_datasets=[*run.config.package.external_datasets, *own])
 
 
 def _summary(system: SystemConfig) -> str:
@@ -127,17 +149,18 @@ def _lines(run: Experiment) -> dict[str, list[str]]:
     system, training, scoring = [], [], []
     for name, branch in config.branches.items():
         card = read_json(run.card(name))
+        layers = ", ".join(card["adapted_layers"]) or "no layer"
         system.append(
-            f"Branch {name}: {_encoders(run, [name])[0].family.upper()}, {branch.pool} pooling, embedding of "
+            f"Branch {name}: {_family(run, name)}, {branch.pool} pooling, embedding of "
             f"{branch.embedding_dim}, {card['total_parameters']:,} parameters."
         )
         training.append(
             f"Branch {name}: low-rank adapters of rank {branch.lora.rank} (alpha {branch.lora.alpha}, dropout "
-            f"{branch.lora.dropout}) on {', '.join(branch.lora.targets)}; {card['trainable_parameters']:,} trainable "
+            f"{branch.lora.dropout}) on {layers}; {card['trainable_parameters']:,} trainable "
             f"parameters; {branch.loop.steps} steps of {branch.loop.batch_size} clips."
         )
         settings = ", ".join(f"{key} {value}" for key, value in branch.scorer.settings.items())
         scoring.append(f"Branch {name}: {METHODS.get(branch.scorer.name, branch.scorer.name)} ({settings}).")
-    if not config.encoder.checkpoint:
+    if config.pretrain.loop.steps:
         training.insert(0, f"Pre-training of {config.pretrain.loop.steps} steps on the same normal clips.")
     return {"system": system, "training": training, "scoring": scoring}

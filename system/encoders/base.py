@@ -153,6 +153,11 @@ class Encoder(nn.Module):
         self.check_mode(mode)
         return self.embed_spectrogram(self.spectrogram(wave, rate, mode), mode, rate)
 
+    @property
+    def whole(self) -> str:
+        """The mode that hears recordings of any length to their end."""
+        return "chunks" if "chunks" in self.modes else "official"
+
     def check_mode(self, mode: str) -> None:
         """Raises WheeltapperError for a mode that the family does not have."""
         if mode not in self.modes:

@@ -1,7 +1,9 @@
 """Recordings to embeddings: branches, any files, what is kept of an interrupted run, files of arrays."""
 
 import errno
+import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,7 +14,7 @@ from system import audio, embedding, stage, store
 from system.adaptation.model import AdaptedEncoder
 from system.bin import main
 from system.config import BranchConfig
-from system.embedding import GATE_SLOTS, embed_branch, embed_files
+from system.embedding import GATE_SLOTS, ahead, choose_precision, embed_branch, embed_files, run_batches
 from system.errors import WheeltapperError
 
 RATE = 8000
@@ -118,9 +120,97 @@ def test_files(tiny_encoder, record):
         np.testing.assert_allclose(row, encoder.embed(mono, rate)[0].detach().numpy(), atol=1e-6)
 
 
+def test_a_batch_of_unequal_lengths_equals_the_clips_one_by_one(tiny_encoder, record):
+    """Six lengths in batches of three: a batch holds clips of one length, however the files are ordered."""
+    paths = [record(f"{i}.wav", seconds=0.3 + 0.17 * (i % 6), seed=i).path for i in range(17)]
+    alone = embed_files(tiny_encoder(), paths)
+    for mode in ("official", "rmis", "chunks"):
+        expected = np.stack([embed_files(tiny_encoder(), [path], mode)[0] for path in paths])
+        found = embed_files(tiny_encoder(), paths, mode, workers=2, batch_size=3)
+        np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert np.ptp(alone, axis=0).max() > 0.1
+
+
+def test_clips_of_a_branch_in_batches(model, record, tmp_path):
+    clips = [record(f"{i}.wav", seconds=0.3 + 0.2 * (i % 2), channels=1 + i % 3, seed=i) for i in range(9)]
+    alone = embed_branch(model, clips, tmp_path / "alone")
+    together = embed_branch(model, clips, tmp_path / "together", workers=2, batch_size=4)
+    for name in alone:
+        np.testing.assert_allclose(together[name], alone[name], atol=1e-5)
+
+
+def test_batches_keep_no_more_than_a_few_recordings_waiting():
+    """Lengths that never meet a companion are computed once too many wait."""
+    loaded, computed, most = [], [], []
+
+    def load(number):
+        loaded.append(number)
+        return torch.zeros(number + 1)
+
+    def network(batch):
+        computed.append(batch.shape)
+        most.append(len(loaded) - len(computed))
+        return batch.shape[1]
+
+    found = dict((rows[0], value) for rows, value in run_batches(range(300), load, network, 2, batch_size=4))
+    assert found == {number: number + 1 for number in range(300)}
+    assert max(most) < 80
+
+
+def test_reading_ahead_is_bounded():
+    started = []
+    values = ahead(lambda item: started.append(item) or item, range(1000), 2)
+    assert [next(values) for _ in range(5)] == [0, 1, 2, 3, 4]
+    assert len(started) < 20
+    values.close()
+    with pytest.raises(WheeltapperError, match="seven"):
+        list(ahead(lambda item: item if item != 7 else (_ for _ in ()).throw(WheeltapperError("seven")), range(9), 2))
+
+
+def test_lower_precision(tiny_encoder, model, record, tmp_path):
+    paths = [record(f"{i}.wav", seed=i).path for i in range(3)]
+    exact = torch.from_numpy(embed_files(tiny_encoder(), paths))
+    low = torch.from_numpy(embed_files(tiny_encoder(), paths, dtype=torch.bfloat16))
+    assert low.dtype == torch.float32
+    assert not torch.equal(exact, low)
+    assert torch.cosine_similarity(exact, low).min() > 0.9995
+    clips = [record(f"{i}.wav", seed=i) for i in range(3)]
+    exact = torch.from_numpy(embed_branch(model, clips, tmp_path / "exact")["two_channel"])
+    low = torch.from_numpy(embed_branch(model, clips, tmp_path / "low", dtype=torch.bfloat16)["two_channel"])
+    assert torch.cosine_similarity(exact, low).min() > 0.999
+
+
+@pytest.mark.parametrize(("amx", "avx512", "chosen"), [(0, 0, "float32"), (0, 1, "bfloat16"), (1, 0, "bfloat16")])
+def test_precision_follows_the_processor(monkeypatch, amx, avx512, chosen):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: bool(amx))
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bool(avx512))
+    assert choose_precision("auto", "cpu") == getattr(torch, chosen)
+    assert choose_precision("fp32", "cpu") == torch.float32
+    assert choose_precision("bf16", "cpu") == torch.bfloat16
+    with pytest.raises(WheeltapperError, match="precision: expected one of fp32, bf16, auto, found 'fp8'"):
+        choose_precision("fp8", "cpu")
+
+
+def test_any_layer_pooled(tiny_encoder, record):
+    path = record("a.wav").path
+    wave, rate = audio.read(path)
+    encoder = tiny_encoder()
+    spectrogram = encoder.spectrogram(torch.from_numpy(wave.mean(0, keepdims=True)), rate)
+    for depth in (1, 2):
+        grid = encoder(spectrogram, depth).grid.detach().numpy()
+        found = embed_files(encoder, [path], pool="band", depth=depth)
+        np.testing.assert_allclose(found[0], grid.mean(1).ravel(), atol=1e-6)
+    with pytest.raises(WheeltapperError, match="FISHER depth: expected 1 to 2 blocks, found 3"):
+        embed_files(encoder, [path], pool="mean", depth=3)
+    with pytest.raises(WheeltapperError, match="layer: expected a kind of pooling beside it"):
+        embed_files(encoder, [path], depth=1)
+
+
 def test_files_of_different_rates(tiny_encoder, record):
     paths = [record("slow.wav").path, record("fast.wav", rate=16000).path]
-    with pytest.raises(WheeltapperError, match=r"fast\.wav: expected 8000 Hz as in .*slow\.wav, found 16000 Hz: .*--rate"):
+    with pytest.raises(
+        WheeltapperError, match=r"fast\.wav: expected 8000 Hz as in .*slow\.wav, found 16000 Hz: .*--rate"
+    ):
         embed_files(tiny_encoder(), paths)
     assert embed_files(tiny_encoder(), paths, rate=16000).shape == (2, 32)
 
@@ -169,6 +259,58 @@ def test_command(record, tmp_path, capsys):
         np.testing.assert_array_equal(one["embeddings"][0], both["embeddings"][0])
 
 
+FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "encoders"
+
+
+@pytest.mark.parametrize(
+    ("family", "file", "mode"),
+    [
+        ("fisher", "fisher.pt", "official"),
+        ("echo", "echo.pth", "official"),
+        ("echo", "echo.safetensors", "official"),
+        ("beats", "beats.pt", "twice"),  # as the reference values were made, see Beats
+        ("eat", "eat.pt", "official"),
+        ("audiomae", "audiomae.pth", "official"),
+    ],
+)
+def test_the_command_gives_the_official_embeddings(tmp_path, family, file, mode):
+    cases = np.load(FIXTURES / family / f"{family}_cases.npz")
+    for number in range(sum(name.endswith(".wav") for name in cases.files)):
+        recording = tmp_path / f"{number}.wav"
+        soundfile.write(recording, cases[f"case{number}.wav"], int(cases[f"case{number}.sr"]), subtype="FLOAT")
+        command = ["embed", "--encoder", family, "--checkpoint", str(FIXTURES / family / file), "--mode", mode]
+        assert main([*command, "--audio", str(recording), "--out", str(tmp_path / "x.npz")]) == 0
+        with np.load(tmp_path / "x.npz") as found:
+            expected = cases[f"case{number}.embedding"]
+            assert np.abs(found["embeddings"][0] - expected).max() <= 1e-5 * np.abs(expected).max()
+            record = json.loads(str(found["record"]))
+    assert record["mode"] == mode
+    assert record["precision"] == "float32"
+    assert record["peak_memory_mb"] > 100
+
+
+def test_options_of_the_command(record, tmp_path):
+    clip = record("a.wav", rate=16000)
+    sizes = {}
+    for name, options in {
+        "layer": ["--pool", "band", "--layer", "2"],
+        "rdp": ["--pool", "rdp", "--pool-power", "8"],
+        "bf16": ["--precision", "bf16"],
+        "even": ["--filterbank", "even"],
+        "simam": ["--simam", "local", "--batch-size", "2"],
+        "plain": [],
+    }.items():
+        command = embed_command(clip.path, tmp_path / f"{name}.npz")
+        command[2] = "eat-nano"
+        assert main([*command, *options]) == 0
+        with np.load(tmp_path / f"{name}.npz") as found:
+            sizes[name] = found["embeddings"]
+    assert sizes["layer"].shape == sizes["rdp"].shape == (1, 8 * 128)
+    for name in ("bf16", "even", "simam"):
+        assert sizes[name].shape == (1, 128)
+        assert not np.array_equal(sizes[name], sizes["plain"])
+
+
 def test_command_on_a_full_disk(record, tmp_path, capsys, monkeypatch):
     clip = record("a.wav")
 
@@ -191,6 +333,14 @@ def test_command_on_a_full_disk(record, tmp_path, capsys, monkeypatch):
         (lambda a: [*a[:4], "no.pt", *a[5:]], "no.pt: expected a file or a name that download-checkpoint --list shows"),
         (lambda a: [*a[:6], "nowhere", *a[7:]], "nowhere: expected a sound file or a folder"),
         (lambda a: a[:-2], "--audio: expected --out X.npz"),
+        (lambda a: [*a, "--filterbank", "even"], "filterbank: expected mel with FISHER, found 'even'"),
+        (lambda a: [*a, "--simam", "here"], "simam: expected one of none, global, local, found 'here'"),
+        (lambda a: [*a, "--precision", "int4"], "precision: expected one of fp32, bf16, auto"),
+        (lambda a: [*a, "--device", "tpu"], "device: expected cpu or cuda"),
+        (lambda a: [*a, "--batch-size", "0"], "--batch-size, --workers, --layer: expected"),
+        (lambda a: [*a, "--layer", "2"], "layer: expected a kind of pooling beside it"),
+        (lambda a: [*a, "--pool", "max"], "pool: expected one of mean"),
+        (lambda a: [*a[:4], "beats-iter3", *a[5:]], "beats-iter3: expected data/checkpoints/"),
     ],
 )
 def test_mistakes_in_the_command(record, tmp_path, capsys, change, text):

@@ -263,7 +263,7 @@ def test_tensors_alone_tell_the_sizes(official, tmp_path):
 
 
 def test_load_encoder_names_the_families():
-    with pytest.raises(WheeltapperError, match="encoder family: expected one of fisher, .*, found 'beast'"):
+    with pytest.raises(WheeltapperError, match=r"encoder family: expected one of fisher, .*, found 'beast'"):
         load_encoder(EncoderConfig(family="beast"), 0)
 
 
