@@ -128,7 +128,7 @@ def test_a_batch_of_unequal_lengths_equals_the_clips_one_by_one(tiny_encoder, re
         expected = np.stack([embed_files(tiny_encoder(), [path], mode)[0] for path in paths])
         found = embed_files(tiny_encoder(), paths, mode, workers=2, batch_size=3)
         np.testing.assert_allclose(found, expected, atol=1e-5)
-    assert np.ptp(alone, axis=0).max() > 0.1
+    assert np.ptp(alone, axis=0).max() > 1e-3  # they differ by far more than the tolerance
 
 
 def test_clips_of_a_branch_in_batches(model, record, tmp_path):

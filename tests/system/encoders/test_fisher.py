@@ -351,3 +351,32 @@ def test_config_defaults_are_those_of_the_released_code():
     config = FisherConfig()
     assert (config.band_width, config.patch_size, config.max_length, config.max_freq) == (100, 16, 128, 50)
     assert (config.target_length, config.depth, config.mlp_ratio, config.norm_eps) == (1024, 12, 4.0, 1e-6)
+
+
+@pytest.mark.parametrize("rate", [200, 2000, 44100, 192000])
+@pytest.mark.parametrize("seconds", [0.004, 0.1, 1.0])
+def test_extreme_rates(tiny, rate, seconds):
+    """From a rate whose window is five samples to 24 bands; sound, silence and a few samples."""
+    bands = max(1, (25 * rate // 1000 // 2 + 1) // 100)
+    for samples in (wave(seconds, rate), torch.zeros(1, max(1, round(seconds * rate)))):
+        with torch.inference_mode():
+            for mode in Fisher.modes:
+                found = tiny.embed(samples, rate, mode)
+                assert found.shape == (1, 16 * bands)
+                assert torch.isfinite(found).all()
+
+
+def test_a_rate_without_a_hop_is_refused(tiny):
+    with pytest.raises(WheeltapperError, match="rate: expected at least 100 Hz, found 60"):
+        tiny.embed(torch.zeros(1, 60), 60)
+
+
+@pytest.mark.parametrize("count", [1, 7])
+def test_a_batch_equals_its_recordings(tiny, count):
+    """Whatever of the sub-bands is computed together."""
+    waves = wave(3.0, 48000, batch=count)
+    with torch.inference_mode():
+        together = tiny.embed(waves, 48000)
+        for row, samples in zip(together, waves, strict=True):
+            torch.testing.assert_close(row, tiny.embed(samples[None], 48000)[0], atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(tiny.embed(waves, 48000), together, atol=1e-5, rtol=1e-5)  # with gradients: one pass

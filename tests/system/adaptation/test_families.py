@@ -1,0 +1,73 @@
+"""Adaptation of every family: what trains, that it learns, and that a saved branch comes back merged and equal."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from system.adaptation import ADAPTER, adapt, load_adapted
+from system.adaptation.model import AdaptationTask, AdaptedEncoder
+from system.config import BranchConfig, HeadConfig, LoopConfig, LoraConfig
+from system.encoders import FAMILIES, family_class
+
+RATE = 16000
+# Layers that get adapters in each block by default.
+LAYERS = {
+    "fisher": ("blocks.{}.attn.qkv",),
+    "echo": ("blocks.{}.attn.qkv",),
+    "beats": ("encoder.layers.{}.self_attn.q_proj", "encoder.layers.{}.self_attn.v_proj"),
+    "eat": ("blocks.{}.attn.qkv",),
+    "audiomae": ("blocks.{}.attn.qkv",),
+    "ast": ("blocks.{}.attn.q_proj", "blocks.{}.attn.v_proj"),
+    "cnn": (),
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_trains(family):
+    encoder = family_class(family).build("nano", 0)
+    task = AdaptationTask(AdaptedEncoder(encoder, BranchConfig(), RATE), 3, 4)
+    found = sorted(name for name, p in task.named_parameters() if p.requires_grad)
+    adapters = [
+        f"model.encoder.{layer.format(block)}.lora_{x}.default.weight"
+        for layer in LAYERS[family]
+        for block in range(4)
+        for x in "AB"
+    ]
+    others = ["attribute.weight", "domain.weight"]
+    others += [f"model.{part}.{kind}" for part in ("fusion.gate", "projection") for kind in ("weight", "bias")]
+    assert found == sorted(adapters + others)
+    dim = encoder.dim
+    wide = 3 if any("qkv" in layer for layer in LAYERS[family]) else 1
+    count = sum(p.numel() for n, p in task.named_parameters() if "lora_" in n)
+    assert count == len(LAYERS[family]) * 4 * 8 * (dim + wide * dim)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("pool", ["cls", "attentive", "rdp"])
+def test_a_branch_of_each_family(family, pool, train_clips, tmp_path):
+    depth = 3 if pool == "rdp" else 0
+    config = BranchConfig(
+        pool=pool,
+        depth=depth,
+        embedding_dim=8,
+        crop_seconds=0.3,
+        lora=LoraConfig(dropout=0.0),
+        heads=HeadConfig(domain_classes="domain"),
+        loop=LoopConfig(steps=3, batch_size=3, warmup_steps=1, learning_rate=1e-2),
+    )
+    encoder = family_class(family).build("nano", 0)
+    before = copy.deepcopy(encoder).state_dict()
+    task = adapt(encoder, train_clips, config, RATE, tmp_path, seed=1)
+    kept = {name.replace(".base_layer", ""): value for name, value in task.model.encoder.state_dict().items()}
+    assert all(torch.equal(kept[name], value) for name, value in before.items())  # the network itself stays
+    moved = [p for n, p in task.named_parameters() if "lora_B" in n]
+    assert sum(p.abs().sum() for p in moved) > 0 or family == "cnn"
+    loaded = load_adapted(family_class(family).build("nano", 0), tmp_path / ADAPTER, config)
+    wave = 0.1 * torch.randn(2, 2, 6000, generator=torch.Generator().manual_seed(0))
+    task.eval()
+    with torch.inference_mode():
+        for found, expected in zip(loaded.views(wave), task.model.views(wave), strict=True):
+            assert found.shape[0] == 2
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
