@@ -6,6 +6,7 @@ A family is one module beside this one with one subclass of ``Encoder``. Tensor 
 
 import dataclasses
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
@@ -21,6 +22,7 @@ from system.errors import WheeltapperError
 from system.frontends.simam import SIMAM, enhance
 
 PASS_TOKENS = 1024  # of one pass on a CPU
+FRAMES_PER_SECOND = 100  # about as many in all front ends
 HEAD_DIM = 64  # of every published transformer here
 
 
@@ -118,7 +120,11 @@ class Encoder(nn.Module):
         return next(self.parameters()).device
 
     def spectrogram(self, wave: Tensor, rate: int, mode: str = "official") -> Tensor:
-        """Front end: waveforms (B, samples) at any rate in Hz to what the network sees, normalised (B, T, F)."""
+        """Front end: waveforms (B, samples) at any rate in Hz to what the network sees, normalised (B, T, F).
+
+        Raises WheeltapperError for recordings of no samples.
+        """
+        check_wave(wave)
         if self.rate and rate != self.rate:
             wave, rate = audio.resampler(rate, self.rate)(wave), self.rate
         return enhance(self._front_end(wave, rate, mode), self.simam)
@@ -151,7 +157,11 @@ class Encoder(nn.Module):
             (B, numbers).
         """
         self.check_mode(mode)
-        return self.embed_spectrogram(self.spectrogram(wave, rate, mode), mode, rate)
+
+        def embed(part: Tensor) -> Tensor:
+            return self._embed_spectrogram(self.spectrogram(part, rate, mode), mode, rate)
+
+        return self._passes(embed, wave, math.ceil(FRAMES_PER_SECOND * wave.shape[-1] / rate))
 
     @property
     def whole(self) -> str:
@@ -168,6 +178,11 @@ class Encoder(nn.Module):
 
         ``rate`` in Hz, 0 for unknown, is for the families whose tokens know their frequency.
         """
+        return self._passes(
+            lambda part: self._embed_spectrogram(part, mode, rate), spectrogram, spectrogram.shape[1]
+        )
+
+    def _embed_spectrogram(self, spectrogram: Tensor, mode: str, rate: int) -> Tensor:
         spectrogram = spectrogram.to(self.dtype)
         limit, frames = self.frame_limit, self.modes[mode].frames
         if frames == "split":
@@ -183,9 +198,9 @@ class Encoder(nn.Module):
         return self._forward_piece(spectrogram, None).summary.flatten(1)
 
     def _passes(self, function: Callable[[Tensor], Tensor], rows: Tensor, tokens: int) -> Tensor:
-        """``function(rows)``; at inference on a CPU a few rows of ``tokens`` tokens at a time, so that what lies
-        between the layers stays in the caches."""
-        size = max(1, PASS_TOKENS // tokens)
+        """``function(rows)``; at inference on a CPU a few rows of ``tokens`` tokens (or frames) at a time, so that what
+        lies between the layers stays in the caches."""
+        size = max(1, PASS_TOKENS // max(1, tokens))
         if torch.is_grad_enabled() or rows.device.type != "cpu" or len(rows) <= size:
             return function(rows)
         return torch.cat([function(part) for part in rows.split(size)])
@@ -311,6 +326,12 @@ class Encoder(nn.Module):
             and config.embed_dim % config.num_heads == config.embed_dim % 4 == 0
             and config.depth <= 256
         )
+
+
+def check_wave(wave: Tensor) -> None:
+    """Raises WheeltapperError unless a waveform is (B, samples) with at least one sample."""
+    if wave.dim() != 2 or wave.shape[1] == 0:
+        raise WheeltapperError(f"a waveform: expected (recordings, samples), found shape {tuple(wave.shape)}")
 
 
 def heads_of(dim: int) -> int:

@@ -120,10 +120,10 @@ class Beats(Encoder):
             spectrograms = [spectrogram.sub_(MEAN).div_(2.0 * DEVIATION) for spectrogram in spectrograms]
         return spectrograms[0] if len(spectrograms) == 1 else torch.cat(spectrograms, 1)
 
-    def embed_spectrogram(self, spectrogram: Tensor, mode: str = "official", rate: int = 0) -> Tensor:
+    def _embed_spectrogram(self, spectrogram: Tensor, mode: str, rate: int) -> Tensor:
         """As every encoder's. ``siren`` expects frames of pieces of 10 s one after another."""
         if mode != "siren":
-            return super().embed_spectrogram(spectrogram, mode, rate)
+            return super()._embed_spectrogram(spectrogram, mode, rate)
         pieces = spectrogram.to(self.dtype).split(SIREN_FRAMES, 1)
         return torch.stack([self._embed_piece(piece, mode).float() for piece in pieces]).mean(0)
 

@@ -48,7 +48,7 @@ class Eat(SubbandEncoder):
         wave = wave - wave.mean(-1, keepdim=True)
         return fbank(wave, rate, "hanning", self.filterbank).sub_(mean).div_(2.0 * deviation)
 
-    def embed_spectrogram(self, spectrogram: Tensor, mode: str = "official", rate: int = 0) -> Tensor:
+    def _embed_spectrogram(self, spectrogram: Tensor, mode: str, rate: int) -> Tensor:
         """As every encoder's. ``toolkit`` sees at most what the position table reaches, 123 s in published ones."""
         if mode == "toolkit":
             rows, patch = self.positions.shape[1] // self.patches_per_band, self.config.patch_size
@@ -58,4 +58,4 @@ class Eat(SubbandEncoder):
         if mode == "rmis":  # its own zero: the digits of the mean differ
             missing = max(0, self.frame_limit - spectrogram.shape[1])
             spectrogram = F.pad(spectrogram, (0, 0, 0, missing), value=-AUDIOSET_MEAN / (2.0 * AUDIOSET_DEVIATION))
-        return super().embed_spectrogram(spectrogram, mode, rate)
+        return super()._embed_spectrogram(spectrogram, mode, rate)

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from system.encoders import checkpoints
-from system.encoders.base import Encoder, Mode, Tokens, heads_of
+from system.encoders.base import Encoder, Mode, Tokens, check_wave, heads_of
 from system.encoders.transformer import PostNormBlock, sine_cosine
 from system.errors import WheeltapperError
 from system.frontends.simam import enhance
@@ -123,6 +123,7 @@ class Echo(Encoder):
     def spectrogram(self, wave: Tensor, rate: int, mode: str = "official") -> Tensor:
         """As every encoder's. In mode ``stream``, where each chunk loses its own mean, the chunks follow one another:
         in recordings of more than one, the frames that the last two share are there twice."""
+        check_wave(wave)
         if mode != "stream":
             return self.chunk_spectrogram(wave, rate)
         return torch.cat([self.chunk_spectrogram(part, rate) for part in self._chunk_waves(wave, rate)], 1)
@@ -186,7 +187,7 @@ class Echo(Encoder):
     def _eps(self, mode: str) -> float:
         return SIREN_EPS if mode == "siren" else self.norm.eps
 
-    def embed_spectrogram(self, spectrogram: Tensor, mode: str = "official", rate: int = 0) -> Tensor:
+    def _embed_spectrogram(self, spectrogram: Tensor, mode: str, rate: int) -> Tensor:
         """Utterance embedding, the mean over chunks: (B, T, F) to float32 (B, bands * D)."""
         chunks = self._chunks(spectrogram.to(self.dtype))
         summaries = [self._tokens(chunk, None, self._eps(mode), rate).summary.float() for chunk in chunks]

@@ -10,6 +10,7 @@ from system.adaptation import ADAPTER, adapt, load_adapted
 from system.adaptation.model import AdaptationTask, AdaptedEncoder
 from system.config import BranchConfig, HeadConfig, LoopConfig, LoraConfig
 from system.encoders import FAMILIES, family_class
+from system.errors import WheeltapperError
 
 RATE = 16000
 # Layers that get adapters in each block by default.
@@ -71,3 +72,10 @@ def test_a_branch_of_each_family(family, pool, train_clips, tmp_path):
         for found, expected in zip(loaded.views(wave), task.model.views(wave), strict=True):
             assert found.shape[0] == 2
             np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("shape", [(1, 0), (16000,), (1, 2, 16000)])
+def test_a_waveform_of_another_shape_is_refused(family, shape):
+    with pytest.raises(WheeltapperError, match="a waveform: expected"):
+        family_class(family).build("nano", 0).embed(torch.zeros(shape), RATE)
