@@ -116,21 +116,6 @@ class Ast(Encoder):
         for table in (self.cls_token, self.dist_token, self.positions):
             nn.init.normal_(table, std=0.02)
 
-    @property
-    def dim(self) -> int:
-        return self.config.embed_dim
-
-    @property
-    def patch_frames(self) -> int:
-        return self.config.patch_size
-
-    @property
-    def frame_limit(self) -> int:
-        return self.config.target_length
-
-    def bands(self, rate: int) -> int:
-        return 1
-
     def grid_bands(self, rate: int) -> int:
         return self.config.grid[0]
 

@@ -80,21 +80,6 @@ class AudioMae(Encoder):
         init_patches(self.patch_embed)
         nn.init.normal_(self.cls_token, std=0.02)
 
-    @property
-    def dim(self) -> int:
-        return self.config.embed_dim
-
-    @property
-    def patch_frames(self) -> int:
-        return self.config.patch_size
-
-    @property
-    def frame_limit(self) -> int:
-        return self.config.target_length
-
-    def bands(self, rate: int) -> int:
-        return 1
-
     def grid_bands(self, rate: int) -> int:
         return BINS // self.config.patch_size
 

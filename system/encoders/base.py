@@ -49,8 +49,8 @@ class Mode:
 class Encoder(nn.Module):
     """Base of all families.
 
-    A subclass sets ``family``, ``rate``, ``dim``, ``patch_frames``, ``frame_limit``, ``modes``, ``lora_targets`` and
-    ``SIZES`` and writes ``_front_end``, ``_forward_piece``, ``bands``, ``grid_bands`` and ``published``.
+    A subclass sets ``family``, ``rate``, ``modes``, ``lora_targets`` and ``SIZES`` and writes ``_front_end``,
+    ``_forward_piece``, ``grid_bands`` and ``published``.
     """
 
     family: ClassVar[str]  # as its authors write it
@@ -60,9 +60,6 @@ class Encoder(nn.Module):
     filterbanks: ClassVar[tuple[str, ...]] = ()  # that the front end can be built with
     SIZES: ClassVar[Mapping[str, Any]]
 
-    dim: int  # D of the grid's tokens
-    patch_frames: int  # frames that one token spans
-    frame_limit: int  # frames that one pass takes at most
     pad_value: float = 0.0  # what fills missing frames, after normalisation
     filterbank: str = "mel"
     simam: str = "none"
@@ -81,10 +78,6 @@ class Encoder(nn.Module):
         """Tokens of (B, T, F), patch_frames <= T <= frame_limit."""
         raise NotImplementedError
 
-    def bands(self, rate: int) -> int:
-        """Vectors of the summary at a rate in Hz."""
-        raise NotImplementedError
-
     def grid_bands(self, rate: int) -> int:
         """Frequency positions of the token grid at a rate in Hz."""
         raise NotImplementedError
@@ -101,6 +94,27 @@ class Encoder(nn.Module):
     def to_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """A state dict with the tensor names of the published checkpoints."""
         return dict(state)
+
+    # What most have alike.
+
+    @property
+    def dim(self) -> int:
+        """D of the last block's tokens."""
+        return self.config.embed_dim
+
+    @property
+    def patch_frames(self) -> int:
+        """Frames that one token spans."""
+        return self.config.patch_size
+
+    @property
+    def frame_limit(self) -> int:
+        """Frames that one pass takes at most."""
+        return self.config.target_length
+
+    def bands(self, rate: int) -> int:
+        """Vectors of the summary at a rate in Hz."""
+        return 1
 
     # What all share.
 

@@ -91,19 +91,8 @@ class Beats(Encoder):
         self.encoder = Stack(config)
 
     @property
-    def dim(self) -> int:
-        return self.config.embed_dim
-
-    @property
-    def patch_frames(self) -> int:
-        return self.config.patch_size
-
-    @property
     def frame_limit(self) -> int:
         return FRAME_LIMIT // self.config.patch_size * self.config.patch_size
-
-    def bands(self, rate: int) -> int:
-        return 1
 
     def grid_bands(self, rate: int) -> int:
         return BINS // self.config.patch_size

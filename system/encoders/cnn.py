@@ -79,9 +79,6 @@ class ResNeXt(Encoder):
         """Stages that ``forward`` can run."""
         return STAGES
 
-    def bands(self, rate: int) -> int:
-        return 1
-
     def grid_bands(self, rate: int) -> int:
         return BANDS // STRIDE
 

@@ -40,9 +40,6 @@ class Eat(SubbandEncoder):
     left_out = ("._ema", ".decoder.", ".fc_norm.", ".head.")  # teacher and decoder, classifier of fine-tuned ones
     pad_value = -MEAN / (2.0 * DEVIATION)  # what a zero before normalisation becomes
 
-    def bands(self, rate: int) -> int:
-        return 1
-
     def _front_end(self, wave: Tensor, rate: int, mode: str) -> Tensor:
         mean, deviation = (AUDIOSET_MEAN, AUDIOSET_DEVIATION) if mode == "rmis" else (MEAN, DEVIATION)
         wave = wave - wave.mean(-1, keepdim=True)

@@ -100,10 +100,6 @@ class Echo(Encoder):
         nn.init.normal_(self.cls_token, std=0.02)
 
     @property
-    def dim(self) -> int:
-        return self.config.embed_dim
-
-    @property
     def patch_frames(self) -> int:
         return self.config.patch_frames
 

@@ -81,18 +81,6 @@ class SubbandEncoder(Encoder):
         nn.init.normal_(self.cls_token)
 
     @property
-    def dim(self) -> int:
-        return self.config.embed_dim
-
-    @property
-    def patch_frames(self) -> int:
-        return self.config.patch_size
-
-    @property
-    def frame_limit(self) -> int:
-        return self.config.target_length
-
-    @property
     def patches_per_band(self) -> int:
         return self.config.band_width // self.config.patch_size
 
