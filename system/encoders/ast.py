@@ -176,6 +176,13 @@ class Ast(Encoder):
         for name, accepted in _FIXED.items():
             if given.get(name, accepted) != accepted:
                 raise WheeltapperError(f"{path}: {name}: expected {accepted}, found {given[name]!r}")
+        statistics = checkpoints.read_config_beside(path, "preprocessor_config.json")
+        for name, accepted in (("mean", AUDIOSET_MEAN), ("std", AUDIOSET_DEVIATION)):
+            if statistics.get(name, accepted) != accepted:  # other weights were trained on other sounds
+                found = statistics[name]
+                raise WheeltapperError(
+                    f"{path}: preprocessor_config.json: {name}: expected AudioSet's {accepted}, found {found!r}"
+                )
         return cls.make_config({**_shapes(own), **given}, path), own
 
     @classmethod

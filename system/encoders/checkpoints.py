@@ -78,12 +78,12 @@ def _begins_like_safetensors(path: Path) -> bool:
     return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
 
 
-def read_config_beside(path: str | os.PathLike) -> dict[str, Any]:
-    """The ``config.json`` that model hubs keep beside the weights; empty where there is none.
+def read_config_beside(path: str | os.PathLike, name: str = "config.json") -> dict[str, Any]:
+    """The file of settings that model hubs keep beside the weights; empty where there is none.
 
     Raises WheeltapperError where it is not a dict in JSON.
     """
-    beside = Path(path).with_name("config.json")
+    beside = Path(path).with_name(name)
     if not beside.is_file():
         return {}
     try:

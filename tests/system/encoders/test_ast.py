@@ -223,6 +223,18 @@ def test_bad_settings(folder, tmp_path, settings, text):
         Ast.load(tmp_path / "model.safetensors")
 
 
+def test_weights_for_other_statistics_are_refused(folder, tmp_path):
+    """Of speech commands, for instance: their input has another mean than AudioSet's."""
+    for name in ("model.safetensors", "config.json"):
+        (tmp_path / name).symlink_to(folder / name)
+    beside = tmp_path / "preprocessor_config.json"
+    beside.write_text(json.dumps({"mean": -4.2677393, "std": 4.5689974, "do_normalize": True}))
+    assert Ast.load(tmp_path / "model.safetensors").config.depth > 0
+    beside.write_text(json.dumps({"mean": -6.845978, "std": 5.5654526}))
+    with pytest.raises(WheeltapperError, match=r"mean: expected AudioSet's -4\.2677393, found -6\.845978"):
+        Ast.load(tmp_path / "model.safetensors")
+
+
 @pytest.mark.parametrize("other", ["fisher/fisher.pt", "eat/eat.pt", "audiomae/audiomae.pth"])
 def test_other_families_are_refused(folder, other):
     with pytest.raises(WheeltapperError, match=r"\.pth?: expected an AST checkpoint .*, found the keys"):
