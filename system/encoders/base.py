@@ -192,9 +192,7 @@ class Encoder(nn.Module):
 
         ``rate`` in Hz, 0 for unknown, is for the families whose tokens know their frequency.
         """
-        return self._passes(
-            lambda part: self._embed_spectrogram(part, mode, rate), spectrogram, spectrogram.shape[1]
-        )
+        return self._passes(lambda part: self._embed_spectrogram(part, mode, rate), spectrogram, spectrogram.shape[1])
 
     def _embed_spectrogram(self, spectrogram: Tensor, mode: str, rate: int) -> Tensor:
         spectrogram = spectrogram.to(self.dtype)
