@@ -1,6 +1,5 @@
 """The main recipe around every family of encoders, through its own configuration, small and untrained."""
 
-import json
 import shutil
 from pathlib import Path
 
@@ -35,10 +34,11 @@ def test_the_configuration_names_a_published_checkpoint(name):
     config = load(CONF / "encoders" / f"{name}.yaml")
     card = cards.CARDS[config.encoder.checkpoint]
     assert (card.family, card.size) == (config.encoder.family, config.encoder.size)
-    assert all(branch.depth <= len_of(card) for branch in config.branches.values())
+    assert all(branch.depth <= blocks(card) for branch in config.branches.values())
 
 
-def len_of(card) -> int:
+def blocks(card: cards.Card) -> int:
+    """Blocks of a published transformer, stages of a ResNeXt."""
     sizes = family_class(card.family).SIZES[card.size]
     return getattr(sizes, "depth", 4)
 
@@ -70,5 +70,4 @@ def test_from_weights_to_package(name, data, tmp_path, capsys):
     assert card["encoder"] == encoder.family
     own = sum(p.numel() for p in encoder.parameters())
     assert card["total_parameters"] > own
-    assert card["macs"]["two_channel"] > 1.9 * card["macs"]["left_duplicated"] * 0.9
-    assert json.loads((exp / "metrics.json").read_text())["official_score"] >= 0
+    assert 1.7 < card["macs"]["two_channel"] / card["macs"]["left_duplicated"] < 2.0  # one encoder pass a channel

@@ -97,6 +97,12 @@ def mlp_size(encoder: Encoder, rate: int) -> tuple[int, int, int]:
     return max(per_row, 1024 // per_row * per_row), tokens.shape[-1], 4 * tokens.shape[-1]
 
 
+def least_cosine(first: np.ndarray, second: np.ndarray) -> float:
+    """Least cosine of rows (N, D) that belong together."""
+    products = (first * second).sum(1) / np.linalg.norm(first, axis=1) / np.linalg.norm(second, axis=1)
+    return float(products.min())
+
+
 def measure(encoder: Encoder, paths: list[Path], rate: int, args: argparse.Namespace) -> list[dict]:
     """One row for each precision and batch size; all are measured in turn, round by round."""
     workers = os.cpu_count() or 1
@@ -118,9 +124,13 @@ def measure(encoder: Encoder, paths: list[Path], rate: int, args: argparse.Names
             if turn:  # the first round warms up
                 found[precision, batch].append((speed, speed * macs / product))
         products += [product] if turn else []
+    exact = embed_files(encoder, paths[:2], workers=workers, device=args.device)
     result = []
     for (precision, batch), values in found.items():
         speeds, shares = zip(*values, strict=True)
+        dtype = choose_precision(precision, args.device)
+        now = embed_files(encoder, paths[:2], workers=workers, device=args.device, dtype=dtype)
+        encoder.float()
         result.append(
             {
                 "rate": rate,
@@ -130,6 +140,7 @@ def measure(encoder: Encoder, paths: list[Path], rate: int, args: argparse.Names
                 "clips_per_second": round(statistics.median(speeds), 3),
                 "share_of_product_rate": round(statistics.median(shares), 3),
                 "share_least_most": [round(min(shares), 3), round(max(shares), 3)],
+                "least_cosine_with_fp32": round(least_cosine(exact, now), 6),
                 "product_size": [rows, dim, hidden],
                 "product_gmacs_per_second": round(statistics.median(products) / 1e9, 1),
             }

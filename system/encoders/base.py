@@ -39,7 +39,8 @@ class Mode:
 
     ``frames``: ``cut`` keeps the first ``frame_limit`` frames; ``pad`` fills shorter ones up to it as well; ``tail``
     averages pieces of that length, the last one being the last frames of the recording, so that it overlaps its
-    neighbour; ``split`` averages pieces one after another, weighted with their lengths.
+    neighbour; ``split`` averages pieces one after another, weighted with their lengths; ``whole`` is one pass over all,
+    where a family can.
     """
 
     used_by: str

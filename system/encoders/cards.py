@@ -131,9 +131,8 @@ def check(path: str | os.PathLike, known: Card) -> None:
         checkpoints.load_file(path)
         return
     found = digest(path, "sha256")
-    if not found.startswith(known.sha256):
-        expected = known.sha256 if len(known.sha256) == len(found) else f"{known.sha256}..."
-        raise WheeltapperError(f"{path}: expected SHA-256 {expected}, found {found}")
+    if found != known.sha256:
+        raise WheeltapperError(f"{path}: expected SHA-256 {known.sha256}, found {found}")
 
 
 def family_of(path: str | os.PathLike) -> str | None:
