@@ -10,6 +10,7 @@ from system.config import Config
 from system.stage import Stage, tree_signature
 
 STAGES = ("data", "pretrain", "adapt", "embed", "score", "fuse", "evaluate", "package", "benchmark", "report")
+SYSTEMLESS = ("data", "pretrain")  # of a recipe that goes no further than the encoder
 
 
 @dataclass(frozen=True)
@@ -96,7 +97,12 @@ class Experiment:
         watched: Path | None = None,
         partly: list[Path] | None = None,
     ) -> Stage:
-        """A stage by name; ``watched`` is a folder whose files must not change once the stage is complete."""
+        """A stage by name; ``watched`` is a folder whose files must not change once the stage is complete.
+
+        Raises WheeltapperError where the stage needs branches and systems and the configuration has none.
+        """
+        if name not in SYSTEMLESS:
+            configuration.check_systems(self.config, str(self.folder / "config.yaml"))
         watch = (lambda: tree_signature(watched)) if watched else str
         return Stage(STAGES.index(name), name, self.folder, settings, reads, watch, owns, partly or [])
 

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from system import config as configuration
-from system.config import Config, load, save
+from system.config import Config, load, loading, save
 from system.errors import WheeltapperError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -215,5 +215,41 @@ def test_every_limit_speaks_of_a_field():
         found = {field.name for field in fields(value)}
         return found.union(*(names(getattr(value, n)) for n in found if is_dataclass(getattr(value, n))))
 
-    known = names(Config()) | names(configuration.BranchConfig())
-    assert set(configuration._LIMITS) <= known
+    known = names(Config()) | names(configuration.BranchConfig()) | names(configuration.SourceConfig())
+    assert set(loading._LIMITS) <= known
+
+
+def test_pretraining_alone_needs_no_systems(tmp_path):
+    (tmp_path / "c.yaml").write_text("pretrain: {objective: echo}\n")
+    config = load(tmp_path / "c.yaml")
+    assert config.pretrain.objective == "echo"
+    with pytest.raises(WheeltapperError, match=r"c\.yaml: branches: expected at least one"):
+        configuration.check_systems(config, "c.yaml")
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ("objective: mae", "pretrain.objective: expected one of fisher, echo, found 'mae'"),
+        ("front_end: gpu", "pretrain.front_end: expected one of worker, device, found 'gpu'"),
+        ("target: {band: cls}", "pretrain.target.band: expected one of mean, positions, layers, found 'cls'"),
+        ("target: {norm: batch}", "pretrain.target.norm: expected one of instance, layer"),
+        ("fewest_bands: 6", "pretrain.most_bands: expected at least 6 (fewest_bands), found 5"),
+        ("mix_snr: [5, -5]", "pretrain.mix_snr: expected two numbers, the smaller one first, found [5.0, -5.0]"),
+        ("mix_share: 2", "pretrain.mix_share: expected a number from 0 to 1, found 2"),
+        ("probe: {every: 5}", "pretrain.probe.manifest: expected a manifest of labelled clips, found none"),
+        ("sources: [{path: a.csv, weight: -1}]", "pretrain.sources.1.weight: expected at least 0, found -1"),
+    ],
+)
+def test_mistakes_in_pretraining(tmp_path, settings, expected):
+    (tmp_path / "c.yaml").write_text(f"pretrain: {{{settings}}}\n")
+    with pytest.raises(WheeltapperError) as caught:
+        load(tmp_path / "c.yaml")
+    assert expected in str(caught.value)
+
+
+def test_the_pretraining_recipe_s_configurations_say_everything_a_default_does():
+    folder = Path(__file__).parents[2] / "recipes" / "pretrain" / "conf"
+    assert {path.stem for path in folder.glob("*.yaml")} >= {"fisher", "echo", "small"}
+    for path in folder.glob("*.yaml"):
+        load(path)

@@ -1,13 +1,10 @@
-"""The typed configuration of a recipe: yaml with only the differences, plus overrides, to checked dataclasses.
-
-Nothing here imports torch: a stage that has nothing to do must be able to say so at once.
-"""
+"""A recipe's yaml, read over the defaults and checked, and written back."""
 
 import difflib
 import math
 import os
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,209 +12,19 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from submission.config import PackageConfig
+from system.config.schema import EMBED_PRECISIONS, POOLS, VIEWS, BranchConfig, Config
+from system.config.training import (
+    BAND_TARGETS,
+    FRONT_ENDS,
+    OBJECTIVES,
+    PRECISIONS,
+    TARGET_LAYERS,
+    TARGET_NORMS,
+    LoopConfig,
+    PretrainConfig,
+)
 from system.errors import WheeltapperError
 from system.stage import open_atomic
-
-VIEWS = ("two_channel", "left_duplicated")
-PRECISIONS = ("no", "bf16", "fp16")
-EMBED_PRECISIONS = ("fp32", "bf16", "auto")
-POOLS = ("mean", "band", "cls", "attentive", "gem", "rdp")
-
-
-@dataclass
-class DataConfig:
-    """Recordings."""
-
-    rate: int = 16000  # Hz; every recording is brought to it before the encoder, 0 keeps each at its own
-    corpus: str = ""  # name written in the manifest; empty: what --data names
-    folder: str = "data"  # where downloads go
-    synthetic: str = "default"  # size of the simulated set: default | tiny
-
-
-@dataclass
-class LoopConfig:
-    """Optimisation, shared by pre-training and adaptation."""
-
-    steps: int = 300
-    batch_size: int = 8
-    learning_rate: float = 5e-4  # peak, AdamW
-    final_learning_rate: float = 1e-6  # end of the cosine
-    warmup_steps: int = 30
-    weight_decay: float = 0.05  # none on biases, norms and other vectors
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
-    clip_norm: float = 4.0
-    precision: str = "no"  # no (fp32) | bf16 | fp16, as accelerate names them
-    log_every: int = 10  # steps
-    save_every: int = 50  # steps; a killed run goes on from the last one
-
-
-@dataclass
-class MaskConfig:
-    """Inverse block mask of EAT, which the FISHER paper takes over."""
-
-    ratio: float = 0.8  # share of patches hidden
-    adjust: float = 0.07  # extra share of block centres
-    block: int = 5  # patches, side of a visible block
-    clones: int = 8  # masks per sub-band of a batch at most
-    max_rows: int = 128  # cloned sub-bands in a batch at most (m_b in the paper)
-    noise_std: float = 0.01  # of what fills the hidden slots before the decoder
-
-
-@dataclass
-class DecoderConfig:
-    """Shallow CNN between the student's tokens and the patch targets."""
-
-    dim: int = 128
-    layers: int = 3
-    kernel: int = 3
-    groups: int = 16
-
-
-@dataclass
-class PretrainConfig:
-    """Teacher-student self-distillation (FISHER paper, section 3.2)."""
-
-    loop: LoopConfig = field(default_factory=LoopConfig)
-    mask: MaskConfig = field(default_factory=MaskConfig)
-    decoder: DecoderConfig = field(default_factory=DecoderConfig)
-    crop_seconds: float = 3.0
-    base_rate: int = 4000  # Hz; the rate of a batch is a multiple of it
-    min_rate: int = 8000
-    max_rate: int = 16000
-    ema_start: float = 0.98  # EAT: 0.9998; short runs need a teacher that moves
-    ema_end: float = 0.999
-    ema_steps: int = 300
-    min_target_std: float = 0.01  # below: collapsed, stop
-    min_prediction_std: float = 0.001
-
-
-@dataclass
-class EncoderConfig:
-    """Which network, and from which weights it starts."""
-
-    family: str = "fisher"
-    size: str = "nano"
-    checkpoint: str = ""  # published or own weights, a file or a name of download-checkpoint; empty: untrained
-    heads: int = 0  # attention heads, where the checkpoint does not say; 0: width / 64, at least two
-    filterbank: str = "mel"  # mel | even, of the families with a filter bank
-    simam: str = "none"  # none | global | local, enhancement of the spectrogram
-
-
-@dataclass
-class LoraConfig:
-    """Low-rank adaptation (Wang and Liu 2026, section 3.3)."""
-
-    rank: int = 8
-    alpha: int = 16
-    dropout: float = 0.1
-    targets: list[str] = field(default_factory=list)  # layers by name; empty: the encoder family's own
-
-
-@dataclass
-class AugmentConfig:
-    """Waveform and spectrogram augmentation (Wang and Liu 2026, section 3.4; strengths are ours, it names none)."""
-
-    channel_swap: float = 0.1  # probability
-    channel_drop: float = 0.1  # probability that one of the two channels is silenced
-    gain_db: float = 3.0  # each channel by a uniform gain of at most this
-    mixup: float = 0.0  # probability that a clip is mixed with another one and their losses alike
-    mixup_alpha: float = 0.5
-    time_mask: int = 0  # frames at most (SpecAugment)
-    frequency_mask: int = 0  # bins at most
-
-
-@dataclass
-class HeadConfig:
-    """ArcFace (Wang and Liu 2026, section 3.5; scale and margin are ours, it names none)."""
-
-    scale: float = 16.0
-    margin: float = 0.2
-    attribute_weight: float = 1.0
-    domain_weight: float = 1.0
-    domain_classes: str = "machine"  # machine: source and target of every machine apart | domain: two classes
-
-
-@dataclass
-class ScorerConfig:
-    """Distance of an embedding to the normal references."""
-
-    name: str = "mahalanobis"
-    settings: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass
-class BranchConfig:
-    """One adapted encoder with its scorer."""
-
-    encoder: EncoderConfig | None = None  # None: the encoder of the pre-training stage
-    depth: int = 0  # blocks to run, 0 for all
-    pool: str = "band"  # mean | band | cls | attentive | gem | rdp
-    pool_power: float = 0.0  # exponent of gem and rdp; 0: 3 and 4
-    embedding_dim: int = 256
-    gate_bias: float = 1.0
-    crop_seconds: float = 4.0
-    target_share: float = 0.25  # of the clips of a batch drawn from the target domain
-    lora: LoraConfig = field(default_factory=LoraConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    heads: HeadConfig = field(default_factory=HeadConfig)
-    loop: LoopConfig = field(default_factory=LoopConfig)
-    scorer: ScorerConfig = field(default_factory=ScorerConfig)
-
-
-@dataclass
-class SystemConfig:
-    """One of at most four systems of a submission."""
-
-    name: str = ""
-    abbreviation: str = ""
-    view: str = "two_channel"  # two_channel | left_duplicated, at inference
-    weights: dict[str, float] = field(default_factory=dict)  # of the branches
-
-
-@dataclass
-class EmbedConfig:
-    """How the embedding stage computes; the results differ by rounding alone."""
-
-    precision: str = "fp32"  # fp32 | bf16 | auto: bf16 where the processor has instructions for it
-    batch_size: int = 1  # clips computed together, for a GPU; 1 keeps a clip independent of all others to the bit
-
-
-@dataclass
-class EvaluateConfig:
-    """Metrics."""
-
-    year: int = 2026  # whose rules count
-    bootstrap: int = 1000  # resamples of the interval
-
-
-@dataclass
-class BenchmarkConfig:
-    """Small fault diagnosis by nearest neighbours in the manner of RMIS."""
-
-    neighbours: int = 5
-    runs: int = 10
-    test_size: float = 0.5
-    min_clips: int = 4  # per class
-
-
-@dataclass
-class Config:
-    """Everything a run depends on besides its recordings."""
-
-    seed: int = 0
-    device: str = "cpu"  # cpu | cuda, of training and embedding
-    threads: int = 0  # of torch, 0 for as many as there are cores
-    false_positive_rate: float = 0.1  # that the decisions aim at
-    data: DataConfig = field(default_factory=DataConfig)
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
-    branches: dict[str, BranchConfig] = field(default_factory=dict)
-    systems: list[SystemConfig] = field(default_factory=list)
-    embed: EmbedConfig = field(default_factory=EmbedConfig)
-    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
-    package: PackageConfig = field(default_factory=PackageConfig)
-    benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
 
 
 def load(path: str | os.PathLike, overrides: list[str] | None = None) -> Config:
@@ -271,6 +78,8 @@ def _read(path: Path, above: tuple[Path, ...] = ()):
         raise WheeltapperError(f"{path}: expected yaml, found {_one_line(error)}") from error
     if not OmegaConf.is_dict(given):
         raise WheeltapperError(f"{path}: expected yaml of keys and values, found a list")
+    if not given:
+        raise WheeltapperError(f"{path}: expected yaml of keys and values, found none")
     base = given.pop("base", None)
     if base is None:
         return given
@@ -301,7 +110,10 @@ def _merge(config, given, where: str):
 
 # Numbers outside these limits no run can work with, wherever a field of the name stands.
 _LIMITS = {
-    **dict.fromkeys(("batch_size", "log_every", "save_every", "block", "clones", "max_rows"), (1, math.inf)),
+    **dict.fromkeys(("batch_size", "accumulate", "log_every", "save_every", "block", "clones"), (1, math.inf)),
+    **dict.fromkeys(("max_bands", "fewest_bands", "most_bands", "workers"), (1, math.inf)),
+    **dict.fromkeys(("every", "weight", "band_weight", "patch_weight"), (0, math.inf)),
+    "clips": (2, math.inf),
     **dict.fromkeys(("dim", "layers", "kernel", "groups", "rank", "embedding_dim"), (1, math.inf)),
     **dict.fromkeys(("base_rate", "min_rate", "max_rate", "neighbours", "runs", "min_clips"), (1, math.inf)),
     **dict.fromkeys(("seed", "threads", "rate", "depth", "steps", "warmup_steps", "ema_steps"), (0, math.inf)),
@@ -311,7 +123,7 @@ _LIMITS = {
     **dict.fromkeys(("attribute_weight", "domain_weight"), (0, math.inf)),
     **dict.fromkeys(("crop_seconds", "clip_norm", "scale", "mixup_alpha"), (0.01, math.inf)),
     **dict.fromkeys(("ratio", "adjust", "ema_start", "ema_end", "target_share", "dropout"), (0, 1)),
-    **dict.fromkeys(("channel_swap", "channel_drop", "mixup"), (0, 1)),
+    **dict.fromkeys(("channel_swap", "channel_drop", "mixup", "mix_share"), (0, 1)),
     "test_size": (0.01, 0.99),
     "margin": (0, math.pi),
 }
@@ -341,6 +153,28 @@ def _loop_problems(loop: LoopConfig, name: str) -> Iterator[str]:
         yield f"{name}.precision: expected one of {', '.join(PRECISIONS)}, found {loop.precision!r}"
 
 
+def _pretrain_problems(config: PretrainConfig) -> Iterator[str]:
+    yield from _loop_problems(config.loop, "pretrain.loop")
+    decoder = config.decoder
+    if decoder.kernel % 2 == 0 or decoder.dim % max(decoder.groups, 1):
+        yield "pretrain.decoder: expected an odd kernel, and groups that divide dim"
+    for name, found, known in (
+        ("objective", config.objective, OBJECTIVES),
+        ("front_end", config.front_end, FRONT_ENDS),
+        ("target.layers", config.target.layers, TARGET_LAYERS),
+        ("target.norm", config.target.norm, TARGET_NORMS),
+        ("target.band", config.target.band, BAND_TARGETS),
+    ):
+        if found not in known:
+            yield f"pretrain.{name}: expected one of {', '.join(known)}, found {found!r}"
+    if config.most_bands < config.fewest_bands:
+        yield f"pretrain.most_bands: expected at least {config.fewest_bands} (fewest_bands), found {config.most_bands}"
+    if len(config.mix_snr) != 2 or config.mix_snr[0] > config.mix_snr[1]:
+        yield f"pretrain.mix_snr: expected two numbers, the smaller one first, found {list(config.mix_snr)}"
+    if config.probe.every and not config.probe.manifest:
+        yield "pretrain.probe.manifest: expected a manifest of labelled clips, found none"
+
+
 def _branch_problems(branch: BranchConfig, name: str) -> Iterator[str]:
     from system import scoring
 
@@ -356,16 +190,14 @@ def _branch_problems(branch: BranchConfig, name: str) -> Iterator[str]:
 
 
 def _check(config: Config, where: str) -> None:
-    problems = [*_number_problems(config), *_loop_problems(config.pretrain.loop, "pretrain.loop")]
+    problems = list(_number_problems(config))
     if config.embed.precision not in EMBED_PRECISIONS:
         found = config.embed.precision
         problems.append(f"embed.precision: expected one of {', '.join(EMBED_PRECISIONS)}, found {found!r}")
-    decoder = config.pretrain.decoder
-    if decoder.kernel % 2 == 0 or decoder.dim % max(decoder.groups, 1):
-        problems.append("pretrain.decoder: expected an odd kernel, and groups that divide dim")
-    if not config.branches:
+    problems += _pretrain_problems(config.pretrain)
+    if config.systems and not config.branches:
         problems.append("branches: expected at least one")
-    if not 1 <= len(config.systems) <= 4:
+    if len(config.systems) > 4 or (config.branches and not config.systems):
         problems.append(f"systems: expected 1 to 4, found {len(config.systems)}")
     if not 0.0 < config.false_positive_rate < 1.0:
         problems.append(f"false_positive_rate: expected a number between 0 and 1, found {config.false_positive_rate}")
@@ -386,3 +218,10 @@ def _check(config: Config, where: str) -> None:
             problems.append(f"branches.{name}: expected a name of letters, digits and underscores")
     if problems:
         raise WheeltapperError(f"{where}: {'; '.join(problems)}")
+
+
+def check_systems(config: Config, where: str) -> None:
+    """Raises WheeltapperError unless there are branches and systems; a recipe that only pre-trains has none."""
+    for name, found in (("branches", config.branches), ("systems", config.systems)):
+        if not found:
+            raise WheeltapperError(f"{where}: {name}: expected at least one")

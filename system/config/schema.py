@@ -1,0 +1,149 @@
+"""Settings of the main recipe."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from submission.config import PackageConfig
+from system.config.training import LoopConfig, PretrainConfig
+
+VIEWS = ("two_channel", "left_duplicated")
+EMBED_PRECISIONS = ("fp32", "bf16", "auto")
+POOLS = ("mean", "band", "cls", "attentive", "gem", "rdp")
+
+
+@dataclass
+class DataConfig:
+    """Recordings."""
+
+    rate: int = 16000  # Hz; every recording is brought to it before the encoder, 0 keeps each at its own
+    corpus: str = ""  # name written in the manifest; empty: what --data names
+    folder: str = "data"  # where downloads go
+    synthetic: str = "default"  # size of the simulated set: default | tiny
+
+
+@dataclass
+class EncoderConfig:
+    """Which network, and from which weights it starts."""
+
+    family: str = "fisher"
+    size: str = "nano"
+    checkpoint: str = ""  # published or own weights, a file or a name of download-checkpoint; empty: untrained
+    heads: int = 0  # attention heads, where the checkpoint does not say; 0: width / 64, at least two
+    filterbank: str = "mel"  # mel | even, of the families with a filter bank
+    simam: str = "none"  # none | global | local, enhancement of the spectrogram
+
+
+@dataclass
+class LoraConfig:
+    """Low-rank adaptation (Wang and Liu 2026, section 3.3)."""
+
+    rank: int = 8
+    alpha: int = 16
+    dropout: float = 0.1
+    targets: list[str] = field(default_factory=list)  # layers by name; empty: the encoder family's own
+
+
+@dataclass
+class AugmentConfig:
+    """Waveform and spectrogram augmentation (Wang and Liu 2026, section 3.4; strengths are ours, it names none)."""
+
+    channel_swap: float = 0.1  # probability
+    channel_drop: float = 0.1  # probability that one of the two channels is silenced
+    gain_db: float = 3.0  # each channel by a uniform gain of at most this
+    mixup: float = 0.0  # probability that a clip is mixed with another one and their losses alike
+    mixup_alpha: float = 0.5
+    time_mask: int = 0  # frames at most (SpecAugment)
+    frequency_mask: int = 0  # bins at most
+
+
+@dataclass
+class HeadConfig:
+    """ArcFace (Wang and Liu 2026, section 3.5; scale and margin are ours, it names none)."""
+
+    scale: float = 16.0
+    margin: float = 0.2
+    attribute_weight: float = 1.0
+    domain_weight: float = 1.0
+    domain_classes: str = "machine"  # machine: source and target of every machine apart | domain: two classes
+
+
+@dataclass
+class ScorerConfig:
+    """Distance of an embedding to the normal references."""
+
+    name: str = "mahalanobis"
+    settings: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class BranchConfig:
+    """One adapted encoder with its scorer."""
+
+    encoder: EncoderConfig | None = None  # None: the encoder of the pre-training stage
+    depth: int = 0  # blocks to run, 0 for all
+    pool: str = "band"  # mean | band | cls | attentive | gem | rdp
+    pool_power: float = 0.0  # exponent of gem and rdp; 0: 3 and 4
+    embedding_dim: int = 256
+    gate_bias: float = 1.0
+    crop_seconds: float = 4.0
+    target_share: float = 0.25  # of the clips of a batch drawn from the target domain
+    lora: LoraConfig = field(default_factory=LoraConfig)
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    heads: HeadConfig = field(default_factory=HeadConfig)
+    loop: LoopConfig = field(default_factory=LoopConfig)
+    scorer: ScorerConfig = field(default_factory=ScorerConfig)
+
+
+@dataclass
+class SystemConfig:
+    """One of at most four systems of a submission."""
+
+    name: str = ""
+    abbreviation: str = ""
+    view: str = "two_channel"  # two_channel | left_duplicated, at inference
+    weights: dict[str, float] = field(default_factory=dict)  # of the branches
+
+
+@dataclass
+class EmbedConfig:
+    """How the embedding stage computes; the results differ by rounding alone."""
+
+    precision: str = "fp32"  # fp32 | bf16 | auto: bf16 where the processor has instructions for it
+    batch_size: int = 1  # clips computed together, for a GPU; 1 keeps a clip independent of all others to the bit
+
+
+@dataclass
+class EvaluateConfig:
+    """Metrics."""
+
+    year: int = 2026  # whose rules count
+    bootstrap: int = 1000  # resamples of the interval
+
+
+@dataclass
+class BenchmarkConfig:
+    """Small fault diagnosis by nearest neighbours in the manner of RMIS."""
+
+    neighbours: int = 5
+    runs: int = 10
+    test_size: float = 0.5
+    min_clips: int = 4  # per class
+
+
+@dataclass
+class Config:
+    """Everything a run depends on besides its recordings."""
+
+    seed: int = 0
+    device: str = "cpu"  # cpu | cuda, of training and embedding
+    threads: int = 0  # of torch, 0 for as many as there are cores
+    false_positive_rate: float = 0.1  # that the decisions aim at
+    data: DataConfig = field(default_factory=DataConfig)
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
+    branches: dict[str, BranchConfig] = field(default_factory=dict)
+    systems: list[SystemConfig] = field(default_factory=list)
+    embed: EmbedConfig = field(default_factory=EmbedConfig)
+    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
+    package: PackageConfig = field(default_factory=PackageConfig)
+    benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
