@@ -17,8 +17,7 @@ from system.corpora.attributes import attribute_class
 from system.crops import group_by, near_and_far, read_crop
 from system.encoders import checkpoints
 from system.errors import WheeltapperError
-from system.manifest import Clip
-from system.pretraining import check_training_clips
+from system.manifest import Clip, check_training
 from system.training import fit, kept_names, step_seed
 
 ADAPTER = "adapter.safetensors"
@@ -40,7 +39,7 @@ def adapt(
     Args:
         encoder: frozen network, changed in place. clips: normal training clips of all machines. rate: Hz.
     """
-    check_training_clips(clips)
+    check_training(clips)
     attributes, domains = attribute_labels(clips), domain_labels(clips, config.heads.domain_classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(step_seed(seed, -1))
@@ -48,8 +47,9 @@ def adapt(
         task = AdaptationTask(model, int(attributes.max()) + 1, int(domains.max()) + 1)
         model.align_projection(_pooled_crops(model.eval(), clips, config, seed))
 
-    def batch(step: int) -> dict[str, Tensor]:
-        return make_batch(clips, attributes, domains, config, rate, seed, step)
+    def batch(step: int, part: int, parts: int) -> dict[str, Tensor]:
+        whole = make_batch(clips, attributes, domains, config, rate, seed, step)
+        return {name: tensor.chunk(parts)[part] for name, tensor in whole.items()}
 
     fit(task, batch, config.loop, folder, seed, device, progress=progress)
     names, tensors = set(kept_names(task)), task.state_dict()

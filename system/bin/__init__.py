@@ -22,7 +22,10 @@ VERBS = {
     "synthesize": "write the simulated machines",
     "emulate": "mix anybody's machine recordings and noise into a two-channel set",
     "prepare": "turn a folder in DCASE layout into a checked manifest.csv",
+    "deduplicate": "leave out near-identical stationary recordings",
+    "shard": "pack training recordings into a few large files",
     "pretrain": "pre-train the sub-band encoder on the training recordings",
+    "launch": "start pretrain in several processes, as torchrun does",
     "adapt": "adapt a branch: LoRA, gated fusion, ArcFace heads",
     "embed": "turn recordings into embeddings",
     "score": "distance of every clip to its machine's normal references",
@@ -31,6 +34,7 @@ VERBS = {
     "package": "write the submission package",
     "validate": "check a submission package, zip or folder",
     "benchmark": "kNN fault diagnosis over embeddings",
+    "probe": "nearest neighbours in frozen embeddings of labelled recordings",
     "report": "write the report of a run",
     "reference": "score the test clips with simple reference systems",
 }

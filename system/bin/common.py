@@ -8,7 +8,8 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
-from system import manifest
+from system import config as configuration
+from system import manifest, processes
 from system.config import EncoderConfig
 from system.errors import WheeltapperError
 from system.experiment import Experiment, open_experiment
@@ -16,6 +17,8 @@ from system.manifest import Clip
 from system.stage import Stage, lock
 
 CHECKPOINTS = "checkpoints"  # folder of downloaded weights, within the data folder
+LAUNCHED = "WHEELTAPPER_LAUNCHED"  # set in the environment of processes that ``wheeltapper launch`` started
+LOST = 75  # exit status of such a process that stops because another one is gone
 
 
 def add_experiment_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
@@ -26,23 +29,70 @@ def add_experiment_arguments(parser: argparse.ArgumentParser, required: bool = T
 
 
 @contextlib.contextmanager
-def experiment(args: argparse.Namespace) -> Iterator[Experiment]:
-    """The experiment that the options name, held against a second process."""
+def experiment(args: argparse.Namespace, several: bool = False) -> Iterator[Experiment]:
+    """The experiment that the options name, held against a second command.
+
+    Args:
+        several: the verb may run in several processes, as torchrun starts them: they connect to one another here, the
+            main one holds the folder for all, and when they stop for an error one of them says so.
+    """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
-    with lock(args.exp):
-        yield open_experiment(args.exp, args.conf, [s for given in args.set for s in given.split()])
+    if processes.count() > 1 and not several:
+        raise WheeltapperError(f"runs in one process, found {processes.count()} (pretrain runs in several)")
+    overrides = [s for given in args.set for s in given.split()]
+    with _one_voice(), lock(args.exp) if processes.is_main() else contextlib.nullcontext():
+        if processes.is_main():
+            run = open_experiment(args.exp, args.conf, overrides)
+        else:
+            conf = args.conf or Path(args.exp) / "config.yaml"
+            run = Experiment(Path(args.exp), configuration.load(conf, overrides))
+        if processes.count() > 1:
+            check_device(run.config.device)
+            processes.join(run.config.device)
+        yield run
+        processes.leave()
+
+
+@contextlib.contextmanager
+def _one_voice() -> Iterator[None]:
+    """Of several processes that stop for one reason, or for another one's end, lets one say so."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        if processes.count() == 1:
+            raise
+        if LAUNCHED in os.environ and isinstance(error, processes.LostPeer | KeyboardInterrupt):
+            from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+            get_error_handler().record_exception(error)
+            raise SystemExit(LOST) from None  # the launcher may know more of it
+        if not processes.first_to_say() and isinstance(error, WheeltapperError | OSError | KeyboardInterrupt):
+            raise SystemExit(1) from None
+        raise
 
 
 def run_stage(stage: Stage, work: Callable[[], Iterable[Path]]) -> None:
-    """Runs a stage, its messages on standard output."""
-    stage.run(work, lambda text: print(text, flush=True))
+    """Runs a stage, its messages on standard output.
+
+    Of several processes the main one decides whether there is anything to do and keeps the records; then all work.
+    """
+
+    def together() -> Iterable[Path]:
+        processes.agree(True)
+        return work()
+
+    if not processes.is_main():
+        if processes.agree(None):
+            work()
+    elif not stage.run(together, lambda text: print(text, flush=True)):
+        processes.agree(False)
 
 
 def prepare_torch(run: Experiment) -> str:
     """Sets torch's threads as configured and returns the device; WheeltapperError where there is no such device."""
     import torch
 
-    torch.set_num_threads(run.config.threads or os.cpu_count() or 1)
+    torch.set_num_threads(run.config.threads or max(1, (os.cpu_count() or 1) // processes.per_machine()))
     check_device(run.config.device)
     return run.config.device
 
@@ -55,6 +105,11 @@ def check_device(device: str) -> None:
         raise WheeltapperError(f"device: expected cpu or cuda, found {device!r}")
     if device == "cuda" and not torch.cuda.is_available():
         raise WheeltapperError("device: cuda was asked for, torch finds no CUDA device on this machine")
+    if device == "cuda" and torch.cuda.device_count() < processes.per_machine() > 1:
+        raise WheeltapperError(
+            f"device: expected a CUDA device for each of the {processes.per_machine()} processes on this machine, "
+            f"found {torch.cuda.device_count()}"
+        )
 
 
 def training_clips(run: Experiment) -> list[Clip]:
@@ -100,7 +155,8 @@ def progress_bar(total: int, text: str) -> Iterator:
     from tqdm import tqdm
 
     quiet = not sys.stderr.isatty()
-    with tqdm(total=total, desc=text, mininterval=20 if quiet else 0.2, leave=False, dynamic_ncols=True) as bar:
+    interval, hidden = 20 if quiet else 0.2, not processes.is_main()
+    with tqdm(total=total, desc=text, mininterval=interval, leave=False, dynamic_ncols=True, disable=hidden) as bar:
 
         def to(done: int, total: int) -> None:
             bar.total = total

@@ -2,15 +2,17 @@
 
 import csv
 import math
+import threading
+import time
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import nn
 
-from system import training
 from system.config import LoopConfig
 from system.errors import WheeltapperError
-from system.training import fit, learning_rate, parameter_groups, step_seed
+from system.training import fit, learning_rate, parameter_groups, prepared, step_seed
 
 
 class Noisy(nn.Module):
@@ -34,7 +36,7 @@ class Noisy(nn.Module):
         return {"loss": loss, "half": loss / 2}
 
 
-def batch(step: int) -> dict:
+def batch(step: int, part: int = 0, parts: int = 1) -> dict:
     return {"x": torch.randn(4, 3, generator=torch.Generator().manual_seed(step))}
 
 
@@ -80,7 +82,9 @@ def test_rows_and_curve(tmp_path):
     with open(tmp_path / "run" / "curve.csv") as file:
         found = list(csv.DictReader(file))
     assert [float(row["loss"]) for row in found] == [row["loss"] for row in rows]
-    assert list(found[0]) == ["step", "loss", "half", "learning_rate", "seconds"]
+    assert list(found[0]) == [
+        *("step", "loss", "half", "learning_rate", "gradient_norm", "seconds", "clips_per_second")
+    ]
     assert any((tmp_path / "run" / "tensorboard").iterdir())
     assert not module.training
 
@@ -101,7 +105,7 @@ def test_resuming_equals_running_through(tmp_path, stop_after):
     resumed, resumed_rows = run(tmp_path / "cut", module if stop_after >= 2 else None)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], tensor), name
-    drop = {"seconds"}
+    drop = {"seconds", "clips_per_second"}
     assert [{k: v for k, v in row.items() if k not in drop} for row in resumed_rows] == [
         {k: v for k, v in row.items() if k not in drop} for row in rows
     ]
@@ -110,7 +114,7 @@ def test_resuming_equals_running_through(tmp_path, stop_after):
 
 def test_a_finished_run_has_nothing_to_do(tmp_path):
     whole, rows = run(tmp_path / "run")
-    again, found = run(tmp_path / "run", make_batch=lambda step: pytest.fail("a batch was asked for"))
+    again, found = run(tmp_path / "run", make_batch=lambda *key: pytest.fail("a batch was asked for"))
     assert found == rows
     assert torch.equal(again.linear.weight, whole.linear.weight)
 
@@ -130,7 +134,7 @@ def test_the_callers_random_state_is_left_alone(tmp_path):
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 def test_a_loss_that_is_not_finite_stops(tmp_path, value):
-    def broken(step):
+    def broken(step, part, parts):
         return batch(step) | {"scale": value if step == 5 else 1.0}
 
     with pytest.raises(WheeltapperError, match=f"step 5: expected a finite loss, found {value}; a lower learning_rate"):
@@ -148,7 +152,7 @@ def test_a_gradient_that_is_not_finite_stops_before_it_spoils_the_weights(tmp_pa
             figures["loss"] = figures["loss"] + (self.linear.weight * batch["zero"]).abs().sum().sqrt()
             return figures
 
-    def broken(step):
+    def broken(step, part, parts):
         return batch(step) | {"zero": 0.0 if step == 2 else 1.0}
 
     module = Root()
@@ -157,42 +161,9 @@ def test_a_gradient_that_is_not_finite_stops_before_it_spoils_the_weights(tmp_pa
     assert torch.isfinite(module.linear.weight).all()
 
 
-@pytest.mark.parametrize("content", [b"", b"garbage", b"PK\x03\x04half"])
-def test_a_damaged_state_is_an_error(tmp_path, content):
-    run(tmp_path / "run")
-    (tmp_path / "run" / "state.pt").write_bytes(content)
-    with pytest.raises(WheeltapperError, match=r"state\.pt: damaged"):
-        run(tmp_path / "run")
-
-
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda state: state.pop("optimizer"),
-        lambda state: state.update(optimizer="x"),
-        lambda state: state["module"].pop("seen"),
-        lambda state: state["module"].update({"linear.weight": torch.zeros(9, 9)}),
-        lambda state: state.update(step="three"),
-        lambda state: state["optimizer"].update(param_groups=[]),
-    ],
-)
-def test_a_state_of_another_run_is_an_error(tmp_path, change):
-    run(tmp_path / "run")
-    path = tmp_path / "run" / "state.pt"
-    state = torch.load(path, weights_only=True)
-    change(state)
-    torch.save(state, path)
-    with pytest.raises(WheeltapperError, match=r"state\.pt: does not fit this run .* remove it"):
-        run(tmp_path / "run")
-
-
-def test_only_what_is_needed_is_kept(tmp_path):
-    module = Noisy()
-    module.linear.bias.requires_grad_(False)
-    run(tmp_path / "run", module)
-    state = torch.load(tmp_path / "run" / "state.pt", weights_only=True)
-    assert set(state["module"]) == {"linear.weight", "seen"}
-    assert not module.linear.bias.any()
+def test_fp16_needs_a_gpu(tmp_path):
+    with pytest.raises(WheeltapperError, match="fp16 needs a GPU"):
+        run(tmp_path / "run", config=replace(CONFIG, precision="fp16"))
 
 
 def test_figures_after_the_step_are_logged_and_may_stop(tmp_path):
@@ -206,6 +177,51 @@ def test_figures_after_the_step_are_logged_and_may_stop(tmp_path):
         run(tmp_path / "other", after_step=refuse)
 
 
+def test_figures_that_come_now_and_then_stand_in_the_next_row(tmp_path):
+    """Also where the run was cut off between."""
+
+    def after_step(step):
+        return {"probe": step / 10} if step in (1, 3) else {}
+
+    def stop(step, values):
+        if step == 3:
+            raise KeyboardInterrupt
+
+    config = replace(CONFIG, save_every=2)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", config=config, after_step=after_step, progress=stop)
+    _, rows = run(tmp_path / "run", config=config, after_step=after_step)
+    assert [row.get("probe") for row in rows] == [None, 0.1, 0.3, None]
+    with open(tmp_path / "run" / "curve.csv") as file:
+        assert [row["probe"] for row in csv.DictReader(file)] == ["", "0.1", "0.3", ""]
+
+
+def test_what_watches_may_stop_before_a_state_is_written(tmp_path):
+    seen = []
+
+    def watch(step, values):
+        seen.append(values)
+        if step == 5:
+            raise WheeltapperError("collapsed")
+
+    with pytest.raises(WheeltapperError, match="collapsed"):
+        run(tmp_path / "run", watch=watch, after_step=lambda step: {"decay": step / 10})
+    assert [values["decay"] for values in seen] == [step / 10 for step in range(6)]
+    assert torch.load(tmp_path / "run" / "state.pt", weights_only=True)["step"] == 3
+
+
+def test_gradient_norm_and_throughput(tmp_path):
+    config = replace(CONFIG, batch_size=4, clip_norm=1e-3)
+    module = Noisy()
+    torch.manual_seed(step_seed(0, 0))
+    module(batch(0))["loss"].backward()
+    norm = math.sqrt(sum(float(p.grad.square().sum()) for p in module.parameters()))
+    _, rows = run(tmp_path / "run", config=config, after_step=lambda step: time.sleep(0.05) or {})
+    assert rows[0]["gradient_norm"] == pytest.approx(norm)  # before it is clipped
+    assert all(0 < row["clips_per_second"] < 4 / 0.05 for row in rows)
+    assert rows[2]["clips_per_second"] == pytest.approx(8 / (rows[2]["seconds"] - rows[1]["seconds"]), rel=0.2)
+
+
 def test_precisions_follow_one_another_in_one_process(tmp_path):
     for precision in ("no", "bf16", "no"):
         config = LoopConfig(steps=1, precision=precision)
@@ -213,13 +229,67 @@ def test_precisions_follow_one_another_in_one_process(tmp_path):
 
 
 def test_an_error_in_a_batch_passes(tmp_path):
-    def broken(step):
+    def broken(step, part, parts):
         if step == 2:
             raise WheeltapperError("x.wav: truncated")
         return batch(step)
 
     with pytest.raises(WheeltapperError, match=r"x\.wav: truncated"):
         run(tmp_path / "run", make_batch=broken)
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_batches_are_prepared_ahead_and_in_order(workers):
+    begun, ready = [], threading.Event()
+
+    def make(step, part, parts):
+        begun.append(step)
+        if step == workers + 1:
+            ready.set()
+        time.sleep(0.02 if step % 2 else 0.0)
+        return step
+
+    batches = prepared(make, ((step, 0, 1) for step in range(20)), workers)
+    assert next(batches) == 0
+    assert ready.wait(5)  # workers + 1 ahead of the one at hand
+    assert max(begun) == workers + 1
+    assert list(batches) == list(range(1, 20))
+    assert sorted(begun) == list(range(20))
+
+
+def test_an_error_ahead_waits_for_its_turn():
+    def make(step, part, parts):
+        if step == 2:
+            raise KeyError(step)
+        return step
+
+    batches = prepared(make, ((step, 0, 1) for step in range(99)), 4)
+    assert [next(batches), next(batches)] == [0, 1]
+    with pytest.raises(KeyError):
+        next(batches)
+
+
+def test_the_parts_of_a_batch_share_their_noise_and_their_gradients(tmp_path):
+    """Two parts one after the other against the mean of both, each with torch's generator as the step left it."""
+    config = replace(CONFIG, steps=1, accumulate=2, batch_size=4, warmup_steps=0, clip_norm=1e6)
+
+    def halves(step, part, parts):
+        assert (part, parts) in ((0, 2), (1, 2))
+        return {"x": batch(step)["x"].chunk(parts)[part]}
+
+    module, rows = run(tmp_path / "run", make_batch=halves, config=config)
+    reference = Noisy()
+    for part in (0, 1):
+        torch.manual_seed(step_seed(0, 0))
+        (reference(halves(0, part, 2))["loss"] / 2).backward()
+    norm = math.sqrt(sum(float(p.grad.square().sum()) for p in reference.parameters()))
+    assert rows[0]["gradient_norm"] == pytest.approx(norm, rel=1e-6)
+    assert float(module.seen) == 2
+
+
+def test_a_batch_must_be_divisible(tmp_path):
+    with pytest.raises(WheeltapperError, match="expected a multiple of 1 processes x accumulate 3, found 8"):
+        run(tmp_path / "run", config=replace(CONFIG, accumulate=3))
 
 
 def test_weight_decay_spares_vectors_and_tokens():
@@ -237,8 +307,3 @@ def test_seeds_do_not_meet():
     seeds = {step_seed(seed, step) for seed in range(40) for step in range(-1, 200)}
     assert len(seeds) == 40 * 201
     assert all(0 <= seed < 2**63 for seed in seeds)
-
-
-def test_curve_of_nothing(tmp_path):
-    training.write_curve(tmp_path / "curve.csv", [])
-    assert (tmp_path / "curve.csv").read_text() == "step\n"

@@ -217,7 +217,8 @@ def test_resuming_equals_running_through(tiny_encoder, train_clips, tmp_path):
     assert all(torch.equal(whole["model"][name], cut["model"][name]) for name in whole["model"])
     with open(tmp_path / "cut" / "curve.csv") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["step", "loss", "loss_attribute", "loss_domain", "learning_rate", "seconds"]
+    names = ["step", "loss", "loss_attribute", "loss_domain", "learning_rate", "gradient_norm"]
+    assert list(rows[0]) == [*names, "seconds", "clips_per_second"]
 
 
 def test_all_augmentations_together(tiny_encoder, train_clips, tmp_path):

@@ -1,0 +1,77 @@
+"""Start a verb in several processes: torchrun, with one clear message where a process dies."""
+
+import argparse
+import logging
+import os
+import signal
+from pathlib import Path
+
+from system.bin import common
+from system.errors import WheeltapperError
+
+MODULE = "system.bin"  # what each process runs
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--processes", type=int, required=True, help="on each machine, as a rule one for each GPU")
+    parser.add_argument("--machines", type=int, default=1, help="that this command is started on (default 1)")
+    parser.add_argument("--meet", metavar="HOST:PORT", help="with several machines: of the first one, any free port")
+    parser.add_argument("--run-id", default="wheeltapper", help="the same on all machines, apart from other runs there")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="VERB ...", help="pretrain and its options")
+
+
+def main(args: argparse.Namespace) -> int:
+    command = args.command[1:] if args.command[:1] == ["--"] else args.command
+    if not command or args.processes < 1 or args.machines < 1:
+        raise WheeltapperError("expected --processes N and a verb, both numbers at least 1")
+    if args.machines > 1 and not args.meet:
+        raise WheeltapperError("--meet: expected HOST:PORT of the first machine where there are several, found nothing")
+    level = os.environ.setdefault("LOGLEVEL", "CRITICAL")  # what torchrun has to say about a failure is said below
+    os.environ[common.LAUNCHED] = "1"
+    from torch.distributed import run as torchrun
+    from torch.distributed.elastic.multiprocessing.api import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.elastic.rendezvous import RendezvousError
+
+    logging.getLogger("torch.distributed").setLevel(level)
+    shape = [f"--nnodes={args.machines}", f"--nproc-per-node={args.processes}"]
+    meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint={args.meet}", f"--rdzv-id={args.run_id}"]
+    options = [*shape, *(meeting if args.meet else ["--standalone"]), "-m", MODULE, *command]
+    try:
+        torchrun.run(torchrun.parse_args(options))
+    except ChildFailedError as error:
+        return _explain(error.failures, args.processes * args.machines, command)
+    except SignalException as error:
+        if error.sigval == signal.SIGINT:
+            raise KeyboardInterrupt from error
+        raise WheeltapperError(f"{command[0]} was stopped by {error.sigval.name}; {_left(command)}") from error
+    except RendezvousError as error:
+        raise WheeltapperError(f"--meet {args.meet}: {args.machines} machines did not meet there ({error})") from error
+    return 0
+
+
+def _explain(failures: dict, count: int, command: list[str]) -> int:
+    """Says which process died; the exit status where a process has said itself what was wrong."""
+    codes = {rank: failure.exitcode for rank, failure in failures.items()}
+    killed = [rank for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM]
+    ended = [rank for rank, code in codes.items() if code == -signal.SIGTERM]  # as torchrun does with the others
+    spoke = [code for code in codes.values() if code > 0 and code != common.LOST]
+    if killed or (ended and not spoke):
+        rank = (killed or ended)[0]
+        pid, name = failures[rank].pid, signal.Signals(-codes[rank]).name
+        raise WheeltapperError(
+            f"{command[0]}: process {rank} of {count} (pid {pid}) was killed by {name}; {_left(command)}"
+        )
+    if not spoke:
+        found = next(iter(failures.values())).message  # of a process on another machine, or of the network
+        message = found["message"] if isinstance(found, dict) else found
+        raise WheeltapperError(f"{command[0]}: {message.removeprefix('LostPeer: ')}")
+    return max(spoke)
+
+
+def _left(command: list[str]) -> str:
+    from system.training_state import STATE, left
+
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument("--exp", default="")
+    return left(Path(parser.parse_known_args(command)[0].exp) / "pretrain" / STATE)

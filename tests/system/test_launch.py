@@ -1,0 +1,101 @@
+"""Several processes of one command: what is said and left when one of them dies."""
+
+import argparse
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import training_runs
+from test_training_processes import assert_close
+
+from system.bin import common, launch
+from system.config import LoopConfig
+from system.errors import WheeltapperError
+
+SCRIPT = Path(__file__).with_name("launched.py")
+
+
+def command(*options) -> subprocess.CompletedProcess:
+    environment = os.environ | {"PYTHONPATH": str(SCRIPT.parent), "OMP_NUM_THREADS": "1"}
+    return subprocess.run(
+        [sys.executable, SCRIPT, *map(str, options)], capture_output=True, text=True, env=environment, timeout=120
+    )
+
+
+@pytest.mark.slow
+def test_a_process_is_killed_and_the_run_goes_on(tmp_path):
+    (tmp_path / "conf.yaml").write_text("seed: 0\n")
+    toy = ("toy", "--exp", tmp_path / "exp", "--conf", tmp_path / "conf.yaml")
+    found = command("launch", "--processes", 2, *toy, "--die", 1)
+    assert found.returncode == 1
+    said = r"wheeltapper launch: toy: process 1 of 2 \(pid \d+\) was killed by SIGKILL; (.*)\n"
+    left = f"{tmp_path}/exp/pretrain/state.pt holds 8 steps, the same command goes on from there"
+    assert re.fullmatch(said, found.stderr).group(1) == left
+    assert not (tmp_path / "exp" / "stages" / "1_toy.json").exists()
+    found = command(*toy)  # or with as many processes as one likes
+    assert (found.returncode, found.stderr) == (0, "")
+    assert "stage 1 toy: taking up what an interrupted run left\nprocess 0 is done\n" in found.stdout
+    training_runs.train(tmp_path / "alone")
+    assert_close(tmp_path / "exp" / "pretrain", tmp_path / "alone")
+
+
+def failures(*codes: int) -> dict:
+    return {
+        rank: SimpleNamespace(exitcode=code, pid=100 + rank, message={"message": "LostPeer: one is gone"})
+        for rank, code in enumerate(codes)
+        if code
+    }
+
+
+@pytest.mark.parametrize(
+    ("codes", "said"),
+    [
+        ((0, -9), r"process 1 of 4 \(pid 101\) was killed by SIGKILL; no step was saved yet"),
+        ((common.LOST, -9), r"process 1 of 4 \(pid 101\) was killed by SIGKILL"),
+        ((-15, -11), r"process 1 of 4 \(pid 101\) was killed by SIGSEGV"),
+        ((-15, 0), r"process 0 of 4 \(pid 100\) was killed by SIGTERM"),
+        ((common.LOST, common.LOST), "one is gone$"),
+        ((common.LOST, -15), r"process 1 of 4 \(pid 101\) was killed by SIGTERM"),
+    ],
+)
+def test_who_died(codes, said):
+    with pytest.raises(WheeltapperError, match=f"^pretrain: {said}"):
+        launch._explain(failures(*codes), 4, ["pretrain", "--exp", "nowhere"])
+
+
+@pytest.mark.parametrize("codes", [(1, common.LOST), (common.LOST, 1), (-15, 1), (1, 1)])
+def test_who_spoke_needs_no_other_message(codes):
+    assert launch._explain(failures(*codes), 2, ["pretrain"]) == 1
+
+
+def test_the_saved_steps_are_those_of_the_experiment(tmp_path):
+    training_runs.train(tmp_path / "pretrain", LoopConfig(steps=5, batch_size=8, save_every=2))
+    assert "pretrain/state.pt holds 5 steps" in launch._left(
+        ["pretrain", "--conf", "x", f"--exp={tmp_path}", "--set=a=b"]
+    )
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--processes", "2"],
+        ["--processes", "0", "pretrain"],
+        ["--processes", "1", "--machines", "2", "pretrain"],
+    ],
+)
+def test_wrong_usage(wrong):
+    parser = argparse.ArgumentParser()
+    launch.add_arguments(parser)
+    with pytest.raises(WheeltapperError, match="expected"):
+        launch.main(parser.parse_args(wrong))
+
+
+def test_other_verbs_run_in_one_process(tmp_path, monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    args = argparse.Namespace(exp=str(tmp_path), conf=None, set=[])
+    with pytest.raises(WheeltapperError, match="runs in one process, found 2"), common.experiment(args):
+        pass
