@@ -1,5 +1,6 @@
 """Random crops of recordings for training, each a function of its own random state."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -20,13 +21,25 @@ def read_crop(clip: Clip, seconds: float, rate: int, generator: np.random.Genera
         float32 (channels, round(seconds * rate)).
     """
     wanted = round(seconds * rate)
-    native = min(clip.samples, int(np.ceil(seconds * clip.rate)) + 1)
-    start = int(generator.integers(0, clip.samples - native + 1))
-    wave, _ = audio.read(clip.path, start, native)
-    wave = audio.resample(wave, clip.rate, rate)
-    if wave.shape[1] < wanted:
-        wave = np.tile(wave, (1, -(-wanted // wave.shape[1])))
-    return wave[:, :wanted]
+    wave, _ = audio.read(clip.path, *place_crop(clip.samples, clip.rate, seconds, generator))
+    return fit_length(audio.resample(wave, clip.rate, rate), wanted)
+
+
+def place_crop(samples: int, rate: int, seconds: float, generator: np.random.Generator) -> tuple[int, int]:
+    """First sample and number of samples of a random stretch of ``seconds``; the whole of a shorter recording.
+
+    One sample more than ``seconds`` hold, where there is one, since resamplers round.
+    """
+    count = min(samples, math.ceil(seconds * rate) + 1)
+    return int(generator.integers(0, samples - count + 1)), count
+
+
+def fit_length(wave, samples: int):
+    """Array or tensor (channels, any length above 0) to (channels, samples): cut, or repeated from its start."""
+    if wave.shape[-1] < samples:
+        repeats = -(-samples // wave.shape[-1])
+        wave = np.tile(wave, (1, repeats)) if isinstance(wave, np.ndarray) else wave.repeat(1, repeats)
+    return wave[:, :samples]
 
 
 def near_and_far(wave: np.ndarray) -> np.ndarray:

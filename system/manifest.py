@@ -3,7 +3,7 @@
 import csv
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -155,3 +155,14 @@ def is_development(clips: Iterable[Clip]) -> dict[str, bool]:
             raise WheeltapperError(f"{machine}: expected test clips all labelled or all anonymous, found both kinds")
     # A machine without test clips has no labels to develop on.
     return {machine: kinds == {True} for machine, kinds in found.items()}
+
+
+def check_training(clips: Sequence[Clip], where: str | os.PathLike = "training") -> None:
+    """Raises WheeltapperError, which begins with ``where``, unless there are clips and all are normal ones of the
+    training split (the challenge's first rule)."""
+    if not clips:
+        raise WheeltapperError(f"{where}: expected at least one clip, found none")
+    for clip in clips:
+        if clip.split != "train" or clip.label == "anomaly":
+            found = f"{clip.label or 'unlabelled'} {clip.split}"
+            raise WheeltapperError(f"{where}: {clip.path}: expected a normal training clip, found {found}")

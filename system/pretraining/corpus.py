@@ -1,0 +1,191 @@
+"""What pre-training draws its crops from: manifests and folders of shards, alone or mixed."""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from system import audio, manifest
+from system.config import SourceConfig
+from system.crops import place_crop
+from system.errors import WheeltapperError
+from system.manifest import Clip
+from system.pretraining.shards import ShardFolder
+
+TRIES = 100  # crops in a row that may be constant
+
+
+class Corpus(Protocol):
+    """Recordings by number: ``rates`` (Hz), ``samples`` (of each channel) and ``channels`` are integer arrays (N,)."""
+
+    rates: np.ndarray
+    samples: np.ndarray
+    channels: np.ndarray
+
+    def __len__(self) -> int: ...
+
+    def crop(self, index: int, channel: int, start: int, samples: int) -> np.ndarray:
+        """Samples ``start`` and on of a channel of a clip, no more than those read: float32 (samples,)."""
+        ...
+
+
+class ClipCorpus:
+    """The clips of a manifest, each crop read from its sound file. For some ten thousand clips; beyond, shards."""
+
+    def __init__(self, clips: Sequence[Clip]):
+        self.paths = [clip.path for clip in clips]
+        self.rates, self.samples, self.channels = (
+            np.array([getattr(clip, name) for clip in clips], np.int64) for name in ("rate", "samples", "channels")
+        )
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def crop(self, index: int, channel: int, start: int, samples: int) -> np.ndarray:
+        """As ``Corpus.crop``; WheeltapperError where the file is not what the manifest says."""
+        wave, rate = audio.read(self.paths[index], start, samples)
+        expected, found = (self.rates[index], self.channels[index]), (rate, len(wave))
+        if found != expected:
+            raise WheeltapperError(
+                f"{self.paths[index]}: expected {expected[0]} Hz and {expected[1]} channels (manifest), found "
+                f"{found[0]} Hz and {found[1]}"
+            )
+        return wave[channel]
+
+
+def open_corpus(path: str | os.PathLike) -> Corpus:
+    """A manifest.csv or a folder of shards.
+
+    Raises WheeltapperError where it is neither, is damaged, or a clip of the manifest is not for training.
+    """
+    if Path(path).is_dir():
+        return ShardFolder(path)
+    return ClipCorpus(_training_clips(path))
+
+
+def describe(source: SourceConfig) -> dict[str, Any]:
+    """What a source holds: name, number of clips, hours, weight as it counts in a mixture, fingerprint."""
+    path = Path(source.path)
+    if path.is_dir():
+        record = ShardFolder(path).record
+        count, hours, fingerprint = record["clips"], record["hours"], record["fingerprint"]
+    else:
+        clips = _training_clips(path)
+        count, hours, fingerprint = len(clips), sum(c.seconds for c in clips) / 3600, manifest.fingerprint(clips)
+    name = path.resolve().parent.name if path.name == "manifest.csv" else path.resolve().name.removesuffix(".csv")
+    return {
+        "name": name,
+        "clips": count,
+        "hours": round(hours, 4),
+        "weight": source.weight or count,
+        "fingerprint": fingerprint,
+    }
+
+
+class Pick(NamedTuple):
+    """A channel of a clip, drawn for a batch of a rate in Hz."""
+
+    corpus: int
+    index: int
+    channel: int
+    rate: int
+
+
+class Mixture:
+    """Draws from several corpora by weight, and only clips that fill the band of the batch.
+
+    A clip recorded at 8 kHz that is brought to a batch's 16 kHz has nothing above 4 kHz: its upper sub-bands would
+    teach silence. So a batch draws among clips of its own rate and above (ours; the FISHER paper does not say). For the
+    same reason a constant crop, such as digital silence, is never used: another one is drawn in its place.
+    """
+
+    def __init__(self, corpora: Sequence[Corpus], weights: Sequence[float] = ()):
+        """Weights: share of the draws of each corpus, renormalised where some have no clip that fits; none given or all
+        0: every clip that fits is drawn as often as every other."""
+        weights = list(weights) or [0.0] * len(corpora)
+        if not corpora or not all(len(corpus) for corpus in corpora):
+            raise WheeltapperError("recordings to pre-train on: expected one or more in each source, found none")
+        if min(weights) < 0 or (min(weights) == 0 < max(weights)):
+            raise WheeltapperError(f"weights of the sources: expected one above 0 for each, or none, found {weights}")
+        self.corpora, self.weights = list(corpora), np.array(weights, np.float64)
+        # Sorted by rate, highest first: what fits a rate is the first so many.
+        self._orders = [np.argsort(-np.asarray(corpus.rates, np.int64), kind="stable") for corpus in corpora]
+        self._rates = [-np.asarray(c.rates, np.int64)[order] for c, order in zip(corpora, self._orders, strict=True)]
+        self.top_rate = max(-int(rates[0]) for rates in self._rates)
+
+    @classmethod
+    def open(cls, sources: Sequence[SourceConfig]) -> "Mixture":
+        """The corpora that a configuration names; WheeltapperError as ``open_corpus``."""
+        return cls([open_corpus(source.path) for source in sources], [source.weight for source in sources])
+
+    @classmethod
+    def of_clips(cls, clips: Sequence[Clip]) -> "Mixture":
+        """One corpus of clips; WheeltapperError where one is not for training."""
+        manifest.check_training(clips, "recordings to pre-train on")
+        return cls([ClipCorpus(clips)])
+
+    def batch_rates(self, base: int, lowest: int, highest: int) -> list[int]:
+        """Rates that a batch may have: the multiples of ``base`` from ``lowest`` to ``highest``, all in Hz, for which
+        there are clips of that rate or above (FISHER paper, section 3.1).
+
+        Where there are none, the highest rate of a clip not above ``highest``; WheeltapperError without one.
+        """
+        multiples = [rate for rate in range(base, min(highest, self.top_rate) + 1, base) if rate >= lowest]
+        if multiples:
+            return multiples
+        native = [-int(rates[at]) for rates in self._rates if (at := np.searchsorted(rates, -highest)) < len(rates)]
+        if not native:
+            raise WheeltapperError(
+                f"rates: expected a multiple of {base} Hz (base_rate) from {lowest} to {highest} Hz, or recordings of "
+                f"at most {highest} Hz, found neither; the recordings have up to {self.top_rate} Hz"
+            )
+        return [max(native)]
+
+    def draw(self, rate: int, count: int, rng: np.random.Generator) -> list[Pick]:
+        """Random channels of random clips whose own rate is ``rate`` Hz or above; WheeltapperError without such clips.
+
+        The time of a draw does not grow with the number of clips.
+        """
+        sizes = np.array([np.searchsorted(rates, -rate, side="right") for rates in self._rates])
+        if not sizes.any():
+            raise WheeltapperError(
+                f"recordings to pre-train on: expected some of {rate} Hz or above, found up to {self.top_rate} Hz"
+            )
+        shares = (self.weights if self.weights.any() else sizes) * (sizes > 0)
+        corpora = rng.choice(len(sizes), size=count, p=shares / shares.sum())
+        clips = rng.integers(0, sizes[corpora])
+        picks = []
+        for corpus, place, chance in zip(corpora.tolist(), clips.tolist(), rng.random(count).tolist(), strict=True):
+            index = int(self._orders[corpus][place])
+            channel = int(chance * int(self.corpora[corpus].channels[index]))
+            picks.append(Pick(corpus, index, channel, rate))
+        return picks
+
+    def crop(self, pick: Pick, seconds: float, rng: np.random.Generator) -> tuple[np.ndarray, int]:
+        """A random stretch of a pick, or of another one drawn in its place where it is constant.
+
+        Returns:
+            float32 wave of ``seconds`` and a sample more, or all of a shorter clip, and its own rate in Hz.
+
+        Raises WheeltapperError where ``TRIES`` crops in a row are constant.
+        """
+        for _ in range(TRIES):
+            corpus = self.corpora[pick.corpus]
+            rate = int(corpus.rates[pick.index])
+            start, samples = place_crop(int(corpus.samples[pick.index]), rate, seconds, rng)
+            wave = corpus.crop(pick.index, pick.channel, start, samples)
+            if wave.min() < wave.max():
+                return wave, rate
+            pick = self.draw(pick.rate, 1, rng)[0]
+        raise WheeltapperError(
+            f"recordings of {pick.rate} Hz or above: expected sound, found {TRIES} crops of {seconds:g} s in a row "
+            "that are constant"
+        )
+
+
+def _training_clips(path: str | os.PathLike) -> list[Clip]:
+    clips = manifest.read(path)
+    manifest.check_training(clips, path)
+    return clips

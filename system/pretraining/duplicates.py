@@ -1,0 +1,157 @@
+"""Leaves out near-identical stationary recordings before training.
+
+The FISHER paper (appendix A.4) reports that industrial sound is so stationary that little remains of it after
+de-duplication, and does not say how that was done: the method here is ours. A clip is described by its level in bands
+of ``BAND`` Hz, each the mean over blocks of ``BLOCK`` s of the level in dB, and by how much the blocks deviate from
+that mean. Only what hardly varies is ever left out: for such a sound the long-term spectrum says all there is.
+"""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.fft
+
+from system import audio
+from system.manifest import Clip
+from system.training import prepared
+
+BAND = 100  # Hz
+BLOCK = 0.5  # s; long enough that noise itself hardly varies from block to block: 0.8 dB in such a band
+LEAST_BLOCKS = 4  # with fewer nobody can say that a sound is stationary
+RANGE_DB = 60.0  # below the loudest band of its clip a level does not count: there are coding noise and zeros
+FLOOR = 1e-12  # power
+THRESHOLD_DB = 1.0  # root mean square over the bands
+STATIONARY_DB = 2.0  # root mean square over blocks and bands
+ROWS = 1024  # compared at a time
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Duplicates:
+    """Which clips to leave out. For each clip: ``like``, number of the kept clip that it resembles, -1 where it stays;
+    ``distance``, their difference in dB, NaN where it stays; ``variation`` over time in dB, infinite for short ones."""
+
+    like: np.ndarray
+    distance: np.ndarray
+    variation: np.ndarray
+
+    @property
+    def kept(self) -> np.ndarray:
+        """Numbers of the clips that stay."""
+        return np.flatnonzero(self.like < 0)
+
+
+def describe_sound(wave: np.ndarray, rate: int) -> tuple[np.ndarray, float]:
+    """Long-term level and its variation.
+
+    Args:
+        wave: float32 (channels, samples), rate: Hz.
+
+    Returns:
+        float32 (bands,): levels in dB of bands of 100 Hz from 0 to half the rate, mean power of the channels; and the
+        root mean square deviation of blocks of 0.5 s from them in dB, infinite for less than four blocks.
+    """
+    size = min(round(BLOCK * rate), wave.shape[1])
+    count = wave.shape[1] // size
+    blocks = wave[:, : count * size].reshape(len(wave), count, size)
+    spectrum = scipy.fft.rfft((blocks - blocks.mean(-1, keepdims=True)) * np.hanning(size).astype(np.float32))
+    power = (spectrum.real**2 + spectrum.imag**2).mean(0) / size**2
+    # A band starts at its lowest bin; a clip of one sample has one bin.
+    starts = np.ceil(np.arange(0.0, rate / 2, BAND) * size / rate).astype(int)
+    bands = np.add.reduceat(power, np.minimum(starts, power.shape[1] - 1), axis=1)
+    floor = max(FLOOR, bands.mean(0).max() * 10.0 ** (-RANGE_DB / 10.0))
+    levels = 10.0 * np.log10(np.maximum(bands, floor))
+    mean = levels.mean(0)
+    variation = float(np.sqrt(np.square(levels - mean).mean())) if count >= LEAST_BLOCKS else np.inf
+    return mean, variation
+
+
+def find_duplicates(
+    clips: Sequence[Clip],
+    threshold: float = THRESHOLD_DB,
+    stationary: float = STATIONARY_DB,
+    workers: int = 1,
+    progress: Progress | None = None,
+) -> Duplicates:
+    """Reads every clip and finds those that are like one before them.
+
+    A clip is left out if it and a kept clip of the same rate vary by at most ``stationary`` dB over time and their
+    long-term levels differ by at most ``threshold`` dB, root mean square over the bands. Of several such clips the
+    nearest is named. Recordings shorter than 2 s stay. In the order of the clips: the first of its kind is kept.
+
+    Args:
+        clips: recordings. threshold, stationary: dB. workers: threads that read. progress: called with (done, all).
+    """
+    described = []
+    with contextlib.closing(prepared(_describe_clip, ((clip,) for clip in clips), workers)) as found:
+        for entry in found:
+            described.append(entry)
+            if progress:
+                progress(len(described), len(clips))
+    variation = np.array([entry[1] for entry in described])
+    rates = np.array([clip.rate for clip in clips])
+    like, distance = np.full(len(clips), -1), np.full(len(clips), np.nan)
+    for rate in np.unique(rates):
+        own = np.flatnonzero((rates == rate) & (variation <= stationary))
+        if len(own):
+            nearest, apart = nearest_before(np.array([described[number][0] for number in own]), threshold)
+            left = nearest >= 0
+            like[own[left]], distance[own[left]] = own[nearest[left]], apart[left]
+    return Duplicates(like, distance, variation)
+
+
+def nearest_before(levels: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
+    """In the given order, drops each row that lies within a threshold of a kept one before it.
+
+    The cost is the number of rows times that of kept ones: matrix products of blocks of rows.
+
+    Args:
+        levels: (N, bands). threshold: of the root mean square difference over the bands.
+
+    Returns:
+        like: int (N,), the nearest kept row before a dropped one, -1 for kept ones; and their difference, NaN for kept.
+    """
+    rows = (levels - levels.mean(0)).astype(np.float64) / np.sqrt(levels.shape[1])
+    squares = np.square(rows).sum(1)
+    like, distance = np.full(len(rows), -1), np.full(len(rows), np.nan)
+    kept = np.zeros(0, int)
+    for start in range(0, len(rows), ROWS):
+        block = np.arange(start, min(start + ROWS, len(rows)))
+        nearest, least = _nearest(rows, squares, block, kept)
+        within = _differences(rows, squares, block, block)
+        stays: list[int] = []  # places within the block
+        for place in range(len(block)):
+            if stays and (near := stays[within[place, stays].argmin()], within[place, near])[1] < least[place]:
+                nearest[place], least[place] = block[near], within[place, near]
+            if least[place] <= threshold:
+                like[block[place]], distance[block[place]] = nearest[place], least[place]
+            else:
+                stays.append(place)
+        kept = np.concatenate([kept, block[stays]])
+    return like, distance
+
+
+def _nearest(
+    rows: np.ndarray, squares: np.ndarray, block: np.ndarray, kept: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """For each row of a block the nearest of the kept rows and how far it is, infinitely where there are none."""
+    nearest, least = np.full(len(block), -1), np.full(len(block), np.inf)
+    for start in range(0, len(kept), ROWS):
+        some = kept[start : start + ROWS]
+        differences = _differences(rows, squares, block, some)
+        place = differences.argmin(1)
+        found = differences[np.arange(len(block)), place]
+        nearer = found < least
+        nearest[nearer], least[nearer] = some[place[nearer]], found[nearer]
+    return nearest, least
+
+
+def _differences(rows: np.ndarray, squares: np.ndarray, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    return np.sqrt(np.maximum(squares[a, None] + squares[b] - 2.0 * (rows[a] @ rows[b].T), 0.0))
+
+
+def _describe_clip(clip: Clip) -> tuple[np.ndarray, float]:
+    return describe_sound(*audio.read(clip.path))
