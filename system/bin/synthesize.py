@@ -1,25 +1,50 @@
-"""``wheeltapper synthesize OUT``: the simulated machines."""
+"""``wheeltapper synthesize OUT``: the simulated machines, or a procedural corpus for pre-training."""
 
 import argparse
 import os
 import sys
 
+from system.errors import WheeltapperError
+
+KINDS = ("machines", "procedural")
+CLIPS, SECONDS = 3000, 5.0  # of the procedural corpus
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("out", metavar="OUT", help="folder to write; refused where it holds anything else")
+    parser.add_argument(
+        "--kind", choices=KINDS, default="machines", help="machines in DCASE layout (default), or scenes of any sounds"
+    )
     parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
-    parser.add_argument("--size", choices=("default", "tiny"), default="default", help="tiny: a few clips of 1 s")
+    parser.add_argument("--size", choices=("default", "tiny"), help="of the machines; tiny: a few clips of 1 s")
+    parser.add_argument("--clips", type=int, metavar="N", help=f"of the procedural corpus (default {CLIPS})")
+    parser.add_argument("--seconds", type=float, metavar="S", help=f"of a procedural clip (default {SECONDS:g})")
     parser.add_argument(
         "--workers", type=int, default=min(4, os.cpu_count() or 1), help="threads; the result does not depend on it"
     )
 
 
 def main(args: argparse.Namespace) -> None:
-    from system.corpora.synthetic import SyntheticSettings, synthesize
+    foreign = ("clips", "seconds") if args.kind == "machines" else ("size",)
+    for name in foreign:
+        if getattr(args, name) is not None:
+            other = KINDS[1 - KINDS.index(args.kind)]
+            raise WheeltapperError(f"--{name}: expected --kind {other} with it, found --kind {args.kind}")
 
     def progress(done: int, total: int) -> None:
         if done % 50 == 0 or done == total:
             print(f"synthesize: {done} of {total} clips", file=sys.stderr)
 
-    synthesize(args.out, SyntheticSettings.of_size(args.size), args.seed, max(1, args.workers), progress)
+    workers = max(1, args.workers)
+    if args.kind == "machines":
+        from system.corpora.synthetic import SyntheticSettings, synthesize
+
+        synthesize(args.out, SyntheticSettings.of_size(args.size or "default"), args.seed, workers, progress)
+    else:
+        from system.corpora.procedural import ProceduralSettings, synthesize_procedural
+
+        settings = ProceduralSettings(
+            CLIPS if args.clips is None else args.clips, SECONDS if args.seconds is None else args.seconds
+        )
+        synthesize_procedural(args.out, settings, args.seed, workers, progress)
     print(f"synthesize: {args.out} is complete", file=sys.stderr)
