@@ -8,18 +8,14 @@ Usage: probe_layers.py MANIFEST ENCODER.safetensors
 
 import argparse
 import os
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
 
-from system import audio, manifest, metrics, scoring
-from system.crops import group_by
+from system import audio, manifest
+from system.benchmarks.labelled import OVERALL, SCORERS, official
 from system.encoders.fisher import Fisher
-from system.truth import Truth
-
-SCORERS = {"Mahalanobis": ("mahalanobis", {"standardize": True}), "1-NN": ("knn", {"k": 1})}
 
 
 @torch.inference_mode()
@@ -37,19 +33,6 @@ def layers(encoder: Fisher, path: str) -> dict[str, np.ndarray]:
     return found
 
 
-def official(clips: Sequence[manifest.Clip], vectors: np.ndarray, name: str, settings: dict) -> float:
-    """Official score in percent of one scorer on vectors (N, D) of the clips."""
-    scores = {}
-    for key, rows in group_by(clips, "machine", "section").items():
-        train = [i for i in rows if clips[i].split == "train"]
-        test = [i for i in rows if clips[i].split == "test"]
-        scorer = scoring.build(name, **settings).fit(vectors[train], np.array([clips[i].domain for i in train]))
-        values = scorer.score(vectors[test])
-        scores[key] = {clips[i].file: float(value) for i, value in zip(test, values, strict=True)}
-    truth = [Truth(c.machine, c.section, c.file, c.domain, c.label) for c in clips if c.split == "test"]
-    return 100.0 * metrics.evaluate(scores, None, truth, replicates=0)["official_score"]
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description="Official score per layer of a frozen encoder.")
     parser.add_argument("manifest")
@@ -65,7 +48,7 @@ def main() -> None:
             rows = list(pool.map(lambda clip, encoder=encoder: layers(encoder, clip.path), clips))
         for layer in rows[0]:
             vectors = np.stack([row[layer] for row in rows])
-            figures = (f"{name} {official(clips, vectors, *how):.2f}" for name, how in SCORERS.items())
+            figures = (f"{name} {official(clips, vectors, *how)[OVERALL]:.2f}" for name, how in SCORERS.items())
             print(f"{label}, {layer} ({vectors.shape[1]}): {', '.join(figures)}", flush=True)
 
 

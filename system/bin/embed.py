@@ -6,13 +6,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from system import manifest
-from system.bin import common
-from system.config import DataConfig
+from system.bin import common, frozen
 from system.errors import WheeltapperError
 from system.experiment import Experiment
-
-# Where run.sh leaves the default run, from wherever the verb is called.
-DEFAULT_EXPERIMENT = Path(__file__).resolve().parents[2] / "exp" / "default"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -20,15 +16,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("any recordings")
     group.add_argument("--audio", type=Path, help="sound file, or folder of sound files")
     group.add_argument("--out", type=Path, help="npz with files (N,), embeddings float32 (N, D) and record (JSON)")
-    group.add_argument(
-        "--encoder",
-        default="default",
-        help="default: what a run pre-trained (--exp, else exp/default); or FAMILY[-SIZE]: fisher-small, echo, beats, "
-        "eat-large, audiomae, ast, cnn, ...",
-    )
-    group.add_argument(
-        "--checkpoint", help="weights to load: a file, a name that download-checkpoint knows, or 'random' (untrained)"
-    )
+    group.add_argument("--encoder", default="default", help=frozen.ENCODER_HELP)
+    group.add_argument("--checkpoint", help=frozen.CHECKPOINT_HELP)
     group.add_argument(
         "--mode",
         default="official",
@@ -37,9 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--layer", type=int, default=0, help="block whose tokens are pooled (with --pool); 0: the last")
     group.add_argument("--pool", default="", help="instead of --mode: mean, band, cls, gem or rdp of the tokens")
     group.add_argument("--pool-power", type=float, default=0.0, help="exponent of gem (default 3) and rdp (default 4)")
-    group.add_argument("--filterbank", default="mel", help="mel or even, of the families with a filter bank")
-    group.add_argument("--simam", default="none", help="none, global or local enhancement of the spectrogram")
-    group.add_argument("--heads", type=int, default=0, help="attention heads, where a checkpoint does not say them")
+    frozen.add_front_end_arguments(group)
     group.add_argument("--rate", type=int, default=0, help="bring all recordings to this rate in Hz; 0: as recorded")
     group.add_argument("--seed", type=int, default=0, help="of untrained weights")
     group.add_argument("--precision", default="fp32", help="fp32, bf16, or auto: bf16 where it is fast")
@@ -114,7 +101,7 @@ def _files(args: argparse.Namespace) -> None:
     common.check_device(args.device)
     if args.batch_size < 1 or args.workers < 0 or args.layer < 0:
         raise WheeltapperError("--batch-size, --workers, --layer: expected at least 1, 0 and 0")
-    encoder = _encoder(args)
+    encoder = frozen.build_encoder(args, args.checkpoint, args.seed)
     workers = common.one_thread_each(args.workers)
     dtype = choose_precision(args.precision, args.device)
     begin = time.monotonic()
@@ -145,36 +132,3 @@ def _files(args: argparse.Namespace) -> None:
         f"{args.out}: {len(paths)} recordings, {embeddings.shape[1]} numbers each, {record['precision']}, "
         f"{len(paths) / max(seconds, 1e-9):.1f} recordings/s, peak memory {record['peak_memory_mb']} MB"
     )
-
-
-def _encoder(args: argparse.Namespace):
-    from dataclasses import replace
-
-    from system.config import EncoderConfig, load
-    from system.encoders import family_class, load_encoder
-
-    front_end = {"filterbank": args.filterbank, "simam": args.simam, "heads": args.heads}
-    checkpoint = "" if args.checkpoint == "random" else args.checkpoint or ""
-    if args.encoder == "default":
-        run = Experiment(Path(args.exp or DEFAULT_EXPERIMENT), None)
-        saved = run.folder / "config.yaml"
-        config = replace(load(saved).encoder if saved.is_file() else EncoderConfig(), checkpoint=checkpoint)
-        if args.checkpoint == "random":
-            return load_encoder(replace(config, **front_end), args.seed)
-        if not checkpoint and not run.encoder.is_file():
-            raise WheeltapperError(
-                f"{run.encoder}: expected the weights of a run, found nothing: ./run.sh --stop-stage 1 trains them; or "
-                "give --checkpoint FILE"
-            )
-        path = run.encoder
-    else:
-        family, _, size = args.encoder.replace("_", "-").partition("-")
-        config = EncoderConfig(family, size or next(iter(list(family_class(family).SIZES)[1:])), checkpoint)
-        if not args.checkpoint:
-            raise WheeltapperError(
-                f"--encoder {args.encoder}: expected --checkpoint FILE, or random for untrained weights"
-            )
-        path = None
-    if checkpoint:
-        path = common.checkpoint_file(config, DataConfig().folder)
-    return load_encoder(replace(config, **front_end), args.seed, path)

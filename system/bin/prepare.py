@@ -1,8 +1,12 @@
-"""A folder in DCASE layout to a checked manifest.csv. With --exp: stage 0, whatever --data names."""
+"""Recordings to a checked manifest.csv: a folder in DCASE layout, any folder, or what a CSV lists.
+
+With --exp: stage 0 of a recipe, whatever --data names.
+"""
 
 import argparse
+import contextlib
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,15 +19,39 @@ if TYPE_CHECKING:
 
 HEADER = ("machine", "phase", "sections", "train", "source", "target", "test", "normal", "anomaly", "extra", "seconds")
 
-
+COLUMNS = {"file": "file", "class": "", "fold": "", "group": ""}  # of a table, and their usual names
 SYNTHETIC = "synthetic"
 CHALLENGE = "dcase"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("folder", type=Path, nargs="?", metavar="DIR", help="holds <machine>/{train,test}/*.wav")
+    parser.add_argument(
+        "source",
+        type=Path,
+        nargs="?",
+        metavar="DIR",
+        help="holds <machine>/{train,test}/*.wav; or a TABLE.csv of files",
+    )
     parser.add_argument("--out", type=Path, metavar="CSV", help="manifest to write")
-    parser.add_argument("--corpus", default="", metavar="NAME", help="name of the corpus (default: dcase)")
+    parser.add_argument(
+        "--corpus", default="", metavar="NAME", help="name of the corpus (default: dcase, or that of the folder)"
+    )
+    parser.add_argument(
+        "--layout", choices=("dcase", "files"), default="dcase", help="files: every sound file below DIR, all training"
+    )
+    group = parser.add_argument_group("a table or --layout files")
+    group.add_argument("--normal", action="store_true", help="label the recordings normal (default: no label)")
+    group = parser.add_argument_group("a table")
+    group.add_argument("--root", type=Path, metavar="DIR", help="the table's paths start here (default: its folder)")
+    group.add_argument(
+        "--file-column", default=COLUMNS["file"], metavar="NAME", help="of the paths (default: %(default)s)"
+    )
+    group.add_argument("--class-column", default="", metavar="NAME", help="of the classes; become class_<value>")
+    group.add_argument("--fold-column", default="", metavar="NAME", help="of the folds; become the section")
+    group.add_argument("--group-column", default="", metavar="NAME", help="of what splits must not separate")
+    group.add_argument(
+        "--where", action="append", default=[], metavar="CONDITION", help="rows to keep: column=value or column~regex"
+    )
     common.add_experiment_arguments(parser, required=False)
     parser.add_argument("--data", default=SYNTHETIC, help="with --exp: synthetic | dcase<year> | DIR")
 
@@ -32,10 +60,49 @@ def main(args: argparse.Namespace) -> None:
     if args.exp:
         with common.experiment(args) as run:
             return _stage(run, args.data)
-    if args.folder is None or args.out is None:
+    if args.source is None or args.out is None:
         raise WheeltapperError("expected DIR --out CSV, or --exp EXP --data DATA (stage of a recipe)")
-    clips = prepare(args.folder, args.corpus or "dcase")
-    _write(args.out, clips)
+    _write(args.out, _listed(args) if _is_table(args.source) else _below(args))
+
+
+def _is_table(source: Path) -> bool:
+    return source.suffix.lower() == ".csv" and not source.is_dir()
+
+
+def _listed(args: argparse.Namespace) -> "list[Clip]":
+    from system.corpora.table import prepare_table
+
+    if args.layout != "dcase":
+        raise WheeltapperError(f"--layout {args.layout}: expected a folder, found the table {args.source}")
+    columns = {f"{name}_column": getattr(args, f"{name}_column") for name in COLUMNS}
+    if args.out.resolve() == args.source.resolve():
+        raise WheeltapperError(f"--out: expected another file than the table, found {args.out}")
+    with _reading() as progress:
+        return prepare_table(
+            args.source,
+            args.root,
+            **columns,
+            where=args.where,
+            corpus=args.corpus,
+            normal=args.normal,
+            progress=progress,
+        )
+
+
+def _below(args: argparse.Namespace) -> "list[Clip]":
+    given = [f"--{name}-column" for name, usual in COLUMNS.items() if getattr(args, f"{name}_column") != usual] + [
+        f"--{name}" for name in ("root", "where") if getattr(args, name)
+    ]
+    if given:
+        raise WheeltapperError(f"{given[0]}: expected a TABLE.csv of files, found the folder {args.source}")
+    if args.layout == "files":
+        from system.corpora.table import prepare_files
+
+        with _reading() as progress:
+            return prepare_files(args.source, args.corpus, args.normal, progress=progress)
+    if args.normal:
+        raise WheeltapperError("--normal: expected a TABLE.csv or --layout files; DCASE names say it themselves")
+    return prepare(args.source, args.corpus or "dcase")
 
 
 def _write(path: Path, clips: "list[Clip]") -> None:
@@ -97,9 +164,16 @@ def _work(run: "Experiment", data: str, folder: Path) -> Iterable[Path]:
 
 def prepare(folder: Path, corpus: str = "dcase") -> "list[Clip]":
     """prepare_dcase with a progress bar (on a terminal only)."""
-    from tqdm import tqdm
-
     from system.corpora.dcase import prepare_dcase
+
+    with _reading() as progress:
+        return prepare_dcase(folder, corpus, progress=progress)
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[Callable[[int, int], None]]:
+    """A bar of files read, on a terminal only; yields what takes (done, total)."""
+    from tqdm import tqdm
 
     with tqdm(desc="reading", unit="clip", disable=None) as bar:
 
@@ -107,7 +181,7 @@ def prepare(folder: Path, corpus: str = "dcase") -> "list[Clip]":
             bar.total = total
             bar.update(done - bar.n)
 
-        return prepare_dcase(folder, corpus, progress=progress)
+        yield progress
 
 
 def summary(clips: "list[Clip]") -> str:

@@ -1,0 +1,83 @@
+"""What a labelled manifest asks of embeddings, and the figures that answer."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from system import manifest, metrics, scoring
+from system.benchmarks import siren
+from system.benchmarks.neighbours import folds_accuracy
+from system.corpora.table import class_of
+from system.crops import group_by
+from system.errors import WheeltapperError
+from system.manifest import Clip
+from system.truth import Truth
+
+ANOMALIES, FOLDS, FILES = "anomalies", "folds", "files"
+OVERALL = ""  # beside the machines' names
+SCORERS = {"Mahalanobis": ("mahalanobis", {"standardize": True}), "1-NN": ("knn", {"k": 1})}
+
+
+def choose_task(clips: Sequence[Clip]) -> tuple[str, list[Clip]]:
+    """What a manifest's labels allow, and the clips that take part.
+
+    ``anomalies``: machines whose test clips are labelled; ``folds``: classes and several sections, which are the folds
+    of a cross-validation; ``files``: classes alone, to leave one file out.
+
+    Raises WheeltapperError where there are neither labels nor two classes.
+    """
+    development = manifest.is_development(clips)
+    if any(development.values()):
+        return ANOMALIES, [clip for clip in clips if development[clip.machine] and clip.split in ("train", "test")]
+    own = [clip for clip in clips if class_of(clip)]
+    classes = {class_of(clip) for clip in own}
+    if len(classes) < 2:
+        raise WheeltapperError(
+            "expected labelled test clips, or attributes class_<value> of at least two classes (wheeltapper prepare "
+            f"TABLE.csv --class-column), found {len(classes)} classes"
+        )
+    return (FOLDS if len({clip.section for clip in own}) > 1 else FILES), own
+
+
+def figures(clips: Sequence[Clip], task: str, vectors: np.ndarray) -> dict[str, float]:
+    """The figures of one task in percent, the higher the better.
+
+    ``anomalies``: official score of each of ``SCORERS``, and of each machine. ``folds``: accuracy of the nearest
+    neighbour (cosine), mean over the folds. ``files``: SIREN's accuracy, in both modes.
+
+    Args:
+        clips: those of ``choose_task``. vectors: (N, D) of the clips.
+    """
+    if task == ANOMALIES:
+        return {
+            f"{name} {machine}".strip(): value
+            for name, how in SCORERS.items()
+            for machine, value in official(clips, vectors, *how).items()
+        }
+    classes = [class_of(clip) for clip in clips]
+    if task == FOLDS:
+        return {"1-NN": folds_accuracy(vectors, classes, [clip.section for clip in clips])}
+    groups = [clip.group or clip.path for clip in clips]
+    return {mode: siren.leave_one_file_out(vectors, classes, mode, groups) for mode in siren.MODES}
+
+
+def official(clips: Sequence[Clip], vectors: np.ndarray, name: str, settings: dict) -> dict[str, float]:
+    """Official score of one scorer in percent: of all machines together under ``OVERALL``, and of each.
+
+    Every machine and section has its own normal references, the training clips.
+
+    Args:
+        clips: training and labelled test clips. vectors: (N, D) of the clips.
+        name, settings: of the scorer, see ``scoring.build``.
+    """
+    scores = {}
+    for key, rows in group_by(clips, "machine", "section").items():
+        train = [i for i in rows if clips[i].split == "train"]
+        test = [i for i in rows if clips[i].split == "test"]
+        scorer = scoring.build(name, **settings).fit(vectors[train], np.array([clips[i].domain for i in train]))
+        values = scorer.score(vectors[test])
+        scores[key] = {clips[i].file: float(value) for i, value in zip(test, values, strict=True)}
+    truth = [Truth(c.machine, c.section, c.file, c.domain, c.label) for c in clips if c.split == "test"]
+    result = metrics.evaluate(scores, None, truth, replicates=0)
+    machines = {machine: 100.0 * values["hmean"] for machine, values in result["per_machine"].items()}
+    return {OVERALL: 100.0 * result["official_score"], **machines}
