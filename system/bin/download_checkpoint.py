@@ -53,7 +53,11 @@ def _list(folder: Path) -> None:
 
 
 def _row(card, folder: Path) -> tuple[str, ...]:
+    from system.encoders.cards import OWN
+
     state = "to be fetched" if card.url else "no address known"
+    if (OWN / card.file).is_file():
+        state = "comes with the program"
     return (
         card.name,
         card.family,

@@ -56,6 +56,7 @@ class Encoder(nn.Module):
 
     family: ClassVar[str]  # as its authors write it
     rate: ClassVar[int] = 0  # Hz that the network knows; 0 for any
+    neper: ClassVar[float] = 0.0  # what an amplitude e times as large adds to the spectrogram, where it is a logarithm
     modes: ClassVar[Mapping[str, Mode]]
     lora_targets: ClassVar[tuple[str, ...]] = ("qkv",)
     filterbanks: ClassVar[tuple[str, ...]] = ()  # that the front end can be built with

@@ -43,6 +43,7 @@ def _read(path: Path) -> dict[str, Card]:
 
 
 CARDS = _read(Path(__file__).with_suffix(".yaml"))
+OWN = Path(__file__).with_name("weights")  # that come with the program, each beside its model card
 
 
 def card(name: str) -> Card:
@@ -53,7 +54,8 @@ def card(name: str) -> Card:
 
 
 def find(name_or_path: str | os.PathLike, folder: str | os.PathLike) -> Path:
-    """The file of a checkpoint: a path to a file as it is, or the name of a card whose file lies in ``folder``.
+    """The file of a checkpoint: a path to a file as it is, or the name of a card whose file comes with the program or
+    lies in ``folder``.
 
     Raises WheeltapperError that says how to come by it.
     """
@@ -67,9 +69,9 @@ def find(name_or_path: str | os.PathLike, folder: str | os.PathLike) -> Path:
             f"{name_or_path}: expected a file or a name that download-checkpoint --list shows, found {found}"
             f"{_nearest(str(name_or_path))}"
         )
-    path = Path(folder) / known.file
-    if path.is_file():
-        return path
+    for path in (OWN / known.file, Path(folder) / known.file):
+        if path.is_file():
+            return path
     fetching = f"wheeltapper download-checkpoint {known.name} --to {folder} fetches it, or " if known.url else ""
     raise WheeltapperError(f"{known.name}: expected {path}, found nothing; {fetching}{_by_hand(known, folder)}")
 

@@ -23,6 +23,7 @@ class Eat(SubbandEncoder):
 
     family = "EAT"
     rate = 16000
+    neper = 1.0 / DEVIATION  # of a power, over twice the deviation
     filterbanks = FILTERBANKS
     modes = {
         "official": Mode("the authors: first 1024 frames, silence up to there", "pad"),

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 
 from system.encoders import checkpoints
 from system.encoders.base import Encoder, Mode, Tokens, check_wave, heads_of
-from system.encoders.transformer import PostNormBlock, sine_cosine
+from system.encoders.transformer import PostNormBlock, run_blocks, sine_cosine
 from system.errors import WheeltapperError
 from system.frontends.simam import enhance
-from system.frontends.stft import echo_spectrogram, frame_count, frame_sizes
+from system.frontends.stft import ECHO_SCALE, echo_spectrogram, frame_count, frame_sizes
 
 GAMMA = 25.0  # scale of the frequency code; in the released code, not in the paper
 SIREN_EPS = 1e-6  # of the last norm as SIREN builds it
@@ -67,6 +67,7 @@ class Echo(Encoder):
     """
 
     family = "ECHO"
+    neper = 1.0 / ECHO_SCALE
     modes = {
         "official": Mode("the authors' code", "tail"),
         "siren": Mode("the SIREN benchmark: another epsilon in the last norm", "tail"),
@@ -165,17 +166,34 @@ class Echo(Encoder):
         batch, _, bins = spectrogram.shape
         window = frame_sizes(rate)[0] if rate else _likely_window(bins)
         code = frequency_code(bins, window, self.config.band_width, self.dim, spectrogram.device, spectrogram.dtype)
-        patches = self.patch_embed(self.split_patches(spectrogram))
-        patches = patches + self.positions[:, 1 : 1 + patches.shape[1]]
-        x = torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], 1) + code.repeat(batch, 1, 1)
+        code = code.repeat(batch, 1, 1)
+        patches = self.embed_patches(self.split_patches(spectrogram), code)
 
         def encode(x: Tensor) -> Tensor:
-            for block in self.blocks[:depth]:
-                x, _ = block(x)
+            x, _ = run_blocks(self.blocks[:depth], x)
             return x if depth not in (None, self.depth) else self._last_norm(x, eps)
 
+        x = torch.cat([self.cls_token + code, patches], 1)
         x = self._passes(encode, x, x.shape[1]).unflatten(0, (batch, -1))
         return Tokens(x[:, :, 1:].transpose(1, 2), x[:, :, 0])
+
+    def embed_patches(self, patches: Tensor, code: Tensor) -> Tensor:
+        """Flattened patches (R, N, band_width * patch_frames) of sub-bands with the codes (R, 1, D) of their
+        frequencies to patch vectors with both positions (R, N, D)."""
+        return self.patch_embed(patches) + self.positions[:, 1 : 1 + patches.shape[1]] + code
+
+    def encode(self, patches: Tensor, code: Tensor, keep: str = "") -> tuple[Tensor, list[Tensor]]:
+        """Runs all blocks over [CLS, patches] of sub-bands.
+
+        Args:
+            patches: (R, N, D) as ``embed_patches`` gives them. code: (R, 1, D).
+            keep: what to return of each block: ``mlp`` or ``block`` (see ``run_blocks``).
+
+        Returns:
+            tokens (R, 1 + N, D) after the last norm and, per block, what is kept (R, 1 + N, D).
+        """
+        x, kept = run_blocks(self.blocks, torch.cat([self.cls_token + code, patches], 1), keep)
+        return self.norm(x), kept
 
     def _last_norm(self, x: Tensor, eps: float) -> Tensor:
         return F.layer_norm(x, (self.dim,), self.norm.weight, self.norm.bias, eps)
@@ -278,13 +296,16 @@ def frequency_code(
     With f_c the mean of a band's first and last bin, in bins of rate / window, p is (first + last) / window; the last
     band ends with the spectrum. Sines and cosines of GAMMA p 10000^(-2i / dim) alternate. Not to be changed: cached.
     """
-    first = torch.arange(0, bins, band_width, dtype=torch.float64, device="cpu")
-    last = (first + band_width).clamp(max=bins) - 1.0
-    omega = 10000.0 ** -(torch.arange(0, dim, 2, dtype=torch.float64, device="cpu") / dim)
-    angles = GAMMA * ((first + last) / window)[:, None] * omega
+    first = torch.arange(0, bins, band_width, device="cpu")
     with torch.inference_mode(False):  # what is cached must serve training too
-        code = torch.stack([angles.sin(), angles.cos()], -1).flatten(1)
-        return code.unsqueeze(1).to(device, dtype)
+        return centre_code(first, (first + band_width).clamp(max=bins) - 1, window, dim).to(device, dtype)
+
+
+def centre_code(first: Tensor, last: Tensor, window: int, dim: int) -> Tensor:
+    """``frequency_code`` of any bands, of which first and last bins (R,) are given: float64 (R, 1, dim)."""
+    omega = 10000.0 ** -(torch.arange(0, dim, 2, dtype=torch.float64, device=first.device) / dim)
+    angles = GAMMA * ((first + last).double() / window)[:, None] * omega
+    return torch.stack([angles.sin(), angles.cos()], -1).flatten(1).unsqueeze(1)
 
 
 def _likely_window(bins: int) -> int:

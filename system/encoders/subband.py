@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from system.encoders import checkpoints
 from system.encoders.base import Encoder, Tokens, heads_of
-from system.encoders.transformer import PostNormBlock, grid_positions, init_linear, init_patches
+from system.encoders.transformer import PostNormBlock, grid_positions, init_linear, init_patches, run_blocks
 from system.errors import WheeltapperError
 
 
@@ -115,22 +115,19 @@ class SubbandEncoder(Encoder):
             )
         return patches + self.positions[:, : patches.shape[1]]
 
-    def encode(self, patches: Tensor, depth: int | None = None) -> tuple[Tensor, list[Tensor]]:
+    def encode(self, patches: Tensor, depth: int | None = None, keep: str = "") -> tuple[Tensor, list[Tensor]]:
         """Runs the blocks over [CLS, patches].
 
         Args:
             patches: (R, N, D).
             depth: number of blocks to run; all where None.
+            keep: what to return of each block: ``mlp`` or ``block`` (see ``run_blocks``).
 
         Returns:
-            tokens (R, 1 + N, D) and, per block, the MLP output before its residual (R, 1 + N, D).
+            tokens (R, 1 + N, D) and, per block, what is kept (R, 1 + N, D).
         """
         x = self.norm(torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1))
-        updates = []
-        for block in self.blocks[:depth]:
-            x, update = block(x)
-            updates.append(update)
-        return x, updates
+        return run_blocks(self.blocks[:depth], x, keep)
 
     def _forward_piece(self, spectrogram: Tensor, depth: int | None) -> Tokens:
         batch = len(spectrogram)

@@ -1,5 +1,7 @@
 """Parts that the transformers share: attention, MLP, blocks, fixed position codes."""
 
+from collections.abc import Iterable
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -67,6 +69,21 @@ class PostNormBlock(nn.Module):
         x = self.norm1(x + self.attn(x))
         update = self.mlp(x)
         return self.norm2(x + update), update
+
+
+def run_blocks(blocks: Iterable[PostNormBlock], x: Tensor, keep: str = "") -> tuple[Tensor, list[Tensor]]:
+    """Tokens (R, N, D) through the blocks.
+
+    Returns:
+        the tokens, and per block (R, N, D) each: its MLP's output before the residual where ``keep`` is ``mlp``, its
+        output where it is ``block``; else nothing.
+    """
+    kept = []
+    for block in blocks:
+        x, update = block(x)
+        if keep:
+            kept.append(update if keep == "mlp" else x)
+    return x, kept
 
 
 class PreNormBlock(nn.Module):

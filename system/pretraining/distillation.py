@@ -1,32 +1,49 @@
-"""Teacher-student self-distillation of the sub-band encoder (FISHER paper, section 3.2, eqs. 2-4).
+"""Teacher-student self-distillation over sub-bands: what FISHER's and ECHO's objectives have in common.
 
-Where the paper is silent the official code of EAT, on which it builds, decides: targets are the outputs of the MLPs
-before the residual, normalised per layer over the tokens, averaged, and normalised over the channels. One choice is
-ours: EAT sums the band term over all rows of a batch, so that its weight grows with the batch; here both terms are
-means, the weights 1 : 1 of the paper.
+A batch holds recordings and, drawn beforehand for each recording on its own, what is random about them: masks, and
+where ECHO's bands lie. So it does not matter which process, or which part of a batch, a recording falls to.
+Where the FISHER paper (section 3.2, eqs. 2-4) is silent the official code of EAT, on which it builds, decides: targets
+are the outputs of the MLPs before the residual, normalised per layer over the tokens, averaged, and normalised over the
+channels. One choice is ours: EAT sums the band term over all rows of a batch, so that its weight grows with the batch;
+here both terms are means, the weights 1 : 1 of the paper.
+
+Two band targets are ours. EAT's is the mean of patch targets that were normalised over the tokens, which leaves nearly
+nothing of a stationary sound. In ``positions`` the CLS predicts, by a linear layer, the time mean of the patch targets
+at each frequency position of its band, in ``layers`` the same of the layers before they are normalised, as the words of
+the ECHO paper ask for; both are standardised over the corpus.
 """
 
 import copy
 import itertools
+import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 
+from system import audio
 from system.config import DecoderConfig, PretrainConfig
-from system.encoders.subband import SubbandEncoder
+from system.crops import fit_length
+from system.encoders.base import Encoder
 from system.errors import WheeltapperError
-from system.pretraining.masks import clone_count, inverse_block_mask
+
+Batch = dict[str, Any]
+MOMENTS_DECAY = 0.99  # of the band target's statistics, per step
+EPS = 1e-5
+SILENCE = 1e-8
 
 
 class Decoder(nn.Module):
     """Shallow CNN over the patch grid: grouped convolutions, channel norm without weights, GELU, residuals."""
 
-    def __init__(self, dim: int, config: DecoderConfig):
+    def __init__(self, dim: int, width: int, config: DecoderConfig):
         super().__init__()
         dims = [dim] + [config.dim] * config.layers
+        kernel = (config.kernel, config.kernel if width > 1 else 1)
         self.blocks = nn.ModuleList(
-            nn.Conv2d(a, b, config.kernel, padding=config.kernel // 2, groups=config.groups)
+            nn.Conv2d(a, b, kernel, padding=(kernel[0] // 2, kernel[1] // 2), groups=config.groups)
             for a, b in itertools.pairwise(dims)
         )
         self.proj = nn.Linear(config.dim, dim)
@@ -42,64 +59,169 @@ class Decoder(nn.Module):
 
 
 class SelfDistillation(nn.Module):
-    """Student, decoder and the teacher that follows the student as a moving average."""
+    """Student, decoder and the teacher that follows the student as a moving average.
 
-    def __init__(self, student: SubbandEncoder, config: PretrainConfig):
+    A subclass says what the rows of a batch are (``draw``, ``rows``) and how wide the grid of patches is.
+    """
+
+    patches_per_band: int  # over frequency
+
+    def __init__(self, student: Encoder, config: PretrainConfig):
         super().__init__()
         self.config = config
         self.student = student
-        self.decoder = Decoder(student.dim, config.decoder)
+        self.decoder = Decoder(student.dim, self.patches_per_band, config.decoder)
         self.teacher = copy.deepcopy(student).requires_grad_(False).eval()
+        self.head = nn.Identity()
+        if config.target.band != "mean":
+            size = self.patches_per_band * student.dim
+            self.head = nn.Linear(student.dim, size)
+            # Decayed count, sum and sum of squares of the time means; and what this step adds to them.
+            shape = (3, student.depth if config.target.band == "layers" else 1, size)
+            self.register_buffer("moments", torch.zeros(shape))
+            self.step_moments = torch.zeros(shape)
+
+    # What an objective writes.
+
+    def draw(self, rate: int, frames: int, generator: Generator) -> Batch:
+        """What is random about one recording of ``frames`` frames: ``visible`` int64 (rows, patches) among others.
+
+        Tensors of the recordings of a batch are put one after another along their first axis.
+        """
+        raise NotImplementedError
+
+    def draw_gain(self, bands: int, generator: Generator) -> Batch:
+        """What is added to the student's sub-bands of one recording, where it is to hear them at other levels than the
+        teacher."""
+        if not self.config.gain_db:
+            return {}
+        nepers = self.config.gain_db * math.log(10.0) / 20.0 * torch.randn(bands, generator=generator)
+        return {"gain": nepers * self.student.neper}
+
+    def rows(self, spectrogram: Tensor, batch: Batch) -> tuple[Tensor, ...]:
+        """Sub-bands of spectrograms (B, T, F), as the student's ``embed_patches`` takes them, and what else it takes;
+        each (R, ...)."""
+        raise NotImplementedError
+
+    # What all share.
 
     def extra_state(self) -> list[str]:
         """The teacher is no parameter to train, yet part of what a resumed run needs."""
-        return [f"teacher.{name}" for name, _ in self.teacher.named_parameters()]
+        names = [f"teacher.{name}" for name, _ in self.teacher.named_parameters()]
+        return names if self.config.target.band == "mean" else [*names, "moments"]
 
     def train(self, mode: bool = True) -> "SelfDistillation":
         super().train(mode)
         self.teacher.eval()
         return self
 
-    def forward(self, batch: dict) -> dict[str, Tensor]:
-        """Losses of a batch ``{"wave": (B, samples), "rate": Hz}``; random masks from torch's global state.
+    def forward(self, batch: Batch) -> dict[str, Tensor]:
+        """Losses of a batch as ``batches.Batches`` gives it.
 
         Returns:
-            loss = loss_band + loss_patch, and the spread over the tokens of targets and predictions.
+            loss = loss_band + loss_patch, weighted, and the spread of targets and predictions over the tokens and of
+            the band's target and prediction over the rows.
         """
         with torch.no_grad():
-            rows = self.student.split_bands(self.student.spectrogram(batch["wave"], batch["rate"]))
-        height = rows.shape[1] // self.student.config.patch_size
-        width = self.student.patches_per_band
-        clones = clone_count(len(rows), self.config.mask)
-        visible = inverse_block_mask(len(rows) * clones, height, width, self.config.mask).to(rows.device)
-
-        target = self._target(rows).repeat_interleave(clones, 0)
-        patches = self.student.embed_patches(rows).repeat_interleave(clones, 0)
+            heard = batch["spectrograms"] if "spectrograms" in batch else self.spectrograms(batch, self.student.device)
+            rows, *codes = self.rows(heard[0], batch)
+            student_rows, *_ = self.rows(heard[1], batch)
+            if "gain" in batch:
+                student_rows = student_rows + batch["gain"].view(-1, *[1] * (rows.dim() - 1))
+        visible = batch["visible"]
+        target, band_target = self.targets(rows, *codes)
+        clones = len(visible) // len(rows)
+        clone_codes = [code.repeat_interleave(clones, 0) for code in codes]
         index = visible.unsqueeze(-1).expand(-1, -1, self.student.dim)
-        encoded, _ = self.student.encode(patches.gather(1, index))
-        filled = torch.randn_like(patches) * self.config.mask.noise_std
-        filled = filled.scatter(1, index, encoded[:, 1:].to(filled.dtype))
-        predicted = self.decoder(filled.unflatten(1, (height, width)))
+        patches = self.student.embed_patches(student_rows, *codes).repeat_interleave(clones, 0)
+        encoded, _ = self.student.encode(patches.gather(1, index), *clone_codes)
+        filled = self._noise(patches).scatter(1, index, encoded[:, 1:].to(patches.dtype))
+        predicted = self.decoder(filled.unflatten(1, (-1, self.patches_per_band)))
 
-        hidden = torch.ones(visible.shape[0], height * width, dtype=torch.bool, device=rows.device)
-        hidden.scatter_(1, visible, False)
         root = self.student.dim**0.5
-        loss_patch = (predicted[hidden] - target[hidden]).float().square().sum(-1).mean() / root
-        loss_band = (encoded[:, 0] - target.mean(1)).float().square().sum(-1).mean() / root
+        weights = _row_weights(batch, len(rows))
+        hidden = torch.ones(visible.shape[0], patches.shape[1], device=rows.device).scatter_(1, visible, 0.0)
+        squares = (predicted.float().unflatten(0, (-1, clones)) - target.unsqueeze(1)).square().sum(-1)
+        hidden = hidden.unflatten(0, (-1, clones))
+        loss_patch = ((squares * hidden).sum((1, 2)) / hidden.sum((1, 2)) * weights).sum() / root
+        band = self.head(encoded[:, 0]).float()
+        errors = (band.unflatten(0, (-1, clones)) - band_target.unsqueeze(1)).square().mean((1, 2))
+        loss_band = (errors * weights).sum() * root
         return {
-            "loss": loss_band + loss_patch,
+            "loss": self.config.band_weight * loss_band + self.config.patch_weight * loss_patch,
             "loss_band": loss_band,
             "loss_patch": loss_patch,
-            "target_std": _spread(target),
-            "prediction_std": _spread(predicted.detach()),
+            "target_std": _spread(target.flatten(0, 1)),
+            "prediction_std": _spread(predicted.detach()[::clones].flatten(0, 1)),
+            "band_target_std": _spread(band_target),
+            "band_std": _spread(band.detach()),
         }
 
+    def spectrograms(self, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
+        """What the teacher and what the student hears, (B, T, F) each."""
+        rate, samples, snr = batch["rate"], batch["samples"], batch["snr"].to(device)
+        count = sum(len(places) for places, _ in batch["waves"].values())
+        waves = torch.empty(count, samples, device=device)
+        for own, (places, crops) in batch["waves"].items():
+            crops = crops.to(device)
+            resampled = crops if own == rate else audio.resampler(own, rate)(crops)
+            waves[places.to(device)] = fit_length(resampled, samples)
+        waves, others = waves[: len(snr)], waves[len(snr) :]
+        spectrogram = self.student.spectrogram(waves, rate)
+        if not len(others):
+            return spectrogram, spectrogram
+        under = snr.isfinite()
+        level = waves[under].std(-1) / others.std(-1).clamp(min=SILENCE) * 10.0 ** (-snr[under] / 20.0)
+        waves[under] += level.unsqueeze(1) * others
+        return spectrogram, self.student.spectrogram(waves, rate)
+
+    def _noise(self, patches: Tensor) -> Tensor:
+        """Gaussian noise in the place of all patches (R, N, D), the same in every row: so it depends on the step alone
+        and not on how many rows a process holds."""
+        return (torch.randn_like(patches[0]) * self.config.mask.noise_std).repeat(len(patches), 1, 1)
+
     @torch.no_grad()
-    def _target(self, rows: Tensor) -> Tensor:
-        """Teacher's view of the unmasked sub-bands: (R, H * W, D)."""
-        _, updates = self.teacher.encode(self.teacher.embed_patches(rows))
-        layers = [F.instance_norm(update[:, 1:].float().transpose(1, 2)).transpose(1, 2) for update in updates]
-        return F.layer_norm(torch.stack(layers).mean(0), (self.teacher.dim,))
+    def targets(self, rows: Tensor, *codes: Tensor) -> tuple[Tensor, Tensor]:
+        """What the teacher makes of the unmasked sub-bands: targets of the patches (R, N, D) and of the CLS (R, D)."""
+        config = self.config.target
+        _, kept = self.teacher.encode(self.teacher.embed_patches(rows, *codes), *codes, keep=config.layers)
+        layers = [layer[:, 1:].float() for layer in kept]
+        dim = (self.teacher.dim,)
+        if config.norm == "instance":
+            normed = [F.instance_norm(layer.transpose(1, 2)).transpose(1, 2) for layer in layers]
+        else:
+            normed = [F.layer_norm(layer, dim) for layer in layers]
+        target = F.layer_norm(torch.stack(normed).mean(0), dim)
+        if config.band == "mean":
+            return target, target.mean(1)
+        summed = torch.stack(layers) if config.band == "layers" else target.unsqueeze(0)
+        means = summed.unflatten(2, (-1, self.patches_per_band)).mean(2).flatten(2)
+        return target, self._standardised(means).mean(0)
+
+    def _standardised(self, means: Tensor) -> Tensor:
+        """Time means (L, R, W * D) less their running mean over the rows, over their running deviation.
+
+        What all bands have in common would else be most of the target. The statistics of this step count from the next
+        one on, so that they are the same however a batch is split.
+        """
+        self.step_moments = self.step_moments.to(means.device)
+        rows = torch.full_like(means[:, 0], means.shape[1])
+        self.step_moments += torch.stack([rows, means.sum(1), means.square().sum(1)])
+        count, total, square = self.moments
+        if not count.any():  # the first step
+            return means
+        mean = total / count
+        deviation = (square / count - mean.square()).clamp(min=0).sqrt()
+        return (means - mean.unsqueeze(1)) / (deviation.unsqueeze(1) + EPS)
+
+    @torch.no_grad()
+    def update_statistics(self) -> None:
+        """Adds this step's band targets, of all processes, to the running statistics."""
+        if self.config.target.band != "mean":
+            if torch.distributed.is_initialized():
+                torch.distributed.all_reduce(self.step_moments)
+            self.moments.mul_(MOMENTS_DECAY).add_(self.step_moments)
+            self.step_moments.zero_()
 
     @torch.no_grad()
     def update_teacher(self, step: int) -> float:
@@ -110,19 +232,29 @@ class SelfDistillation(nn.Module):
             slow.lerp_(fast.to(slow.dtype), 1.0 - decay)
         return decay
 
-    def check_alive(self, step: int, target_std: float, prediction_std: float) -> None:
+    def check_alive(self, step: int, values: Mapping[str, float]) -> None:
         """Raises WheeltapperError when targets or predictions have become the same everywhere."""
-        for name, found, least in (
-            ("targets", target_std, self.config.min_target_std),
-            ("predictions", prediction_std, self.config.min_prediction_std),
+        for name, figure, least in (
+            ("targets", "target_std", self.config.min_target_std),
+            ("predictions", "prediction_std", self.config.min_prediction_std),
+            ("sub-bands' summaries", "band_std", self.config.min_prediction_std),
         ):
-            if found < least:
+            if values[figure] < least:
                 raise WheeltapperError(
                     f"pre-training collapsed at step {step}: expected a spread of the {name} of at least {least}, "
-                    f"found {found:.2g}; a slower teacher (ema_start nearer to 1) or a lower learning rate may help"
+                    f"found {values[figure]:.2g}; a slower teacher (ema_start nearer to 1) or a lower learning rate "
+                    "may help"
                 )
 
 
+def _row_weights(batch: Batch, rows: int) -> Tensor | float:
+    """Weight of each row in the mean over recordings, which may have different numbers of rows."""
+    if "bands" not in batch:
+        return 1.0 / rows
+    bands = batch["bands"]
+    return (1.0 / (bands * len(bands))).repeat_interleave(bands)
+
+
 def _spread(x: Tensor) -> Tensor:
-    """Standard deviation over all tokens, averaged over the channels."""
-    return x.float().flatten(0, 1).std(0).mean()
+    """Standard deviation over all rows (N, D), averaged over the channels."""
+    return x.float().std(0).mean()

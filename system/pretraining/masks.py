@@ -1,35 +1,44 @@
-"""Inverse block masks: a few square blocks of patches stay visible, the rest is hidden (EAT; FISHER paper, 3.2)."""
+"""Which patches the student sees: inverse blocks (EAT; FISHER paper, 3.2) or scattered ones (ECHO's code)."""
 
-from torch import Tensor, rand, randint, zeros
+import torch
+from torch import Generator, Tensor
 
 from system.config import MaskConfig
 
 
-def inverse_block_mask(rows: int, height: int, width: int, config: MaskConfig) -> Tensor:
-    """Which patches stay visible; every row keeps the same number.
+def inverse_block_mask(rows: int, height: int, width: int, config: MaskConfig, generator: Generator) -> Tensor:
+    """A few square blocks stay visible; every row keeps the same number of patches.
 
     Centres are drawn with replacement, each opens a block around it (cut at the borders by clamping); then random
     patches are closed or opened until exactly ``visible_count`` are open.
 
     Args:
-        rows: masks to draw. height, width: patches over time and frequency. config: MaskConfig.
+        rows: masks to draw. height, width: patches over time and frequency. generator: on the CPU.
 
     Returns:
-        int64 (rows, visible_count), indices of the visible patches in ascending order. Uses torch's global random
-        state.
+        int64 (rows, visible_count), indices of the visible patches in ascending order.
     """
     length = height * width
     centres = max(1, int(length * (1.0 - config.ratio + config.adjust) / config.block**2))
-    time, frequency = randint(0, height, (rows, centres)), randint(0, width, (rows, centres))
+    time = torch.randint(0, height, (rows, centres), generator=generator)
+    frequency = torch.randint(0, width, (rows, centres), generator=generator)
     reach = range(-(config.block // 2), config.block - config.block // 2)
-    opened = zeros(rows, length)
+    opened = torch.zeros(rows, length)
     for dt in reach:
         for df in reach:
             cells = (time + dt).clamp(0, height - 1) * width + (frequency + df).clamp(0, width - 1)
             opened.scatter_(1, cells, 1.0)
     # Open patches come first, in random order; then closed ones, in random order.
-    order = (opened + rand(rows, length)).argsort(dim=1, descending=True)
-    return order[:, : visible_count(length, config)].sort(dim=1).values
+    return _first(opened + torch.rand(rows, length, generator=generator), visible_count(length, config))
+
+
+def random_mask(rows: int, length: int, config: MaskConfig, generator: Generator) -> Tensor:
+    """Visible patches scattered at random, as in masked autoencoders. Returns and arguments as above."""
+    return _first(torch.rand(rows, length, generator=generator), visible_count(length, config))
+
+
+def _first(order: Tensor, count: int) -> Tensor:
+    return order.argsort(dim=1, descending=True)[:, :count].sort(dim=1).values
 
 
 def visible_count(length: int, config: MaskConfig) -> int:
@@ -37,6 +46,7 @@ def visible_count(length: int, config: MaskConfig) -> int:
     return max(1, int(length * (1.0 - config.ratio)))
 
 
-def clone_count(batch_bands: int, config: MaskConfig) -> int:
-    """Masks per sub-band: as many as are wanted, as long as the batch stays within ``max_rows`` rows (m_b)."""
-    return max(1, min(config.clones, config.max_rows // batch_bands))
+def clone_count(bands: int, config: MaskConfig) -> int:
+    """Masks for each of a clip's ``bands`` sub-bands: as many as are wanted, as long as the clip stays within
+    ``max_bands`` rows."""
+    return max(1, min(config.clones, config.max_bands // bands))

@@ -1,0 +1,105 @@
+"""Weights of a pre-training run beside a model card: data, licences, steps, seed, curve.
+
+Usage: model_card.py EXP --out FOLDER [--name default]
+"""
+
+import argparse
+import csv
+import shutil
+from pathlib import Path
+
+import yaml
+
+from system.encoders.checkpoints import load_file
+from system.stage import open_atomic, read_json
+
+LICENCES = Path(__file__).with_name("licences.csv")
+ROWS = 12  # of the curve
+
+
+def sources(record: dict) -> list[str]:
+    """Table of what was learned from, one line a corpus."""
+    with open(LICENCES, newline="", encoding="utf-8") as file:
+        known = {row["corpus"]: row for row in csv.DictReader(file)}
+    lines = ["| recordings | number | hours | share of the draws | licence | source |", "|---|---|---|---|---|---|"]
+    total = sum(source["weight"] for source in record["sources"])
+    for source in record["sources"]:
+        row = known.get(source["name"], {"what": source["name"], "licence": "not stated", "source": ""})
+        lines.append(
+            f"| {row['what']} | {source['clips']} | {source['hours']:.1f} | {source['weight'] / total:.0%} | "
+            f"{row['licence']} | {row['source']} |"
+        )
+    return lines
+
+
+def curve(path: Path) -> list[str]:
+    """A few rows of curve.csv as a table."""
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    names = ["step", "loss", "loss_band", "loss_patch", "target_std", "band_std", "ema"]
+    shown = [rows[round(k * (len(rows) - 1) / (ROWS - 1))] for k in range(ROWS)] if len(rows) > ROWS else rows
+    lines = [f"| {' | '.join(names)} |", "|" + "---|" * len(names)]
+    return [
+        *lines,
+        *(f"| {row['step']} | {' | '.join(f'{float(row[name]):.4g}' for name in names[1:])} |" for row in shown),
+    ]
+
+
+def write_card(exp: Path, out: Path, name: str) -> None:
+    record = read_json(exp / "stages" / "1_pretrain.json")
+    config = yaml.safe_load((exp / "config.yaml").read_text(encoding="utf-8"))
+    weights = exp / "pretrain" / "encoder.safetensors"
+    tensors = load_file(weights)["model"]
+    loop, encoder = config["pretrain"]["loop"], config["encoder"]
+    with open(exp / "pretrain" / "curve.csv", newline="", encoding="utf-8") as file:
+        seconds = float(list(csv.DictReader(file))[-1]["seconds"])
+    text = [
+        f"# Model card: {name}",
+        "",
+        f"A {encoder['family'].upper()} encoder of size {encoder['size']} "
+        f"({sum(tensor.numel() for tensor in tensors.values()):,} numbers), pre-trained by self-distillation for "
+        f"signals of any rate. Use: `--encoder {name}`, or `encoder.checkpoint: {name}` in a recipe.",
+        "",
+        "## Data",
+        "",
+        *sources(record["settings"]),
+        "",
+        "Labels were not used. The weights are under the licence of this project (MIT).",
+        "",
+        "## Training",
+        "",
+        f"{loop['steps']} steps of {loop['batch_size']} crops of {config['pretrain']['crop_seconds']} s, seed "
+        f"{config['seed']}, {seconds / 60:.0f} minutes on {record['cpus']} CPU cores ({config['device']}), commit "
+        f"{record['commit']}. `{record['command']}`",
+        "",
+        *curve(exp / "pretrain" / "curve.csv"),
+        "",
+        "All settings:",
+        "",
+        "```yaml",
+        yaml.safe_dump({"encoder": encoder, "pretrain": config["pretrain"]}, sort_keys=False).rstrip(),
+        "```",
+        "",
+        "What the weights are worth: RESULTS.md.",
+        "",
+    ]
+    out.mkdir(parents=True, exist_ok=True)
+    temporary = out / f".{name}.safetensors.tmp"
+    shutil.copyfile(weights, temporary)
+    temporary.replace(out / f"{name}.safetensors")
+    with open_atomic(out / f"{name}.md") as file:
+        file.write("\n".join(text))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Weights of a pre-training run beside a model card.")
+    parser.add_argument("exp", type=Path)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--name", default="default")
+    args = parser.parse_args()
+    write_card(args.exp, args.out, args.name)
+    print(f"wrote {args.out / args.name}.safetensors and .md")
+
+
+if __name__ == "__main__":
+    main()

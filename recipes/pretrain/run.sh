@@ -1,0 +1,117 @@
+#!/usr/bin/env bash
+# Pre-training of a sub-band encoder: from recordings without labels to weights with a model card, and what they are
+# worth against random weights.
+#
+#   recipes/pretrain/run.sh [--conf FILE] [--exp DIR] [--esc50 DIR] [--drones DIR] [--extra "MANIFEST=WEIGHT ..."]
+#
+# Stages: 0 simulate, 1 manifests, 2 de-duplicate, 3 shards, 4 pretrain, 5 weights and model card, 6 probe.
+# Each skips what is complete; a run that was killed goes on where it stopped. Without recordings it learns from
+# simulated sound alone. Of ESC-50 it learns the part under CC BY, of the drone recordings the part under CC0, unless
+# --free-only false; all of ESC-50 is judged.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+stage=0           # first stage
+stop_stage=6      # last stage
+conf=recipes/pretrain/conf/small.yaml
+exp=exp/pretrain
+clips=3000        # simulated recordings of 5 s
+esc50=            # folder of ESC-50 with meta.csv or meta/esc50.csv
+drones=           # folder of drone recordings with manifest.csv (columns file, label, src)
+free_only=true    # learn from what may be redistributed alone
+extra=            # more to learn from: manifests, each with =WEIGHT, its share beside 0.5, 0.3 and 0.2
+deduplicate=false # leave out near-identical stationary recordings
+processes=1       # on this machine
+cwru=             # folder of CWRU with manifest.csv (columns file, label), to be judged
+propeller=        # manifests of emulated sets, to be judged
+seeds="0 1 2"     # of the random weights that the probe compares with
+set=              # settings over the configuration's, "key.key=value ..."
+
+# shellcheck source=tools/parse_options.sh
+. tools/parse_options.sh
+
+tools/setup.sh
+# shellcheck source=tools/path.sh
+. tools/path.sh
+
+run_stage() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
+manifests=$exp/manifests
+
+if run_stage 0; then
+  wheeltapper synthesize "$exp/simulated" --kind procedural --clips "$clips"
+fi
+
+if run_stage 1; then
+  mkdir -p "$manifests"
+  if [ -n "$esc50" ]; then
+    table=$esc50/meta.csv file=file root=$esc50
+    if [ ! -f "$table" ]; then
+      table=$esc50/meta/esc50.csv file=filename root=$esc50/audio
+    fi
+    classes=(--file-column "$file" --root "$root" --class-column category --fold-column fold)
+    wheeltapper prepare "$table" --out "$manifests/esc50.csv" "${classes[@]}"
+    learned=()
+    if [ "$free_only" = true ]; then learned=(--where 'esc10~^(1|True)$'); fi
+    wheeltapper prepare "$table" --out "$manifests/learn_esc50.csv" "${classes[@]}" "${learned[@]}"
+  fi
+  if [ -n "$drones" ]; then
+    learned=()
+    if [ "$free_only" = true ]; then learned=(--where 'src=DroneDetectionThesis/Drone-detection-dataset'); fi
+    wheeltapper prepare "$drones/manifest.csv" --out "$manifests/learn_drones.csv" "${learned[@]}"
+  fi
+  if [ -n "$cwru" ]; then
+    wheeltapper prepare "$cwru/manifest.csv" --out "$manifests/cwru.csv" --class-column label --where 'file~^12k'
+  fi
+fi
+
+# What is learned from, as MANIFEST=WEIGHT; the weights of the set that made the default weights.
+sources=("$exp/simulated/manifest.csv=0.5")
+if [ -n "$esc50" ]; then sources+=("$manifests/learn_esc50.csv=0.3"); fi
+if [ -n "$drones" ]; then sources+=("$manifests/learn_drones.csv=0.2"); fi
+read -ra more <<<"$extra"
+sources+=("${more[@]}")
+
+prepared=()
+for source in "${sources[@]}"; do
+  manifest=${source%=*} weight=
+  if [[ $source == *=* ]]; then weight=${source##*=}; fi
+  name=$(basename "$manifest" .csv)
+  if [ "$name" = manifest ]; then name=$(basename "$(dirname "$manifest")"); fi
+  if [ "$deduplicate" = true ]; then
+    if run_stage 2; then
+      wheeltapper deduplicate "$manifest" --out "$manifests/distinct_$name.csv"
+    fi
+    manifest=$manifests/distinct_$name.csv
+  fi
+  if run_stage 3; then
+    wheeltapper shard "$manifest" --out "$exp/shards/$name"
+  fi
+  prepared+=(--source "$exp/shards/$name${weight:+=$weight}")
+done
+
+if run_stage 4; then
+  pretrain=(wheeltapper pretrain --exp "$exp" --conf "$conf" --set "$set" "${prepared[@]}")
+  if [ "$processes" -gt 1 ]; then
+    wheeltapper launch --processes "$processes" -- "${pretrain[@]:1}"
+  else
+    "${pretrain[@]}"
+  fi
+fi
+
+if run_stage 5; then
+  python recipes/pretrain/local/model_card.py "$exp" --out "$exp/weights"
+fi
+
+if run_stage 6; then
+  sets=()
+  if [ -n "$esc50" ]; then sets+=(--set "esc50=$manifests/esc50.csv"); fi
+  if [ -n "$cwru" ]; then sets+=(--set "cwru=$manifests/cwru.csv"); fi
+  read -ra mixtures <<<"$propeller"
+  for number in "${!mixtures[@]}"; do sets+=(--set "propeller$((number + 1))=${mixtures[number]}"); done
+  if [ "${#sets[@]}" -eq 0 ]; then
+    echo "run.sh: nothing to judge the weights on (--esc50, --cwru, --propeller)"
+    exit 0
+  fi
+  read -ra random <<<"$seeds"
+  wheeltapper probe "${sets[@]}" --exp "$exp" --against random --seeds "${random[@]}" --baselines --out "$exp/probe.json"
+fi

@@ -1,0 +1,86 @@
+"""What FISHER and ECHO learn to predict, and from which part of a recording."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Generator, Tensor
+
+from system.config import PretrainConfig
+from system.encoders.base import Encoder
+from system.encoders.echo import Echo, centre_code
+from system.encoders.subband import SubbandEncoder
+from system.errors import WheeltapperError
+from system.frontends.stft import frame_sizes
+from system.pretraining.distillation import Batch, SelfDistillation
+from system.pretraining.masks import clone_count, inverse_block_mask, random_mask
+
+
+class FisherObjective(SelfDistillation):
+    """All whole sub-bands of a recording, each with several inverse block masks (FISHER paper, section 3.2).
+
+    Serves EAT too, whose network is that of one band.
+    """
+
+    student: SubbandEncoder
+
+    def __init__(self, student: SubbandEncoder, config: PretrainConfig):
+        self.patches_per_band = student.patches_per_band
+        super().__init__(student, config)
+
+    def draw(self, rate: int, frames: int, generator: Generator) -> Batch:
+        bands = self.student.bands(rate)
+        rows = bands * clone_count(bands, self.config.mask)
+        height = max(1, frames // self.student.patch_frames)
+        visible = inverse_block_mask(rows, height, self.patches_per_band, self.config.mask, generator)
+        return {"visible": visible, **self.draw_gain(bands, generator)}
+
+    def rows(self, spectrogram: Tensor, batch: Batch) -> tuple[Tensor, ...]:
+        return (self.student.split_bands(spectrogram),)
+
+
+class EchoObjective(SelfDistillation):
+    """A few bands of a recording anywhere in its spectrum, with scattered masks over time (ECHO paper, section 3.3).
+
+    Numbers and places of the bands are those of its released code: 2 to 5, each from a bin of its own.
+    """
+
+    student: Echo
+    patches_per_band = 1
+
+    def draw(self, rate: int, frames: int, generator: Generator) -> Batch:
+        width, stride = self.student.config.band_width, self.student.config.patch_stride
+        bins = frame_sizes(rate)[0] // 2 + 1
+        count = int(torch.randint(self.config.fewest_bands, self.config.most_bands + 1, (), generator=generator))
+        clones = clone_count(count, self.config.mask)
+        patches = max(1, -(-frames // stride))
+        return {
+            "first_bin": torch.randint(0, max(1, bins - width), (count,), generator=generator),
+            "bands": torch.tensor([count]),
+            "visible": random_mask(count * clones, patches, self.config.mask, generator),
+            **self.draw_gain(count, generator),
+        }
+
+    def rows(self, spectrogram: Tensor, batch: Batch) -> tuple[Tensor, ...]:
+        width, bins, first = self.student.config.band_width, spectrogram.shape[-1], batch["first_bin"]
+        window = frame_sizes(batch["rate"])[0]
+        recording = torch.arange(len(spectrogram), device=first.device).repeat_interleave(batch["bands"])
+        index = (first[:, None] + torch.arange(width, device=first.device)).clamp(max=bins - 1)
+        rows = spectrogram[recording].gather(2, index[:, None].expand(-1, spectrogram.shape[1], -1))
+        code = centre_code(first, (first + width - 1).clamp(max=bins - 1), window, self.student.dim)
+        return self.student.split_patches(rows), code.to(rows.dtype)
+
+
+def build_objective(student: Encoder, config: PretrainConfig) -> SelfDistillation:
+    """The objective that the configuration names; WheeltapperError where it does not fit the encoder."""
+    kinds: dict[str, tuple[type, Callable]] = {
+        "fisher": (SubbandEncoder, FisherObjective),
+        "echo": (Echo, EchoObjective),
+    }
+    network, objective = kinds[config.objective]
+    if not isinstance(student, network):
+        names = "FISHER or EAT" if config.objective == "fisher" else "ECHO"
+        raise WheeltapperError(
+            f"pretrain.objective: {config.objective} expects an encoder of the family {names}, found {student.family}; "
+            "pretrain.loop.steps: 0 takes its weights as they are"
+        )
+    return objective(student, config)
