@@ -77,7 +77,7 @@ def test_paths_that_are_no_corpus(clips, tmp_path):
         open_corpus(tmp_path)
     for fields, found in (({"split": "test"}, "test"), ({"label": "anomaly"}, "anomaly train")):
         manifest.write(tmp_path / "m.csv", [*clips[:2], replace(clips[2], **fields)])
-        with pytest.raises(WheeltapperError, match=rf"m\.csv: .*2\.wav: expected a normal training clip, found .*{found}"):
+        with pytest.raises(WheeltapperError, match=rf"m\.csv: .*2\.wav: expected a normal .* found .*{found}"):
             open_corpus(tmp_path / "m.csv")
         with pytest.raises(WheeltapperError, match=r"2\.wav: expected a normal training clip"):
             Mixture.of_clips(manifest.read(tmp_path / "m.csv"))
