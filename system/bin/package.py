@@ -111,29 +111,41 @@ def _encoder(run: Experiment, branch: str) -> EncoderConfig:
 
 def _family(run: Experiment, branch: str) -> str:
     """Name of a branch's encoder as its authors write it; with the size where that decides what it is."""
+    from system.encoders.cards import CARDS
+
     config, name = _encoder(run, branch), read_json(run.card(branch))["encoder"]
-    return name if config.checkpoint else f"{name}-{config.size}"
+    foreign = config.checkpoint and not (config.checkpoint in CARDS and CARDS[config.checkpoint].learned)
+    return name if foreign else f"{name}-{config.size}"
+
+
+def _resources(run: Experiment, branch: str) -> list[ExternalResource]:
+    """What a branch uses from outside: published weights, or the recordings that our own have learned from."""
+    from system.encoders.cards import CARDS
+
+    checkpoint = _encoder(run, branch).checkpoint
+    if not checkpoint:
+        return []
+    card = CARDS.get(checkpoint)
+    if card and card.learned:
+        return [ExternalResource(name, url) for name, url in card.learned.items()]
+    family = _family(run, branch)
+    return [ExternalResource(f"{family} ({checkpoint})", card.source)] if card else [ExternalResource(family)]
 
 
 def _external(run: Experiment, system: SystemConfig) -> list[str]:
-    """Families of pre-trained weights from outside that a system uses; the meta file must declare them."""
-    used = [name for name, weight in system.weights.items() if weight > 0 and _encoder(run, name).checkpoint]
-    return list(dict.fromkeys(_family(run, name) for name in used))
+    """Names of what a system uses from outside; the meta file must declare them."""
+    used = [name for name, weight in system.weights.items() if weight > 0]
+    named = (resource.name.split(" (")[0] for name in used for resource in _resources(run, name))
+    return list(dict.fromkeys(named))
 
 
 def _declared(run: Experiment) -> PackageConfig:
-    """The configured package with the published checkpoints that the branches start from among its external data."""
-    named = {_encoder(run, name).checkpoint: _family(run, name) for name in run.config.branches}
-    if not any(named):
-        return run.config.package
-    from system.encoders.cards import CARDS
+    """The configured package with what the branches use from outside among its external data.
 
-    own = [
-        ExternalResource(f"{family} ({checkpoint})", CARDS[checkpoint].source)
-        for checkpoint, family in named.items()
-        if checkpoint in CARDS
-    ]
-    return replace(run.config.package, external_datasets=[*run.config.package.external_datasets, *own])
+    Weights of the user's own, a file, have no address that could be declared for them.
+    """
+    found = {r.name: r for name in run.config.branches for r in _resources(run, name) if r.url}
+    return replace(run.config.package, external_datasets=[*run.config.package.external_datasets, *found.values()])
 
 
 def _summary(system: SystemConfig) -> str:
@@ -161,6 +173,8 @@ def _lines(run: Experiment) -> dict[str, list[str]]:
         )
         settings = ", ".join(f"{key} {value}" for key, value in branch.scorer.settings.items())
         scoring.append(f"Branch {name}: {METHODS.get(branch.scorer.name, branch.scorer.name)} ({settings}).")
+    if config.encoder.checkpoint:
+        training.insert(0, f"The encoder starts from the weights {Path(config.encoder.checkpoint).name}.")
     if config.pretrain.loop.steps:
         training.insert(0, f"Pre-training of {config.pretrain.loop.steps} steps on the same normal clips.")
     return {"system": system, "training": training, "scoring": scoring}

@@ -5,7 +5,7 @@ import difflib
 import os
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ class Card:
     file: str
     sha256: str | None = None
     note: str = ""
+    learned: Mapping[str, str] = field(default_factory=dict)
 
 
 def _read(path: Path) -> dict[str, Card]:
