@@ -51,6 +51,7 @@ def write_card(exp: Path, out: Path, name: str) -> None:
     weights = exp / "pretrain" / "encoder.safetensors"
     tensors = load_file(weights)["model"]
     loop, encoder = config["pretrain"]["loop"], config["encoder"]
+    settings = {name: value for name, value in config["pretrain"].items() if name != "sources"}
     with open(exp / "pretrain" / "curve.csv", newline="", encoding="utf-8") as file:
         seconds = float(list(csv.DictReader(file))[-1]["seconds"])
     text = [
@@ -77,7 +78,7 @@ def write_card(exp: Path, out: Path, name: str) -> None:
         "All settings:",
         "",
         "```yaml",
-        yaml.safe_dump({"encoder": encoder, "pretrain": config["pretrain"]}, sort_keys=False).rstrip(),
+        yaml.safe_dump({"encoder": encoder, "pretrain": settings}, sort_keys=False).rstrip(),
         "```",
         "",
         "What the weights are worth: RESULTS.md.",
