@@ -64,7 +64,7 @@ if run_stage 1; then
   fi
 fi
 
-# What is learned from, as MANIFEST=WEIGHT; the weights of the set that made the default weights.
+# What is learned from, as MANIFEST=WEIGHT.
 sources=("$exp/simulated/manifest.csv=0.5")
 if [ -n "$esc50" ]; then sources+=("$manifests/learn_esc50.csv=0.3"); fi
 if [ -n "$drones" ]; then sources+=("$manifests/learn_drones.csv=0.2"); fi
