@@ -30,7 +30,7 @@ from system.encoders.base import Encoder
 from system.errors import WheeltapperError
 
 Batch = dict[str, Any]
-MOMENTS_DECAY = 0.99  # of the band target's statistics, per step
+MOMENTS_DECAY = 0.9  # of the band target's statistics, per step: the teacher moves, a longer memory lags behind
 EPS = 1e-5
 SILENCE = 1e-8
 
