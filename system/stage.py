@@ -82,7 +82,7 @@ def lock(folder: str | os.PathLike) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise WheeltapperError(
-                f"{folder}: another wheeltapper process is at work here; wait for it or choose another --exp"
+                f"{folder}: another wheeltapper process is at work here; wait for it or choose another folder"
             ) from error
         yield
 
