@@ -27,9 +27,7 @@ from system import processes
 from system.config import LoopConfig
 from system.config.training import LOOP_FREE
 from system.errors import WheeltapperError
-from system.training_state import STATE, Events, Position, Row, StateFile, kept_names, left
-
-__all__ = ["fit", "kept_names", "learning_rate", "parameter_groups", "step_seed"]
+from system.training_state import STATE, Events, Position, Row, StateFile, left
 
 Batch = dict[str, Any]
 

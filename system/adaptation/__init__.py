@@ -18,7 +18,8 @@ from system.crops import group_by, near_and_far, read_crop
 from system.encoders import checkpoints
 from system.errors import WheeltapperError
 from system.manifest import Clip, check_training
-from system.training import fit, kept_names, step_seed
+from system.training import fit, step_seed
+from system.training_state import kept_names
 
 ADAPTER = "adapter.safetensors"
 ALIGNING = 512  # training clips that the projection starts from

@@ -248,8 +248,18 @@ def test_mistakes_in_pretraining(tmp_path, settings, expected):
     assert expected in str(caught.value)
 
 
-def test_the_pretraining_recipe_s_configurations_say_everything_a_default_does():
+def test_published_settings_of_pretraining():
     folder = Path(__file__).parents[2] / "recipes" / "pretrain" / "conf"
-    assert {path.stem for path in folder.glob("*.yaml")} >= {"fisher", "echo", "small"}
-    for path in folder.glob("*.yaml"):
-        load(path)
+    fisher, echo = (load(folder / f"{name}.yaml").pretrain for name in ("fisher", "echo"))
+    # FISHER paper, 3.2; FISHER's code; EAT.
+    assert (fisher.mask.ratio, fisher.mask.max_bands, fisher.mask.block) == (0.8, 64, 5)
+    assert (fisher.target.layers, fisher.target.norm, fisher.target.band) == ("mlp", "instance", "mean")
+    assert (fisher.ema_start, fisher.ema_end, fisher.ema_steps) == (0.9998, 0.99999, 100_000)
+    assert (fisher.loop.steps, fisher.loop.warmup_steps, fisher.loop.learning_rate) == (400_000, 53_333, 5e-4)
+    # ECHO paper, section 4; its code.
+    assert (echo.mask.ratio, echo.fewest_bands, echo.most_bands) == (0.75, 2, 5)
+    assert (echo.loop.steps, echo.loop.batch_size, echo.loop.learning_rate) == (400_000, 256, 1e-4)
+    assert (echo.loop.final_learning_rate, echo.loop.weight_decay) == (1e-5, 0.05)
+    # What is ours stays out of them.
+    assert (fisher.gain_db, fisher.mix_share, echo.gain_db, echo.mix_share) == (0, 0, 0, 0)
+    assert load(folder / "small.yaml").pretrain.target.band == "positions"
