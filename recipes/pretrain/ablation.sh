@@ -1,0 +1,71 @@
+#!/usr/bin/env bash
+# Which parts of the objective carry the gain: short runs that differ from a configuration in one thing each, on shards
+# that run.sh has made, judged on the manifests beside them.
+#
+#   recipes/pretrain/ablation.sh [--from EXP] [--exp DIR] [--rows "ROW ..."] [--propeller "MANIFEST ..."]
+#
+# Skips the runs that are complete; one that was killed goes on where it stopped.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+from=exp/pretrain # experiment of run.sh: its shards and manifests
+exp=exp/ablation  # all results go here
+conf=recipes/pretrain/conf/small.yaml
+rows="full no_band_loss no_patch_loss eat_band_target no_augmentation six_masks" # runs to make
+steps=600         # of each run
+seeds=            # of each run (0; row full: 0 1 2)
+threads=1         # of each run
+propeller=        # manifests of emulated sets, to be judged
+
+# shellcheck source=tools/parse_options.sh
+. tools/parse_options.sh
+
+tools/setup.sh
+# shellcheck source=tools/path.sh
+. tools/path.sh
+
+# What a row changes.
+change() {
+  case $1 in
+    full) ;;
+    no_band_loss) echo "pretrain.band_weight=0" ;;
+    no_patch_loss) echo "pretrain.patch_weight=0" ;;
+    eat_band_target) echo "pretrain.target.band=mean" ;;
+    no_augmentation) echo "pretrain.gain_db=0 pretrain.mix_share=0" ;;
+    six_masks) echo "pretrain.mask.clones=6 pretrain.mask.max_bands=24 pretrain.loop.batch_size=12" ;; # the same time a step
+    *) echo "ablation.sh: --rows: expected names from its own list, found $1" >&2 && exit 1 ;;
+  esac
+}
+
+sources=()
+for source in simulated=0.5 learn_esc50=0.3 learn_drones=0.2; do
+  if [ -d "$from/shards/${source%=*}" ]; then sources+=(--source "$from/shards/$source"); fi
+done
+sets=()
+for name in esc50 cwru; do
+  if [ -f "$from/manifests/$name.csv" ]; then sets+=(--set "$name=$from/manifests/$name.csv"); fi
+done
+read -ra mixtures <<<"$propeller"
+for number in "${!mixtures[@]}"; do sets+=(--set "propeller$((number + 1))=${mixtures[number]}"); done
+if [ "${#sources[@]}" -eq 0 ] || [ "${#sets[@]}" -eq 0 ]; then
+  echo "ablation.sh: --from $from: expected shards and manifests that recipes/pretrain/run.sh made, found none" >&2
+  exit 1
+fi
+
+read -ra rows_given <<<"$rows"
+for row in "${rows_given[@]}"; do
+  changed=$(change "$row")
+  settings="threads=$threads pretrain.loop.steps=$steps pretrain.ema_steps=$steps $changed"
+  own=${seeds:-0}
+  if [ "$row" = full ]; then own=${seeds:-0 1 2}; fi
+  weights=()
+  for seed in $own; do
+    run=$exp/${row}_$seed
+    wheeltapper pretrain --exp "$run" --conf "$conf" --set "seed=$seed $settings" "${sources[@]}"
+    weights+=("$run/pretrain/encoder.safetensors")
+  done
+  if [ ! -f "$exp/$row.json" ]; then
+    wheeltapper probe "${sets[@]}" --exp "$run" --checkpoint "${weights[@]}" --out "$exp/$row.json"
+  fi
+done
+python recipes/pretrain/local/ablation_table.py "$exp" "${rows_given[@]}"
