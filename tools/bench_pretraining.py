@@ -35,6 +35,7 @@ from system.training import parameter_groups
 
 CONF = Path(__file__).resolve().parent.parent / "recipes" / "pretrain" / "conf" / "small.yaml"
 TOP = 48000
+MASKS = 6  # of a band, beside a configuration with one
 
 
 class Noise:
@@ -133,7 +134,8 @@ def main() -> None:
     clips, clones = config.pretrain.loop.batch_size, config.pretrain.mask.clones
     settings = [Setting(f"{rate // 1000} kHz", rate, clips, clones) for rate in args.rates]
     settings += [Setting("16 kHz, twice the clips", 16000, 2 * clips, clones)]
-    settings += [Setting("16 kHz, one mask a band", 16000, clips, 1)]
+    others = MASKS if clones == 1 else 1
+    settings += [Setting(f"16 kHz, {others} masks a band", 16000, clips, others)]
     trainers = {setting: Trainer(config, setting, args.device) for setting in settings}
     macs = {setting: trainer.multiply_adds() for setting, trainer in trainers.items()}
     steps: dict[Setting, list[float]] = {setting: [] for setting in settings}
