@@ -11,6 +11,7 @@ import json
 import os
 import platform
 import resource
+import shlex
 import shutil
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from system import __version__
+from system import __version__, processes
 from system.errors import WheeltapperError
 
 MARKERS = "stages"
@@ -194,12 +195,13 @@ class Stage:
 
 def run_record() -> dict[str, Any]:
     """Command, commit, versions and machine of this process, to stand beside a result."""
-    versions = {}
-    for name in ("torch", "torchaudio", "numpy", "scikit-learn", "peft", "soundfile"):
+    name, versions = Path(sys.argv[0]).name, {}
+    for package in ("torch", "torchaudio", "numpy", "scikit-learn", "peft", "soundfile"):
         with contextlib.suppress(metadata.PackageNotFoundError):
-            versions[name] = metadata.version(name)
+            versions[package] = metadata.version(package)
     return {
-        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "command": shlex.join(["wheeltapper" if name == "__main__.py" else name, *sys.argv[1:]]),
+        "processes": processes.count(),
         "commit": commit(),
         "versions": {"wheeltapper": __version__, "python": platform.python_version(), **versions},
         "cpus": os.cpu_count(),

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import yaml
 
-from system.encoders.checkpoints import load_file
+from system.config import EncoderConfig
+from system.encoders import load_encoder
 from system.stage import open_atomic, read_json
 
 LICENCES = Path(__file__).with_name("licences.csv")
@@ -45,11 +46,16 @@ def curve(path: Path) -> list[str]:
     ]
 
 
+def parameters(encoder: dict, weights: Path) -> int:
+    """Trained numbers of the encoder, without its fixed tables."""
+    found = load_encoder(EncoderConfig(**encoder), 0, weights)
+    return sum(parameter.numel() for parameter in found.parameters())
+
+
 def write_card(exp: Path, out: Path, name: str) -> None:
     record = read_json(exp / "stages" / "1_pretrain.json")
     config = yaml.safe_load((exp / "config.yaml").read_text(encoding="utf-8"))
     weights = exp / "pretrain" / "encoder.safetensors"
-    tensors = load_file(weights)["model"]
     loop, encoder = config["pretrain"]["loop"], config["encoder"]
     settings = {name: value for name, value in config["pretrain"].items() if name != "sources"}
     with open(exp / "pretrain" / "curve.csv", newline="", encoding="utf-8") as file:
@@ -57,21 +63,26 @@ def write_card(exp: Path, out: Path, name: str) -> None:
     text = [
         f"# Model card: {name}",
         "",
-        f"A {encoder['family'].upper()} encoder of size {encoder['size']} "
-        f"({sum(tensor.numel() for tensor in tensors.values()):,} numbers), pre-trained by self-distillation for "
-        f"signals of any rate. Use: `--encoder {name}`, or `encoder.checkpoint: {name}` in a recipe.",
+        f"A {encoder['family'].upper()} encoder of size {encoder['size']} ({parameters(encoder, weights):,} "
+        f"parameters), pre-trained by self-distillation for signals of any rate. Use: `--encoder {name}`, or "
+        f"`encoder.checkpoint: {name}` in a recipe.",
         "",
         "## Data",
         "",
         *sources(record["settings"]),
         "",
-        "Labels were not used. The weights are under the licence of this project (MIT).",
+        "Labels were not used. The weights are under the licence of this project (MIT). A submission to a challenge "
+        "has to declare the recordings, and the challenge has to permit them.",
         "",
         "## Training",
         "",
         f"{loop['steps']} steps of {loop['batch_size']} crops of {config['pretrain']['crop_seconds']} s, seed "
-        f"{config['seed']}, {seconds / 60:.0f} minutes on {record['cpus']} CPU cores ({config['device']}), commit "
-        f"{record['commit']}. `{record['command']}`",
+        f"{config['seed']}, {seconds / 60:.0f} minutes, device {config['device']} (CPU cores: {record['cpus']}), "
+        f"processes: {record['processes']}, commit {record['commit']}:",
+        "",
+        "```",
+        record["command"],
+        "```",
         "",
         *curve(exp / "pretrain" / "curve.csv"),
         "",
