@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+import yaml
 
 from submission.validate import validate
 from system import manifest
@@ -77,6 +78,15 @@ def test_package_is_valid_and_complete(finished):
         for machine in ("SimPump", "SimSlider"):
             assert f"{folder}/anomaly_score_{machine}_section_00_test.csv" in names
             assert f"{folder}/decision_result_{machine}_section_00_test.csv" in names
+
+
+def test_what_the_weights_learned_from_is_declared(finished):
+    with zipfile.ZipFile(finished / ZIP) as archive:
+        text = archive.read("task2/Wheeltapper_Demo_task2_4/Wheeltapper_Demo_task2_4.meta.yaml")
+    system = yaml.safe_load(text)["system"]
+    assert [resource["name"] for resource in system["external_datasets"]] == ["ESC-10", "Drone-detection-dataset"]
+    assert system["description"]["external_data_usage"] == "pre-training"
+    assert system["description"]["development_data_usage"] == "pre-training, fine-tuning"
 
 
 def test_results_of_every_stage_are_there(finished):

@@ -114,7 +114,7 @@ def _files(args: argparse.Namespace) -> None:
     record = {
         "encoder": encoder.family,
         "config": asdict(encoder.config),
-        "checkpoint": args.checkpoint or "",
+        "checkpoint": args.checkpoint or args.exp or frozen.DEFAULT,
         **{name: getattr(args, name) for name in ("mode", "pool", "layer", "filterbank", "simam", "rate", "device")},
         "precision": str(dtype).removeprefix("torch."),
         "seconds": round(seconds, 2),

@@ -13,12 +13,10 @@ from system.experiment import Experiment
 if TYPE_CHECKING:
     from system.encoders.base import Encoder
 
-# Where run.sh leaves the default run, from wherever the verb is called.
-DEFAULT_EXPERIMENT = Path(__file__).resolve().parents[2] / "exp" / "default"
 DEFAULT, RANDOM = "default", "random"
 ENCODER_HELP = (
-    "default: what a run pre-trained (--exp, else exp/default); or FAMILY[-SIZE]: fisher-small, echo, beats, "
-    "eat-large, audiomae, ast, cnn, ..."
+    "default: the weights that come with the program, or with --exp what a run pre-trained; or FAMILY[-SIZE]: "
+    "fisher-small, echo, beats, eat-large, audiomae, ast, cnn, ..."
 )
 CHECKPOINT_HELP = "weights to load: a file, a name that download-checkpoint knows, or 'random' (untrained)"
 
@@ -38,22 +36,25 @@ def build_encoder(args: argparse.Namespace, checkpoint: str | None, seed: int = 
         seed: of random weights.
     """
     from system.config import EncoderConfig, load
-    from system.encoders import family_class, load_encoder
+    from system.encoders import cards, family_class, load_encoder
 
     front_end = {"filterbank": args.filterbank, "simam": args.simam, "heads": args.heads}
     named = "" if checkpoint == RANDOM else checkpoint or ""
     path = None
-    if args.encoder == DEFAULT:
-        run = Experiment(Path(args.exp or DEFAULT_EXPERIMENT), None)
+    if args.encoder == DEFAULT and args.exp:
+        run = Experiment(Path(args.exp), None)
         saved = run.folder / "config.yaml"
         config = replace(load(saved).encoder if saved.is_file() else EncoderConfig(), checkpoint=named)
         if not checkpoint:
             path = run.encoder
             if not path.is_file():
                 raise WheeltapperError(
-                    f"{path}: expected the weights of a run, found nothing: ./run.sh --stop-stage 1 trains them; "
-                    "or give --checkpoint FILE"
+                    f"{path}: expected the weights of a run, found nothing: ./run.sh --stop-stage 1 --exp {run.folder} "
+                    "makes them; or give --checkpoint FILE"
                 )
+    elif args.encoder == DEFAULT:
+        own = cards.card(DEFAULT)
+        config = EncoderConfig(own.family, own.size, named if checkpoint else DEFAULT)
     else:
         family, _, size = args.encoder.replace("_", "-").partition("-")
         config = EncoderConfig(family, size or next(iter(list(family_class(family).SIZES)[1:])), named)

@@ -93,6 +93,8 @@ def _description(run: Experiment, system: SystemConfig, used: list[str]) -> dict
     rate = run.config.data.rate
     families = dict.fromkeys(_family(run, name) for name in used)
     methods = dict.fromkeys(METHODS.get(branch.scorer.name, branch.scorer.name) for branch in branches)
+    external = any(_encoder(run, name).checkpoint for name in used)
+    pretrained = run.config.pretrain.loop.steps and any(run.config.branches[name].encoder is None for name in used)
     return {
         "input_sampling_rate": f"{rate / 1000:g}kHz" if rate else "as recorded",
         "data_augmentation": ", ".join(name for name, present in kinds.items() if present) or None,
@@ -102,6 +104,8 @@ def _description(run: Experiment, system: SystemConfig, used: list[str]) -> dict
             f"weighted average of robust z-scores; threshold at {100 * run.config.false_positive_rate:g} % of "
             "leave-one-out scores of normal references"
         ),
+        "external_data_usage": "pre-training" if external else None,
+        "development_data_usage": "pre-training, fine-tuning" if pretrained else "fine-tuning",
     }
 
 

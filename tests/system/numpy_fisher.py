@@ -42,9 +42,15 @@ def position(row: int, dim: int, columns: int = 50) -> np.ndarray:
 class NumpyFisher:
     """The encoder with the tensors of a published checkpoint (names to arrays)."""
 
-    def __init__(self, tensors: dict[str, np.ndarray], heads: int, depth: int):
+    def __init__(self, tensors: dict[str, np.ndarray], heads: int, depth: int, columns: int = 50):
         self.tensors = {name: np.asarray(value, np.float64) for name, value in tensors.items()}
-        self.heads, self.depth = heads, depth
+        self.heads, self.depth, self.columns = heads, depth, columns
+
+    def embed(self, wave: np.ndarray, rate: int) -> np.ndarray:
+        """A recording (samples,) of at most ten seconds to the CLS of its bands of 4 kHz, one after another."""
+        rows = (log_magnitude(wave, rate) + 3.017344307886898) / (2 * 2.1531635155379805)
+        bands = [rows[:, start : start + 100] for start in range(0, rows.shape[1] - 99, 100)]
+        return np.concatenate([self.band(band)[0][0] for band in bands])
 
     def band(self, rows: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
         """One sub-band (T, width) to its tokens with CLS first (1 + N, D) and each block's MLP output."""
@@ -56,7 +62,7 @@ class NumpyFisher:
             for f in range(rows.shape[1] // 16):
                 patch = rows[16 * t : 16 * t + 16, 16 * f : 16 * f + 16]
                 value = (kernel * patch).sum((1, 2)) + self.tensors[f"{prefix}local_encoder.proj.bias"]
-                patches.append(value + position(len(patches), dim))
+                patches.append(value + position(len(patches), dim, self.columns))
         x = np.stack([self.tensors[f"{prefix}extra_tokens"][0, 0], *patches])
         x = layer_norm(x, *(self.tensors[f"{prefix}context_encoder.norm.{n}"] for n in ("weight", "bias")))
         updates = []

@@ -9,12 +9,15 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from numpy_fisher import NumpyFisher
 
 from system import audio, embedding, stage, store
 from system.adaptation.model import AdaptedEncoder
 from system.bin import main
 from system.config import BranchConfig
 from system.embedding import GATE_SLOTS, ahead, choose_precision, embed_branch, embed_files, run_batches
+from system.encoders import cards
+from system.encoders.fisher import Fisher
 from system.errors import WheeltapperError
 
 RATE = 8000
@@ -257,6 +260,22 @@ def test_command(record, tmp_path, capsys):
     assert main(embed_command(clip.path, tmp_path / "y.npz")) == 0
     with np.load(tmp_path / "x.npz") as both, np.load(tmp_path / "y.npz") as one:
         np.testing.assert_array_equal(one["embeddings"][0], both["embeddings"][0])
+
+
+def test_the_default_encoder_is_the_one_that_comes_with_the_program(record, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recording, found = record("a.wav", rate=16000).path, {}
+    for name, options in {"own": [], "random": ["--checkpoint", "random"]}.items():
+        command = ["embed", *options, "--audio", recording, "--out", str(tmp_path / f"{name}.npz")]
+        assert main(command) == 0
+        with np.load(tmp_path / f"{name}.npz") as file:
+            found[name] = file["embeddings"][0]
+    wave = soundfile.read(recording, always_2d=True)[0].mean(1)
+    own = Fisher.load(cards.OWN / cards.CARDS["default"].file)
+    tensors = {name: tensor.numpy() for name, tensor in own.to_published(own.state_dict()).items()}
+    expected = NumpyFisher(tensors, heads=2, depth=4, columns=6).embed(wave, 16000)
+    assert np.abs(found["own"] - expected).max() < 1e-4 * np.abs(expected).max()
+    assert np.abs(found["random"] - expected).max() > 0.1 * np.abs(expected).max()
 
 
 FIXTURES = Path(__file__).resolve().parents[1] / "fixtures" / "encoders"

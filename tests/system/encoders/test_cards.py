@@ -1,5 +1,6 @@
 """Cards of checkpoints: their facts agree with the code; families are told apart; names are found."""
 
+import hashlib
 import re
 from pathlib import Path
 
@@ -55,10 +56,12 @@ def test_every_card_is_complete(name):
     assert card.note or (card.url and card.licence)
 
 
-def test_files_and_addresses_are_nobody_elses():
+def test_files_hashes_and_addresses_are_nobody_elses():
     files = [card.file for card in cards.CARDS.values()]
     urls = [card.url for card in cards.CARDS.values() if card.url]
+    hashes = [card.sha256 for card in cards.CARDS.values() if card.sha256]
     assert len(set(files)) == len(files)
+    assert len(set(hashes)) == len(hashes)
     assert len(set(urls)) == len(urls)
 
 
@@ -86,6 +89,15 @@ def test_dims_are_the_lengths_of_embeddings(encoder):
             with torch.device("meta"):
                 built = encoder(encoder.SIZES[card.size])
             assert card.dims == {rate: built.bands(rate) * built.dim for rate in (16000, 48000)}
+
+
+def test_the_weights_that_come_with_the_program():
+    card = cards.CARDS["default"]
+    path = cards.OWN / card.file
+    assert path.stat().st_size <= 12_000_000
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == card.sha256
+    assert path.with_suffix(".md").name == Path(card.source).name
+    assert cards.find("default", "nowhere") == path
 
 
 # Telling families apart.
