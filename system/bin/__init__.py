@@ -16,7 +16,7 @@ from system.errors import WheeltapperError
 
 VERBS = {
     "run": "run the stages of a recipe, as run.sh does",
-    "download": "fetch a year of DCASE Task 2, hash-checked",
+    "download": "fetch a year of DCASE Task 2 or a data set of the benchmarks, hash-checked where a hash is known, resumable",
     "download-checkpoint": "fetch the published weights of an encoder, hash-checked where a hash is known",
     "convert": "rewrite a checkpoint as safetensors with its configuration inside",
     "synthesize": "write the simulated machines",

@@ -1,20 +1,22 @@
-"""``wheeltapper download``: fetch a year of DCASE Task 2."""
+"""``wheeltapper download``: fetch a year of DCASE Task 2, or a data set of the benchmarks."""
 
 import argparse
 from pathlib import Path
 
 from system.bin import common
+from system.errors import WheeltapperError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--year", type=int, required=True, help="year of the challenge, 2020 to 2026")
-    parser.add_argument("--out", type=Path, required=True, help="folder for zips/ and the unpacked recordings")
+    parser.add_argument("name", nargs="?", metavar="NAME", help="data set of the benchmarks, as --list names it")
+    parser.add_argument("--list", action="store_true", help="show the data sets that are known beside DCASE's years")
+    parser.add_argument("--year", type=int, help="year of the challenge, 2020 to 2026")
+    parser.add_argument("--out", type=Path, help="folder for zips/ and the unpacked recordings")
     parser.add_argument("--machines", nargs="+", metavar="NAME", help="only these machines (default: all)")
     parser.add_argument(
         "--parts",
         nargs="+",
         choices=("dev", "train", "test"),
-        default=("dev", "train", "test"),
         help="development data, additional training data, evaluation test data (default: all three)",
     )
     parser.add_argument(
@@ -26,15 +28,62 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def main(args: argparse.Namespace) -> int | None:
-    from system.corpora.challenge import load_year
+def main(args: argparse.Namespace) -> None:
+    if args.list:
+        return _list()
+    if (args.name is None) == (args.year is None) or args.out is None:
+        raise WheeltapperError("expected NAME --out FOLDER, --year YEAR --out FOLDER, or --list")
+    if args.year is not None:
+        return _challenge(args)
+    for option in ("machines", "parts", "base_url"):
+        if getattr(args, option):
+            raise WheeltapperError(f"--{option.replace('_', '-')}: expected --year, found {args.name}")
+    return _data_set(args.name, args.out)
+
+
+def _challenge(args: argparse.Namespace) -> None:
+    from system.corpora.challenge import PARTS, load_year
     from system.corpora.download import BASE_URL, download_dcase
 
     year = load_year(args.year)
     print(f"DCASE {year.year} Task 2, audio under {year.licence}")
     with common.DownloadBars() as bars:
         folders = download_dcase(
-            year, args.out, args.machines, args.parts, args.base_url or BASE_URL, progress=bars.show, say=bars.say
+            year,
+            args.out,
+            args.machines,
+            args.parts or PARTS,
+            args.base_url or BASE_URL,
+            progress=bars.show,
+            say=bars.say,
         )
     for folder in folders:
         print(f"next: wheeltapper prepare {folder} --out manifest.csv")
+
+
+def _data_set(name: str, out: Path) -> None:
+    from system.corpora import faults
+    from system.corpora.faults.download import download
+
+    corpus = faults.find(name)
+    print(f"{corpus.title}, {corpus.source}, licence: {corpus.licence or 'not stated, see the page'}")
+    with common.DownloadBars() as bars:
+        raw = download(corpus, out, progress=bars.show, say=bars.say)
+    print(f"next: wheeltapper prepare {raw} --corpus {name} --out FOLDER")
+
+
+def _list() -> None:
+    from system.corpora.faults import CORPORA
+
+    rows = [("name", "signal", "Hz", "classes", "views", "licence", "fetched", "source")]
+    for corpus in CORPORA.values():
+        classes = "/".join(str(len(view.classes)) for view in corpus.views.values())
+        known = "yes" if corpus.downloads or corpus.zenodo else "by hand"
+        rate = str(corpus.rate or "as recorded")
+        licence = corpus.licence or "not stated"
+        rows.append(
+            (corpus.name, corpus.modality, rate, classes, "/".join(corpus.views), licence, known, corpus.source)
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())

@@ -1,4 +1,4 @@
-"""Recordings to a checked manifest.csv: a folder in DCASE layout, any folder, or what a CSV lists.
+"""Recordings to a checked manifest.csv: a folder in DCASE layout, any folder, what a CSV lists, or a known data set.
 
 With --exp: stage 0 of a recipe, whatever --data names.
 """
@@ -32,13 +32,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         help="holds <machine>/{train,test}/*.wav; or a TABLE.csv of files",
     )
-    parser.add_argument("--out", type=Path, metavar="CSV", help="manifest to write")
     parser.add_argument(
-        "--corpus", default="", metavar="NAME", help="name of the corpus (default: dcase, or that of the folder)"
+        "--out", type=Path, metavar="CSV", help="manifest to write; of a data set a folder for manifest.csv and cuts"
+    )
+    parser.add_argument(
+        "--corpus",
+        default="",
+        metavar="NAME",
+        help="name of the corpus (default: dcase, or that of the folder); a data set that wheeltapper download --list "
+        "names, with a folder for --out: read it as its publisher lays it out",
     )
     parser.add_argument(
         "--layout", choices=("dcase", "files"), default="dcase", help="files: every sound file below DIR, all training"
     )
+    group = parser.add_argument_group("a data set of the benchmarks")
+    group.add_argument("--view", default="", choices=("rmis", "siren", "own"), help="whose (default: its first)")
+    group = parser.add_argument_group("a year of the challenge as the benchmarks have it, both phases in one")
+    group.add_argument("--year", type=int, help="2020 to 2025; DIR as wheeltapper download left it")
+    group.add_argument("--truth", type=Path, metavar="CSV", help="the published labels of the evaluation machines")
     group = parser.add_argument_group("a table or --layout files")
     group.add_argument("--normal", action="store_true", help="label the recordings normal (default: no label)")
     group = parser.add_argument_group("a table")
@@ -62,7 +73,39 @@ def main(args: argparse.Namespace) -> None:
             return _stage(run, args.data)
     if args.source is None or args.out is None:
         raise WheeltapperError("expected DIR --out CSV, or --exp EXP --data DATA (stage of a recipe)")
+    if _is_data_set(args):
+        return _data_set(args)
+    if args.view:
+        raise WheeltapperError("--view: expected --corpus NAME of a known data set, and a folder for --out")
+    if args.truth and args.year is None:
+        raise WheeltapperError("--truth: expected --year")
+    if args.year is not None:
+        return _write(args.out, _year(args))
     _write(args.out, _listed(args) if _is_table(args.source) else _below(args))
+
+
+def _is_data_set(args: argparse.Namespace) -> bool:
+    """Any other use writes a CSV, whatever name it gives the corpus."""
+    from system.corpora.faults import CORPORA
+
+    return args.corpus in CORPORA and args.out.suffix.lower() != ".csv"
+
+
+def _data_set(args: argparse.Namespace) -> None:
+    from system.corpora import faults
+    from system.corpora.faults.convert import MANIFEST, prepare
+
+    with _reading() as progress:
+        clips = prepare(faults.find(args.corpus), args.source, args.out, args.view, progress)
+    print(class_summary(clips))
+    print(f"wrote {args.out / MANIFEST}: {len(clips)} clips")
+
+
+def _year(args: argparse.Namespace) -> "list[Clip]":
+    from system.corpora.benchmark_years import prepare_year
+
+    with _reading() as progress:
+        return prepare_year(args.year, args.source, args.truth, progress=progress)
 
 
 def _is_table(source: Path) -> bool:
@@ -212,6 +255,25 @@ def summary(clips: "list[Clip]") -> str:
                 own[0].rate,
             )
         )
+    return _table(rows)
+
+
+def class_summary(clips: "list[Clip]") -> str:
+    """A table, one line per class: clips per split, recordings that splits keep together, hours."""
+    from system.corpora.table import class_of
+
+    rows = [("class", "train", "test", "groups", "hours", "channels", "rate")]
+    for kind in dict.fromkeys(class_of(clip) for clip in clips):
+        own = [clip for clip in clips if class_of(clip) == kind]
+        train = sum(clip.split == "train" for clip in own)
+        groups = len({clip.group or clip.path for clip in own})
+        rates = ",".join(str(rate) for rate in sorted({clip.rate for clip in own}))
+        hours = f"{sum(clip.seconds for clip in own) / 3600:.3f}"
+        rows.append((kind, train, len(own) - train, groups, hours, own[0].channels, rates))
+    return _table(rows)
+
+
+def _table(rows: list[tuple]) -> str:
     widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))]
     lines = [
         "  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows

@@ -35,8 +35,8 @@ def is_unpacked(zip_path: Path, target: Path) -> bool:
     return all((target / name).is_file() and (target / name).stat().st_size == size for name, size in files)
 
 
-def unpack(zip_path: Path, target: Path, machine: str) -> int:
-    """Unpacks the folder ``machine`` of a zip into ``target`` and leaves a marker beside the zip.
+def unpack(zip_path: Path, target: Path, machine: str = "") -> int:
+    """Unpacks the folder ``machine`` of a zip into ``target`` (empty: all of it) and leaves a marker beside the zip.
 
     Files go to a temporary folder first and are moved one by one, the marker is written last. Entries beside the
     machine's folder (a licence, a Mac's litter) are left out.
@@ -75,7 +75,7 @@ def unpack(zip_path: Path, target: Path, machine: str) -> int:
 
 
 def _select(zip_path: Path, entries: list[zipfile.ZipInfo], machine: str) -> dict[str, zipfile.ZipInfo]:
-    """The machine's files by name, after every entry of the zip was found to be safe."""
+    """The machine's files (all where it is empty) by name, after every entry of the zip was found to be safe."""
     chosen: dict[str, zipfile.ZipInfo] = {}
     for entry in entries:
         path = PurePosixPath(entry.filename)
@@ -86,14 +86,15 @@ def _select(zip_path: Path, entries: list[zipfile.ZipInfo], machine: str) -> dic
             raise WheeltapperError(f"{zip_path}: refused, {entry.filename!r} leads outside the folder")
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
             raise WheeltapperError(f"{zip_path}: refused, {entry.filename!r} is a link or a device, expected files")
-        if entry.is_dir() or path.parts[0] != machine or len(path.parts) < 2:
+        if entry.is_dir() or (machine and (path.parts[0] != machine or len(path.parts) < 2)):
             continue
         if str(path) in chosen:
             raise WheeltapperError(f"{zip_path}: refused, {entry.filename!r} stands twice")
         chosen[str(path)] = entry
     if not chosen:
         tops = sorted({entry.filename.split("/")[0] for entry in entries})
-        raise WheeltapperError(f"{zip_path}: expected a folder {machine}/, found {', '.join(tops[:5]) or 'nothing'}")
+        expected = f"a folder {machine}/" if machine else "files"
+        raise WheeltapperError(f"{zip_path}: expected {expected}, found {', '.join(tops[:5]) or 'nothing'}")
     return chosen
 
 
