@@ -1,4 +1,11 @@
-"""RMIS fault diagnosis by nearest neighbours, fixed split (FISHER paper, section 4; details as its code has them)."""
+"""RMIS fault diagnosis by nearest neighbours (FISHER paper, section 4; details as its code has them).
+
+Fixed split: ten random splits of the recordings at one test size. Multi split: the same at nineteen test sizes, and the
+area under the accuracy over the share of training recordings. Official split: that of the data set itself (IIEE).
+
+Clips are classified by their five nearest neighbours: the class with the highest sum of cosines wins. Figures are macro
+accuracies, the mean of the classes' recalls, in percent.
+"""
 
 import math
 from collections import defaultdict
@@ -7,33 +14,131 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from system.errors import WheeltapperError
+from system.benchmarks.cosine_vote import MEMORY, classify, tally
+from system.benchmarks.modes import CLEAN, check_mode
+from system.benchmarks.neighbours import nearest
+from system.benchmarks.splits import Splitter, check_sides
 
 FIRST_SEED = 111
-RETRY = 100  # added to the seed of a split that leaves a class out of one side
-ATTEMPTS = 100
-FAIR_CHANCE = 0.1  # of one attempt; a hundred of them then fail once in 40 000 runs
+RUNS = 10
+NEIGHBOURS = 5
+TEST_SIZES = tuple(round(0.05 * number, 2) for number in range(1, 20))
+CURVE = 20  # neighbours, at most, of the official split's curve
+DIGITS = 2  # to which the published code rounds before it goes on
+FAIR_CHANCE = 0.1  # of one attempt at a split
+CHANGES = (
+    f"figures are rounded to {DIGITS} decimals for display only (as coded: runs before their mean, means before the "
+    "area)",
+    "a class without recordings among the neighbours cannot win (as coded: it does where all neighbours' cosines are "
+    "negative)",
+)
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """Figures in percent: macro accuracy (mean of the classes' recalls) of each run, and each class's mean recall."""
+    """What came of several splits of one set.
 
-    macro_accuracy: list[float]
-    per_class: dict[str, float]
+    Args:
+        classes: C names. labels: (N,) class numbers. tests: (R, N) bool, the rows on the test side.
+        predicted: (R, N) class numbers, -1 for training rows. seeds: (R,) that drew the splits, after retries.
+        recordings: (R,) how many are on the test side.
+        rounded: each run's figures are rounded to two decimals, and their mean again.
+    """
+
+    classes: list[str]
+    labels: np.ndarray
+    tests: np.ndarray
+    predicted: np.ndarray
+    seeds: list[int]
+    recordings: list[int]
+    rounded: bool
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """(R, C, C) clips by true class and predicted class."""
+        size = len(self.classes)
+        cells = [
+            np.bincount(self.labels[test] * size + found[test], minlength=size**2).reshape(size, size)
+            for test, found in zip(self.tests, self.predicted, strict=True)
+        ]
+        return np.array(cells)
+
+    @property
+    def recalls(self) -> np.ndarray:
+        """(R, C) in percent."""
+        confusion = self.confusion
+        return 100.0 * np.diagonal(confusion, axis1=1, axis2=2) / confusion.sum(axis=2)
+
+    @property
+    def accuracy(self) -> list[float]:
+        """Percentage of each run's clips classified correctly, whatever their classes."""
+        confusion = self.confusion
+        return [self._round(100.0 * np.trace(run) / run.sum()) for run in confusion]
+
+    @property
+    def macro_accuracy(self) -> list[float]:
+        """Of each run."""
+        return [self._round(value) for value in self.recalls.mean(axis=1)]
 
     @property
     def mean(self) -> float:
-        return float(np.mean(self.macro_accuracy))
+        return self._round(np.mean(self.macro_accuracy))
+
+    @property
+    def std(self) -> float:
+        """Standard deviation of the runs, of n - 1; 0 for one run."""
+        return self._round(np.std(self.macro_accuracy, ddof=1)) if len(self.seeds) > 1 else 0.0
+
+    @property
+    def class_recalls(self) -> list[dict[str, float]]:
+        """Of each run, by class."""
+        return [
+            {name: self._round(value) for name, value in zip(self.classes, run, strict=True)} for run in self.recalls
+        ]
+
+    @property
+    def per_class(self) -> dict[str, float]:
+        """Mean recall of each class over the runs."""
+        runs = self.class_recalls
+        return {name: self._round(np.mean([run[name] for run in runs])) for name in self.classes}
+
+    def _round(self, value: float) -> float:
+        return round(float(value), DIGITS) if self.rounded else float(value)
+
+
+@dataclass(frozen=True)
+class MultiSplit:
+    """Diagnoses by test size, rising, and the area under their means over the training share, in percent."""
+
+    diagnoses: dict[float, Diagnosis]
+    end_points: list[tuple[float, float]]
+    area: float
+
+    @property
+    def curve(self) -> list[tuple[float, float]]:
+        """(training share, macro accuracy) by rising share, without the end points."""
+        return [(round(1.0 - size, 2), found.mean) for size, found in reversed(self.diagnoses.items())]
+
+
+@dataclass(frozen=True)
+class OfficialSplit:
+    """The data set's own split once, as a diagnosis of one run, and macro accuracy by number of neighbours from 1."""
+
+    diagnosis: Diagnosis
+    curve: list[float]
 
 
 def fixed_split(
     embeddings: np.ndarray,
-    labels: Sequence[str],
-    groups: Sequence[str],
-    runs: int = 10,
+    labels: Sequence,
+    groups: Sequence,
+    runs: int = RUNS,
     test_size: float = 0.5,
-    neighbours: int = 5,
+    neighbours: int = NEIGHBOURS,
+    mode: str = CLEAN,
+    classes: Sequence[str] | None = None,
+    memory: int = MEMORY,
+    workers: int = 1,
 ) -> Diagnosis:
     """Splits the recordings at random, classifies the test side by its nearest neighbours, and repeats.
 
@@ -41,38 +146,73 @@ def fixed_split(
     111 + r; where a class is missing on a side the seed grows by 100 until none is.
 
     Args:
-        embeddings: (N, D). labels: (N,) class names; ties go to the class that sorts first.
+        embeddings: (N, D), none all zeros. labels: (N,) class names, ties going to the one that sorts first.
         groups: (N,) recording each row was cut from; a recording is never on both sides.
+        mode: ``clean``, or ``as-coded``, which ``CHANGES`` tells apart.
+        classes: names of the classes, the labels then being their numbers; ties go to the lowest.
+        memory, workers: see ``classify``.
 
     Raises WheeltapperError where no split leaves every class on both sides.
     """
-    from sklearn.model_selection import train_test_split
+    splitter = Splitter(*_numbered(labels, classes), groups)
+    return _diagnose(embeddings, splitter, (test_size,), runs, neighbours, mode, memory, workers)[test_size]
 
-    classes, numbers = np.unique(np.asarray(labels), return_inverse=True)
-    order, first, members = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
-    units = order[np.argsort(first)]
-    member_names = order[members]
-    if len(units) < 2:
-        raise WheeltapperError(f"fault diagnosis: expected at least 2 recordings to split, found {len(units)}")
-    accuracies, recalls = [], []
-    for run in range(runs):
-        for attempt in range(ATTEMPTS):
-            seed = FIRST_SEED + run + RETRY * attempt
-            _, test_units = train_test_split(units, test_size=test_size, random_state=seed)
-            test = np.isin(member_names, test_units)
-            if len(np.unique(numbers[test])) == len(np.unique(numbers[~test])) == len(classes):
-                break
-        else:
-            raise WheeltapperError(
-                f"fault diagnosis: expected a split of the {len(units)} recordings with every class on both sides, "
-                f"found none in {ATTEMPTS} attempts"
-            )
-        predicted = vote(embeddings[~test], numbers[~test], embeddings[test], len(classes), neighbours)
-        correct = predicted == numbers[test]
-        recalls.append([100.0 * correct[numbers[test] == c].mean() for c in range(len(classes))])
-        accuracies.append(float(np.mean(recalls[-1])))
-    means = np.mean(recalls, axis=0)
-    return Diagnosis(accuracies, {str(name): float(value) for name, value in zip(classes, means, strict=True)})
+
+def multi_split(
+    embeddings: np.ndarray,
+    labels: Sequence,
+    groups: Sequence,
+    mode: str = CLEAN,
+    classes: Sequence[str] | None = None,
+    memory: int = MEMORY,
+    workers: int = 1,
+) -> MultiSplit:
+    """``fixed_split`` at the test sizes .05, .10 to .95, and the area under the curve.
+
+    To the 19 points two are added: chance at no training recordings, and 100 % where all are; of the 21 the area is
+    that of the composite Simpson rule.
+
+    Args:
+        see ``fixed_split``.
+    """
+    splitter = Splitter(*_numbered(labels, classes), groups)
+    found = _diagnose(embeddings, splitter, TEST_SIZES, RUNS, NEIGHBOURS, mode, memory, workers)
+    ends = [(0.0, 100.0 / len(splitter.classes)), (1.0, 100.0)]
+    heights = [ends[0][1], *(found[size].mean for size in reversed(TEST_SIZES)), ends[1][1]]
+    area = simpson(heights, 1.0 / (len(heights) - 1))
+    return MultiSplit(found, ends, round(area, DIGITS) if check_mode(mode) else area)
+
+
+def official_split(
+    embeddings: np.ndarray,
+    labels: Sequence,
+    tested: np.ndarray,
+    mode: str = CLEAN,
+    classes: Sequence[str] | None = None,
+    neighbours: int = NEIGHBOURS,
+) -> OfficialSplit:
+    """Classifies the test side of a split that comes with the data set.
+
+    Args:
+        embeddings, labels, mode, classes: see ``fixed_split``. tested: (N,) bool.
+
+    Raises WheeltapperError where a class is missing on a side.
+    """
+    rounded = check_mode(mode)
+    numbers, names = _numbered(labels, classes)
+    tested = np.asarray(tested, bool)
+    check_sides(numbers, names, tested)
+    unit = np.asarray(embeddings, np.float64)
+    unit = unit / np.linalg.norm(unit, axis=1, keepdims=True)
+    near = np.flatnonzero(~tested)[nearest(unit[tested], unit[~tested], max(CURVE, neighbours), "cosine")]
+    cosines = np.einsum("mkd,md->mk", unit[near], unit[tested])
+    found = {}
+    for k in {*range(1, CURVE + 1), neighbours}:
+        predicted = np.full((1, len(numbers)), -1)
+        sums = tally(numbers[near[:, :k]], cosines[:, :k], len(names), absent_score(mode))
+        predicted[0, tested] = sums.argmax(axis=1)
+        found[k] = Diagnosis(names, numbers, tested[None], predicted, [], [], rounded)
+    return OfficialSplit(found[neighbours], [found[k].mean for k in range(1, CURVE + 1)])
 
 
 def splittable(labels: Sequence[str], groups: Sequence[str], test_size: float = 0.5) -> set[str]:
@@ -92,19 +232,52 @@ def splittable(labels: Sequence[str], groups: Sequence[str], test_size: float = 
     return set(kept)
 
 
-def vote(train: np.ndarray, labels: np.ndarray, test: np.ndarray, classes: int, neighbours: int) -> np.ndarray:
-    """Class of each test row: the highest sum of cosine similarities among its nearest training rows.
+def absent_score(mode: str) -> float:
+    """What a class has that is not among the neighbours."""
+    return 0.0 if check_mode(mode) else -np.inf
 
-    Args:
-        train: (N, D). labels: (N,) class numbers. test: (M, D). classes: how many. neighbours: k.
 
-    Returns:
-        (M,) class numbers; ties go to the lowest.
-    """
-    train, test = (x / np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12) for x in (train, test))
-    similarity = test @ train.T
-    nearest = np.argsort(-similarity, axis=1, kind="stable")[:, :neighbours]
-    votes = np.zeros((len(test), classes), similarity.dtype)
-    rows = np.arange(len(test))[:, None]
-    np.add.at(votes, (rows, labels[nearest]), similarity[rows, nearest])
-    return votes.argmax(axis=1)
+def simpson(heights: Sequence[float], step: float) -> float:
+    """Area under an odd number of equally spaced points, composite Simpson rule."""
+    if len(heights) % 2 == 0:
+        raise ValueError(f"expected an odd number of points, found {len(heights)}")
+    return step / 3.0 * (heights[0] + 4.0 * sum(heights[1:-1:2]) + 2.0 * sum(heights[2:-1:2]) + heights[-1])
+
+
+def _diagnose(
+    embeddings: np.ndarray,
+    splitter: Splitter,
+    test_sizes: Sequence[float],
+    runs: int,
+    neighbours: int,
+    mode: str,
+    memory: int,
+    workers: int,
+) -> dict[float, Diagnosis]:
+    """By test size; all splits are drawn before the first is used, so that a hopeless one costs nothing."""
+    rounded = check_mode(mode)
+    counts = {size: splitter.check_size(size) for size in test_sizes}
+    drawn = [splitter.split(size, FIRST_SEED + run) for size in test_sizes for run in range(runs)]
+    tests = np.array([test for test, _ in drawn])
+    predicted = classify(embeddings, splitter.labels, tests, neighbours, absent_score(mode), memory, workers)
+    found = {}
+    for number, size in enumerate(test_sizes):
+        own = slice(number * runs, (number + 1) * runs)
+        found[size] = Diagnosis(
+            list(splitter.classes),
+            splitter.labels,
+            tests[own],
+            predicted[own],
+            [seed for _, seed in drawn[own]],
+            [counts[size]] * runs,
+            rounded,
+        )
+    return found
+
+
+def _numbered(labels: Sequence, classes: Sequence[str] | None) -> tuple[np.ndarray, list[str]]:
+    """Class numbers (N,) and the classes' names."""
+    if classes is not None:
+        return np.asarray(labels), list(classes)
+    names, numbers = np.unique(np.asarray(labels), return_inverse=True)
+    return numbers.reshape(-1), [str(name) for name in names]

@@ -16,7 +16,7 @@ from system.errors import WheeltapperError
 
 VERBS = {
     "run": "run the stages of a recipe, as run.sh does",
-    "download": "fetch a year of DCASE Task 2 or a data set of the benchmarks, hash-checked where a hash is known, resumable",
+    "download": "fetch a year of DCASE Task 2 or a data set of the benchmarks, hash-checked, resumable",
     "download-checkpoint": "fetch the published weights of an encoder, hash-checked where a hash is known",
     "convert": "rewrite a checkpoint as safetensors with its configuration inside",
     "synthesize": "write the simulated machines",
@@ -33,8 +33,9 @@ VERBS = {
     "evaluate": "official metrics of challenge CSVs",
     "package": "write the submission package",
     "validate": "check a submission package, zip or folder",
-    "benchmark": "kNN fault diagnosis over embeddings",
+    "benchmark": "RMIS and SIREN over embeddings in a file; or the small fault diagnosis of a recipe",
     "probe": "nearest neighbours in frozen embeddings of labelled recordings",
+    "leaderboard": "our results of RMIS or SIREN beside the published ones, as a page and a csv",
     "report": "write the report of a run",
     "reference": "score the test clips with simple reference systems",
 }

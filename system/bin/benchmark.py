@@ -1,4 +1,5 @@
-"""Stage 8: a small fault diagnosis in the manner of RMIS on the run's own recordings, trained against untrained."""
+"""RMIS and SIREN over embeddings in a file. With --exp: stage 8, a small fault diagnosis in the manner of RMIS on the
+run's own recordings, trained against untrained."""
 
 import argparse
 from collections import Counter
@@ -8,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from system import manifest
-from system.bin import common
+from system.bin import cached_benchmarks, common
+from system.errors import WheeltapperError
 from system.experiment import Experiment
 
 if TYPE_CHECKING:
@@ -16,10 +18,17 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    common.add_experiment_arguments(parser)
+    common.add_experiment_arguments(parser, required=False)
+    cached_benchmarks.add_parsers(parser.add_subparsers(dest="benchmark", metavar="BENCHMARK"))
 
 
 def main(args: argparse.Namespace) -> None:
+    if args.benchmark:
+        return cached_benchmarks.main(args)
+    if not args.exp:
+        raise WheeltapperError(
+            f"expected a benchmark ({', '.join(cached_benchmarks.HELP)}), or --exp EXP (stage of a recipe)"
+        )
     with common.experiment(args) as run:
         settings = {
             "benchmark": asdict(run.config.benchmark),

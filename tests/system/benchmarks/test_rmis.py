@@ -1,4 +1,4 @@
-"""RMIS fault diagnosis on a fixed split: equal to what the official code prints on synthetic embeddings."""
+"""RMIS fault diagnosis: equal to what the official code prints on synthetic embeddings."""
 
 import json
 from dataclasses import replace
@@ -6,50 +6,123 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.integrate import simpson
+from sklearn.metrics import confusion_matrix, recall_score
 
-from system.benchmarks.rmis import fixed_split, splittable, vote
+from system.benchmarks import rmis
+from system.benchmarks.rmis import fixed_split, multi_split, official_split, splittable
 from system.bin.benchmark import tasks
 from system.errors import WheeltapperError
 from system.manifest import Clip
 
-FIXTURE = Path(__file__).resolve().parents[2] / "fixtures" / "benchmarks" / "rmis_fixed"
-DATA = np.load(FIXTURE / "data.npz")
-REFERENCE = json.loads((FIXTURE / "reference.json").read_text())["settings"]
-LABELS = DATA["class_names"][DATA["label"]]
+FIXTURES = Path(__file__).resolve().parents[2] / "fixtures" / "benchmarks"
+DATA = np.load(FIXTURES / "rmis_fixed" / "data.npz")
+REFERENCE = json.loads((FIXTURES / "rmis_fixed" / "reference.json").read_text())["settings"]
+CLASSES = [str(name) for name in DATA["class_names"]]
+
+
+def fixed(mode: str, test_size: float = 0.5) -> rmis.Diagnosis:
+    return fixed_split(DATA["embeddings"], DATA["label"], DATA["ori"], test_size=test_size, mode=mode, classes=CLASSES)
 
 
 @pytest.mark.parametrize("test_size", [0.5, 0.2])
 def test_equals_the_official_figures(test_size):
     expected = REFERENCE[f"test_size_{test_size}"]
-    found = fixed_split(DATA["embeddings"], LABELS, DATA["ori"], test_size=test_size)
-    np.testing.assert_allclose(found.macro_accuracy, expected["macro_accuracy_per_run"], atol=0.01)
-    assert found.mean == pytest.approx(expected["reported_mean"], abs=0.01)
-    assert np.std(found.macro_accuracy, ddof=1) == pytest.approx(expected["reported_std"], abs=0.01)
-    assert found.per_class == pytest.approx(expected["per_class_mean"], abs=0.01)
+    files = np.load(FIXTURES / "rmis_fixed" / "reference.npz")
+    name = str(test_size).replace(".", "")
+    found = fixed("as-coded", test_size)
+    np.testing.assert_array_equal(found.tests, files[f"test_mask_{name}"])
+    np.testing.assert_array_equal(found.predicted, files[f"pred_{name}"])
+    assert found.macro_accuracy == expected["macro_accuracy_per_run"]
+    assert (found.mean, found.std) == (expected["reported_mean"], expected["reported_std"])
+    assert found.per_class == expected["per_class_mean"]
+    for run, row in enumerate(expected["runs"]):
+        assert found.seeds[run] == row["seed_used"]
+        assert found.recordings[run] == row["n_test_ori"]
+        assert found.tests[run].sum() == row["n_test"]
+        assert found.accuracy[run] == row["micro_accuracy"]
+        assert found.class_recalls[run] == row["per_class_accuracy"]
 
 
-@pytest.mark.parametrize("test_size", ["05", "02"])
-def test_equals_the_official_predictions(test_size):
-    files = np.load(FIXTURE / "reference.npz")
-    names = sorted(set(LABELS))
-    numbers = np.array([names.index(label) for label in LABELS])
-    for test, expected in zip(files[f"test_mask_{test_size}"], files[f"pred_{test_size}"], strict=True):
-        found = vote(DATA["embeddings"][~test], numbers[~test], DATA["embeddings"][test], len(names), 5)
-        assert [names[c] for c in found] == list(DATA["class_names"][expected[test]])
+def test_clean_figures_are_not_rounded():
+    found, coded = fixed("clean"), fixed("as-coded")
+    np.testing.assert_array_equal(found.predicted, coded.predicted)  # no row has neighbours on the other side only
+    for run in range(10):
+        test = found.tests[run]
+        truth, predicted = DATA["label"][test], found.predicted[run, test]
+        recall = recall_score(truth, predicted, average="macro")
+        assert found.macro_accuracy[run] == pytest.approx(100 * recall, abs=1e-9)
+        np.testing.assert_array_equal(found.confusion[run], confusion_matrix(truth, predicted))
+    assert found.mean == pytest.approx(np.mean(found.macro_accuracy), abs=1e-12)
+    assert found.mean != coded.mean
+    assert found.std == pytest.approx(np.std(found.macro_accuracy, ddof=1))
 
 
-def test_vote_by_hand():
-    train = np.array([[1.0, 0.0], [0.9, 0.1], [0.0, 2.0], [-1.0, 0.0]])
-    labels = np.array([1, 0, 0, 2])
-    test = np.array([[1.0, 0.05], [0.1, 5.0], [-3.0, 0.0]])
-    assert vote(train, labels, test, 3, 1).tolist() == [1, 0, 2]
-    assert vote(train, labels, test, 3, 3).tolist()[:2] == [0, 0]  # 0.9988 + 0.05 of class 0 beside 0.9988 of class 1
-    assert vote(train, labels, test, 3, 99).tolist()[1] == 0
+def test_names_instead_of_numbers():
+    labels = np.array(CLASSES)[DATA["label"]]
+    found = fixed_split(DATA["embeddings"], labels, DATA["ori"])
+    assert found.classes == sorted(CLASSES)
+    assert found.macro_accuracy == pytest.approx(fixed("clean").macro_accuracy)
 
 
-def test_ties_go_to_the_first_class():
-    train = np.array([[1.0, 0.0], [1.0, 0.0]])
-    assert vote(train, np.array([1, 0]), np.array([[1.0, 0.0]]), 2, 2).tolist() == [0]
+def test_equals_the_official_curve_and_area():
+    folder = FIXTURES / "rmis_multisplit"
+    data, files = np.load(folder / "data.npz"), np.load(folder / "reference.npz")
+    expected = json.loads((folder / "reference.json").read_text())
+    names = [str(name) for name in data["class_names"]]
+    found = multi_split(data["embeddings"], data["label"], data["ori"], "as-coded", names, workers=2)
+    assert found.area == expected["area"]
+    assert [list(point) for point in found.end_points] == expected["end_points"]
+    assert [list(column) for column in zip(*found.curve, strict=True)] == list(expected["curve"].values())
+    np.testing.assert_array_equal(list(found.diagnoses), files["test_sizes"])
+    for number, (row, each) in enumerate(zip(expected["test_sizes"], found.diagnoses.values(), strict=True)):
+        np.testing.assert_array_equal(each.tests, files["test_mask"][number])
+        np.testing.assert_array_equal(each.predicted, files["pred"][number])
+        assert each.seeds == row["seed_used_per_run"]
+        assert each.macro_accuracy == row["macro_accuracy_per_run"]
+        assert (each.mean, each.std) == (row["reported_mean"], row["reported_std"])
+    clean = multi_split(data["embeddings"], data["label"], data["ori"])
+    heights = [20.0, *(accuracy for _, accuracy in clean.curve), 100.0]
+    assert clean.area == pytest.approx(simpson(heights, dx=0.05), abs=1e-9)
+    assert 0 < abs(clean.area - found.area) < 0.01
+
+
+def test_simpson_needs_an_odd_number_of_points():
+    assert rmis.simpson([0.0, 1.0, 8.0, 27.0, 64.0], 1.0) == pytest.approx(64.0)
+    with pytest.raises(ValueError, match="odd number of points, found 4"):
+        rmis.simpson([1.0] * 4, 1.0)
+
+
+@pytest.mark.parametrize("mode", ["as-coded", "clean"])
+def test_the_official_split_is_one_run(mode):
+    """One run of the fixed split, given as a split of the data set, has the figures of that run."""
+    fixture = fixed(mode)
+    for run in (0, 7):
+        found = official_split(DATA["embeddings"], DATA["label"], fixture.tests[run], mode, CLASSES)
+        assert found.diagnosis.macro_accuracy == fixture.macro_accuracy[run : run + 1]
+        np.testing.assert_array_equal(found.diagnosis.predicted[0], fixture.predicted[run])
+        assert len(found.curve) == 20
+        assert found.curve[4] == found.diagnosis.mean
+        for k in (1, 20):
+            other = fixed_split(DATA["embeddings"], DATA["label"], DATA["ori"], neighbours=k, mode=mode)
+            assert found.curve[k - 1] == other.macro_accuracy[run]
+
+
+def test_a_class_that_is_not_among_the_neighbours():
+    """All five neighbours point away, so that as coded the class that is far off wins with 0."""
+    angles = np.radians([0.0, 40.0, *range(100, 105), *range(170, 175)])
+    labels = ["near"] * 2 + ["near"] * 5 + ["far"] * 5
+    labels[1] = "far"
+    embeddings, tested = np.stack([np.cos(angles), np.sin(angles)], 1), np.arange(12) < 2
+    for mode, expected in (("as-coded", ["far", "near"]), ("clean", ["near", "near"])):
+        found = official_split(embeddings, labels, tested, mode).diagnosis
+        assert [found.classes[c] for c in found.predicted[0, :2]] == expected
+
+
+def test_an_official_split_without_a_class():
+    tested = DATA["label"] != 2
+    with pytest.raises(WheeltapperError, match="expected test rows of every class, found none of ventleak_noleak"):
+        official_split(DATA["embeddings"], DATA["label"], tested, classes=CLASSES)
 
 
 def test_recordings_are_never_on_both_sides():
@@ -98,7 +171,9 @@ def test_tasks_of_a_run():
 
 def test_too_few_recordings():
     embeddings, labels = np.eye(4), ["a", "a", "b", "b"]
-    with pytest.raises(WheeltapperError, match="expected at least 2 recordings to split, found 1"):
+    with pytest.raises(WheeltapperError, match=r"found 1 of: a \(r\), b \(r\)"):
         fixed_split(embeddings, labels, ["r"] * 4)
-    with pytest.raises(WheeltapperError, match="every class on both sides, found none in 100 attempts"):
+    with pytest.raises(WheeltapperError, match=r"found 1 of: a \(r\), b \(s\)"):
         fixed_split(embeddings, labels, ["r", "r", "s", "s"])
+    with pytest.raises(WheeltapperError, match="mode: expected one of clean, as-coded, found 'dirty'"):
+        fixed_split(embeddings, labels, list("abcd"), mode="dirty")

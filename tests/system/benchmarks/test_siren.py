@@ -1,13 +1,15 @@
-"""SIREN's leave-one-file-out: the predictions of the official code on synthetic features, with and without quirk."""
+"""SIREN's fault classification: the predictions of the official code on synthetic features, with and without quirk."""
 
 import json
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.model_selection import StratifiedKFold
 
 from system.benchmarks import siren
-from system.benchmarks.neighbours import closest, leave_one_out_accuracy, nearest, vote
+from system.benchmarks.neighbours import closest, leave_one_out_accuracy, vote
 from system.errors import WheeltapperError
 
 FIXTURE = Path(__file__).resolve().parents[2] / "fixtures" / "benchmarks" / "siren_loocv"
@@ -15,43 +17,99 @@ DATA = np.load(FIXTURE / "data.npz")
 REFERENCE = np.load(FIXTURE / "reference.npz")
 CASES = json.loads((FIXTURE / "reference.json").read_text())["cases"]
 LABELS = DATA["class_names"][DATA["label"]]
-OFFICIAL = {"d90_plain": "as-coded", "d96_as_coded": "as-coded", "d96_clean": "clean"}
+OFFICIAL = {"d90_plain": ("as-coded", 1, 1), "d96_as_coded": ("as-coded", 8, 7), "d96_clean": ("clean", 1, 1)}
 
 
-@pytest.mark.parametrize(("case", "mode"), OFFICIAL.items())
-def test_equals_the_official_accuracy(case, mode):
-    found = siren.leave_one_file_out(DATA[CASES[case]["features"]], LABELS, mode)
+def plain(queries, memory, classes, pieces=1, used=1) -> list:
+    """One query and one piece after another; for a query that is in the memory, without it among its neighbours."""
+    found = []
+    for query in queries.astype(np.float64):
+        total = np.zeros(len(memory))
+        for part in range(used):
+            piece = slice(part * len(query) // pieces, (part + 1) * len(query) // pieces)
+            distances = np.linalg.norm(memory[:, piece] - query[piece], axis=1)
+            total += (distances - distances.mean()) / (distances.std() + 1e-10) if pieces > 1 else distances
+        total[(memory == query).all(axis=1)] = np.inf
+        near = [classes[i] for i in np.argsort(total, kind="stable")[:5]]
+        found.append(Counter(near).most_common(1)[0][0])
+    return found
+
+
+@pytest.mark.parametrize(("case", "how"), OFFICIAL.items())
+def test_equals_the_official_predictions(case, how):
+    features = DATA[CASES[case]["features"]]
+    np.testing.assert_array_equal(
+        siren.predict_left_out(features, DATA["label"], how[0]), REFERENCE[f"{case}_prediction"]
+    )
+    found = siren.leave_one_file_out(features, LABELS, how[0])
     assert found == pytest.approx(100 * CASES[case]["accuracy"], abs=1e-9)
 
 
-@pytest.mark.parametrize("case", ["d90_plain", "d96_clean"])
-def test_equals_the_official_neighbours(case):
+@pytest.mark.parametrize(("case", "how"), OFFICIAL.items())
+def test_equals_the_official_neighbours(case, how):
     features = DATA[CASES[case]["features"]].astype(np.float64)
-    rows = np.arange(len(features))
-    found = nearest(features, features, siren.NEIGHBOURS, "euclidean", rows)
+    distances = siren.fused_distances(features, features, *how[1:])
+    np.fill_diagonal(distances, np.inf)
+    found = closest(distances, siren.NEIGHBOURS)
     np.testing.assert_array_equal(found, REFERENCE[f"{case}_neighbours"])
-    distances = np.linalg.norm(features[:, None] - features[found], axis=2)
-    np.testing.assert_allclose(distances, REFERENCE[f"{case}_distances"], atol=2e-4)
+    expected = REFERENCE[f"{case}_distances"]
+    np.testing.assert_allclose(np.take_along_axis(distances, found, 1), expected, atol=1e-4)
     np.testing.assert_array_equal(vote(DATA["label"][found]), REFERENCE[f"{case}_prediction"])
 
 
-def test_equals_the_official_neighbours_as_coded():
-    distances = siren.piecewise_distances(DATA["features_d96"])
-    np.fill_diagonal(distances, np.inf)
-    found = closest(distances, siren.NEIGHBOURS)
-    np.testing.assert_array_equal(found, REFERENCE["d96_as_coded_neighbours"])
-    expected = REFERENCE["d96_as_coded_distances"]
-    np.testing.assert_allclose(np.take_along_axis(distances, found, 1), expected, atol=2e-4)
-    np.testing.assert_array_equal(vote(DATA["label"][found]), REFERENCE["d96_as_coded_prediction"])
+def test_all_channels_count_when_clean():
+    """Eight channels side by side: none is left out."""
+    features, expected = DATA["features_d96"], CASES["d96_all_8_pieces"]
+    found = siren.predict_left_out(features, DATA["label"], "clean", channels=8)
+    assert np.sum(found == DATA["label"]) == expected["correct"]
+    assert found.tolist() == expected["predictions"]
 
 
 def test_the_last_eighth_is_not_heard_as_coded():
-    features = DATA["features_d96"].copy()
-    before = siren.piecewise_distances(features)
+    features = DATA["features_d96"].astype(np.float64)
+    before = siren.fused_distances(features, features, 8, 7)
     features[:, -12:] = 7.0
-    np.testing.assert_array_equal(siren.piecewise_distances(features), before)
+    np.testing.assert_array_equal(siren.fused_distances(features, features, 8, 7), before)
     features[:, -13] *= 2.0
-    assert not np.allclose(siren.piecewise_distances(features), before)
+    assert not np.allclose(siren.fused_distances(features, features, 8, 7), before)
+
+
+def test_blocks_do_not_count(monkeypatch):
+    expected = [siren.predict_left_out(DATA["features_d96"], LABELS, mode) for mode in siren.MODES]
+    monkeypatch.setattr(siren, "BLOCK", 10)
+    for mode, found in zip(siren.MODES, expected, strict=True):
+        np.testing.assert_array_equal(siren.predict_left_out(DATA["features_d96"], LABELS, mode), found)
+
+
+@pytest.mark.parametrize("mode", siren.MODES)
+def test_beyond_5000_recordings_the_coded_one_sees_itself(monkeypatch, mode):
+    features, labels = np.random.default_rng(0).normal(size=(60, 16)), np.random.default_rng(1).integers(0, 60, 60)
+    monkeypatch.setattr(siren, "NEIGHBOURS", 1)
+    monkeypatch.setattr(siren, "LEAK", 60)
+    assert siren.leave_one_file_out(features, labels, mode) < 30
+    monkeypatch.setattr(siren, "LEAK", 59)
+    found = siren.leave_one_file_out(features, labels, mode)
+    assert found == 100 if mode == "as-coded" else found < 30
+    assert len(siren.changes(mode, "loocv", 60, 16)) == 2 * (mode == "clean")
+
+
+@pytest.mark.parametrize(("mode", "pieces"), [("clean", (1, 1)), ("as-coded", (8, 7))])
+def test_five_folds(mode, pieces):
+    features, labels = DATA["features_d96"], DATA["label"]
+    predicted, folds = siren.predict_folds(features, labels, mode)
+    for fold, (train, test) in enumerate(StratifiedKFold(5, shuffle=True, random_state=1).split(labels, labels)):
+        np.testing.assert_array_equal(np.flatnonzero(folds == fold), test)
+        expected = plain(features[test], features[train], labels[train], *pieces)
+        assert predicted[test].tolist() == expected
+
+
+@pytest.mark.parametrize(("mode", "pieces"), [("clean", (1, 1)), ("as-coded", (8, 8))])
+def test_a_test_side_of_its_own(mode, pieces):
+    """Asked one at a time: all eight pieces count as coded."""
+    features, labels = DATA["features_d96"], DATA["label"]
+    tested = np.arange(len(labels)) % 3 == 0
+    found = siren.predict_test(features, labels, tested, mode)
+    assert found.tolist() == plain(features[tested], features[~tested], labels[~tested], *pieces)
 
 
 def test_cuts_of_one_recording_are_no_neighbours():
@@ -61,8 +119,16 @@ def test_cuts_of_one_recording_are_no_neighbours():
         alone = siren.leave_one_file_out(features, labels, mode)
         apart = siren.leave_one_file_out(features, labels, mode, groups)
         assert apart < alone
+        _, folds = siren.predict_folds(features, labels, mode, groups)
+        np.testing.assert_array_equal(folds[::2], folds[1::2])
     expected = leave_one_out_accuracy(features, labels, siren.NEIGHBOURS, "euclidean", groups)
     assert siren.leave_one_file_out(features, labels, "clean", groups) == expected
+
+
+def test_far_from_the_origin():
+    features = np.round(DATA["features_d96"].astype(np.float64), 3)
+    expected = siren.predict_left_out(features, LABELS, "as-coded")
+    np.testing.assert_array_equal(siren.predict_left_out(features + 2.0**20, LABELS, "as-coded"), expected)
 
 
 def test_identical_recordings():
@@ -70,6 +136,21 @@ def test_identical_recordings():
     assert siren.leave_one_file_out(np.ones((6, 8)), ["a"] * 5 + ["b"], "as-coded") == pytest.approx(100 * 5 / 6)
 
 
-def test_an_unknown_mode():
+def test_what_changes_in_words():
+    assert siren.changes("as-coded", "loocv", 9000, 96) == []
+    assert siren.changes("clean", "loocv", 105, 90) == []
+    (text,) = siren.changes("clean", "kfold", 105, 96)
+    assert "cut into 8 pieces" in text
+    assert "the last piece left out" in text
+    assert "left out" not in siren.changes("clean", "official", 105, 96)[0]
+    assert "all 8 channels" in siren.changes("clean", "loocv", 105, 96, 8)[0]
+    assert "averaged over the 5 channels" in siren.changes("clean", "loocv", 105, 90, 5)[0]
+
+
+def test_mistakes():
     with pytest.raises(WheeltapperError, match="mode: expected one of clean, as-coded, found 'dirty'"):
         siren.leave_one_file_out(DATA["features_d96"], LABELS, "dirty")
+    with pytest.raises(WheeltapperError, match="expected a divisor of the 90 dimensions, found 8"):
+        siren.predict_left_out(DATA["features_d90"], LABELS, channels=8)
+    with pytest.raises(WheeltapperError, match="expected 1 in mode as-coded"):
+        siren.predict_left_out(DATA["features_d96"], LABELS, "as-coded", channels=8)

@@ -1,0 +1,170 @@
+"""Results of the benchmarks as plain values, for JSON, and as short tables."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from system.benchmarks import rmis, rmis_ad, siren_ad
+
+Result = dict[str, Any]
+
+
+def of_diagnosis(found: rmis.Diagnosis) -> Result:
+    """Mean and deviation of the runs, each run, recalls by class, and clips by true class (row) and predicted class."""
+    columns = (found.seeds, found.recordings, found.tests, found.macro_accuracy, found.accuracy, found.class_recalls)
+    return {
+        "mean": found.mean,
+        "std": found.std,
+        "macro_accuracy_per_run": found.macro_accuracy,
+        "runs": [
+            {
+                "seed": rmis.FIRST_SEED + number,
+                "seed_used": seed,
+                "n_test": int(test.sum()),
+                "n_test_recordings": recordings,
+                "macro_accuracy": macro,
+                "micro_accuracy": accuracy,
+                "per_class": recalls,
+            }
+            for number, (seed, recordings, test, macro, accuracy, recalls) in enumerate(zip(*columns, strict=True))
+        ],
+        "per_class": found.per_class,
+        "confusion": found.confusion.sum(axis=0).tolist(),
+    }
+
+
+def of_multi_split(found: rmis.MultiSplit) -> Result:
+    """Area, curve by training share, and every test size as ``of_diagnosis`` has it."""
+    shares, accuracies = zip(*found.curve, strict=True)
+    return {
+        "area": found.area,
+        "curve": {"train_size": list(shares), "accuracy": list(accuracies)},
+        "end_points": [list(point) for point in found.end_points],
+        "test_sizes": [
+            {"test_size": size, "train_size": round(1.0 - size, 2), **of_diagnosis(each)}
+            for size, each in found.diagnoses.items()
+        ],
+    }
+
+
+def of_official_split(found: rmis.OfficialSplit) -> Result:
+    """One run without seeds, and the curve over the number of neighbours."""
+    whole = found.diagnosis
+    return {
+        "macro_accuracy": whole.mean,
+        "micro_accuracy": whole.accuracy[0],
+        "n_test": int(whole.tests.sum()),
+        "per_class": whole.per_class,
+        "confusion": whole.confusion[0].tolist(),
+        "curve": {"neighbours": list(range(1, len(found.curve) + 1)), "macro_accuracy": found.curve},
+    }
+
+
+def of_predictions(labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> Result:
+    """Plain accuracy as SIREN counts it, beside macro accuracy.
+
+    Args:
+        labels, predicted: (M,) class numbers of what was asked about.
+    """
+    whole = rmis.Diagnosis(list(classes), labels, np.ones((1, len(labels)), bool), predicted[None], [], [], False)
+    return {
+        "accuracy": whole.accuracy[0],
+        "correct": int(np.sum(labels == predicted)),
+        "n_test": len(labels),
+        "macro_accuracy": whole.mean,
+        "per_class": whole.per_class,
+        "confusion": whole.confusion[0].tolist(),
+    }
+
+
+def of_rmis_detection(found: rmis_ad.Detection) -> Result:
+    """Total, and by subset its score, the mean over machines, and machines with their sections where several."""
+    subsets = {}
+    for name, subset in found.subsets.items():
+        machines: dict[str, Any] = {}
+        for machine, columns in subset.machines.items():
+            own = subset.sections[machine]
+            machines[machine] = columns | ({"sections": own} if len(own) > 1 else {})
+        subsets[name] = {"score": subset.score, "machines": machines, "mean": subset.mean}
+    return {"total": found.total, **subsets}
+
+
+def of_siren_detection(found: siren_ad.Detection) -> Result:
+    """The year's score, and by subset the machines with their sections."""
+    subsets = {
+        subset: {
+            "machines": {
+                machine: {"mean": found.means[subset][machine], "sections": own} for machine, own in machines.items()
+            }
+        }
+        for subset, machines in found.sections.items()
+    }
+    return {"score": found.score, **subsets}
+
+
+def table(rows: Sequence[Sequence[Any]]) -> str:
+    """Columns aligned, the first one left, numbers right; fractions with two decimals."""
+    cells = [[f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[number]) for row in cells) for number in range(len(cells[0]))]
+    lines = []
+    for first, *others in cells:
+        rest = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join([first.ljust(widths[0]), *rest]).rstrip())
+    return "\n".join(lines)
+
+
+def class_table(result: Result) -> str:
+    """Recall of each class, and the class it is most often taken for."""
+    rows = [["class", "recall %", "most often taken for"]]
+    names = list(result["per_class"])
+    for number, (name, recall) in enumerate(result["per_class"].items()):
+        wrong = np.array(result["confusion"][number])
+        clips = wrong.sum()
+        wrong[number] = 0
+        other = f"{names[wrong.argmax()]} ({100 * wrong.max() / clips:.1f} %)" if wrong.any() else "-"
+        rows.append([name, recall, other])
+    return table(rows)
+
+
+def runs_text(result: Result) -> str:
+    """What ``of_diagnosis`` gave."""
+    rows = [["run", "seed used", "test clips", "macro accuracy %"]]
+    for number, run in enumerate(result["runs"], 1):
+        rows.append([number, run["seed_used"], run["n_test"], run["macro_accuracy"]])
+    mean = f"macro accuracy {result['mean']:.2f} ± {result['std']:.2f} % (mean and deviation of the runs)"
+    return f"{table(rows)}\n\n{class_table(result)}\n\n{mean}"
+
+
+def curve_text(result: Result) -> str:
+    """What ``of_multi_split`` gave."""
+    rows = [["training share", "macro accuracy %", "deviation"]]
+    rows += [[each["train_size"], each["mean"], each["std"]] for each in reversed(result["test_sizes"])]
+    return f"{table(rows)}\n\narea {result['area']:.2f} %"
+
+
+def rmis_detection_text(found: rmis_ad.Detection) -> str:
+    """Machines down, areas across, the mean below each subset."""
+    rows: list[list[Any]] = []
+    for name, subset in found.subsets.items():
+        rows = rows or [["%", *subset.mean]]
+        for machine, columns in subset.machines.items():
+            rows.append([f"{name} {machine}", *columns.values()])
+            own = subset.sections[machine]
+            rows += [[f"  section {key}", *each.values()] for key, each in own.items() if len(own) > 1]
+        rows.append([f"{name}, mean", *subset.mean.values()])
+    scores = [f"{name} {subset.score:.2f} %" for name, subset in found.subsets.items()]
+    total = "no total: one subset only" if found.total is None else f"total {found.total:.2f} %"
+    return f"{table(rows)}\n\n{', '.join(scores)}, {total}"
+
+
+def siren_detection_text(found: siren_ad.Detection) -> str:
+    """Sections down, areas across, and each machine's mean."""
+    rows: list[list[Any]] = []
+    for name, machines in found.sections.items():
+        for machine, own in machines.items():
+            for number, (section, columns) in enumerate(own.items()):
+                rows = rows or [["%", *columns, "machine's mean"]]
+                mean = "" if number else found.means[name][machine]
+                rows.append([f"{name} {machine} {section}", *columns.values(), mean])
+    return f"{table(rows)}\n\nscore {found.score:.2f} %"
