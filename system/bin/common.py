@@ -126,11 +126,20 @@ def one_thread_each(threads: int = 0) -> int:
 
 
 def checkpoint_file(config: EncoderConfig, folder: str) -> Path | None:
-    """The file of an encoder's checkpoint: a path, or a name that download-checkpoint knows; None for untrained."""
+    """The file of an encoder's checkpoint: a path, or a name that download-checkpoint knows; None for untrained.
+
+    Raises WheeltapperError where the name is of another family or size than the configuration says.
+    """
     if not config.checkpoint:
         return None
     from system.encoders import cards
 
+    known = cards.CARDS.get(config.checkpoint)
+    if known and (known.family, known.size) != (config.family, config.size):
+        raise WheeltapperError(
+            f"checkpoint {known.name}: expected an encoder of family {known.family}, size {known.size}, found "
+            f"{config.family}, {config.size}; without a checkpoint the weights are random"
+        )
     return cards.find(config.checkpoint, Path(folder) / CHECKPOINTS)
 
 

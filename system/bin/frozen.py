@@ -57,7 +57,9 @@ def build_encoder(args: argparse.Namespace, checkpoint: str | None, seed: int = 
         config = EncoderConfig(own.family, own.size, named if checkpoint else DEFAULT)
     else:
         family, _, size = args.encoder.replace("_", "-").partition("-")
-        config = EncoderConfig(family, size or next(iter(list(family_class(family).SIZES)[1:])), named)
+        known = cards.CARDS.get(named)
+        usual = known.size if known else next(iter(list(family_class(family).SIZES)[1:]))
+        config = EncoderConfig(family, size or usual, named)
         if not checkpoint:
             raise WheeltapperError(
                 f"--encoder {args.encoder}: expected --checkpoint FILE, or random for untrained weights"

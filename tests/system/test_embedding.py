@@ -359,7 +359,8 @@ def test_command_on_a_full_disk(record, tmp_path, capsys, monkeypatch):
         (lambda a: [*a, "--batch-size", "0"], "--batch-size, --workers, --layer: expected"),
         (lambda a: [*a, "--layer", "2"], "layer: expected a kind of pooling beside it"),
         (lambda a: [*a, "--pool", "max"], "pool: expected one of mean"),
-        (lambda a: [*a[:4], "beats-iter3", *a[5:]], "beats-iter3: expected data/checkpoints/"),
+        (lambda a: [*a[:2], "beats", a[3], "beats-iter3", *a[5:]], "beats-iter3: expected data/checkpoints/"),
+        (lambda a: [*a[:2], "fisher-tiny", a[3], "default", *a[5:]], "family fisher, size nano, found fisher, tiny"),
     ],
 )
 def test_mistakes_in_the_command(record, tmp_path, capsys, change, text):
