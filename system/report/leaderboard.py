@@ -3,18 +3,15 @@
 import os
 from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
-
-import jinja2
 
 from system import __version__
 from system.benchmarks.boards import SCORE, Board
 from system.benchmarks.leaderboard import Block, Entry, Row, disagreements
 from system.benchmarks.modes import AS_CODED
+from system.report.template import template
 from system.stage import open_atomic
 
-TEMPLATES = Path(__file__).parent / "templates"
 NAMED = 3  # columns that a heading names, at most
 FEW = 3  # columns, at most, that get room for wide bars
 
@@ -34,17 +31,10 @@ def render(board: Board, found: Sequence[Block]) -> str:
     Args:
         found: whole tables and those of fewer figures, as ``leaderboard.blocks`` gives them.
     """
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     rows = [entry.row for block in found if block.board == board for entry in block.entries]
     published = [row for row in rows if not row.own]
     labels = {task.name: f"mean of {task.label.lower()}" for task in board.tasks} | {SCORE: board.label}
-    return environment.get_template("leaderboard.html.j2").render(
+    return template("leaderboard.html.j2").render(
         board=board,
         blocks=[_block(board, block, number) for number, block in enumerate(found)],
         disagreements=[

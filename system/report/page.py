@@ -4,15 +4,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-import jinja2
-
 from system import __version__, manifest
 from system.report import inside, results
 from system.report.notes import notes
 from system.report.reading import Run, read_run
+from system.report.template import template
 from system.stage import open_atomic
-
-TEMPLATES = Path(__file__).parent / "templates"
 
 
 def write_report(exp: str | os.PathLike) -> Path:
@@ -29,13 +26,6 @@ def write_report(exp: str | os.PathLike) -> Path:
 
 def render(run: Run) -> str:
     """The page as HTML."""
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     content = {
         "headline": results.headline(run),
         "systems": results.systems(run),
@@ -51,7 +41,7 @@ def render(run: Run) -> str:
         "stages": inside.stages(run),
     }
     # Last, because reading the files for the sections may find more to note.
-    return environment.get_template("report.html.j2").render(
+    return template("report.html.j2").render(
         **content,
         facts=_facts(run),
         notes=notes(run),

@@ -229,4 +229,7 @@ def test_the_folder_is_where_recipes_look(tmp_path, server, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setitem(cards.CARDS, "fisher-tiny", a_card(server))
     assert main(["download-checkpoint", "fisher-tiny"]) == 0
-    assert common.checkpoint_file(EncoderConfig(checkpoint="fisher-tiny"), DataConfig().folder).read_bytes() == CONTENT
+    assert (
+        common.checkpoint_file(EncoderConfig("fisher", "tiny", "fisher-tiny"), DataConfig().folder).read_bytes()
+        == CONTENT
+    )
