@@ -58,14 +58,15 @@ for row in "${rows_given[@]}"; do
   settings="threads=$threads pretrain.loop.steps=$steps pretrain.ema_steps=$steps $changed"
   own=${seeds:-0}
   if [ "$row" = full ]; then own=${seeds:-0 1 2}; fi
-  weights=()
+  weights=() judged=$exp/$row.json
   for seed in $own; do
     run=$exp/${row}_$seed
     wheeltapper pretrain --exp "$run" --conf "$conf" --set "seed=$seed $settings" "${sources[@]}"
     weights+=("$run/pretrain/encoder.safetensors")
+    if [ "${weights[-1]}" -nt "$judged" ]; then rm -f "$judged"; fi # of earlier weights
   done
-  if [ ! -f "$exp/$row.json" ]; then
-    wheeltapper probe "${sets[@]}" --exp "$run" --checkpoint "${weights[@]}" --out "$exp/$row.json"
+  if [ ! -f "$judged" ]; then
+    wheeltapper probe "${sets[@]}" --exp "$run" --checkpoint "${weights[@]}" --out "$judged"
   fi
 done
 python recipes/pretrain/local/ablation_table.py "$exp" "${rows_given[@]}"

@@ -6,6 +6,7 @@ import numpy as np
 
 from system import manifest, metrics, scoring
 from system.benchmarks import siren
+from system.benchmarks.modes import MODES
 from system.benchmarks.neighbours import folds_accuracy
 from system.corpora.table import class_of
 from system.crops import group_by
@@ -58,7 +59,7 @@ def figures(clips: Sequence[Clip], task: str, vectors: np.ndarray) -> dict[str, 
     if task == FOLDS:
         return {"1-NN": folds_accuracy(vectors, classes, [clip.section for clip in clips])}
     groups = [clip.group or clip.path for clip in clips]
-    return {mode: siren.leave_one_file_out(vectors, classes, mode, groups) for mode in siren.MODES}
+    return {mode: siren.leave_one_file_out(vectors, classes, mode, groups) for mode in MODES}
 
 
 def official(clips: Sequence[Clip], vectors: np.ndarray, name: str, settings: dict) -> dict[str, float]:

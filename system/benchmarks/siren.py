@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from system.benchmarks.modes import AS_CODED, CLEAN, check_mode
-from system.benchmarks.modes import MODES as MODES
 from system.benchmarks.neighbours import BLOCK, closest, usable, vote
 from system.benchmarks.splits import stratified_folds
 from system.errors import WheeltapperError

@@ -12,7 +12,6 @@ from system.errors import WheeltapperError
 from system.manifest import Clip
 from system.truth import Truth
 
-YEARS = tuple(range(2020, 2026))
 SUBSETS = ("dev", "eval")
 
 

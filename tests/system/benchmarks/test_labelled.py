@@ -6,6 +6,7 @@ from sklearn.metrics import roc_auc_score
 
 from system.benchmarks import siren
 from system.benchmarks.labelled import ANOMALIES, FILES, FOLDS, OVERALL, choose_task, figures, official
+from system.benchmarks.modes import MODES
 from system.benchmarks.neighbours import folds_accuracy
 from system.errors import WheeltapperError
 from system.manifest import Clip
@@ -52,9 +53,7 @@ def test_classes_alone():
     assert (task, own) == (FILES, clips)
     vectors = np.random.default_rng(0).normal(size=(40, 16))
     classes = [i // 3 % 3 for i in range(40)]
-    assert figures(own, task, vectors) == {
-        mode: siren.leave_one_file_out(vectors, classes, mode) for mode in siren.MODES
-    }
+    assert figures(own, task, vectors) == {mode: siren.leave_one_file_out(vectors, classes, mode) for mode in MODES}
 
 
 def test_labelled_test_clips():

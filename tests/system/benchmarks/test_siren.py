@@ -9,6 +9,7 @@ import pytest
 from sklearn.model_selection import StratifiedKFold
 
 from system.benchmarks import siren
+from system.benchmarks.modes import MODES
 from system.benchmarks.neighbours import closest, leave_one_out_accuracy, vote
 from system.errors import WheeltapperError
 
@@ -75,13 +76,13 @@ def test_the_last_eighth_is_not_heard_as_coded():
 
 
 def test_blocks_do_not_count(monkeypatch):
-    expected = [siren.predict_left_out(DATA["features_d96"], LABELS, mode) for mode in siren.MODES]
+    expected = [siren.predict_left_out(DATA["features_d96"], LABELS, mode) for mode in MODES]
     monkeypatch.setattr(siren, "BLOCK", 10)
-    for mode, found in zip(siren.MODES, expected, strict=True):
+    for mode, found in zip(MODES, expected, strict=True):
         np.testing.assert_array_equal(siren.predict_left_out(DATA["features_d96"], LABELS, mode), found)
 
 
-@pytest.mark.parametrize("mode", siren.MODES)
+@pytest.mark.parametrize("mode", MODES)
 def test_beyond_5000_recordings_the_coded_one_sees_itself(monkeypatch, mode):
     features, labels = np.random.default_rng(0).normal(size=(60, 16)), np.random.default_rng(1).integers(0, 60, 60)
     monkeypatch.setattr(siren, "NEIGHBOURS", 1)
@@ -115,7 +116,7 @@ def test_a_test_side_of_its_own(mode, pieces):
 def test_cuts_of_one_recording_are_no_neighbours():
     features = np.repeat(DATA["features_d96"][:20], 2, axis=0)
     labels, groups = np.repeat(LABELS[:20], 2), np.repeat(np.arange(20), 2)
-    for mode in siren.MODES:
+    for mode in MODES:
         alone = siren.leave_one_file_out(features, labels, mode)
         apart = siren.leave_one_file_out(features, labels, mode, groups)
         assert apart < alone
