@@ -11,7 +11,7 @@ cd "$(dirname "$0")/../.."
 from=exp/pretrain # experiment of run.sh: its shards and manifests
 exp=exp/ablation  # all results go here
 conf=recipes/pretrain/conf/small.yaml
-rows="full no_band_loss no_patch_loss eat_band_target no_augmentation six_masks" # runs to make
+rows="full no_band_loss no_patch_loss eat_band_target augmentation six_masks" # runs to make
 steps=600         # of each run
 seeds=            # of each run (0; row full: 0 1 2)
 threads=1         # of each run
@@ -31,7 +31,7 @@ change() {
     no_band_loss) echo "pretrain.band_weight=0" ;;
     no_patch_loss) echo "pretrain.patch_weight=0" ;;
     eat_band_target) echo "pretrain.target.band=mean" ;;
-    no_augmentation) echo "pretrain.gain_db=0 pretrain.mix_share=0" ;;
+    augmentation) echo "pretrain.gain_db=6 pretrain.mix_share=0.8" ;;
     six_masks) echo "pretrain.mask.clones=6 pretrain.mask.max_bands=24 pretrain.loop.batch_size=12" ;; # the same time a step
     *) echo "ablation.sh: --rows: expected names from its own list, found $1" >&2 && exit 1 ;;
   esac
