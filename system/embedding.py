@@ -6,20 +6,22 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from system import audio
-from system.adaptation.model import AdaptedEncoder, Views
 from system.config import EMBED_PRECISIONS
 from system.encoders.base import Encoder
 from system.errors import WheeltapperError
 from system.manifest import Clip
 from system.pooling import pool_tokens, select
 from system.stage import open_atomic
+
+if TYPE_CHECKING:  # it would bring peft and transformers, seconds that frozen encoders do not need
+    from system.adaptation.model import AdaptedEncoder
 
 GATE_SLOTS = 32  # time slots of the gate's profile
 AHEAD = 4  # recordings per worker that may wait to be used
@@ -106,7 +108,7 @@ def _batches(tensors: Iterable[Tensor], batch_size: int) -> Iterator[tuple[list[
 
 
 def embed_branch(
-    model: AdaptedEncoder,
+    model: "AdaptedEncoder",
     clips: Sequence[Clip],
     parts: str | os.PathLike,
     workers: int = 1,
@@ -146,7 +148,7 @@ def embed_branch(
 
 
 def _embed_machine(
-    model: AdaptedEncoder,
+    model: "AdaptedEncoder",
     clips: Sequence[Clip],
     workers: int,
     device: str,
@@ -165,8 +167,8 @@ def _embed_machine(
 
     columns: dict[str, np.ndarray] = {}
     for rows, values in run_batches(clips, load, network, workers, batch_size):
-        for name in Views._fields:
-            _store(columns, name, rows, values[name], len(clips), [clip.path for clip in clips])
+        for name, part in values.items():
+            _store(columns, name, rows, part, len(clips), [clip.path for clip in clips])
         if progress:
             progress(len(rows))
     return columns

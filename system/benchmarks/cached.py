@@ -2,8 +2,9 @@
 
 Fault diagnosis: ``embeddings`` (N, D), ``label`` (class number), ``class_names``, ``file_name``; ``ori`` (the recording
 that a clip was cut from), ``group`` (what belongs together beyond that, such as the channels of one recording) and
-``split`` (train or test) where a protocol asks for them. Anomaly detection: ``embeddings``, ``file_name``, ``machine``,
-``subset`` (dev or eval), ``split``, ``section``, ``domain`` (0 source, 1 target), ``anomaly`` (0 or 1).
+``split`` (train or test) where a protocol asks for them, ``condition`` of the recording where it is to be told apart.
+Anomaly detection: ``embeddings``, ``file_name``, ``machine``, ``subset`` (dev or eval), ``split``, ``section``,
+``domain`` (0 source, 1 target), ``anomaly`` (0 or 1).
 """
 
 import os
@@ -18,13 +19,14 @@ from system.errors import WheeltapperError
 
 SPLITS = ("train", "test")
 SUBSETS = ("dev", "eval")
+OPTIONAL = ("ori", "group", "split", "condition")  # fields of rows with classes
 SHOWN = 3  # offenders that an error names
 
 
 @dataclass(frozen=True)
 class Labelled:
     """Rows with classes. ``embeddings`` (N, D); ``labels`` (N,) numbers of ``classes``; ``files``, and where the file
-    has them ``ori``, ``group``, ``split``, (N,) text."""
+    has them ``ori``, ``group``, ``split``, ``condition``, (N,) text."""
 
     embeddings: np.ndarray
     labels: np.ndarray
@@ -33,6 +35,7 @@ class Labelled:
     ori: np.ndarray | None = None
     group: np.ndarray | None = None
     split: np.ndarray | None = None
+    condition: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -54,12 +57,12 @@ def read_labelled(path: str | os.PathLike, field: str = "embeddings", needed: Se
     """Reads rows with classes.
 
     Args:
-        field: the one with the embeddings. needed: of ``ori``, ``group`` and ``split``, those that must be there.
+        field: the one with the embeddings. needed: of ``OPTIONAL``, those that must be there.
 
     Raises WheeltapperError for a missing field, a wrong shape, a value that is not finite, an embedding of zeros, a
     file that comes twice, and a class without rows or rows without a class.
     """
-    optional = [name for name in ("ori", "group", "split") if name not in needed]
+    optional = [name for name in OPTIONAL if name not in needed]
     fields = _read(path, [field, "label", "class_names", "file_name", *needed], optional)
     names = fields.pop("class_names")
     _check(path, fields, field)
@@ -68,14 +71,14 @@ def read_labelled(path: str | os.PathLike, field: str = "embeddings", needed: Se
         raise WheeltapperError(f"{path}: class_names: expected distinct names, found {_some(names.ravel())}")
     bad = np.flatnonzero((labels < 0) | (labels >= len(names)))
     if len(bad):
-        found = f"{labels[bad[0]]} in {_rows(bad[:1], fields)}"
+        found = f"{labels[bad[0]]} in {_rows(bad[:1], fields['file_name'])}"
         raise WheeltapperError(f"{path}: label: expected 0 to {len(names) - 1}, a row of class_names, found {found}")
     empty = np.flatnonzero(np.bincount(labels, minlength=len(names)) == 0)
     if len(empty):
         raise WheeltapperError(f"{path}: expected rows of every class, found none of {_some(names[empty])}")
     if len(names) < 2:
         raise WheeltapperError(f"{path}: expected at least 2 classes, found {_some(names)}")
-    text = {name: fields[name].astype(str) for name in ("ori", "group", "split") if name in fields}
+    text = {name: fields[name].astype(str) for name in OPTIONAL if name in fields}
     if "split" in text:
         _choice(path, text["split"], "split", SPLITS, fields)
     return Labelled(fields[field], labels, [str(name) for name in names], fields["file_name"].astype(str), **text)
@@ -100,7 +103,9 @@ def read_machines(path: str | os.PathLike, field: str = "embeddings") -> Machine
     anomalous = fields["anomaly"] == 1
     bad = np.flatnonzero(anomalous & (found["split"] == "train"))
     if len(bad):
-        raise WheeltapperError(f"{path}: expected normal training clips, found an anomalous one: {_rows(bad, fields)}")
+        raise WheeltapperError(
+            f"{path}: expected normal training clips, found an anomalous one: {_rows(bad, fields['file_name'])}"
+        )
     files = fields["file_name"].astype(str)
     return Machines(fields[field], files, **found, domain=_whole(path, fields, "domain"), anomalous=anomalous)
 
@@ -133,19 +138,29 @@ def _check(path: str | os.PathLike, fields: dict[str, np.ndarray], field: str) -
             raise WheeltapperError(
                 f"{path}: {name}: expected one value for each of the {len(rows)} rows of {field}, found {values.shape}"
             )
+    check_rows(path, rows, fields["file_name"], field)
+
+
+def check_rows(where: str | os.PathLike, rows: np.ndarray, files: np.ndarray, field: str = "embeddings") -> None:
+    """Raises WheeltapperError unless rows (N, D) are finite, none of them all zeros, not all the same, and each of the
+    files (N,) comes once.
+
+    Args:
+        where, field: begin the message.
+    """
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(bad):
-        raise WheeltapperError(
-            f"{path}: {field}: expected finite values, found NaN or infinity in {_rows(bad, fields)}"
-        )
+        found = _rows(bad, files)
+        raise WheeltapperError(f"{where}: {field}: expected finite values, found NaN or infinity in {found}")
     bad = np.flatnonzero(~rows.any(axis=1))
     if len(bad):  # what a recording that could not be read leaves behind; and it has no direction
-        raise WheeltapperError(f"{path}: {field}: expected values other than 0, found only 0 in {_rows(bad, fields)}")
+        found = _rows(bad, files)
+        raise WheeltapperError(f"{where}: {field}: expected values other than 0, found only 0 in {found}")
     if len(rows) > 1 and not (rows != rows[0]).any():
-        raise WheeltapperError(f"{path}: {field}: expected rows that differ, found {len(rows)} times the same")
-    names, counts = np.unique(fields["file_name"], return_counts=True)
-    if len(names) < len(rows):
-        raise WheeltapperError(f"{path}: file_name: expected each file once, found again {_some(names[counts > 1])}")
+        raise WheeltapperError(f"{where}: {field}: expected rows that differ, found {len(rows)} times the same")
+    names, counts = np.unique(files, return_counts=True)
+    if len(names) < len(files):
+        raise WheeltapperError(f"{where}: file_name: expected each file once, found again {_some(names[counts > 1])}")
 
 
 def _whole(path: str | os.PathLike, fields: dict[str, np.ndarray], name: str) -> np.ndarray:
@@ -158,12 +173,14 @@ def _choice(path: str | os.PathLike, values: np.ndarray, name: str, allowed: Seq
     bad = np.flatnonzero(~np.isin(values, allowed))
     if len(bad):
         expected = " or ".join(str(value) for value in allowed)
-        raise WheeltapperError(f"{path}: {name}: expected {expected}, found {values[bad[0]]} in {_rows(bad, fields)}")
+        raise WheeltapperError(
+            f"{path}: {name}: expected {expected}, found {values[bad[0]]} in {_rows(bad, fields['file_name'])}"
+        )
 
 
-def _rows(bad: np.ndarray, fields: dict[str, np.ndarray]) -> str:
+def _rows(bad: np.ndarray, files: np.ndarray) -> str:
     """Rows as a reader finds them: numbers from 0, and files."""
-    named = ", ".join(f"row {row} ({fields['file_name'][row]})" for row in bad[:SHOWN])
+    named = ", ".join(f"row {row} ({files[row]})" for row in bad[:SHOWN])
     return named if len(bad) <= SHOWN else f"{named} and {len(bad) - SHOWN} more"
 
 

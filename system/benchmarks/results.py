@@ -78,6 +78,24 @@ def of_predictions(labels: np.ndarray, predicted: np.ndarray, classes: Sequence[
     }
 
 
+def of_conditions(conditions: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> Result:
+    """Accuracy, and its mean over the classes that are there, of the rows of each condition.
+
+    Args:
+        conditions: (M,) text. labels, predicted: (M,) class numbers of what was asked about.
+    """
+    found = {}
+    for name in sorted(set(conditions.tolist())):
+        own = conditions == name
+        right, classes = predicted[own] == labels[own], labels[own]
+        found[name] = {
+            "n_test": int(own.sum()),
+            "accuracy": 100.0 * float(right.mean()),
+            "macro_accuracy": 100.0 * float(np.mean([right[classes == c].mean() for c in np.unique(classes)])),
+        }
+    return found
+
+
 def of_rmis_detection(found: rmis_ad.Detection) -> Result:
     """Total, and by subset its score, the mean over machines, and machines with their sections where several."""
     subsets = {}
@@ -125,6 +143,15 @@ def class_table(result: Result) -> str:
         other = f"{names[wrong.argmax()]} ({100 * wrong.max() / clips:.1f} %)" if wrong.any() else "-"
         rows.append([name, recall, other])
     return table(rows)
+
+
+def condition_table(result: Result) -> str:
+    """What ``of_conditions`` gave, with an empty line after it; nothing where there is none."""
+    if not result.get("conditions"):
+        return ""
+    rows: list[Sequence[Any]] = [["condition", "clips", "accuracy %", "macro accuracy %"]]
+    rows += [[name, *found.values()] for name, found in result["conditions"].items()]
+    return f"{table(rows)}\n\n"
 
 
 def runs_text(result: Result) -> str:

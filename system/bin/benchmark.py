@@ -1,5 +1,5 @@
-"""RMIS and SIREN over embeddings in a file. With --exp: stage 8, a small fault diagnosis in the manner of RMIS on the
-run's own recordings, trained against untrained."""
+"""RMIS and SIREN: whole, with an encoder, or a task of theirs over embeddings in a file. With --exp: stage 8, a small
+fault diagnosis in the manner of RMIS on the run's own recordings, trained against untrained."""
 
 import argparse
 from collections import Counter
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from system import manifest
-from system.bin import cached_benchmarks, common
+from system.bin import cached_benchmarks, common, suites
 from system.errors import WheeltapperError
 from system.experiment import Experiment
 
@@ -19,16 +19,19 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_experiment_arguments(parser, required=False)
-    cached_benchmarks.add_parsers(parser.add_subparsers(dest="benchmark", metavar="BENCHMARK"))
+    verbs = parser.add_subparsers(dest="benchmark", metavar="BENCHMARK")
+    suites.add_parsers(verbs)
+    cached_benchmarks.add_parsers(verbs)
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> int | None:
     if args.benchmark:
-        return cached_benchmarks.main(args)
+        return suites.main(args) if args.benchmark in suites.HELP else cached_benchmarks.main(args)
     if not args.exp:
-        raise WheeltapperError(
-            f"expected a benchmark ({', '.join(cached_benchmarks.HELP)}), or --exp EXP (stage of a recipe)"
-        )
+        from system.benchmarks.tasks import TASKS
+
+        names = ", ".join([*suites.HELP, *TASKS])
+        raise WheeltapperError(f"expected a benchmark ({names}), or --exp EXP (stage of a recipe)")
     with common.experiment(args) as run:
         settings = {
             "benchmark": asdict(run.config.benchmark),

@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--machines", type=int, default=1, help="that this command is started on (default 1)")
     parser.add_argument("--meet", metavar="HOST:PORT", help="with several machines: of the first one, any free port")
     parser.add_argument("--run-id", default="wheeltapper", help="the same on all machines, apart from other runs there")
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="VERB ...", help="pretrain and its options")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="VERB ...", help="pretrain or benchmark, options")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -70,6 +70,8 @@ def _explain(failures: dict, count: int, command: list[str]) -> int:
 
 
 def _left(command: list[str]) -> str:
+    if command[0] != "pretrain":
+        return "what was finished is kept, the same command goes on"
     from system.training_state import STATE, left
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)

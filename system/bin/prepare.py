@@ -50,6 +50,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("a year of the challenge as the benchmarks have it, both phases in one")
     group.add_argument("--year", type=int, help="2020 to 2025; DIR as wheeltapper download left it")
     group.add_argument("--truth", type=Path, metavar="CSV", help="the published labels of the evaluation machines")
+    group.add_argument(
+        "--corrected",
+        action="store_true",
+        help="vouch for a --truth that bears the sign of a list known to be wrong (2022), but had its labels corrected",
+    )
     group = parser.add_argument_group("a table or --layout files")
     group.add_argument("--normal", action="store_true", help="label the recordings normal (default: no label)")
     group = parser.add_argument_group("a table")
@@ -79,6 +84,8 @@ def main(args: argparse.Namespace) -> None:
         raise WheeltapperError("--view: expected --corpus NAME of a known data set, and a folder for --out")
     if args.truth and args.year is None:
         raise WheeltapperError("--truth: expected --year")
+    if args.corrected and not args.truth:
+        raise WheeltapperError("--corrected: expected --truth")
     if args.year is not None:
         return _write(args.out, _year(args))
     _write(args.out, _listed(args) if _is_table(args.source) else _below(args))
@@ -105,7 +112,7 @@ def _year(args: argparse.Namespace) -> "list[Clip]":
     from system.corpora.benchmark_years import prepare_year
 
     with _reading() as progress:
-        return prepare_year(args.year, args.source, args.truth, progress=progress)
+        return prepare_year(args.year, args.source, args.truth, args.corrected, progress)
 
 
 def _is_table(source: Path) -> bool:

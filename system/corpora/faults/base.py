@@ -13,6 +13,7 @@ from system import audio
 from system.corpora.table import CLASS, NO_FOLD
 from system.errors import WheeltapperError
 
+RECORDING = "recording"  # key of an attribute
 RMIS, SIREN, OWN = "rmis", "siren", "own"  # OWN: in neither benchmark
 
 
@@ -131,8 +132,13 @@ class Corpus:
 
 
 def attributes(corpus: Corpus, recording: Recording, output: Output) -> str:
-    """``class_<class>_modality_<modality>_channel_<channel>`` and further facts, as a manifest holds them."""
-    pairs = ((CLASS, recording.kind), ("modality", corpus.modality), ("channel", output.channel), *recording.facts)
+    """``class_<class>_modality_<modality>_channel_<channel>`` and further facts, as a manifest holds them.
+
+    ``recording`` is what several channels that are recordings of their own have in common.
+    """
+    pairs = [(CLASS, recording.kind), ("modality", corpus.modality), ("channel", output.channel), *recording.facts]
+    if len({other.group for other in recording.outputs}) > 1:
+        pairs.append((RECORDING, recording.outputs[0].group))
     return "_".join(f"{key}_{hyphens(value)}" for key, value in pairs)
 
 

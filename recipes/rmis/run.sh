@@ -1,0 +1,112 @@
+#!/usr/bin/env bash
+# RMIS (FISHER paper): frozen encoders on six years of DCASE Task 2 and thirteen sets of machine faults, by nearest
+# neighbours; and the table of our rows beside the published ones. On whatever data sets are there.
+#
+#   recipes/rmis/run.sh --raw DIR [--encoders "ENCODER[@CHECKPOINT] ..."] [--data DIR] [--exp DIR]
+#
+# Stages: 0 download, 1 prepare, 2 embed and measure, 3 table. Each recording is embedded once for an encoder; a run
+# that was stopped goes on where it was.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+stage=1           # first stage; 0 fetches what can be fetched, some hundred GB
+stop_stage=3      # last stage
+benchmark=rmis    # rmis or siren
+raw=data/raw      # holds the publishers' files, <corpus>/ and dcase<year>/, truth in dcase<year>/truth.csv
+data=             # prepared data sets (data/<benchmark>)
+exp=              # results (exp/<benchmark>)
+store=exp/embeddings # embeddings of all encoders
+encoders="default default@random log-mel-mean-std log-spectrum-mean-std" # rows: encoder, @ its weights or random
+sets=             # data sets (all)
+protocol=as-coded # or clean
+sealed=false      # never have parts of one recording on both sides
+processes=1       # that embed
+device=cpu        # or cuda
+precision=fp32    # or bf16, auto
+
+# shellcheck source=tools/parse_options.sh
+. tools/parse_options.sh
+
+data=${data:-data/$benchmark} exp=${exp:-exp/$benchmark}
+years="dcase2020 dcase2021 dcase2022 dcase2023 dcase2024 dcase2025"
+case $benchmark in
+  rmis) all="$years iica iiee wtpg mafaulda_sound mafaulda_vib sdust_bearing sdust_gear umged_sound umged_vib umged_vol
+    umged_cur pu_vib pu_cur" ;;
+  siren) all="$years iiee iica cwru mafaulda_vib mafaulda_sound mfpt" ;;
+  *) echo "run.sh: --benchmark: expected rmis or siren, found $benchmark" >&2 && exit 2 ;;
+esac
+read -ra names <<<"${sets:-${all//$'\n'/ }}"
+read -ra rows <<<"$encoders"
+
+tools/setup.sh
+# shellcheck source=tools/path.sh
+. tools/path.sh
+
+run_stage() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
+
+# Where the publisher's files of a data set lie: those of one publisher together.
+raw_of() {
+  case $1 in
+    dcase*) echo "$raw/$1" ;;
+    *) echo "$raw/${1%%_*}" ;;
+  esac
+}
+
+if run_stage 0; then
+  for name in "${names[@]}"; do
+    case $name in
+      dcase*) wheeltapper download --year "${name#dcase}" --out "$(raw_of "$name")" ;;
+      *) wheeltapper download "$name" --out "$(raw_of "$name")" || echo "run.sh: $name is to be fetched by hand" >&2 ;;
+    esac
+  done
+fi
+
+if run_stage 1; then
+  for name in "${names[@]}"; do
+    from=$(raw_of "$name")
+    if [ ! -d "$from" ]; then continue; fi
+    case $name in
+      dcase*)
+        truth=()
+        if [ -e "$from/truth.csv" ]; then truth=(--truth "$from/truth.csv"); fi
+        wheeltapper prepare "$from" --year "${name#dcase}" "${truth[@]}" --out "$data/$name/manifest.csv"
+        ;;
+      mfpt) wheeltapper prepare "$from" --corpus "$name" --out "$data/$name" ;;
+      *) wheeltapper prepare "$from" --corpus "$name" --view "$benchmark" --out "$data/$name" ;;
+    esac
+  done
+fi
+
+options=(--data "$data" --store "$store" --protocol "$protocol" --device "$device" --precision "$precision")
+options+=(--sets "${names[@]}")
+if [ "$sealed" = true ]; then options+=(--sealed); fi
+start=(wheeltapper)
+if [ "$processes" -gt 1 ]; then start=(wheeltapper launch --processes "$processes" --); fi
+
+# The file name of a row's results.
+file_of() { echo "$exp/$(tr -c 'A-Za-z0-9.\n-' _ <<<"$1")"; }
+
+if run_stage 2; then
+  mkdir -p "$exp"
+  for row in "${rows[@]}"; do
+    weights=()
+    if [[ $row == *@* ]]; then weights=(--checkpoint "${row#*@}"); fi
+    encoder=(--encoder "${row%%@*}" "${weights[@]}" --name "$row")
+    "${start[@]}" benchmark "$benchmark" "${encoder[@]}" "${options[@]}" --json "$(file_of "$row").json"
+    if [ "$benchmark" = rmis ]; then
+      wheeltapper benchmark rmis --multi-split "${encoder[@]}" "${options[@]}" --json "$(file_of "$row").multisplit.json"
+    fi
+  done
+fi
+
+if run_stage 3; then
+  results=() curves=()
+  for row in "${rows[@]}"; do
+    results+=("$(file_of "$row").json")
+    curves+=("$(file_of "$row").multisplit.json")
+  done
+  wheeltapper leaderboard "$benchmark" "${results[@]}" --out "$exp/table.html"
+  if [ "$benchmark" = rmis ]; then
+    wheeltapper leaderboard rmis-multisplit "${curves[@]}" --out "$exp/multisplit.html"
+  fi
+fi

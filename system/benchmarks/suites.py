@@ -1,0 +1,208 @@
+"""RMIS and SIREN whole: which data sets they have, how each is embedded, and what it is asked.
+
+A data set lies prepared in a folder of its name: ``manifest.csv`` as ``wheeltapper prepare`` writes it.
+"""
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from system import manifest
+from system.benchmarks import embedders
+from system.benchmarks.anomaly import check_year
+from system.benchmarks.boards import BOARDS, RMIS, SIREN
+from system.benchmarks.cached import Labelled, Machines, check_rows
+from system.benchmarks.embedders import Embedder
+from system.benchmarks.tasks import Options
+from system.corpora import faults
+from system.corpora.benchmark_years import subset_of
+from system.corpora.faults.base import RECORDING
+from system.corpora.faults.convert import CLAIM, MANIFEST
+from system.corpora.names import attribute_pairs
+from system.corpora.table import class_of
+from system.encoders.base import Encoder
+from system.errors import WheeltapperError
+from system.manifest import Clip
+from system.stage import read_json
+from system.truth import DOMAINS
+
+CHALLENGE = "dcase"
+CHALLENGE_RATE = 16000  # Hz, to which RMIS brings the challenge's clips
+SECONDS = 10.0  # of a segment, where a set has no other (RMIS)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a benchmark does with one data set.
+
+    Args:
+        name: of the data set, and of its folder. task: see ``tasks.TASKS``. view: whose preparation.
+        settings: fields of ``tasks.Options``. seconds: of a segment (RMIS). each: embed every channel (SIREN).
+        shown: whether the benchmark's table has a column for it.
+    """
+
+    name: str
+    task: str
+    view: str
+    settings: Mapping[str, int | float] = field(default_factory=dict)
+    seconds: float = SECONDS
+    each: bool = False
+    shown: bool = True
+
+    @property
+    def year(self) -> int | None:
+        """Of a challenge's set."""
+        return int(self.name.removeprefix(CHALLENGE)) if self.name.startswith(CHALLENGE) else None
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Of the data set, as the benchmark numbers them; none of a challenge's."""
+        return () if self.year else faults.find(self.name).view(self.view)[1].classes
+
+    def embedder(self, encoder: Encoder | str) -> Embedder:
+        """What turns the set's recordings into vectors; an encoder by name is one of ``embedders.STATISTICS``."""
+        if isinstance(encoder, str):
+            return embedders.statistics(encoder, self.each)
+        if self.task.startswith(SIREN.name):
+            return embedders.siren(encoder, self.each)
+        return embedders.rmis(encoder, self.seconds, CHALLENGE_RATE if self.year else 0)
+
+    def options(self, options: Options) -> Options:
+        """The options with what is this data set's own."""
+        return replace(options, **self.settings)
+
+
+def _years(task: str) -> list[Plan]:
+    return [Plan(f"{CHALLENGE}{year}", task, "", {"year": year}) for year in range(2020, 2026)]
+
+
+# Segments and test sizes: FISHER paper, section 4, and RMIS's code.
+_RMIS = [
+    *_years("rmis-ad"),
+    Plan("iica", "rmis-fixed", "rmis"),
+    Plan("iiee", "rmis-official", "rmis", seconds=3.0),
+    Plan("wtpg", "rmis-fixed", "rmis"),
+    *(Plan(f"mafaulda_{kind}", "rmis-fixed", "rmis", seconds=5.0) for kind in ("sound", "vib")),
+    *(Plan(f"sdust_{kind}", "rmis-fixed", "rmis") for kind in ("bearing", "gear")),
+    *(Plan(f"umged_{kind}", "rmis-fixed", "rmis", {"test_size": 0.2}) for kind in ("sound", "vib", "vol", "cur")),
+    *(Plan(f"pu_{kind}", "rmis-fixed", "rmis", seconds=4.0) for kind in ("vib", "cur")),
+]
+# The vibration of MaFaulDa: six accelerometers and the tachometer. MFPT is in neither benchmark.
+_SIREN = [
+    *_years("siren-ad"),
+    Plan("iiee", "siren-official", "siren"),
+    Plan("iica", "siren-kfold", "siren"),
+    Plan("cwru", "siren-loocv", "siren"),
+    Plan("mafaulda_vib", "siren-loocv", "siren", {"channels": 7}, each=True),
+    Plan("mafaulda_sound", "siren-loocv", "siren"),
+    Plan("mfpt", "siren-loocv", "own", shown=False),
+]
+SUITES: dict[str, list[Plan]] = {
+    "rmis": _RMIS,
+    "rmis-multisplit": [replace(plan, task="rmis-multisplit") for plan in _RMIS if plan.task == "rmis-fixed"],
+    "siren": _SIREN,
+}
+assert all({plan.name for plan in plans if plan.shown} == set(BOARDS[name].names) for name, plans in SUITES.items())
+assert RMIS.name in SUITES
+
+
+def choose(suite: str, names: Iterable[str] | None = None) -> list[Plan]:
+    """The plans of a suite, or those of its data sets that are named; WheeltapperError for a name that it has not."""
+    plans = {plan.name: plan for plan in SUITES[suite]}
+    unknown = [name for name in names or () if name not in plans]
+    if unknown:
+        raise WheeltapperError(f"{suite}: expected some of {', '.join(plans)}, found {unknown[0]!r}")
+    return [plan for plan in plans.values() if not names or plan.name in set(names)]
+
+
+def read_clips(plan: Plan, root: str | os.PathLike) -> list[Clip] | None:
+    """The clips of a data set that take part, from ``root/<name>/manifest.csv``; None where there is no such file.
+
+    Raises WheeltapperError for a set prepared for another benchmark, and for one without such clips.
+    """
+    folder = Path(root) / plan.name
+    path = folder / MANIFEST
+    if not path.is_file():
+        return None
+    if plan.view and (folder / CLAIM).is_file():
+        purpose = read_json(folder / CLAIM)
+        expected = {"corpus": plan.name, "view": plan.view}
+        if purpose != expected:
+            raise WheeltapperError(
+                f"{folder}: expected a data set prepared for {expected}, found {purpose} (wheeltapper prepare --corpus "
+                f"{plan.name} --view {plan.view})"
+            )
+    found = manifest.read(path)
+    if plan.year:
+        clips = [clip for clip in found if clip.split == "train" or (clip.split == "test" and clip.label)]
+    else:
+        clips = [clip for clip in found if class_of(clip)]
+    if not clips:
+        kind = "labelled clips" if plan.year else "clips with classes"
+        raise WheeltapperError(f"{path}: expected {kind}, found none among {len(found)}")
+    return clips
+
+
+def duplicates(clips: Iterable[Clip]) -> int:
+    """How many clips have the content of an earlier one."""
+    digests = [clip.digest for clip in clips]
+    return len(digests) - len(set(digests))
+
+
+def rows_of(plan: Plan, clips: list[Clip], embeddings: np.ndarray, where: str) -> Labelled | Machines:
+    """Embeddings (N, D) of the clips with what the benchmark asks of them.
+
+    Args:
+        where: begins messages.
+
+    Raises WheeltapperError for embeddings that nothing can be told from, and for a class without clips; of a set that
+    no table has, for fewer than two classes.
+    """
+    files = np.array([clip.file for clip in clips])
+    if plan.year:
+        machines = Machines(
+            embeddings,
+            np.array(["/".join(clip.key) for clip in clips]),
+            machine=np.array([clip.machine for clip in clips]),
+            subset=np.array([subset_of(clip, plan.year) for clip in clips]),
+            split=np.array([clip.split for clip in clips]),
+            section=np.array([clip.section for clip in clips]),
+            domain=np.array([_domain(clip, plan.year) for clip in clips]),
+            anomalous=np.array([clip.label == "anomaly" for clip in clips]),
+        )
+        check_rows(where, embeddings, machines.files)
+        return machines
+    check_rows(where, embeddings, np.array([f"{clip.split}/{clip.file}" for clip in clips]))
+    facts = [dict(attribute_pairs(clip.attributes)) for clip in clips]
+    classes = list(plan.classes)
+    named = [class_of(clip) for clip in clips]
+    for clip, name in zip(clips, named, strict=True):
+        if name not in classes:
+            raise WheeltapperError(f"{clip.path}: expected a class {', '.join(classes)}, found {name}")
+    absent = [name for name in classes if name not in set(named)]
+    if absent and (plan.shown or len(absent) > len(classes) - 2):
+        raise WheeltapperError(f"{where}: expected clips of every class, found none of {', '.join(absent)}")
+    classes = [name for name in classes if name not in absent]
+    groups = [clip.group or clip.file for clip in clips]
+    return Labelled(
+        embeddings,
+        np.array([classes.index(name) for name in named]),
+        classes,
+        files,
+        ori=np.array(groups),
+        group=np.array([fact.get(RECORDING, own) for fact, own in zip(facts, groups, strict=True)]),
+        split=np.array([clip.split for clip in clips]),
+        condition=np.array([fact["condition"] for fact in facts])
+        if all("condition" in fact for fact in facts)
+        else None,
+    )
+
+
+def _domain(clip: Clip, year: int) -> int:
+    """0 source, 1 target; all of a year without domains are of the source."""
+    if not clip.domain and check_year(year).domains:
+        raise WheeltapperError(f"{clip.path}: expected its domain, source or target, found none")
+    return DOMAINS.index(clip.domain) if clip.domain else 0

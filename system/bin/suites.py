@@ -1,0 +1,195 @@
+"""RMIS and SIREN whole: an encoder over all data sets that are there, each recording embedded once."""
+
+import argparse
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from system import processes
+from system.bin import cached_benchmarks, common, frozen
+from system.errors import WheeltapperError
+
+if TYPE_CHECKING:
+    from system.benchmarks.suites import Plan
+    from system.benchmarks.tasks import Options
+    from system.encoders.base import Encoder
+    from system.manifest import Clip
+
+HELP = {
+    "rmis": "RMIS with an encoder: 6 sets of anomaly detection, 13 of fault diagnosis",
+    "siren": "SIREN with an encoder: 6 sets of anomaly detection, 5 figures of fault classification; and MFPT",
+}
+STORE = Path("exp/embeddings")
+
+
+def add_parsers(verbs: argparse._SubParsersAction) -> None:
+    """A parser for each benchmark."""
+    from system.benchmarks.embedders import STATISTICS
+
+    for name, text in HELP.items():
+        parser = verbs.add_parser(name, help=text, description=f"{text}.")
+        parser.add_argument(
+            "--data",
+            type=Path,
+            required=True,
+            metavar="ROOT",
+            help="holds <data set>/manifest.csv as wheeltapper prepare writes it; what is missing is said and left out",
+        )
+        parser.add_argument("--sets", nargs="+", metavar="NAME", help="data sets to run (default: all)")
+        parser.add_argument(
+            "--encoder", default=frozen.DEFAULT, help=f"{frozen.ENCODER_HELP}; or {', '.join(STATISTICS)}"
+        )
+        parser.add_argument("--checkpoint", metavar="FILE", help=frozen.CHECKPOINT_HELP)
+        parser.add_argument("--exp", help="experiment folder of --encoder default")
+        parser.add_argument("--name", help="of the row in a table (default: encoder and checkpoint)")
+        parser.add_argument("--seed", type=int, default=0, help="of random weights")
+        frozen.add_front_end_arguments(parser)
+        cached_benchmarks.add_protocol(parser)
+        cached_benchmarks.add_sealed(parser)
+        if name == "rmis":
+            parser.add_argument(
+                "--multi-split", action="store_true", help="fault diagnosis at 19 test sizes instead (rmis-multisplit)"
+            )
+        parser.add_argument("--json", type=Path, metavar="OUT", help="where to write the result, for the leaderboard")
+        parser.add_argument(
+            "--store", type=Path, default=STORE, metavar="DIR", help="where embeddings are kept (%(default)s)"
+        )
+        parser.add_argument("--precision", default="fp32", help="fp32, bf16, or auto: bf16 where it is fast")
+        parser.add_argument("--device", default="cpu", help="cpu or cuda")
+        cached_benchmarks.add_resources(parser)
+
+
+def main(args: argparse.Namespace) -> int:
+    from system.benchmarks import suites
+    from system.benchmarks.tasks import Options
+
+    if args.workers < 1:
+        raise WheeltapperError(f"--workers: expected at least 1, found {args.workers}")
+    if not args.data.is_dir():
+        raise WheeltapperError(f"--data {args.data}: expected a folder with a folder for each data set, found none")
+    suite = "rmis-multisplit" if getattr(args, "multi_split", False) else args.benchmark
+    options = Options(args.protocol, args.sealed, memory=args.memory or Options.memory, workers=args.workers)
+    encoder, name = _encoder(args)
+    found: dict[str, dict[str, Any]] = {}
+    failed: dict[str, str] = {}
+    missing: list[str] = []
+    for plan in suites.choose(suite, args.sets):
+        try:
+            clips = suites.read_clips(plan, args.data)
+            if clips is None:
+                missing.append(plan.name)
+            else:
+                result = _run(args, plan, clips, encoder, options)
+                if result is not None:
+                    found[plan.name] = result
+        except WheeltapperError as error:  # the other data sets have their figures all the same
+            failed[plan.name] = str(error)
+            if processes.is_main():
+                print(f"{plan.name}: failed\n", flush=True)
+    if processes.is_main():
+        _report(args, suite, name, found, failed, missing)
+    if failed:
+        raise WheeltapperError("\n".join(f"{plan}: {text}" for plan, text in failed.items()))
+    return 0
+
+
+def _encoder(args: argparse.Namespace) -> "tuple[Encoder | str, str]":
+    """The encoder, or the name of statistics, and what a table calls it."""
+    from system.benchmarks.embedders import STATISTICS
+    from system.embedding import choose_precision
+
+    common.check_device(args.device)
+    if args.encoder in STATISTICS:
+        if args.checkpoint or args.exp:
+            raise WheeltapperError(f"--encoder {args.encoder}: expected no weights, found --checkpoint or --exp")
+        return args.encoder, args.name or args.encoder
+    device = args.device
+    if device == "cuda":
+        device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
+    encoder = frozen.build_encoder(args, args.checkpoint, args.seed)
+    encoder.to(device, choose_precision(args.precision, args.device))
+    weights = f"random, seed {args.seed}" if args.checkpoint == frozen.RANDOM else args.checkpoint or args.exp
+    usual = f"{args.encoder}, {weights}" if weights else args.encoder
+    return encoder, args.name or usual
+
+
+def _run(
+    args: argparse.Namespace, plan: "Plan", clips: "list[Clip]", encoder: "Encoder | str", options: "Options"
+) -> dict[str, Any] | None:
+    """Embeds a data set and measures it; None in the processes that only help to embed."""
+    import numpy as np
+
+    from system.benchmarks import suites, tasks
+    from system.embedding_store import EmbeddingStore
+
+    embedder = plan.embedder(encoder)
+    store = EmbeddingStore(args.store, plan.name, embedder.facts, clips)
+    share = (int(os.environ.get("RANK", "0")), processes.count())
+    if store.read() is None:
+        threads = max(1, args.workers // processes.per_machine())
+        with common.progress_bar(store.missing(), f"embedding {plan.name}") as bar:
+            store.fill(embedder, common.one_thread_each(threads), share, lambda done: bar.update(done * share[1]))
+    if not processes.is_main():
+        return None
+    store.wait()
+    rows = suites.rows_of(plan, clips, np.asarray(store.finish()), f"{args.data / plan.name}")
+    result, text = tasks.measure(plan.task, rows, plan.options(options))
+    copies = suites.duplicates(clips)
+    print(f"{plan.name}, {plan.task}, protocol {options.protocol}: {result['rows']} rows x {result['dimensions']}\n")
+    print(text)
+    for change in result["changes"]:
+        print(f"changed: {change}")
+    if plan.year is None and len(rows.classes) < len(plan.classes):
+        print(f"note: {len(rows.classes)} of {len(plan.classes)} classes are there: {', '.join(rows.classes)}")
+    if copies:
+        print(f"note: {copies} recordings are copies of others, which makes a figure too good")
+    print(flush=True)
+    return {"task": plan.task, "copies": copies, "embeddings": str(store.array), **result}
+
+
+def _report(
+    args: argparse.Namespace,
+    suite: str,
+    name: str,
+    found: dict[str, dict[str, Any]],
+    failed: dict[str, str],
+    missing: list[str],
+) -> None:
+    """Prints the figures, and writes them as the leaderboard reads them."""
+    from system.benchmarks import results, suites
+    from system.benchmarks.boards import BOARDS
+    from system.benchmarks.tasks import TASKS
+    from system.stage import run_record, write_json
+
+    shown = {plan.name for plan in suites.SUITES[suite] if plan.shown}
+    figures = {plan: result[TASKS[result["task"]].score] for plan, result in found.items()}
+    scores = {plan: value for plan, value in figures.items() if value is not None}
+    rows: list[list[Any]] = [["data set", "figure", "%"]]
+    rows += [
+        [plan, f"{found[plan]['task']}, {TASKS[found[plan]['task']].score}", value] for plan, value in scores.items()
+    ]
+    if scores:
+        print(f"{name}, {suite}, protocol {args.protocol}\n\n{results.table(rows)}\n")
+    board = BOARDS[suite].only(scores)
+    for task in board.tasks:
+        print(f"mean of {len(task.figures)} figures, {task.label.lower()}: {board.means(scores)[task.name]:.2f} %")
+    for plan, result in found.items():
+        if plan not in scores:
+            print(
+                f"{plan}: no figure, one of development and evaluation has no labelled clips ({result['rows']} clips)"
+            )
+    print(f"not there: {', '.join(missing) or 'nothing'}")
+    if args.json:
+        value = {
+            "benchmark": suite,
+            "encoder": name,
+            "protocol": args.protocol,
+            "sealed": args.sealed,
+            "scores": {plan: score for plan, score in scores.items() if plan in shown},
+            "beside": {plan: score for plan, score in scores.items() if plan not in shown},
+            "missing": missing,
+            "failed": failed,
+            "sets": found,
+        }
+        write_json(args.json, value | {"record": run_record()})
+        print(f"wrote {args.json}")
