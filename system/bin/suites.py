@@ -73,7 +73,8 @@ def main(args: argparse.Namespace) -> int:
     found: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
     missing: list[str] = []
-    for plan in suites.choose(suite, args.sets):
+    plans = suites.choose(suite, args.sets)
+    for plan in plans:
         try:
             clips = suites.read_clips(plan, args.data)
             if clips is None:
@@ -86,6 +87,10 @@ def main(args: argparse.Namespace) -> int:
             failed[plan.name] = str(error)
             if processes.is_main():
                 print(f"{plan.name}: failed\n", flush=True)
+    if len(missing) == len(plans):
+        raise WheeltapperError(
+            f"{args.data}: expected data sets prepared for {suite}, found none of {', '.join(missing)}"
+        )
     if processes.is_main():
         _report(args, suite, name, found, failed, missing)
     if failed:

@@ -1,0 +1,74 @@
+"""recipes/siren/run.sh and recipes/rmis/run.sh from publishers' files to the table."""
+
+import csv
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from system.benchmarks.suites import SUITES
+
+sys.path.insert(0, str(Path(__file__).parent / "system" / "corpora"))
+from faults_files import put_mat
+
+ROOT = Path(__file__).resolve().parent.parent
+DRIVE = {"IR": 105, "B": 118, "OC@3": 144, "OC@6": 130, "OC@12": (156, 158, 159, 160)}
+FAN = {"IR": 278, "B": 282, "OC@3": (298, 299, 316, 317), "OC@6": (294, 295, 296, 297), "OC@12": (302, 305, 306, 307)}
+
+
+def recipe(name: str, *options: str) -> subprocess.CompletedProcess:
+    return subprocess.run(
+        [str(ROOT / "recipes" / name / "run.sh"), *options], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory) -> Path:
+    """Four recordings of every class of CWRU, a tone for each, as the publisher has them."""
+    folder = tmp_path_factory.mktemp("raw")
+    time = np.arange(4000) / 12000
+    for end, kinds in enumerate((DRIVE, FAN)):
+        for place, numbers in enumerate(kinds.values()):
+            for number in numbers if isinstance(numbers, tuple) else range(numbers, numbers + 4):
+                noise = np.random.default_rng(number).normal(0, 0.05, len(time))
+                wave = np.sin(2 * np.pi * 500.0 * (1 + place + 5 * end) * time) + noise
+                put_mat(folder / "cwru" / f"{number}.mat", **{f"X{number:03d}_DE_time": wave[:, None]})
+    return folder
+
+
+def test_from_raw_files_to_the_table(raw, tmp_path):
+    places = ["--raw", str(raw), "--data", str(tmp_path / "data"), "--exp", str(tmp_path / "exp")]
+    options = [*places, "--store", str(tmp_path / "store"), "--encoders", "default@random log-spectrum-mean"]
+    done = recipe("siren", *options)
+    assert done.returncode == 0, done.stderr
+    assert "log-spectrum-mean, as-coded, on 1 of 11 figures: no score" in done.stdout
+    row = json.loads((tmp_path / "exp" / "log-spectrum-mean.json").read_text())
+    assert row["scores"] == {"cwru": 100.0}  # of five neighbours three have the same peak
+    assert row["sets"]["cwru"]["rows"] == 40
+    with open(tmp_path / "exp" / "table.csv", newline="") as file:
+        rows = {line["encoder"]: line for line in csv.DictReader(file)}
+    assert (rows["log-spectrum-mean"]["cwru"], rows["ECHO small"]["origin"]) == ("100.00", "published")
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*.npy")}
+    assert len(before) == 2
+    assert recipe("siren", *options, "--stage", "2").returncode == 0
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*.npy")}
+
+
+def test_nothing_there_is_said(tmp_path):
+    (tmp_path / "data").mkdir()
+    places = ["--raw", str(tmp_path / "none"), "--data", str(tmp_path / "data"), "--exp", str(tmp_path / "exp")]
+    done = recipe("rmis", *places, "--encoders", "log-mel-mean")
+    assert done.returncode == 1
+    assert f"{tmp_path / 'data'}: expected data sets prepared for rmis" in done.stderr
+
+
+def test_the_recipe_knows_all_data_sets():
+    text = (ROOT / "recipes" / "rmis" / "run.sh").read_text()
+    years = re.search(r'^years="([^"]+)"', text, re.MULTILINE).group(1)
+    for name in ("rmis", "siren"):
+        listed = re.search(rf'^  {name}\) all="([^"]+)"', text, re.MULTILINE).group(1).replace("$years", years)
+        assert listed.split() == [plan.name for plan in SUITES[name]]
