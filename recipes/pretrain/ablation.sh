@@ -42,8 +42,8 @@ for source in simulated=0.5 learn_esc50=0.3 learn_drones=0.2; do
   if [ -d "$from/shards/${source%=*}" ]; then sources+=(--source "$from/shards/$source"); fi
 done
 sets=()
-for name in esc50 cwru; do
-  if [ -f "$from/manifests/$name.csv" ]; then sets+=(--set "$name=$from/manifests/$name.csv"); fi
+for judged in esc50.csv cwru/manifest.csv; do
+  if [ -f "$from/manifests/$judged" ]; then sets+=(--set "${judged%%[./]*}=$from/manifests/$judged"); fi
 done
 read -ra mixtures <<<"$propeller"
 for number in "${!mixtures[@]}"; do sets+=(--set "propeller$((number + 1))=${mixtures[number]}"); done

@@ -22,7 +22,7 @@ free_only=true    # learn from what may be redistributed alone
 extra=            # more to learn from: manifests, each with =WEIGHT, its share beside 0.5, 0.3 and 0.2
 deduplicate=false # leave out near-identical stationary recordings
 processes=1       # on this machine
-cwru=             # folder of CWRU with manifest.csv (columns file, label), to be judged
+cwru=             # folder of CWRU as its publisher has it, to be judged
 propeller=        # manifests of emulated sets, to be judged
 seeds="0 1 2"     # of the random weights that the probe compares with
 set=              # settings over the configuration's, "key.key=value ..."
@@ -60,7 +60,7 @@ if run_stage 1; then
     wheeltapper prepare "$drones/manifest.csv" --out "$manifests/learn_drones.csv" "${learned[@]}"
   fi
   if [ -n "$cwru" ]; then
-    wheeltapper prepare "$cwru/manifest.csv" --out "$manifests/cwru.csv" --class-column label --where 'file~^12k'
+    wheeltapper prepare "$cwru" --corpus cwru --out "$manifests/cwru"
   fi
 fi
 
@@ -105,7 +105,7 @@ fi
 if run_stage 6; then
   sets=()
   if [ -n "$esc50" ]; then sets+=(--set "esc50=$manifests/esc50.csv"); fi
-  if [ -n "$cwru" ]; then sets+=(--set "cwru=$manifests/cwru.csv"); fi
+  if [ -n "$cwru" ]; then sets+=(--set "cwru=$manifests/cwru/manifest.csv"); fi
   read -ra mixtures <<<"$propeller"
   for number in "${!mixtures[@]}"; do sets+=(--set "propeller$((number + 1))=${mixtures[number]}"); done
   if [ "${#sets[@]}" -eq 0 ]; then

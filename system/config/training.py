@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 PRECISIONS = ("no", "bf16", "fp16")
 OBJECTIVES = ("fisher", "echo")
 TARGET_LAYERS = ("mlp", "block")
-TARGET_NORMS = ("instance", "layer")
-BAND_TARGETS = ("mean", "positions", "layers")
+TARGET_NORMS = ("instance", "layer", "whitened")
+BAND_TARGETS = ("mean", "positions", "whitened")
 FRONT_ENDS = ("worker", "device")
 # Settings of LoopConfig that say how a run is computed and watched, not what comes out.
 LOOP_FREE = ("accumulate", "workers", "log_every", "save_every")
@@ -62,8 +62,9 @@ class TargetConfig:
     """What the student learns to predict of the teacher."""
 
     layers: str = "mlp"  # of each block: mlp, its MLP's output before the residual (EAT) | block, its output
-    norm: str = "instance"  # of each layer: instance, over the tokens (EAT) | layer, over the channels
-    band: str = "mean"  # of the CLS: mean of the patches' targets (EAT) | positions, layers (distillation.py)
+    # Of each layer: instance, over the tokens (EAT) | layer, over the channels | whitened, over the corpus (ours).
+    norm: str = "instance"
+    band: str = "mean"  # of the CLS: mean of the patches' targets (EAT) | positions, whitened (ours, distillation.py)
 
 
 @dataclass

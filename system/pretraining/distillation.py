@@ -9,8 +9,10 @@ here both terms are means, the weights 1 : 1 of the paper.
 
 Two band targets are ours. EAT's is the mean of patch targets that were normalised over the tokens, which leaves nearly
 nothing of a stationary sound. In ``positions`` the CLS predicts, by a linear layer, the time mean of the patch targets
-at each frequency position of its band, in ``layers`` the same of the layers before they are normalised, as the words of
-the ECHO paper ask for; both are standardised over the corpus.
+at each frequency position of its band, in ``whitened`` the CLS itself is to be the mean of the layers over all tokens.
+Both are whitened over the corpus (``Whitening``), the second after what the codes of the tokens tell is taken away. The
+patch targets can be whitened so too (``target.norm``): ECHO's tokens are mostly codes of frequency and time, which the
+other norms leave in the target.
 """
 
 import copy
@@ -28,10 +30,9 @@ from system.config import DecoderConfig, PretrainConfig
 from system.crops import fit_length
 from system.encoders.base import Encoder
 from system.errors import WheeltapperError
+from system.pretraining.whitening import Whitening
 
 Batch = dict[str, Any]
-MOMENTS_DECAY = 0.9  # of the band target's statistics, per step: the teacher moves, a longer memory lags behind
-EPS = 1e-5
 SILENCE = 1e-8
 
 
@@ -72,14 +73,16 @@ class SelfDistillation(nn.Module):
         self.student = student
         self.decoder = Decoder(student.dim, self.patches_per_band, config.decoder)
         self.teacher = copy.deepcopy(student).requires_grad_(False).eval()
-        self.head = nn.Identity()
-        if config.target.band != "mean":
-            size = self.patches_per_band * student.dim
-            self.head = nn.Linear(student.dim, size)
-            # Decayed count, sum and sum of squares of the time means; and what this step adds to them.
-            shape = (3, student.depth if config.target.band == "layers" else 1, size)
-            self.register_buffer("moments", torch.zeros(shape))
-            self.step_moments = torch.zeros(shape)
+        self.head: nn.Module = nn.Identity()
+        self.whitening = nn.ModuleDict()
+        dim, places = student.dim, self.patches_per_band
+        if config.target.norm == "whitened":
+            self.whitening["patches"] = Whitening(dim, codes=dim)
+        if config.target.band == "whitened":
+            self.whitening["band"] = Whitening(dim, codes=dim)
+        elif config.target.band == "positions":
+            self.whitening["band"] = Whitening(dim, places)
+            self.head = nn.Linear(dim, places * dim)
 
     # What an objective writes.
 
@@ -108,7 +111,7 @@ class SelfDistillation(nn.Module):
     def extra_state(self) -> list[str]:
         """The teacher is no parameter to train, yet part of what a resumed run needs."""
         names = [f"teacher.{name}" for name, _ in self.teacher.named_parameters()]
-        return names if self.config.target.band == "mean" else [*names, "moments"]
+        return names + [f"whitening.{name}.moments" for name in self.whitening]
 
     def train(self, mode: bool = True) -> "SelfDistillation":
         super().train(mode)
@@ -182,46 +185,32 @@ class SelfDistillation(nn.Module):
 
     @torch.no_grad()
     def targets(self, rows: Tensor, *codes: Tensor) -> tuple[Tensor, Tensor]:
-        """What the teacher makes of the unmasked sub-bands: targets of the patches (R, N, D) and of the CLS (R, D)."""
-        config = self.config.target
+        """What the teacher makes of the unmasked sub-bands: targets of the patches (R, N, D), and of the CLS behind
+        ``head`` (R, D or more)."""
+        config, dim = self.config.target, (self.teacher.dim,)
         _, kept = self.teacher.encode(self.teacher.embed_patches(rows, *codes), *codes, keep=config.layers)
         layers = [layer[:, 1:].float() for layer in kept]
-        dim = (self.teacher.dim,)
+        mean = torch.stack([F.layer_norm(layer, dim) for layer in layers]).mean(0)
+        if "whitened" in (config.norm, config.band):  # all that the teacher is told of a patch beside its content
+            told = self.teacher.embed_patches(torch.zeros_like(rows), *codes).float()
         if config.norm == "instance":
             normed = [F.instance_norm(layer.transpose(1, 2)).transpose(1, 2) for layer in layers]
+            target = F.layer_norm(torch.stack(normed).mean(0), dim)
+        elif config.norm == "layer":
+            target = F.layer_norm(mean, dim)
         else:
-            normed = [F.layer_norm(layer, dim) for layer in layers]
-        target = F.layer_norm(torch.stack(normed).mean(0), dim)
+            target = self.whitening["patches"](mean.flatten(0, 1)[:, None], told.flatten(0, 1)[:, None]).view_as(mean)
         if config.band == "mean":
             return target, target.mean(1)
-        summed = torch.stack(layers) if config.band == "layers" else target.unsqueeze(0)
-        means = summed.unflatten(2, (-1, self.patches_per_band)).mean(2).flatten(2)
-        return target, self._standardised(means).mean(0)
+        if config.band == "positions":
+            means = target.unflatten(1, (-1, self.patches_per_band)).mean(1)
+            return target, self.whitening["band"](means).flatten(1)
+        return target, self.whitening["band"](mean.mean(1, keepdim=True), told.mean(1, keepdim=True)).squeeze(1)
 
-    def _standardised(self, means: Tensor) -> Tensor:
-        """Time means (L, R, W * D) less their running mean over the rows, over their running deviation.
-
-        What all bands have in common would else be most of the target. The statistics of this step count from the next
-        one on, so that they are the same however a batch is split.
-        """
-        self.step_moments = self.step_moments.to(means.device)
-        rows = torch.full_like(means[:, 0], means.shape[1])
-        self.step_moments += torch.stack([rows, means.sum(1), means.square().sum(1)])
-        count, total, square = self.moments
-        if not count.any():  # the first step
-            return means
-        mean = total / count
-        deviation = (square / count - mean.square()).clamp(min=0).sqrt()
-        return (means - mean.unsqueeze(1)) / (deviation.unsqueeze(1) + EPS)
-
-    @torch.no_grad()
     def update_statistics(self) -> None:
-        """Adds this step's band targets, of all processes, to the running statistics."""
-        if self.config.target.band != "mean":
-            if torch.distributed.is_initialized():
-                torch.distributed.all_reduce(self.step_moments)
-            self.moments.mul_(MOMENTS_DECAY).add_(self.step_moments)
-            self.step_moments.zero_()
+        """Adds this step's targets, of all processes, to the running statistics."""
+        for whitening in self.whitening.values():
+            whitening.update()
 
     @torch.no_grad()
     def update_teacher(self, step: int) -> float:

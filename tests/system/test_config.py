@@ -232,7 +232,7 @@ def test_pretraining_alone_needs_no_systems(tmp_path):
     [
         ("objective: mae", "pretrain.objective: expected one of fisher, echo, found 'mae'"),
         ("front_end: gpu", "pretrain.front_end: expected one of worker, device, found 'gpu'"),
-        ("target: {band: cls}", "pretrain.target.band: expected one of mean, positions, layers, found 'cls'"),
+        ("target: {band: cls}", "pretrain.target.band: expected one of mean, positions, whitened, found 'cls'"),
         ("target: {norm: batch}", "pretrain.target.norm: expected one of instance, layer"),
         ("fewest_bands: 6", "pretrain.most_bands: expected at least 6 (fewest_bands), found 5"),
         ("mix_snr: [5, -5]", "pretrain.mix_snr: expected two numbers, the smaller one first, found [5.0, -5.0]"),

@@ -81,25 +81,35 @@ def test_targets_normalised_over_the_channels_alone(build, waves):
     np.testing.assert_allclose(task.targets(rows)[0].numpy(), layer_norm(np.stack(layers), eps=1e-5), atol=2e-4)
 
 
-@pytest.mark.parametrize("band", ["positions", "layers"])
-def test_band_targets_are_standardised_over_the_steps_before(build, waves, band):
-    task = build(target=TargetConfig(band=band))
+def test_targets_of_positions_are_whitened_each_apart(build, waves):
+    task = build(target=TargetConfig(band="positions"))
     rows = rows_of(task, waves)
-    if band == "positions":
-        means = plain_target(task.teacher, rows).reshape(3, 2, 6 * 16).mean(1)[None]
-    else:
-        updates = np.array(plain_updates(task.teacher, rows))  # (R, L, N, D)
-        means = updates.reshape(3, 2, 2, 6 * 16).mean(2).transpose(1, 0, 2)
-    np.testing.assert_allclose(task.targets(rows)[1], means.mean(0), atol=2e-4)  # the first step knows no statistics
+    means = plain_target(task.teacher, rows).reshape(3, 2, 6, 16).mean(1)  # over time
+    np.testing.assert_allclose(task.targets(rows)[1], means.reshape(3, -1), atol=2e-4)  # knows no statistics yet
     task.update_statistics()
-    mean, deviation = means.mean(1, keepdims=True), means.std(1, keepdims=True)
-    expected = ((means - mean) / (deviation + 1e-5)).mean(0)
-    np.testing.assert_allclose(task.targets(rows)[1], expected, atol=2e-2)
-    # Steps before count less, by 0.9 each; the two passes over the same rows since then make up one step.
-    task.targets(rows[:1])
+    centred = means - means.mean(0)
+    expected = np.empty_like(centred)
+    for place in range(6):
+        covariance = centred[:, place].T @ centred[:, place] / 3
+        covariance += (0.1 * np.trace(covariance) / 16 + 1e-6) * np.eye(16)
+        expected[:, place] = np.linalg.solve(np.linalg.cholesky(covariance), centred[:, place].T).T
+    np.testing.assert_allclose(task.targets(rows)[1], expected.reshape(3, -1), atol=2e-2)
+
+
+def test_whitened_targets_hold_nothing_that_the_tokens_positions_tell(build, waves):
+    task = build(target=TargetConfig(norm="whitened", band="whitened"))
+    rows = rows_of(task, waves)
+    layers = [np.mean([layer_norm(update, eps=1e-5) for update in one], 0) for one in plain_updates(task.teacher, rows)]
+    patch, band = task.targets(rows)
+    np.testing.assert_allclose(patch.numpy(), np.stack(layers), atol=2e-4)
+    np.testing.assert_allclose(band.numpy(), np.stack(layers).mean(1), atol=2e-4)
     task.update_statistics()
-    count = task.moments[0]
-    torch.testing.assert_close(count, torch.full_like(count, 0.9 * 3 + 3 + 1))
+    patch = task.targets(rows)[0].numpy()
+    told = task.teacher.embed_patches(torch.zeros_like(rows)).numpy()
+    # Three recordings have the same positions: what a position tells is the mean over the recordings.
+    before, after = np.stack(layers).mean(0), patch.mean(0)
+    assert np.linalg.matrix_rank(told[0] - told[0].mean(0)) < 12 <= told.shape[1]
+    assert after.var() / patch.var() < 0.5 * before.var() / np.stack(layers).var()
 
 
 def test_losses_equal_plain_numpy(build, waves, monkeypatch):
@@ -192,8 +202,8 @@ def test_the_student_alone_hears_other_levels_and_other_recordings(build, waves,
 
 
 def test_gradients_reach_the_student_and_not_the_teacher(build, waves):
-    for band in ("mean", "positions", "layers"):
-        task = build(target=TargetConfig(band=band))
+    for norm, band in (("instance", "mean"), ("instance", "positions"), ("whitened", "whitened")):
+        task = build(target=TargetConfig(norm=norm, band=band))
         task(batch_of(task, waves))["loss"].backward()
         assert all(p.grad is None and not p.requires_grad for p in task.teacher.parameters())
         learners = [task.student, task.decoder, task.head]
@@ -212,14 +222,15 @@ def test_a_split_batch_gives_the_same_losses(build, waves):
         torch.manual_seed(3)
         parts.append({name: float(value.detach()) for name, value in task(part).items()})
     task.update_statistics()
-    apart = task.moments.clone()
-    task.moments.zero_()
+    moments = task.whitening["band"].moments
+    apart = moments.clone()
+    moments.zero_()
     torch.manual_seed(3)
     together = task(whole)
     task.update_statistics()
     for name in ("loss", "loss_band", "loss_patch"):
         assert float(together[name].detach()) == pytest.approx((parts[0][name] + parts[1][name]) / 2, rel=1e-5)
-    torch.testing.assert_close(task.moments, apart)
+    torch.testing.assert_close(moments, apart)
 
 
 def test_the_teacher_stays_in_evaluation_mode(build):
