@@ -81,9 +81,11 @@ class EmbeddingStore:
             share: number of this process, from 0, and of all. progress: called with 1 after each clip.
 
         Raises WheeltapperError that lists the clips that could not be embedded, after all others are done; of too many
-        at once.
+        at once. Processes that wait for this one are told.
         """
         number, count = share
+        note = self.folder / f"{number}.failed"
+        note.unlink(missing_ok=True)
         known = self._known()
         mine = [clip for place, clip in enumerate(self._distinct().values()) if place % count == number]
         missing = [clip for clip in mine if _digest(clip) not in known]
@@ -107,14 +109,19 @@ class EmbeddingStore:
                     progress(1)
         if problems:
             more = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-            raise WheeltapperError("\n  ".join(problems[:SHOWN]) + more)
+            text = "\n  ".join(problems[:SHOWN]) + more
+            with open_atomic(note) as file:
+                file.write(text)
+            raise WheeltapperError(text)
 
     def wait(self) -> None:
-        """Returns when other processes have embedded what is missing."""
+        """Returns when other processes have embedded what is missing; WheeltapperError where one of them could not."""
         while True:
             begin = time.monotonic()
             if not self.missing():
                 return
+            for note in sorted(self.folder.glob("*.failed")):
+                raise WheeltapperError(note.read_text(encoding="utf-8"))
             time.sleep(max(POLL, 10.0 * (time.monotonic() - begin)))
 
     def finish(self) -> np.ndarray:
@@ -127,6 +134,8 @@ class EmbeddingStore:
         if self.read() is None:
             self._write()
         wanted = set(self.digests)
+        for path in self.folder.glob("*.failed"):
+            path.unlink()
         for path in self.folder.glob("*.rows"):
             if all(digest in wanted for digest, _ in _records(path)):
                 path.unlink()

@@ -169,6 +169,19 @@ def test_clips_that_cannot_be_embedded_are_listed_after_the_others(tmp_path):
     assert embed.asked == ["1.wav", "6.wav"]
 
 
+def test_who_waits_is_told_of_what_failed_elsewhere(tmp_path):
+    clips = clips_of(8)
+    first, second = (EmbeddingStore(tmp_path, "set", FACTS, clips) for _ in range(2))
+    first.fill(vector, share=(0, 2))
+    with pytest.raises(WheeltapperError):
+        second.fill(Counting(broken=("5.wav",)), share=(1, 2))
+    with pytest.raises(WheeltapperError, match=r"/nowhere/5\.wav: damaged"):
+        first.wait()
+    second.fill(vector, share=(1, 2))
+    first.wait()
+    np.testing.assert_array_equal(first.finish(), expected(clips))
+
+
 def test_gives_up_where_everything_fails(tmp_path):
     clips = clips_of(300)
     embed = Counting(broken=tuple(clip.file for clip in clips))

@@ -131,14 +131,17 @@ def test_another_protocol_uses_the_embeddings_that_are_there(tmp_path, capsys, m
     assert "changed: the distance is that between whole embeddings" in capsys.readouterr().out
 
 
+def in_two_processes(*options: object) -> subprocess.CompletedProcess:
+    command = ["launch", "--processes", 2, "--", "benchmark", "siren", *options]
+    return subprocess.run(
+        [sys.executable, "-m", "system.bin", *map(str, command)], capture_output=True, text=True, check=False
+    )
+
+
 def test_two_processes_make_the_same_rows(tmp_path):
     put_cwru(tmp_path)
     assert run(tmp_path, "siren", "--json", tmp_path / "one.json") == 0
-    options = ["--data", tmp_path, "--store", tmp_path / "other", "--json", tmp_path / "two.json"]
-    command = ["launch", "--processes", 2, "--", "benchmark", "siren", *options]
-    done = subprocess.run(
-        [sys.executable, "-m", "system.bin", *map(str, command)], capture_output=True, text=True, check=False
-    )
+    done = in_two_processes("--data", tmp_path, "--store", tmp_path / "other", "--json", tmp_path / "two.json")
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("wrote") == 1
     one, two = read(tmp_path / "one.json"), read(tmp_path / "two.json")
@@ -146,6 +149,17 @@ def test_two_processes_make_the_same_rows(tmp_path):
     arrays = [Path(each["sets"]["cwru"]["embeddings"]) for each in (one, two)]
     assert arrays[0] != arrays[1]
     assert arrays[0].read_bytes() == arrays[1].read_bytes()
+
+
+def test_two_processes_say_once_what_one_of_them_met(tmp_path):
+    clips, iiee = put_cwru(tmp_path), put_iiee(tmp_path)
+    Path(clips[1].path).write_bytes(b"no sound")  # of the second process
+    places = ["--data", tmp_path, "--store", tmp_path / "store", "--json", tmp_path / "out.json"]
+    done = in_two_processes(*places, "--encoder", "log-mel-mean")
+    assert done.returncode == 1
+    assert done.stderr.count(clips[1].file) == 1
+    assert list(read(tmp_path / "out.json")["scores"]) == ["iiee"]
+    assert read(tmp_path / "out.json")["sets"]["iiee"]["rows"] == len(iiee)
 
 
 def test_a_broken_data_set_leaves_the_others_their_figures(tmp_path, capsys):
