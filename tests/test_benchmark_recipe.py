@@ -11,13 +11,12 @@ import numpy as np
 import pytest
 
 from system.benchmarks.suites import SUITES
+from system.corpora.faults.cwru import NUMBERS
 
 sys.path.insert(0, str(Path(__file__).parent / "system" / "corpora"))
 from faults_files import put_mat
 
 ROOT = Path(__file__).resolve().parent.parent
-DRIVE = {"IR": 105, "B": 118, "OC@3": 144, "OC@6": 130, "OC@12": (156, 158, 159, 160)}
-FAN = {"IR": 278, "B": 282, "OC@3": (298, 299, 316, 317), "OC@6": (294, 295, 296, 297), "OC@12": (302, 305, 306, 307)}
 
 
 def recipe(name: str, *options: str) -> subprocess.CompletedProcess:
@@ -28,15 +27,17 @@ def recipe(name: str, *options: str) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="module")
 def raw(tmp_path_factory) -> Path:
-    """Four recordings of every class of CWRU, a tone for each, as the publisher has them."""
+    """All 105 recordings of CWRU as the publisher has them, a tone for each class."""
     folder = tmp_path_factory.mktemp("raw")
     time = np.arange(4000) / 12000
-    for end, kinds in enumerate((DRIVE, FAN)):
-        for place, numbers in enumerate(kinds.values()):
-            for number in numbers if isinstance(numbers, tuple) else range(numbers, numbers + 4):
-                noise = np.random.default_rng(number).normal(0, 0.05, len(time))
-                wave = np.sin(2 * np.pi * 500.0 * (1 + place + 5 * end) * time) + noise
-                put_mat(folder / "cwru" / f"{number}.mat", **{f"X{number:03d}_DE_time": wave[:, None]})
+    kinds: dict[str, int] = {}
+    for number, (end, fault, _) in NUMBERS.items():
+        kind = f"{end}{fault[:2]}{fault.partition('@')[2]}"  # without the size of the fault
+        place = kinds.setdefault(kind, len(kinds))
+        noise = np.random.default_rng(number).normal(0, 0.05, len(time))
+        wave = np.sin(2 * np.pi * 500.0 * (1 + place) * time) + noise
+        put_mat(folder / "cwru" / f"{number}.mat", **{f"X{number:03d}_DE_time": wave[:, None]})
+    assert len(kinds) == len({kind.replace("B0", "B") for kind in kinds}) == 10
     return folder
 
 
@@ -47,8 +48,8 @@ def test_from_raw_files_to_the_table(raw, tmp_path):
     assert done.returncode == 0, done.stderr
     assert "log-spectrum-mean, as-coded, on 1 of 11 figures: no score" in done.stdout
     row = json.loads((tmp_path / "exp" / "log-spectrum-mean.json").read_text())
-    assert row["scores"] == {"cwru": 100.0}  # of five neighbours three have the same peak
-    assert row["sets"]["cwru"]["rows"] == 40
+    assert row["scores"] == {"cwru": 100.0}
+    assert row["sets"]["cwru"]["rows"] == 105
     with open(tmp_path / "exp" / "table.csv", newline="") as file:
         rows = {line["encoder"]: line for line in csv.DictReader(file)}
     assert (rows["log-spectrum-mean"]["cwru"], rows["ECHO small"]["origin"]) == ("100.00", "published")

@@ -21,8 +21,9 @@ import numpy as np
 import torch
 
 from system import audio
-from system.benchmarks.embedders import STATISTICS, Embedder, rmis
+from system.benchmarks.embedders import Embedder, rmis
 from system.benchmarks.embedders import statistics as spectral
+from system.benchmarks.modes import STATISTICS
 from system.embedding_store import EmbeddingStore
 from system.encoders import Encoder, cards, family_class
 from system.manifest import Clip

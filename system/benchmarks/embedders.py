@@ -11,18 +11,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from system import __version__, audio
-from system.benchmarks.frozen import spectral_statistics
+from system.benchmarks.frozen import BASELINES, spectral_statistics
+from system.benchmarks.modes import STATISTICS
 from system.encoders.base import Encoder
 from system.errors import WheeltapperError
 from system.manifest import Clip
 
 LEAST_REST = 0.05  # of a segment, that makes a last one (RMIS)
-STATISTICS = {
-    "log-mel-mean": "log-mel mean",
-    "log-mel-mean-std": "log-mel mean+std",
-    "log-spectrum-mean": "log spectrum mean",
-    "log-spectrum-mean-std": "log spectrum mean+std",
-}
 RMIS, SIREN = "rmis", "siren"
 
 
@@ -56,9 +51,11 @@ def statistics(name: str, each: bool = False) -> Embedder:
     if name not in STATISTICS:
         raise WheeltapperError(f"statistics: expected one of {', '.join(STATISTICS)}, found {name!r}")
 
+    kind = dict(zip(STATISTICS, BASELINES, strict=True))[name]
+
     def function(wave: Tensor, rate: int) -> np.ndarray:
         heard = wave if each else wave.mean(0, keepdim=True)
-        return np.concatenate([spectral_statistics(channel[None], rate)[STATISTICS[name]] for channel in heard])
+        return np.concatenate([spectral_statistics(channel[None], rate)[kind] for channel in heard])
 
     return Embedder({"statistics": name, "channels": "each" if each else "mean", "version": __version__}, function)
 

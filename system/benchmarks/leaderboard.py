@@ -90,7 +90,7 @@ def read_results(board: Board, paths: Iterable[str | os.PathLike]) -> list[Row]:
 
     A file is a JSON object with ``benchmark`` (the board's name), ``encoder`` (as it shall be shown), ``protocol``,
     ``scores`` (percent by figure, as many as there are) and ``record`` with ``commit`` and ``command``; what else it
-    has is not looked at.
+    has is not looked at. A result without any score is passed over.
 
     Raises WheeltapperError for another shape, an unknown figure, a score that is no percentage, and a second result of
     the same encoder and protocol.
@@ -99,6 +99,8 @@ def read_results(board: Board, paths: Iterable[str | os.PathLike]) -> list[Row]:
     files: dict[tuple[str, str], str | os.PathLike] = {}
     for path in paths:
         row = _own_row(board, path)
+        if not row.scores:
+            continue
         other = files.setdefault((row.encoder, row.protocol), path)
         if len(files) == len(rows):
             raise WheeltapperError(
@@ -170,7 +172,7 @@ def _own_row(board: Board, path: str | os.PathLike) -> Row:
     if not isinstance(value, dict):
         raise WheeltapperError(f"{path}: expected a JSON object, the result of a benchmark, found {_short(value)}")
     for name, kind in (("benchmark", str), ("encoder", str), ("protocol", str), ("scores", dict), ("record", dict)):
-        if not isinstance(value.get(name), kind) or value[name] in ("", {}):
+        if not isinstance(value.get(name), kind) or (value[name] in ("", {}) and name != "scores"):
             expected = "text" if kind is str else "an object"
             raise WheeltapperError(f"{path}: {name}: expected {expected}, found {_short(value.get(name))}")
     if value["benchmark"] != board.name:

@@ -14,11 +14,12 @@ from system import manifest
 from system.benchmarks import embedders
 from system.benchmarks.anomaly import check_year
 from system.benchmarks.boards import BOARDS, RMIS, SIREN
-from system.benchmarks.cached import Labelled, Machines, check_rows
+from system.benchmarks.cached import SUBSETS, Labelled, Machines, check_rows
 from system.benchmarks.embedders import Embedder
 from system.benchmarks.tasks import Options
 from system.corpora import faults
 from system.corpora.benchmark_years import subset_of
+from system.corpora.challenge import load_year
 from system.corpora.faults.base import RECORDING
 from system.corpora.faults.convert import CLAIM, MANIFEST
 from system.corpora.names import attribute_pairs
@@ -41,7 +42,7 @@ class Plan:
     Args:
         name: of the data set, and of its folder. task: see ``tasks.TASKS``. view: whose preparation.
         settings: fields of ``tasks.Options``. seconds: of a segment (RMIS). each: embed every channel (SIREN).
-        shown: whether the benchmark's table has a column for it.
+        shown: whether the benchmark's table has a column for it. clips: how many there are, 0 where that is not known.
     """
 
     name: str
@@ -51,6 +52,7 @@ class Plan:
     seconds: float = SECONDS
     each: bool = False
     shown: bool = True
+    clips: int = 0
 
     @property
     def year(self) -> int | None:
@@ -85,7 +87,8 @@ _RMIS = [
     Plan("iica", "rmis-fixed", "rmis"),
     Plan("iiee", "rmis-official", "rmis", seconds=3.0),
     Plan("wtpg", "rmis-fixed", "rmis"),
-    *(Plan(f"mafaulda_{kind}", "rmis-fixed", "rmis", seconds=5.0) for kind in ("sound", "vib")),
+    Plan("mafaulda_sound", "rmis-fixed", "rmis", seconds=5.0, clips=1951),
+    Plan("mafaulda_vib", "rmis-fixed", "rmis", seconds=5.0, clips=6 * 1951),
     *(Plan(f"sdust_{kind}", "rmis-fixed", "rmis") for kind in ("bearing", "gear")),
     *(Plan(f"umged_{kind}", "rmis-fixed", "rmis", {"test_size": 0.2}) for kind in ("sound", "vib", "vol", "cur")),
     *(Plan(f"pu_{kind}", "rmis-fixed", "rmis", seconds=4.0) for kind in ("vib", "cur")),
@@ -95,9 +98,9 @@ _SIREN = [
     *_years("siren-ad"),
     Plan("iiee", "siren-official", "siren"),
     Plan("iica", "siren-kfold", "siren"),
-    Plan("cwru", "siren-loocv", "siren"),
-    Plan("mafaulda_vib", "siren-loocv", "siren", {"channels": 7}, each=True),
-    Plan("mafaulda_sound", "siren-loocv", "siren"),
+    Plan("cwru", "siren-loocv", "siren", clips=105),
+    Plan("mafaulda_vib", "siren-loocv", "siren", {"channels": 7}, each=True, clips=1951),
+    Plan("mafaulda_sound", "siren-loocv", "siren", clips=1951),
     Plan("mfpt", "siren-loocv", "own", shown=False),
 ]
 SUITES: dict[str, list[Plan]] = {
@@ -144,6 +147,28 @@ def read_clips(plan: Plan, root: str | os.PathLike) -> list[Clip] | None:
         kind = "labelled clips" if plan.year else "clips with classes"
         raise WheeltapperError(f"{path}: expected {kind}, found none among {len(found)}")
     return clips
+
+
+def lacks(plan: Plan, clips: Iterable[Clip]) -> str:
+    """What a data set lacks for its figure to stand beside published ones, in words; empty where nothing is known to
+    be missing: sections of a year's machines, or clips of a set whose number of clips is known."""
+    clips = list(clips)
+    if plan.year:
+        year = load_year(plan.year)
+        needed = [
+            (machine, section, split)
+            for subset in SUBSETS
+            for machine, about in year.machines[subset].items()
+            for section in about.sections
+            for split in ("train", "test")
+        ]
+        there = {(clip.machine, clip.section, clip.split) for clip in clips}
+        absent = [key for key in needed if key not in there]
+        if not absent:
+            return ""
+        machine, section, split = absent[0]
+        return f"{len(absent)} of {len(needed)} parts, such as {machine} section {section} {split} with its labels"
+    return f"{plan.clips - len(clips)} of {plan.clips} clips" if 0 < len(clips) < plan.clips else ""
 
 
 def duplicates(clips: Iterable[Clip]) -> int:

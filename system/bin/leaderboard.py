@@ -22,7 +22,8 @@ def main(args: argparse.Namespace) -> None:
     if args.out.suffix != ".html":
         raise WheeltapperError(f"--out: expected a name that ends in .html, found {args.out}")
     board = BOARDS[args.benchmark]
-    rows = [*leaderboard.read_published(board), *leaderboard.read_results(board, args.results)]
+    own = leaderboard.read_results(board, args.results)
+    rows = [*leaderboard.read_published(board), *own]
     found = leaderboard.blocks(board, rows)
     table = args.out.with_suffix(".csv")
     leaderboard.write_csv(table, board, found)
@@ -33,4 +34,6 @@ def main(args: argparse.Namespace) -> None:
             mean = f"{entry.means[SCORE]:.2f}, rank {entry.rank} of {ranked}" if entry.rank else "no score"
             count = f"{len(entry.row.scores)} of {len(board.names)} figures"
             print(f"{entry.row.encoder}, {block.protocol}, on {count}: {mean}")
+    if len(own) < len(args.results):
+        print(f"left out: {len(args.results) - len(own)} results without a figure for this table")
     print(f"wrote {args.out} and {table}")

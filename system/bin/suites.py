@@ -24,7 +24,7 @@ STORE = Path("exp/embeddings")
 
 def add_parsers(verbs: argparse._SubParsersAction) -> None:
     """A parser for each benchmark."""
-    from system.benchmarks.embedders import STATISTICS
+    from system.benchmarks.modes import STATISTICS
 
     for name, text in HELP.items():
         parser = verbs.add_parser(name, help=text, description=f"{text}.")
@@ -101,7 +101,7 @@ def main(args: argparse.Namespace) -> int:
 
 def _encoder(args: argparse.Namespace) -> "tuple[Encoder | str, str]":
     """The encoder, or the name of statistics, and what a table calls it."""
-    from system.benchmarks.embedders import STATISTICS
+    from system.benchmarks.modes import STATISTICS
     from system.embedding import choose_precision
 
     common.check_device(args.device)
@@ -140,17 +140,19 @@ def _run(
     store.wait()
     rows = suites.rows_of(plan, clips, np.asarray(store.finish()), f"{args.data / plan.name}")
     result, text = tasks.measure(plan.task, rows, plan.options(options))
-    copies = suites.duplicates(clips)
+    copies, lacking = suites.duplicates(clips), suites.lacks(plan, clips)
     print(f"{plan.name}, {plan.task}, protocol {options.protocol}: {result['rows']} rows x {result['dimensions']}\n")
     print(text)
     for change in result["changes"]:
         print(f"changed: {change}")
     if plan.year is None and len(rows.classes) < len(plan.classes):
         print(f"note: {len(rows.classes)} of {len(plan.classes)} classes are there: {', '.join(rows.classes)}")
+    if lacking:
+        print(f"note: the data set lacks {lacking}; its figure has no place in the table")
     if copies:
         print(f"note: {copies} recordings are copies of others, which makes a figure too good")
     print(flush=True)
-    return {"task": plan.task, "copies": copies, "embeddings": str(store.array), **result}
+    return {"task": plan.task, "lacks": lacking, "copies": copies, "embeddings": str(store.array), **result}
 
 
 def _report(
@@ -169,21 +171,16 @@ def _report(
 
     shown = {plan.name for plan in suites.SUITES[suite] if plan.shown}
     figures = {plan: result[TASKS[result["task"]].score] for plan, result in found.items()}
-    scores = {plan: value for plan, value in figures.items() if value is not None}
+    figures = {plan: value for plan, value in figures.items() if value is not None}
+    scores = {plan: value for plan, value in figures.items() if plan in shown and not found[plan]["lacks"]}
     rows: list[list[Any]] = [["data set", "figure", "%"]]
-    rows += [
-        [plan, f"{found[plan]['task']}, {TASKS[found[plan]['task']].score}", value] for plan, value in scores.items()
-    ]
-    if scores:
-        print(f"{name}, {suite}, protocol {args.protocol}\n\n{results.table(rows)}\n")
+    for plan, value in figures.items():
+        what = f"{found[plan]['task']}, {TASKS[found[plan]['task']].score}"
+        rows.append([plan, what if plan in scores else f"{what} (not for the table)", value])
+    print(f"{name}, {suite}, protocol {args.protocol}\n\n{results.table(rows)}\n" if figures else f"{name}: no figure")
     board = BOARDS[suite].only(scores)
     for task in board.tasks:
         print(f"mean of {len(task.figures)} figures, {task.label.lower()}: {board.means(scores)[task.name]:.2f} %")
-    for plan, result in found.items():
-        if plan not in scores:
-            print(
-                f"{plan}: no figure, one of development and evaluation has no labelled clips ({result['rows']} clips)"
-            )
     print(f"not there: {', '.join(missing) or 'nothing'}")
     if args.json:
         value = {
@@ -191,8 +188,8 @@ def _report(
             "encoder": name,
             "protocol": args.protocol,
             "sealed": args.sealed,
-            "scores": {plan: score for plan, score in scores.items() if plan in shown},
-            "beside": {plan: score for plan, score in scores.items() if plan not in shown},
+            "scores": scores,
+            "beside": {plan: value for plan, value in figures.items() if plan not in scores},
             "missing": missing,
             "failed": failed,
             "sets": found,

@@ -165,7 +165,7 @@ def test_mistakes_name_file_and_place(tmp_path, changed, capsys):
 
 def test_without_a_benchmark_it_is_a_stage(capsys):
     assert main(["benchmark"]) == 1
-    assert "expected a benchmark (rmis-fixed, " in capsys.readouterr().err
+    assert "expected a benchmark (rmis, siren, rmis-fixed, " in capsys.readouterr().err
     with pytest.raises(SystemExit):
         main(["benchmark", "siren-kfold"])
     assert "the following arguments are required: --embeddings" in capsys.readouterr().err

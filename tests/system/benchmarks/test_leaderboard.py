@@ -201,7 +201,6 @@ BAD = {
     "protocol": [("quick", "expected clean or as-coded, found 'quick'")],
     "record": [(None, "expected an object, found nothing"), ({"commit": "a"}, "command: expected text, found nothing")],
     "scores": [
-        ({}, "expected an object, found {}"),
         ([80.0], "expected an object, found [80.0]"),
         ({"cwru12": 80.0}, "mafaulda_sound, found 'cwru12'"),
         ({"cwru": math.nan}, "cwru: expected a percentage, 0 to 100, found nan"),
