@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from system.benchmarks.modes import AS_CODED, CLEAN, check_mode
+from system.benchmarks.modes import CLEAN, check_mode
 from system.benchmarks.neighbours import BLOCK, closest, usable, vote
 from system.benchmarks.splits import stratified_folds
 from system.errors import WheeltapperError
@@ -22,21 +22,16 @@ LEAK = 5000  # recordings; of more, the published code leaves each among its own
 EPSILON = 1e-10
 
 
-def changes(mode: str, task: str, count: int, dim: int, channels: int = 1) -> list[str]:
+def changes(mode: str, task: str, count: int, dim: int, channels: int | None = None) -> list[str]:
     """In words, what ``clean`` does differently for embeddings (count, dim); ``task``: loocv, kfold or official."""
     if check_mode(mode):
         return []
     found = []
-    if dim % PIECES == 0:
-        how = "between whole embeddings" if channels == 1 else f"normalised and averaged over all {channels} channels"
+    if channels is None and dim % PIECES == 0:
         dropped = "" if task == "official" else ", the last piece left out"
         found.append(
-            f"the distance is that {how} (as coded: embeddings are cut into {PIECES} pieces whatever the channels, "
-            f"distances normalised and averaged over the pieces{dropped})"
-        )
-    elif channels > 1:
-        found.append(
-            f"distances are normalised and averaged over the {channels} channels (as coded: here they are not)"
+            f"the distance is that between whole embeddings (as coded: embeddings are cut into {PIECES} pieces "
+            f"whatever the channels, distances normalised and averaged over the pieces{dropped})"
         )
     if task == "loocv" and count > LEAK:
         found.append(f"no recording is its own neighbour (as coded: it is where there are more than {LEAK})")
@@ -51,7 +46,11 @@ def leave_one_file_out(
 
 
 def predict_left_out(
-    embeddings: np.ndarray, classes: Sequence, mode: str = CLEAN, groups: Sequence | None = None, channels: int = 1
+    embeddings: np.ndarray,
+    classes: Sequence,
+    mode: str = CLEAN,
+    groups: Sequence | None = None,
+    channels: int | None = None,
 ) -> np.ndarray:
     """Class of each recording by its neighbours among all others: (N,).
 
@@ -59,7 +58,8 @@ def predict_left_out(
         embeddings: (N, D) one row a recording. classes: (N,).
         mode: ``clean``, or ``as-coded``, as the published figures are made: see ``fused_distances``.
         groups: (N,) what was cut from one recording; None: each row is a recording.
-        channels: whose embeddings stand side by side in a row, for ``clean``.
+        channels: whose embeddings stand side by side in a row; distances are normalised and averaged over them (for
+            MaFaulDa the published code does so, too). None: not said; ``clean`` takes a row for one channel.
     """
     embeddings, classes = np.asarray(embeddings, np.float64), np.asarray(classes)
     pieces, used = _pieces(embeddings, mode, channels)
@@ -77,7 +77,11 @@ def predict_left_out(
 
 
 def predict_folds(
-    embeddings: np.ndarray, classes: Sequence, mode: str = CLEAN, groups: Sequence | None = None, channels: int = 1
+    embeddings: np.ndarray,
+    classes: Sequence,
+    mode: str = CLEAN,
+    groups: Sequence | None = None,
+    channels: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Class of each recording by its neighbours in the other four of five folds, and its fold: both (N,).
 
@@ -97,7 +101,7 @@ def predict_folds(
 
 
 def predict_test(
-    embeddings: np.ndarray, classes: Sequence, tested: np.ndarray, mode: str = CLEAN, channels: int = 1
+    embeddings: np.ndarray, classes: Sequence, tested: np.ndarray, mode: str = CLEAN, channels: int | None = None
 ) -> np.ndarray:
     """Class of each test row by its neighbours among all other rows: (test rows,).
 
@@ -129,15 +133,11 @@ def fused_distances(queries: np.ndarray, memory: np.ndarray, pieces: int, used: 
     return total / used
 
 
-def _pieces(embeddings: np.ndarray, mode: str, channels: int) -> tuple[int, int]:
+def _pieces(embeddings: np.ndarray, mode: str, channels: int | None) -> tuple[int, int]:
     """Into how many pieces vectors are cut and how many of them count when many recordings are asked about."""
-    dim = embeddings.shape[1]
-    if check_mode(mode):
-        if channels > 1:
-            raise WheeltapperError(
-                f"channels: expected 1 in mode {AS_CODED}, which has its own pieces, found {channels}"
-            )
-        return (PIECES, USED) if dim % PIECES == 0 else (1, 1)
+    dim, as_coded = embeddings.shape[1], check_mode(mode)
+    if channels is None:
+        return (PIECES, USED) if as_coded and dim % PIECES == 0 else (1, 1)
     if channels < 1 or dim % channels:
         raise WheeltapperError(f"channels: expected a divisor of the {dim} dimensions, found {channels}")
     return channels, channels

@@ -100,7 +100,7 @@ _SIREN = [
     Plan("iica", "siren-kfold", "siren"),
     Plan("cwru", "siren-loocv", "siren", clips=105),
     Plan("mafaulda_vib", "siren-loocv", "siren", {"channels": 7}, each=True, clips=1951),
-    Plan("mafaulda_sound", "siren-loocv", "siren", clips=1951),
+    Plan("mafaulda_sound", "siren-loocv", "siren", {"channels": 1}, clips=1951),
     Plan("mfpt", "siren-loocv", "own", shown=False),
 ]
 SUITES: dict[str, list[Plan]] = {

@@ -23,8 +23,9 @@ class Options:
 
     Args:
         protocol: ``as-coded`` or ``clean``. sealed: rows of one group are never on both sides.
-        test_size: share of the recordings (rmis-fixed). memory: MB of similarities held at once; workers: threads
-        (RMIS's random splits). channels: whose embeddings stand side by side in a row (SIREN's faults, ``clean``).
+        test_size: share of the recordings (rmis-fixed).
+        memory: MB of similarities held at once. workers: threads (RMIS's random splits).
+        channels: whose embeddings stand side by side in a row, where that is known (SIREN's faults).
         year: whose rules count (anomaly detection).
     """
 
@@ -33,7 +34,7 @@ class Options:
     test_size: float = 0.5
     memory: int = 1024
     workers: int = 1
-    channels: int = 1
+    channels: int | None = None
     year: int = LATEST
 
 

@@ -35,7 +35,8 @@ def add_parsers(verbs: argparse._SubParsersAction) -> None:
                 "--channels",
                 type=int,
                 metavar="C",
-                help="whose embeddings stand side by side in a row (1); for --protocol clean",
+                help="whose embeddings stand side by side in a row, each compared on its own (default: one; as coded, "
+                "cut into eight where that comes out even)",
             )
 
 

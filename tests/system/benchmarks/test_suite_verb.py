@@ -139,6 +139,38 @@ def in_two_processes(*options: object) -> subprocess.CompletedProcess:
     )
 
 
+def test_the_channels_of_mafaulda_are_compared_each_on_its_own(tmp_path):
+    """Seven channels: one tells the classes, the others are noise of larger vectors."""
+    classes, clips = faults.find("mafaulda_vib").views["siren"].classes, []
+    generator = np.random.default_rng(0)
+    for number, name in enumerate(classes):
+        for k in range(6):
+            wave = generator.normal(0, 0.05, (7, 2500))
+            wave[2] += 0.2 * np.sin(2 * np.pi * 400.0 * (number + 1) * np.arange(2500) / 50000)
+            path = tmp_path / "mafaulda_vib" / "audio" / f"{name}_{k}.wav"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            audio.write(path, wave, 50000)
+            known = {"channels": 7, "rate": 50000, "samples": 2500, "digest": audio.digest(path)}
+            facts = f"class_{name}_modality_vibration_channel_1-7"
+            place = ("mafaulda_vib", "mafaulda_vib", "00", "train", path.name, str(path))
+            clips.append(Clip(*place, attributes=facts, **known))
+    manifest.write(tmp_path / "mafaulda_vib" / "manifest.csv", clips)
+    out = tmp_path / "out.json"
+    for protocol in ("as-coded", "clean"):
+        options = ("--encoder", "log-spectrum-mean", "--protocol", protocol, "--json", out)
+        assert run(tmp_path, "siren", *options) == 0
+        found = read(out)["sets"]["mafaulda_vib"]
+        rows = np.load(found["embeddings"]).reshape(60, 7, -1)
+        distances = np.linalg.norm(rows[:, None] - rows[None], axis=3)
+        distances = (distances - distances.mean(1, keepdims=True)) / distances.std(1, keepdims=True)
+        fused = distances.mean(2)
+        np.fill_diagonal(fused, np.inf)
+        near = np.argsort(fused, axis=1, kind="stable")[:, :5] // 6
+        votes = np.array([max(row, key=lambda c, row=row: np.sum(row == c)) for row in near])
+        assert found["accuracy"] == pytest.approx(100.0 * np.mean(votes == np.repeat(np.arange(10), 6)))
+        assert found["accuracy"] > 50.0
+
+
 def test_two_processes_make_the_same_rows(tmp_path):
     put_cwru(tmp_path)
     assert run(tmp_path, "siren", "--json", tmp_path / "one.json") == 0
