@@ -167,6 +167,8 @@ def _pretrain_problems(config: PretrainConfig) -> Iterator[str]:
     ):
         if found not in known:
             yield f"pretrain.{name}: expected one of {', '.join(known)}, found {found!r}"
+    if not config.target.floor > 0.0:
+        yield f"pretrain.target.floor: expected a number above 0, found {config.target.floor:g}"
     if config.most_bands < config.fewest_bands:
         yield f"pretrain.most_bands: expected at least {config.fewest_bands} (fewest_bands), found {config.most_bands}"
     if len(config.mix_snr) != 2 or config.mix_snr[0] > config.mix_snr[1]:

@@ -65,6 +65,7 @@ class TargetConfig:
     # Of each layer: instance, over the tokens (EAT) | layer, over the channels | whitened, over the corpus (ours).
     norm: str = "instance"
     band: str = "mean"  # of the CLS: mean of the patches' targets (EAT) | positions, whitened (ours, distillation.py)
+    floor: float = 0.1  # of what is whitened: share of the mean variance that is added to that of each direction
 
 
 @dataclass

@@ -75,13 +75,13 @@ class SelfDistillation(nn.Module):
         self.teacher = copy.deepcopy(student).requires_grad_(False).eval()
         self.head: nn.Module = nn.Identity()
         self.whitening = nn.ModuleDict()
-        dim, places = student.dim, self.patches_per_band
+        dim, places, floor = student.dim, self.patches_per_band, config.target.floor
         if config.target.norm == "whitened":
-            self.whitening["patches"] = Whitening(dim, codes=dim)
+            self.whitening["patches"] = Whitening(dim, floor, codes=dim)
         if config.target.band == "whitened":
-            self.whitening["band"] = Whitening(dim, codes=dim)
+            self.whitening["band"] = Whitening(dim, floor, codes=dim)
         elif config.target.band == "positions":
-            self.whitening["band"] = Whitening(dim, places)
+            self.whitening["band"] = Whitening(dim, floor, places)
             self.head = nn.Linear(dim, places * dim)
 
     # What an objective writes.

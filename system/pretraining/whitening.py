@@ -4,7 +4,6 @@ import torch
 from torch import Tensor, nn
 
 DECAY = 0.9  # of the statistics, per step: the teacher moves, a longer memory lags behind
-FLOOR = 0.1  # of the mean variance, added to that of each direction: how much the weakest are held back
 RIDGE = 1e-4  # added to the variance of each code
 EPS = 1e-6  # variance that is added as well, so that what has collapsed is not blown up
 
@@ -16,13 +15,14 @@ class Whitening(nn.Module):
     most of what a squared error sees. Where a code comes with each vector, what a linear regression on the codes tells
     is taken away too.
 
+    ``floor`` of the mean variance is added to that of each direction, so that the weakest, which are noise, stay weak.
     The root is that of Cholesky, which changes as slowly as the covariance does. The statistics of a step count from
     the next one on, so that they are the same however a batch is split.
     """
 
-    def __init__(self, dim: int, places: int = 1, codes: int = 0):
+    def __init__(self, dim: int, floor: float, places: int = 1, codes: int = 0):
         super().__init__()
-        self.codes = codes
+        self.floor, self.codes = floor, codes
         # Decayed sums of the products of (1, code, vector) with themselves; and what this step adds to them.
         size = 1 + codes + dim
         self.register_buffer("moments", torch.zeros(places, size, size, dtype=torch.float64))
@@ -48,7 +48,7 @@ class Whitening(nn.Module):
         slopes = torch.linalg.solve(of_codes + RIDGE * torch.eye(self.codes).to(shared), shared)
         own = covariance[:, self.codes :, self.codes :] - shared.mT @ slopes
         variance = own.diagonal(dim1=1, dim2=2).mean(1)
-        added = (FLOOR * variance + EPS)[:, None, None] * torch.eye(own.shape[1]).to(own)
+        added = (self.floor * variance + EPS)[:, None, None] * torch.eye(own.shape[1]).to(own)
         centred = joint[..., 1:] - mean
         rest = centred[..., self.codes :] - centred[..., : self.codes] @ slopes
         root = torch.linalg.cholesky(own + added)

@@ -6,7 +6,7 @@ import torch
 from numpy_fisher import NumpyFisher, layer_norm
 
 from system.config import DecoderConfig, MaskConfig, PretrainConfig, TargetConfig
-from system.encoders.echo import Echo, EchoConfig
+from system.encoders.echo import Echo, EchoConfig, centre_code
 from system.errors import WheeltapperError
 from system.pretraining.distillation import Decoder, SelfDistillation
 from system.pretraining.objectives import EchoObjective, FisherObjective, build_objective
@@ -96,20 +96,37 @@ def test_targets_of_positions_are_whitened_each_apart(build, waves):
     np.testing.assert_allclose(task.targets(rows)[1], expected.reshape(3, -1), atol=2e-2)
 
 
-def test_whitened_targets_hold_nothing_that_the_tokens_positions_tell(build, waves):
-    task = build(target=TargetConfig(norm="whitened", band="whitened"))
-    rows = rows_of(task, waves)
-    layers = [np.mean([layer_norm(update, eps=1e-5) for update in one], 0) for one in plain_updates(task.teacher, rows)]
-    patch, band = task.targets(rows)
-    np.testing.assert_allclose(patch.numpy(), np.stack(layers), atol=2e-4)
-    np.testing.assert_allclose(band.numpy(), np.stack(layers).mean(1), atol=2e-4)
+def test_whitened_targets_know_nothing_of_the_codes(echo):
+    echo.config.target = TargetConfig(layers="block", norm="whitened", band="whitened")
+    task = EchoObjective(echo.student, echo.config)
+    generator = torch.Generator().manual_seed(1)
+    rows = 0.5 * torch.randn(400, 3, 32 * 16, generator=generator) + 0.5 * torch.randn(400, 1, 1, generator=generator)
+    first = torch.randint(0, 69, (400,), generator=generator)
+    code = centre_code(first, first + 31, 200, 16).float()
+    patches = task.teacher.embed_patches(rows, code)
+    layers = [layer[:, 1:].numpy() for layer in task.teacher.encode(patches, code, keep="block")[1]]
+    mean = np.mean([layer_norm(layer, eps=1e-5) for layer in layers], axis=0)
+    found = task.targets(rows, code)
+    np.testing.assert_allclose(found[0], mean, atol=1e-4)  # the first step knows no statistics
+    np.testing.assert_allclose(found[1], mean.mean(1), atol=1e-4)
     task.update_statistics()
-    patch = task.targets(rows)[0].numpy()
-    told = task.teacher.embed_patches(torch.zeros_like(rows)).numpy()
-    # Three recordings have the same positions: what a position tells is the mean over the recordings.
-    before, after = np.stack(layers).mean(0), patch.mean(0)
-    assert np.linalg.matrix_rank(told[0] - told[0].mean(0)) < 12 <= told.shape[1]
-    assert after.var() / patch.var() < 0.5 * before.var() / np.stack(layers).var()
+    target, band = (target.numpy() for target in task.targets(rows, code))
+    assert target.shape == (400, 3, 16)
+    assert band.shape == (400, 16)
+
+    def told(vectors: np.ndarray) -> float:
+        """Share of the variance over the rows that the frequency tells."""
+        design = np.concatenate([np.ones((400, 1)), code[:, 0].numpy()], axis=1)
+        rest = vectors - design @ np.linalg.lstsq(design, vectors, rcond=1e-6)[0]
+        return 1.0 - rest.var(0).sum() / vectors.var(0).sum()
+
+    assert told(mean.mean(1)) > 0.5
+    assert told(target.mean(1)) < 0.1
+    assert told(band) < 0.1
+    # Nor of the time.
+    before, after = (x.mean(0).var(0).sum() / x.var((0, 1)).sum() for x in (mean, target))
+    assert before > 0.05
+    assert after < 0.02
 
 
 def test_losses_equal_plain_numpy(build, waves, monkeypatch):
@@ -202,7 +219,7 @@ def test_the_student_alone_hears_other_levels_and_other_recordings(build, waves,
 
 
 def test_gradients_reach_the_student_and_not_the_teacher(build, waves):
-    for norm, band in (("instance", "mean"), ("instance", "positions"), ("whitened", "whitened")):
+    for norm, band in (("instance", "mean"), ("layer", "positions"), ("whitened", "whitened")):
         task = build(target=TargetConfig(norm=norm, band=band))
         task(batch_of(task, waves))["loss"].backward()
         assert all(p.grad is None and not p.requires_grad for p in task.teacher.parameters())
@@ -212,8 +229,13 @@ def test_gradients_reach_the_student_and_not_the_teacher(build, waves):
             assert parameter.grad.abs().sum() > 0 or name.endswith("qkv.bias"), name
 
 
-def test_a_split_batch_gives_the_same_losses(build, waves):
-    task = build(target=TargetConfig(band="positions"))
+@pytest.mark.parametrize(("norm", "band"), [("instance", "positions"), ("whitened", "whitened")])
+def test_a_split_batch_gives_the_same_losses(build, waves, norm, band):
+    task = build(target=TargetConfig(norm=norm, band=band))
+    statistics = [buffer for name, buffer in task.named_buffers() if name.endswith("moments")]
+    task(batch_of(task, waves))
+    task.update_statistics()
+    before = [moments.clone() for moments in statistics]
     whole, parts = batch_of(task, waves[[0, 1, 2, 0]]), []
     for rows in ([0, 1], [2, 3]):
         part = dict(whole)
@@ -222,15 +244,15 @@ def test_a_split_batch_gives_the_same_losses(build, waves):
         torch.manual_seed(3)
         parts.append({name: float(value.detach()) for name, value in task(part).items()})
     task.update_statistics()
-    moments = task.whitening["band"].moments
-    apart = moments.clone()
-    moments.zero_()
+    apart = [moments.clone() for moments in statistics]
+    for moments, earlier in zip(statistics, before, strict=True):
+        moments.copy_(earlier)
     torch.manual_seed(3)
     together = task(whole)
     task.update_statistics()
     for name in ("loss", "loss_band", "loss_patch"):
         assert float(together[name].detach()) == pytest.approx((parts[0][name] + parts[1][name]) / 2, rel=1e-5)
-    torch.testing.assert_close(moments, apart)
+    torch.testing.assert_close(statistics, apart)
 
 
 def test_the_teacher_stays_in_evaluation_mode(build):

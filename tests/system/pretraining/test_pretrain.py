@@ -120,9 +120,9 @@ def curve(folder) -> list[dict]:
         return [{name: value for name, value in row.items() if name not in free} for row in csv.DictReader(file)]
 
 
-@pytest.mark.parametrize("band", ["mean", "positions"])
-def test_resuming_equals_running_through(tiny_encoder, train_clips, tmp_path, band):
-    settings = config({"target": TargetConfig(band=band), "mix_share": 0.5, "min_prediction_std": 1e-4})
+@pytest.mark.parametrize(("norm", "band"), [("instance", "mean"), ("instance", "positions"), ("whitened", "whitened")])
+def test_resuming_equals_running_through(tiny_encoder, train_clips, tmp_path, norm, band):
+    settings = config({"target": TargetConfig(norm=norm, band=band), "mix_share": 0.5, "min_prediction_std": 1e-4})
     whole = run(tiny_encoder(), train_clips, settings, tmp_path / "whole", 3)
 
     def stop(step, values):

@@ -3,8 +3,9 @@
 import numpy as np
 import torch
 
-from system.pretraining.whitening import DECAY, FLOOR, Whitening
+from system.pretraining.whitening import DECAY, Whitening
 
+FLOOR = 0.1
 GENERATOR = np.random.default_rng(3)
 MIXING = GENERATOR.normal(size=(2, 5, 5)) * np.array([3.0, 1.0, 0.5, 0.2, 0.1])
 
@@ -15,7 +16,7 @@ def vectors(count: int) -> np.ndarray:
 
 
 def test_the_first_step_passes_through_and_the_next_are_white():
-    whitening, x = Whitening(5, places=2), vectors(4000)
+    whitening, x = Whitening(5, FLOOR, places=2), vectors(4000)
     assert torch.equal(whitening(torch.from_numpy(x)), torch.from_numpy(x))
     whitening.update()
     found = whitening(torch.from_numpy(x)).numpy()
@@ -33,7 +34,7 @@ def test_what_the_codes_tell_is_taken_away():
     codes = GENERATOR.normal(size=(3000, 1, 2))
     content = vectors(3000)[:, :1]
     x = content + codes @ GENERATOR.normal(size=(2, 5))
-    whitening = Whitening(5, codes=2)
+    whitening = Whitening(5, FLOOR, codes=2)
     whitening(torch.from_numpy(x), torch.from_numpy(codes))
     whitening.update()
     found = whitening(torch.from_numpy(x), torch.from_numpy(codes)).numpy()[:, 0]
@@ -46,7 +47,7 @@ def test_what_the_codes_tell_is_taken_away():
 
 
 def test_earlier_steps_count_less():
-    whitening = Whitening(5, places=2)
+    whitening = Whitening(5, FLOOR, places=2)
     for size in (10, 20, 30):
         whitening(torch.from_numpy(vectors(size)))
         whitening.update()
@@ -55,7 +56,7 @@ def test_earlier_steps_count_less():
 
 
 def test_what_has_collapsed_is_not_blown_up():
-    whitening = Whitening(5)
+    whitening = Whitening(5, FLOOR)
     same = torch.ones(20, 1, 5) + 1e-7 * torch.randn(20, 1, 5)
     whitening(same)
     whitening.update()
