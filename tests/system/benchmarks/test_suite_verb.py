@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from system import audio, manifest
+from system.benchmarks import rmis
 from system.benchmarks.boards import BOARDS
 from system.benchmarks.suites import SUITES, choose
 from system.bin import main
@@ -122,6 +123,40 @@ def test_rmis_over_what_is_there(tmp_path, capsys):
     table = tmp_path / "table.html"
     assert main(["leaderboard", "rmis", str(out), "--out", str(table)]) == 0
     assert "log-mel-mean" in table.read_text()
+
+
+def test_multi_split_and_sealed_recordings(tmp_path):
+    classes, clips = ("healthy", "IR", "OR"), []
+    for number, name in enumerate(classes):
+        for k in range(30):
+            facts = f"class_{name}_modality_vibration_channel_7"
+            place = {"attributes": facts, "group": f"{name}_{k // 2}"}  # two cuts of each recording
+            clips.append(put(tmp_path, "pu_vib", f"{name}_{k:02d}.wav", 2 * number, 64000, seconds=0.05, **place))
+    manifest.write(tmp_path / "pu_vib" / "manifest.csv", clips)
+    out = tmp_path / "out.json"
+    assert (
+        run(tmp_path, "rmis", "--multi-split", "--encoder", "log-mel-mean", "--protocol", "clean", "--json", out) == 1
+    )
+    clips = [Clip(**(vars(clip) | {"group": clip.file})) for clip in clips]  # 45 recordings are too few for 5 %
+    manifest.write(tmp_path / "pu_vib" / "manifest.csv", clips)
+    assert (
+        run(tmp_path, "rmis", "--multi-split", "--encoder", "log-mel-mean", "--protocol", "clean", "--json", out) == 0
+    )
+    found = read(out)
+    assert found["benchmark"] == "rmis-multisplit"
+    rows = np.load(found["sets"]["pu_vib"]["embeddings"])
+    labels = np.repeat([0, 1, 2], 30)
+    whole = rmis.multi_split(rows, labels, [clip.file for clip in clips], "clean", classes)
+    assert found["scores"] == {"pu_vib": pytest.approx(whole.area)}
+    runs = [clip.file[:-5].replace("_", "-") for clip in clips]  # ten cuts each
+    sealed = [
+        Clip(**(vars(clip) | {"attributes": f"{clip.attributes}_recording_{name}"}))
+        for clip, name in zip(clips, runs, strict=True)
+    ]
+    manifest.write(tmp_path / "pu_vib" / "manifest.csv", sealed)
+    assert run(tmp_path, "rmis", "--encoder", "log-mel-mean", "--sealed", "--json", out) == 0
+    assert read(out)["sets"]["pu_vib"]["kept_together"] == "group"
+    assert read(out)["sets"]["pu_vib"]["recordings"] == len(set(runs)) == 9
 
 
 def test_another_protocol_uses_the_embeddings_that_are_there(tmp_path, capsys, monkeypatch):
