@@ -9,10 +9,10 @@ here both terms are means, the weights 1 : 1 of the paper.
 
 Two band targets are ours. EAT's is the mean of patch targets that were normalised over the tokens, which leaves nearly
 nothing of a stationary sound. In ``positions`` the CLS predicts, by a linear layer, the time mean of the patch targets
-at each frequency position of its band, in ``whitened`` the CLS itself is to be the mean of the layers over all tokens.
-Both are whitened over the corpus (``Whitening``), the second after what the codes of the tokens tell is taken away. The
-patch targets can be whitened so too (``target.norm``): ECHO's tokens are mostly codes of frequency and time, which the
-other norms leave in the target.
+at each frequency position of its band, each channel standardised over the corpus. In ``whitened`` the CLS itself is to
+be the mean of the layers over all tokens, less what the tokens' codes of frequency and time tell, and whitened
+(``Whitening``). The patch targets can be whitened so too (``target.norm``): ECHO's tokens are mostly such codes, which
+the other norms leave in the target.
 """
 
 import copy
@@ -81,7 +81,7 @@ class SelfDistillation(nn.Module):
         if config.target.band == "whitened":
             self.whitening["band"] = Whitening(dim, floor, codes=dim)
         elif config.target.band == "positions":
-            self.whitening["band"] = Whitening(dim, floor, places)
+            self.whitening["band"] = Whitening(dim, 0.0, places, diagonal=True)
             self.head = nn.Linear(dim, places * dim)
 
     # What an objective writes.

@@ -1,4 +1,4 @@
-"""Targets as far apart in one direction as in another. Ours."""
+"""Targets whose channels, or directions, weigh alike. Ours."""
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +16,14 @@ class Whitening(nn.Module):
     is taken away too.
 
     ``floor`` of the mean variance is added to that of each direction, so that the weakest, which are noise, stay weak.
+    With ``diagonal`` each channel is divided by its own deviation, whatever it has in common with others.
     The root is that of Cholesky, which changes as slowly as the covariance does. The statistics of a step count from
     the next one on, so that they are the same however a batch is split.
     """
 
-    def __init__(self, dim: int, floor: float, places: int = 1, codes: int = 0):
+    def __init__(self, dim: int, floor: float, places: int = 1, codes: int = 0, diagonal: bool = False):
         super().__init__()
-        self.floor, self.codes = floor, codes
+        self.floor, self.codes, self.diagonal = floor, codes, diagonal
         # Decayed sums of the products of (1, code, vector) with themselves; and what this step adds to them.
         size = 1 + codes + dim
         self.register_buffer("moments", torch.zeros(places, size, size, dtype=torch.float64))
@@ -47,6 +48,8 @@ class Whitening(nn.Module):
         of_codes, shared = covariance[:, : self.codes, : self.codes], covariance[:, : self.codes, self.codes :]
         slopes = torch.linalg.solve(of_codes + RIDGE * torch.eye(self.codes).to(shared), shared)
         own = covariance[:, self.codes :, self.codes :] - shared.mT @ slopes
+        if self.diagonal:
+            own = torch.diag_embed(own.diagonal(dim1=1, dim2=2))
         variance = own.diagonal(dim1=1, dim2=2).mean(1)
         added = (self.floor * variance + EPS)[:, None, None] * torch.eye(own.shape[1]).to(own)
         centred = joint[..., 1:] - mean

@@ -30,6 +30,15 @@ def test_the_first_step_passes_through_and_the_next_are_white():
         assert eigenvalues.max() / eigenvalues.min() < 0.1 * np.linalg.cond(covariance)
 
 
+def test_channels_alone():
+    whitening, x = Whitening(5, FLOOR, places=2, diagonal=True), vectors(1000)
+    whitening(torch.from_numpy(x))
+    whitening.update()
+    variance = x.var(0)
+    expected = (x - x.mean(0)) / np.sqrt(variance + FLOOR * variance.mean(1, keepdims=True) + 1e-6)
+    np.testing.assert_allclose(whitening(torch.from_numpy(x)).numpy(), expected, atol=1e-9)
+
+
 def test_what_the_codes_tell_is_taken_away():
     codes = GENERATOR.normal(size=(3000, 1, 2))
     content = vectors(3000)[:, :1]
