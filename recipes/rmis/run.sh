@@ -89,9 +89,12 @@ file_of() { echo "$exp/$(tr -c 'A-Za-z0-9.\n-' _ <<<"$1")"; }
 if run_stage 2; then
   mkdir -p "$exp"
   for row in "${rows[@]}"; do
-    weights=()
-    if [[ $row == *@* ]]; then weights=(--checkpoint "${row#*@}"); fi
-    encoder=(--encoder "${row%%@*}" "${weights[@]}" --name "$row")
+    weights=() name=$row
+    if [[ $row == *@* ]]; then
+      weights=(--checkpoint "${row#*@}")
+      name=${row%%@*}@$(basename "${row#*@}")
+    fi
+    encoder=(--encoder "${row%%@*}" "${weights[@]}" --name "$name")
     "${start[@]}" benchmark "$benchmark" "${encoder[@]}" "${options[@]}" --json "$(file_of "$row").json"
     if [ "$benchmark" = rmis ]; then
       wheeltapper benchmark rmis --multi-split "${encoder[@]}" "${options[@]}" --json "$(file_of "$row").multisplit.json"
