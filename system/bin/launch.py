@@ -70,7 +70,7 @@ def _explain(failures: dict, count: int, command: list[str]) -> int:
 
 
 def _left(command: list[str]) -> str:
-    if command[0] != "pretrain":
+    if command[0] == "benchmark":
         return "what was finished is kept, the same command goes on"
     from system.training_state import STATE, left
 
