@@ -84,7 +84,7 @@ class EmbeddingStore:
         at once. Processes that wait for this one are told.
         """
         number, count = share
-        note = self.folder / f"{number}.failed"
+        note = self.folder / f"{number}-{_run()}.failed"
         note.unlink(missing_ok=True)
         known = self._known()
         mine = [clip for place, clip in enumerate(self._distinct().values()) if place % count == number]
@@ -120,7 +120,7 @@ class EmbeddingStore:
             begin = time.monotonic()
             if not self.missing():
                 return
-            for note in sorted(self.folder.glob("*.failed")):
+            for note in sorted(self.folder.glob(f"*-{_run()}.failed")):
                 raise WheeltapperError(note.read_text(encoding="utf-8"))
             time.sleep(max(POLL, 10.0 * (time.monotonic() - begin)))
 
@@ -280,6 +280,11 @@ def _digest(clip: Clip) -> bytes:
             f"{clip.path}: expected the content hash that wheeltapper prepare writes, found {clip.digest or 'none'}"
         )
     return digest
+
+
+def _run() -> str:
+    """What the processes that torchrun started together have in common."""
+    return os.environ.get("TORCHELASTIC_RUN_ID", "alone")
 
 
 def _short_hash(data: bytes) -> str:

@@ -169,8 +169,12 @@ def test_clips_that_cannot_be_embedded_are_listed_after_the_others(tmp_path):
     assert embed.asked == ["1.wav", "6.wav"]
 
 
-def test_who_waits_is_told_of_what_failed_elsewhere(tmp_path):
+def test_who_waits_is_told_of_what_failed_elsewhere(tmp_path, monkeypatch):
     clips = clips_of(8)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "earlier")
+    with pytest.raises(WheeltapperError):
+        EmbeddingStore(tmp_path, "set", FACTS, clips).fill(Counting(broken=("4.wav",)), share=(0, 4))
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "this")
     first, second = (EmbeddingStore(tmp_path, "set", FACTS, clips) for _ in range(2))
     first.fill(vector, share=(0, 2))
     with pytest.raises(WheeltapperError):
