@@ -22,11 +22,15 @@ Progress = Callable[[int, float, float], None]
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """Settings of the official baseline; ``device`` as torch names it."""
+    """Settings of the official baseline; ``device`` as torch names it.
+
+    ``hidden`` are the layers up to the bottleneck; the same ones in reverse lead out of it.
+    """
 
     frames: int = 5
-    width: int = 128
+    hidden: tuple[int, ...] = (128, 128, 128, 128)
     bottleneck: int = 8
+    batch_norm: bool = True
     epochs: int = 100
     batch: int = 256
     learning_rate: float = 1e-3
@@ -35,13 +39,14 @@ class AutoencoderConfig:
     device: str = "cpu"
 
 
-def build(inputs: int, width: int = 128, bottleneck: int = 8) -> nn.Sequential:
+def build(inputs: int, config: AutoencoderConfig) -> nn.Sequential:
     """The network for vectors of ``inputs`` elements: (B, inputs) -> (B, inputs)."""
-    sizes = [inputs, width, width, width, width, bottleneck, width, width, width, width]
+    sizes = [inputs, *config.hidden, config.bottleneck, *reversed(config.hidden)]
     layers: list[nn.Module] = []
     for before, after in itertools.pairwise(sizes):
-        layers += [nn.Linear(before, after), nn.BatchNorm1d(after, momentum=0.01, eps=1e-3), nn.ReLU(inplace=True)]
-    return nn.Sequential(*layers, nn.Linear(width, inputs))
+        norm = [nn.BatchNorm1d(after, momentum=0.01, eps=1e-3)] if config.batch_norm else []
+        layers += [nn.Linear(before, after), *norm, nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.Linear(sizes[-1], inputs))
 
 
 class Autoencoder:
@@ -72,7 +77,7 @@ class Autoencoder:
             )
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(config.seed)
-            self.network = build(windows.shape[1], config.width, config.bottleneck).to(config.device)
+            self.network = build(windows.shape[1], config).to(config.device)
         optimizer = torch.optim.Adam(self.network.parameters(), lr=config.learning_rate, fused=True)
         for epoch in range(1, config.epochs + 1):
             shuffled = training[torch.randperm(len(training), generator=generator)]

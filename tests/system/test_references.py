@@ -45,7 +45,7 @@ def forward_by_numpy(network: torch.nn.Sequential, x: np.ndarray) -> np.ndarray:
 
 
 def test_network_is_the_official_one():
-    network = build(640)
+    network = build(640, AutoencoderConfig())
     sizes = [(layer.in_features, layer.out_features) for layer in network if isinstance(layer, torch.nn.Linear)]
     assert sizes == [
         *[(640, 128), (128, 128), (128, 128), (128, 128), (128, 8)],
@@ -61,7 +61,7 @@ def test_network_is_the_official_one():
 
 
 def test_score_equals_a_numpy_forward_of_the_trained_weights():
-    model = Autoencoder(AutoencoderConfig(epochs=3, batch=32, width=24)).fit(toy_clips())
+    model = Autoencoder(AutoencoderConfig(epochs=3, batch=32, hidden=(24,) * 4)).fit(toy_clips())
     for clip in (spectrogram(30, 99), spectrogram(5, 98, tilt=1.0)):
         vectors = vectors_by_loops(clip, 5).astype(np.float64)
         expected = np.mean((forward_by_numpy(model.network, vectors) - vectors) ** 2)
@@ -77,7 +77,7 @@ def test_vectors_stay_within_one_clip_and_all_are_used():
             seen.append(windows[starts].numpy())
             return super()._epoch(windows, starts, optimizer)
 
-    Spy(AutoencoderConfig(epochs=2, batch=4, width=4, validation=0.2)).fit(clips)
+    Spy(AutoencoderConfig(epochs=2, batch=4, hidden=(4,) * 4, validation=0.2)).fit(clips)
     # 3 + 1 + 5 vectors, of which 20 % rounded up are held out; each vector has the value of its own clip throughout.
     assert [len(vectors) for vectors in seen] == [7, 7]
     assert all((vectors == vectors[:, :1]).all() for vectors in seen)
@@ -87,14 +87,14 @@ def test_vectors_stay_within_one_clip_and_all_are_used():
 
 def test_training_lowers_the_loss_and_one_step_moves_every_weight():
     losses = []
-    config = AutoencoderConfig(epochs=60, batch=32, width=24, learning_rate=0.02)
+    config = AutoencoderConfig(epochs=60, batch=32, hidden=(24,) * 4, learning_rate=0.02)
     Autoencoder(config).fit(toy_clips(), lambda epoch, loss, validation: losses.append((epoch, loss, validation)))
     assert [epoch for epoch, _, _ in losses] == list(range(1, 61))
     assert losses[-1][1] < 0.2 * losses[0][1]
     assert losses[-1][2] < losses[0][2]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(config.seed)
-        before = build(80, 24).state_dict()
+        before = build(80, config).state_dict()
     after = Autoencoder(replace(config, epochs=1, batch=1000)).fit(toy_clips()).network.state_dict()
     for name, value in after.items():
         # A bias in front of a batch normalisation has no gradient but rounding.
@@ -103,13 +103,13 @@ def test_training_lowers_the_loss_and_one_step_moves_every_weight():
 
 
 def test_an_outlier_scores_higher():
-    config = AutoencoderConfig(epochs=60, batch=32, width=24, learning_rate=0.02)
+    config = AutoencoderConfig(epochs=60, batch=32, hidden=(24,) * 4, learning_rate=0.02)
     model = Autoencoder(config).fit(toy_clips())
     assert model.score(spectrogram(40, 77, tilt=1.5)) > 2 * model.score(spectrogram(40, 77))
 
 
 def test_the_seed_decides_everything_and_the_callers_random_state_is_left_alone():
-    config = AutoencoderConfig(epochs=2, batch=32, width=24)
+    config = AutoencoderConfig(epochs=2, batch=32, hidden=(24,) * 4)
     torch.manual_seed(1)
     first = Autoencoder(config).fit(toy_clips())
     torch.manual_seed(2)
