@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import yaml
-
 from submission.config import PackageConfig
 from submission.meta_check import RESULTS
+from system.benchmarks import tables
 from system.metrics import harmonic_mean
 
 if TYPE_CHECKING:
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 SECTIONS = ("task", "system", "training", "scoring", "fusion", "compliance", "complexity")
 METRICS = dict(zip(RESULTS, ("AUC(source)", "AUC(target)", "pAUC"), strict=True))
-BASELINES = {"mse": "Baseline MSE", "mahalanobis": "Baseline MAHALA"}
+YEAR = 2026  # of the baselines beside ours
 
 
 @dataclass(frozen=True)
@@ -91,10 +90,10 @@ def results_table(systems: Sequence["SystemEntry"], official: frozenset[str] = f
         return []
     baselines = _baselines(systems, official)
     columns: list[Mapping[str, Mapping[str, float]]] = [
-        *({machine: values[name] for machine, values in baselines.items()} for name in BASELINES if baselines),
+        *baselines.values(),
         *(system.results for system in systems),
     ]
-    heads = [*(BASELINES.values() if baselines else ()), *(f"task2_{system.index}" for system in systems)]
+    heads = [*baselines, *(f"task2_{system.index}" for system in systems)]
     rows = [["Machine", "Metric", *heads]]
     for machine in machines:
         for number, (key, name) in enumerate(METRICS.items()):
@@ -117,13 +116,18 @@ def systems_table(config: PackageConfig, systems: Sequence["SystemEntry"]) -> li
 
 
 def _baselines(systems: Sequence["SystemEntry"], official: frozenset[str]) -> dict[str, dict[str, dict[str, float]]]:
-    """machine -> baseline -> figures, for the official machines among the results."""
-    published = yaml.safe_load((TEMPLATES / "baseline_2026.yaml").read_text(encoding="utf-8"))
+    """Baseline -> machine -> figures, for the official machines among the results; empty where there are none."""
     machines = {machine for system in systems for machine in system.results} & official
+    table = tables.find(f"dcase{YEAR}", tables.DEVELOPMENT)
+    if table is None or not machines & set(table.machines):
+        return {}
     return {
-        machine: {name: dict(zip(RESULTS, values, strict=True)) for name, values in published[machine].items()}
-        for machine in published
-        if machine in machines
+        name: {
+            machine: dict(zip(RESULTS, row.values(), strict=True))
+            for machine, row in table.column(name).items()
+            if machine in machines
+        }
+        for name in tables.BASELINES
     }
 
 

@@ -35,7 +35,7 @@ VERBS = {
     "validate": "check a submission package, zip or folder",
     "benchmark": "RMIS and SIREN, with an encoder or over embeddings in a file; or a recipe's small fault diagnosis",
     "probe": "nearest neighbours in frozen embeddings of labelled recordings",
-    "leaderboard": "our results of RMIS or SIREN beside the published ones, as a page and a csv",
+    "leaderboard": "our results of RMIS, SIREN, DCASE or MIMII beside the published ones, as a page and a csv",
     "report": "write the report of a run",
     "reference": "score the test clips with simple reference systems",
 }

@@ -1,4 +1,4 @@
-"""Our results of a benchmark beside the published ones: a page and a csv."""
+"""Our results beside the published ones: a page, a csv and, for the challenge's tables, Markdown."""
 
 import argparse
 from pathlib import Path
@@ -8,19 +8,46 @@ from system.errors import WheeltapperError
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from system.benchmarks.boards import BOARDS
+    from system.benchmarks.tables import boards
 
-    parser.add_argument("benchmark", choices=BOARDS, help="whose table")
-    parser.add_argument("results", nargs="*", type=Path, metavar="RESULT.json", help="our results, one an encoder")
+    parser.add_argument("benchmark", choices=[*BOARDS, *boards()], help="whose table")
+    parser.add_argument(
+        "results",
+        nargs="*",
+        type=Path,
+        metavar="RESULT.json",
+        help="our results: RMIS and SIREN one an encoder, DCASE metrics.json of a run, MIMII results.json of a study, "
+        "these two called by their folders",
+    )
+    parser.add_argument(
+        "--seeds",
+        nargs="+",
+        action="append",
+        default=[],
+        metavar=("NAME", "RESULT.json"),
+        help="DCASE and MIMII: runs that differ in their seed, under one name, as mean and deviation; repeatable",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="TABLE.html", help="page; the csv goes beside it")
 
 
 def main(args: argparse.Namespace) -> None:
+    from system.benchmarks.boards import BOARDS
+
+    if args.out.suffix != ".html":
+        raise WheeltapperError(f"--out: expected a name that ends in .html, found {args.out}")
+    if args.benchmark in BOARDS:
+        _encoders(args)
+    else:
+        _systems(args)
+
+
+def _encoders(args: argparse.Namespace) -> None:
     from system.benchmarks import leaderboard
     from system.benchmarks.boards import BOARDS, SCORE
     from system.report.leaderboard import write_leaderboard
 
-    if args.out.suffix != ".html":
-        raise WheeltapperError(f"--out: expected a name that ends in .html, found {args.out}")
+    if args.seeds:
+        raise WheeltapperError(f"--seeds: expected for DCASE and MIMII only, found {args.benchmark}")
     board = BOARDS[args.benchmark]
     own = leaderboard.read_results(board, args.results)
     rows = [*leaderboard.read_published(board), *own]
@@ -37,3 +64,36 @@ def main(args: argparse.Namespace) -> None:
     if len(own) < len(args.results):
         print(f"left out: {len(args.results) - len(own)} results without a figure for this table")
     print(f"wrote {args.out} and {table}")
+
+
+def _systems(args: argparse.Namespace) -> None:
+    from system.benchmarks import beside, own_columns
+    from system.report.tables import write_tables
+    from system.stage import open_atomic
+
+    named = [(path.resolve().parent.name, [path]) for path in args.results]
+    named += [(name, [Path(path) for path in paths]) for name, *paths in args.seeds]
+    for name, paths in named:
+        if not paths:
+            raise WheeltapperError(f"--seeds {name}: expected a name and the results of its runs, found a name alone")
+        if sum(other == name for other, _ in named) > 1:
+            raise WheeltapperError(
+                f"{name}: expected each name once, found it again; --seeds NAME RESULT.json gives one"
+            )
+    year = beside.challenge_year(args.benchmark)
+    own = [
+        column
+        for name, paths in named
+        for column in (own_columns.read_metrics(name, paths, year) if year else own_columns.read_study(name, paths))
+    ]
+    found, ranked = beside.blocks(args.benchmark, own), beside.standings(year, own) if year else []
+    table, text = args.out.with_suffix(".csv"), args.out.with_suffix(".md")
+    beside.write_csv(table, found)
+    with open_atomic(text) as file:
+        file.write(beside.markdown(found))
+    write_tables(args.out, args.benchmark, found, ranked, own)
+    for block in found:
+        for column in (column for column in block.columns if column.own and block.means):
+            score = column.foot(beside.SCORE, block.machines, block.measures)
+            print(f"{block.title}: {column.name}: {beside.spread(score) or 'no official score, machines are missing'}")
+    print(f"wrote {args.out}, {table} and {text}")

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from system import __version__, manifest
-from system.report import inside, results
+from system.report import inside, results, tables
 from system.report.notes import notes
 from system.report.reading import Run, read_run
 from system.report.template import template
@@ -29,6 +29,7 @@ def render(run: Run) -> str:
     content = {
         "headline": results.headline(run),
         "systems": results.systems(run),
+        "published": tables.published(run),
         "machines": results.machines(run),
         "scores": results.scores(run),
         "decisions": results.decisions(run),

@@ -1,13 +1,11 @@
 """The sections of a report about results: how good, machine by machine, alarms asked and raised."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
-import submission
+from system.benchmarks import beside, tables
 from system.metrics import harmonic_mean
 from system.report import charts
 from system.report.reading import Run, Unit
@@ -15,9 +13,7 @@ from system.report.reading import Run, Unit
 Section = dict[str, Any] | str  # what the template shows, or a sentence that says why there is nothing
 
 MEASURES = ("AUC (source)", "AUC (target)", "AUC (all)", "pAUC", "pAUC (source)", "pAUC (target)")
-ROUND = ("AUC (source)", "AUC (target)", "pAUC")  # the order of the published figures
-PUBLISHED = {"mse": "official autoencoder", "mahalanobis": "official Mahalanobis"}
-OFFICIAL_TESTS = 200  # test clips per machine in the official development sets since 2022
+PUBLISHED = dict(zip(tables.BASELINES, ("official autoencoder", "official Mahalanobis"), strict=True))
 UNLABELLED = "There are no labelled test clips in this run, so nothing can be said about how good the scores are."
 
 
@@ -38,16 +34,17 @@ def published_baselines(run: Run) -> dict[str, dict[str, list[float]]]:
     Empty unless every development machine of the run is an official one with all its test clips: figures on other
     recordings do not compare.
     """
-    year = run.metrics.get("year")
-    path = Path(submission.__file__).parent / "templates" / f"baseline_{year}.yaml"
-    if not path.is_file() or not run.development:
-        return {}
-    table = yaml.safe_load(path.read_text(encoding="utf-8"))
-    if any(unit.machine not in table or len(unit.clips) != OFFICIAL_TESTS for unit in run.development):
+    table = tables.find(f"dcase{run.metrics.get('year')}", tables.DEVELOPMENT)
+    units = run.development
+    if not table or not units or any(u.machine not in table.machines or len(u.clips) != beside.CLIPS for u in units):
         return {}
     return {
-        text: {unit.machine: [value / 100 for value in table[unit.machine][key]] for unit in run.development}
-        for key, text in PUBLISHED.items()
+        text: {
+            machine: [value / 100 for value in row.values()]
+            for machine, row in table.column(name).items()
+            if any(unit.machine == machine for unit in units)
+        }
+        for name, text in PUBLISHED.items()
     }
 
 
@@ -160,7 +157,7 @@ def machines(run: Run) -> Section:
         return UNLABELLED
     values = run.systems[run.best]["per_machine"]
     measures = measures_of(values)
-    baselines = published_baselines(run) if tuple(measures) == ROUND else {}
+    baselines = published_baselines(run) if tuple(measures) == beside.MEASURES else {}
     rows = []
     for machine, own in values.items():
         units = [u for u in run.development if u.machine == machine and u.decided is not None]

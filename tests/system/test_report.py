@@ -22,13 +22,14 @@ from system.config import BranchConfig, Config, SystemConfig
 from system.errors import WheeltapperError
 from system.manifest import Clip
 from system.report import charts, page, results, sound, svg, write_report
+from system.report import tables as report_tables
 from system.report.reading import Run, Unit, read_run
 from system.scoring.machines import Row, write_system
 from system.truth import Truth
 
 ODD = 'Fan <b>& "Söhne"'
 DEVELOPMENT, EVALUATION = (ODD, "Pump"), ("Secret",)
-SECTIONS = ("headline", "machines", "systems", "scores", "decisions", "recordings", "evaluation")
+SECTIONS = ("headline", "machines", "systems", "published", "scores", "decisions", "recordings", "evaluation")
 SECTIONS += ("training", "gate", "maps", "benchmark", "stages", "configuration")
 RATE, SAMPLES = 8000, 8000
 
@@ -337,6 +338,44 @@ def test_official_baselines_stand_beside_official_machines_only():
     cut = results.headline(official_run(199))
     assert cut["marks"] == {}
     assert "do not compare" in cut["comparison"]
+
+
+def test_the_published_table_stands_beside_official_machines_only():
+    shown = report_tables.published(official_run(200))
+    (block,) = shown["blocks"]
+    assert shown["orientation"] == ""
+    assert [column["name"] for column in block["columns"] if column["own"]] == ["ours"]
+    assert [column["name"] for column in block["columns"]][:3] == ["Baseline MSE", "Baseline MAHALA", "task2_1"]
+    row = block["groups"][0]["rows"][0]
+    assert [cell["text"] for cell in row["cells"]] == ["62.34", "65.92", "56.36", "57.32", "56.76", "56.88", "60.00"]
+    assert [cell["best"] for cell in row["cells"]].index(True) == 1
+    foot = block["groups"][-1]["rows"][-1]
+    assert foot["score"]
+    assert [cell["text"] for cell in foot["cells"]] == ["56.66", "57.66", "61.43", "61.28", "61.27", "61.04", "60.00"]
+    cut = report_tables.published(official_run(199))
+    assert cut["blocks"] == []
+    for figure in ("56.66 %", "57.66 %", "59.80 %", "54.76 %", "other recordings"):
+        assert figure in cut["orientation"]
+    assert (
+        "no published figures"
+        in report_tables.published(
+            replace(official_run(200), metrics={**official_run(200).metrics, "year": 2022})
+        ).lower()
+    )
+
+
+def test_page_shows_the_published_table(finished):
+    run = replace(official_run(200), clips=[])
+    parsed = Page(page.render(run))
+    lines = parsed.tables["Development machines of 2026"]
+    assert lines[0][:4] == ["Machine", "Measure", "Baseline MSE", "Baseline MAHALA"]
+    assert lines[0][-1].startswith("ours")
+    assert lines[1][-2:] == ["56.88", "60.00"]
+    assert len(lines) == 1 + 21 + 4
+    foreign = Page(page.render(read_run(finished)))
+    assert "Development machines of 2026" not in foreign.tables
+    assert "56.66 %" in foreign.sections["published"]
+    assert "other recordings" in foreign.sections["published"]
 
 
 def test_simulated_recordings_are_called_so(folder):
