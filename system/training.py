@@ -43,6 +43,7 @@ def fit(
     progress: Callable[[int, Row], None] | None = None,
     watch: Callable[[int, Row], None] | None = None,
     settings: Mapping[str, Any] | None = None,
+    groups: list[dict[str, Any]] | None = None,
 ) -> list[Row]:
     """Trains a module, resuming from ``folder`` where an earlier run left a state.
 
@@ -61,6 +62,8 @@ def fit(
         progress: called in the main process at the end of each step with its figures.
         watch: called in every process with the same figures before a state is written. May raise to stop.
         settings: plain values; a state that was written with others is refused, as one of another ``config`` is.
+        groups: of parameters, as torch's optimizers take them, each with ``scale``, by which the learning rate of the
+            step is multiplied; None for those of ``parameter_groups``.
 
     Returns:
         The rows of curve.csv: step, figures (mean over the parts of the batch), learning_rate, gradient_norm (before
@@ -78,7 +81,7 @@ def fit(
             f"loop.batch_size: expected a multiple of {accelerator.num_processes} processes x accumulate "
             f"{config.accumulate}, found {config.batch_size}"
         )
-    groups = parameter_groups(module, config.weight_decay)
+    groups = groups or parameter_groups(module, config.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=tuple(config.betas))
     state = StateFile(folder, module, optimizer, accelerator.scaler, _settings(config, seed, settings))
     here = state.read()
@@ -141,7 +144,7 @@ class _Update:
         """Figures, as means over the parts of all processes, and the norm of the gradient."""
         config, accelerator = self.config, self.accelerator
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(config, step)
+            group["lr"] = learning_rate(config, step) * group.get("scale", 1.0)
         sums: list[Tensor] = []
         for number in range(config.accumulate):
             batch = send_to_device(next(batches), accelerator.device)

@@ -37,6 +37,7 @@ VERBS = {
     "probe": "nearest neighbours in frozen embeddings of labelled recordings",
     "leaderboard": "our results of RMIS, SIREN, DCASE or MIMII beside the published ones, as a page and a csv",
     "report": "write the report of a run",
+    "study": "supervised and unsupervised detection side by side, with AST, a CNN and an autoencoder",
     "reference": "score the test clips with simple reference systems",
 }
 

@@ -12,7 +12,7 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from system.config.schema import EMBED_PRECISIONS, POOLS, VIEWS, BranchConfig, Config
+from system.config.schema import BALANCES, EMBED_PRECISIONS, POOLS, VIEWS, BranchConfig, Config, StudyConfig
 from system.config.training import (
     BAND_TARGETS,
     FRONT_ENDS,
@@ -124,7 +124,11 @@ _LIMITS = {
     **dict.fromkeys(("crop_seconds", "clip_norm", "scale", "mixup_alpha"), (0.01, math.inf)),
     **dict.fromkeys(("ratio", "adjust", "ema_start", "ema_end", "target_share", "dropout"), (0, 1)),
     **dict.fromkeys(("channel_swap", "channel_drop", "mixup", "mix_share"), (0, 1)),
-    "test_size": (0.01, 0.99),
+    **dict.fromkeys(("test_size", "test"), (0.01, 0.99)),
+    **dict.fromkeys(("epochs", "decay", "bottleneck"), (1, math.inf)),
+    "trained_layers": (0, math.inf),
+    "validation": (0, 0.9),
+    "channel": (-1, math.inf),
     "margin": (0, math.pi),
 }
 
@@ -191,8 +195,28 @@ def _branch_problems(branch: BranchConfig, name: str) -> Iterator[str]:
         yield f"{name}.scorer: {error}"
 
 
+def _study_problems(study: StudyConfig) -> Iterator[str]:
+    for kind, names in (("scopes", study.scopes), ("models", study.models)):
+        for name in names:
+            if not name.isidentifier():
+                yield f"study.{kind}.{name}: expected a name of letters, digits and underscores"
+    if "autoencoder" in study.models:
+        yield "study.models.autoencoder: expected another name, this one is taken"
+    for name, scope in study.scopes.items():
+        if not scope.machines:
+            yield f"study.scopes.{name}.machines: expected at least one"
+    for name, model in study.models.items():
+        if model.balance not in BALANCES:
+            yield f"study.models.{name}.balance: expected one of {', '.join(BALANCES)}, found {model.balance!r}"
+    if not study.lof.contaminations or not all(0.0 < share <= 0.5 for share in study.lof.contaminations):
+        yield f"study.lof.contaminations: expected numbers above 0, at most 0.5, found {study.lof.contaminations}"
+    if not study.autoencoder.hidden or min(study.autoencoder.hidden) < 1:
+        yield f"study.autoencoder.hidden: expected sizes of at least 1, found {study.autoencoder.hidden}"
+
+
 def _check(config: Config, where: str) -> None:
     problems = list(_number_problems(config))
+    problems += _study_problems(config.study)
     if config.embed.precision not in EMBED_PRECISIONS:
         found = config.embed.precision
         problems.append(f"embed.precision: expected one of {', '.join(EMBED_PRECISIONS)}, found {found!r}")

@@ -7,6 +7,7 @@ from submission.config import PackageConfig
 from system.config.training import LoopConfig, PretrainConfig
 
 VIEWS = ("two_channel", "left_duplicated")
+BALANCES = ("none", "weight")
 EMBED_PRECISIONS = ("fp32", "bf16", "auto")
 POOLS = ("mean", "band", "cls", "attentive", "gem", "rdp")
 
@@ -131,6 +132,63 @@ class BenchmarkConfig:
 
 
 @dataclass
+class ScopeConfig:
+    """Recordings that are learnt from and tested together."""
+
+    machines: list[str] = field(default_factory=list)  # as the manifest names them
+    sections: list[str] = field(default_factory=list)  # of these machines; empty: all
+
+
+@dataclass
+class StudyModelConfig:
+    """A published encoder, frozen and fine-tuned (MIMII paper, section IV; "ours" marks what it does not say)."""
+
+    encoder: EncoderConfig = field(default_factory=EncoderConfig)
+    mode: str = "official"  # of the encoder
+    supervised: bool = True  # false: frozen embeddings alone
+    trained_layers: int = 3  # below the head, each at 1 / decay of the rate of the one above; the rest is frozen (ours)
+    decay: float = 10.0
+    learning_rate: float = 1e-3  # of the head, Adam
+    epochs: int = 1
+    batch_size: int = 8  # ours
+    balance: str = "none"  # weight: anomalous clips count as much as normal ones, together
+    save_every: int = 50  # steps; a killed run goes on from the last one
+
+
+@dataclass
+class StudyAutoencoderConfig:
+    """The autoencoder that came with MIMII, with the batches of its program."""
+
+    hidden: list[int] = field(default_factory=lambda: [64, 64])
+    bottleneck: int = 8
+    epochs: int = 50
+    batch_size: int = 512
+    learning_rate: float = 1e-3
+
+
+@dataclass
+class StudyLofConfig:
+    """Local outlier factor of frozen embeddings."""
+
+    neighbours: int = 4
+    contaminations: list[float] = field(default_factory=lambda: [0.1, 0.2, 0.3, 0.4])  # each has a vote
+
+
+@dataclass
+class StudyConfig:
+    """Supervised and unsupervised detection side by side (MIMII paper)."""
+
+    scopes: dict[str, ScopeConfig] = field(default_factory=dict)
+    models: dict[str, StudyModelConfig] = field(default_factory=dict)
+    test: float = 0.25  # share of the recordings of each machine, section and label
+    validation: float = 0.1  # of the rest
+    grouped: bool = False  # keep recordings of one group on one side
+    channel: int = -1  # that is heard; -1: the mean of all
+    autoencoder: StudyAutoencoderConfig = field(default_factory=StudyAutoencoderConfig)
+    lof: StudyLofConfig = field(default_factory=StudyLofConfig)
+
+
+@dataclass
 class Config:
     """Everything a run depends on besides its recordings."""
 
@@ -147,3 +205,4 @@ class Config:
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
     package: PackageConfig = field(default_factory=PackageConfig)
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
+    study: StudyConfig = field(default_factory=StudyConfig)

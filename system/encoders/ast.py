@@ -119,6 +119,11 @@ class Ast(Encoder):
     def grid_bands(self, rate: int) -> int:
         return self.config.grid[0]
 
+    def layers(self) -> list[list[nn.Module]]:
+        """The blocks; the final norm goes with the last one."""
+        last, *others = reversed(self.blocks)
+        return [[last, self.norm], *([block] for block in others)]
+
     def _front_end(self, wave: Tensor, rate: int, mode: str) -> Tensor:
         energies = fbank(wave, rate, "hanning", self.filterbank, self.config.bins)
         return energies.sub_(AUDIOSET_MEAN).div_(2.0 * AUDIOSET_DEVIATION)

@@ -97,6 +97,12 @@ class Encoder(nn.Module):
         """A state dict with the tensor names of the published checkpoints."""
         return dict(state)
 
+    def layers(self) -> list[list[nn.Module]]:
+        """Modules of each layer that can be trained by itself, the last layer first; what is in none of them lies
+        below. Raises WheeltapperError where a family does not say.
+        """
+        raise WheeltapperError(f"layers: expected a family that can be trained layer by layer, found {self.family}")
+
     # What most have alike.
 
     @property
@@ -124,6 +130,12 @@ class Encoder(nn.Module):
     def depth(self) -> int:
         """Blocks that ``forward`` can run."""
         return self.config.depth
+
+    def layer_groups(self) -> list[list[nn.Parameter]]:
+        """All parameters, from the top of the network down: one list for each of ``layers``, the rest last."""
+        groups = [[p for module in layer for p in module.parameters()] for layer in self.layers()]
+        known = {id(p) for group in groups for p in group}
+        return [*groups, [p for p in self.parameters() if id(p) not in known]]
 
     @property
     def dtype(self) -> torch.dtype:

@@ -82,6 +82,12 @@ class ResNeXt(Encoder):
     def grid_bands(self, rate: int) -> int:
         return BANDS // STRIDE
 
+    def layers(self) -> list[list[nn.Module]]:
+        """The bottleneck blocks, of which the MIMII paper counts the third and last one of the last stage first."""
+        network = self.network
+        stages = (network.layer4, network.layer3, network.layer2, network.layer1)
+        return [[block] for stage in stages for block in reversed(stage)]
+
     def train(self, mode: bool = True) -> "ResNeXt":
         """As of any module, but for the batch normalisation, which stays as in inference."""
         super().train(mode)

@@ -3,9 +3,10 @@
 from system.errors import WheeltapperError
 from system.scoring.banks import Scorer
 from system.scoring.knn import KnnScorer
+from system.scoring.lof import LofScorer
 from system.scoring.mahalanobis import MahalanobisScorer
 
-SCORERS = {"mahalanobis": MahalanobisScorer, "knn": KnnScorer}
+SCORERS = {"mahalanobis": MahalanobisScorer, "knn": KnnScorer, "lof": LofScorer}
 
 
 def build(name: str, **settings) -> Scorer:
