@@ -38,6 +38,7 @@ VERBS = {
     "leaderboard": "our results of RMIS, SIREN, DCASE or MIMII beside the published ones, as a page and a csv",
     "report": "write the report of a run",
     "study": "supervised and unsupervised detection side by side, with AST, a CNN and an autoencoder",
+    "explain": "show where an encoder looks in recordings, or the figures of a study, as a page",
     "reference": "score the test clips with simple reference systems",
 }
 

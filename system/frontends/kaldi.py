@@ -84,6 +84,13 @@ def filters_of(filterbank: str, rate: int, n_fft: int, bins: int = BINS, device:
         return torch.from_numpy(triangles.astype(np.float32)).to(device)
 
 
+def band_centres(filterbank: str, rate: int, bins: int = BINS) -> np.ndarray:
+    """Frequencies in Hz (bins,) at which the filters of ``filters_of`` peak."""
+    if filterbank == "even":
+        return np.linspace(LOW_HZ, rate / 2.0, bins + 2)[1:-1]
+    return 700.0 * np.expm1(np.linspace(_mel(LOW_HZ), _mel(rate / 2.0), bins + 2)[1:-1] / 1127.0)
+
+
 def _mel(hz):
     return 1127.0 * np.log1p(np.asarray(hz, dtype=np.float64) / 700.0)
 

@@ -81,18 +81,25 @@ def limits(sounds: list[Sound]) -> tuple[float, float]:
     return float(max(low, high - 70.0)), float(high)
 
 
-def picture(sound: Sound, low: float, high: float, description: str) -> Markup:
-    """The spectrogram with axes; the excerpt is marked below the time axis."""
-    seconds, top_mel = len(sound.wave) / sound.rate, float(mel(sound.rate / 2))
-    ticks = [hertz for hertz in (0, 500, 1000, 2000, 4000, 8000, 16000) if hertz <= sound.rate / 2]
+def framed(image: bytes, seconds: float, rate: int) -> Plot:
+    """Axes around a PNG whose rows are of equal width in mel, from 0 Hz to half the rate, and span ``seconds``."""
+    top_mel = float(mel(rate / 2))
     plot = Plot((0, seconds), (0, top_mel), (44, 8, COLUMNS, 120), "time (s)", "kHz", None, [])
     left, top, width, height = plot.box
     plot.parts.append(
         f'<image x="{left}" y="{top}" width="{width}" height="{height}" preserveAspectRatio="none" '
-        f'href="data:image/png;base64,{_base64(png(sound.picture, low, high))}"/>'
+        f'href="data:image/png;base64,{_base64(image)}"/>'
     )
-    for hertz in ticks:
-        plot.text(left - 5, plot.py(float(mel(hertz))) + 4, f"{hertz / 1000:g}", "tick end")
+    for hertz in (0, 500, 1000, 2000, 4000, 8000, 16000):
+        if hertz <= rate / 2:
+            plot.text(left - 5, plot.py(float(mel(hertz))) + 4, f"{hertz / 1000:g}", "tick end")
+    return plot
+
+
+def picture(sound: Sound, low: float, high: float, description: str) -> Markup:
+    """The spectrogram with axes; the excerpt is marked below the time axis."""
+    plot = framed(png(sound.picture, low, high), len(sound.wave) / sound.rate, sound.rate)
+    seconds, (_, top, _, height) = plot.x[1], plot.box
     start = excerpt_start(sound) / sound.rate
     x, end = plot.px(start), plot.px(min(seconds, start + EXCERPT_SECONDS))
     plot.parts.append(f'<path class="line both" d="M{x:.1f} {top + height + 3}H{end:.1f}"/>')

@@ -1,0 +1,2 @@
+"""What a network looked at: attention of the transformers, Grad-CAM of the CNN, maps of embeddings. Numbers only; the
+pictures are the report's."""

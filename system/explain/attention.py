@@ -1,0 +1,146 @@
+"""Attention of the transformers over a spectrogram: how far each head looks, and where the summary looks.
+
+The encoders compute attention fused. Here the probabilities are computed beside it from what each attention layer is
+given, so that the networks stay as they are.
+"""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from system.encoders.base import Encoder
+from system.encoders.beats_network import GatedAttention
+from system.encoders.transformer import Attention, SeparateAttention
+from system.explain.grid import PatchGrid, evaluating, patch_grid, pieces, resize
+
+
+@dataclass(frozen=True)
+class AttentionMaps:
+    """Attention over a spectrogram of T frames and F bins, of L layers with H heads.
+
+    Attributes:
+        distance: (L, H), mean attention distance in pixels, a frame or a bin being one.
+        even: the same, were all patches attended to alike.
+        maps: (L, T, F), attention of the summary's tokens, mean of the heads; 1 is the mean of all patches.
+        rollout: (T, F), the same through all layers.
+    """
+
+    distance: np.ndarray
+    even: float
+    maps: np.ndarray
+    rollout: np.ndarray
+
+
+def probabilities(layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> Tensor:
+    """Attention (R, H, N, N), rows over queries that sum to one, of an attention layer's input (R, N, D).
+
+    Args:
+        layer: ``Attention``, ``SeparateAttention`` or BEATs' ``GatedAttention``, which also takes ``bias``.
+    """
+    if isinstance(layer, Attention):
+        q, k, _ = layer.qkv(x).unflatten(-1, (3, layer.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return _softmax(q, k)
+    q = layer.q_proj(x)
+    if not isinstance(layer, GatedAttention):
+        return _softmax(layer.heads(q), layer.heads(layer.k_proj(x)))
+    # Its keys stand in reverse order.
+    return _softmax(layer.heads(q), layer.heads(layer.k_proj(x.flip(1))), layer.gate(q) * bias).flip(-1)
+
+
+def _softmax(q: Tensor, k: Tensor, bias: Tensor | float = 0.0) -> Tensor:
+    return (q.float() @ k.float().transpose(-1, -2) / math.sqrt(q.shape[-1]) + bias).softmax(-1)
+
+
+def attend(encoder: Encoder, spectrogram: Tensor, mode: str = "") -> AttentionMaps:
+    """Attention over a recording; of several passes, for long ones, the maps follow one another.
+
+    The mean attention distance of a head is the mean, over patches as queries, of the distance to the patches that it
+    attends to, weighted with the attention (ViT paper, appendix D.7). Special tokens are left out, and what goes to
+    the other patches counts as the whole. The summary's tokens are the special ones (CLS, in AST the distillation
+    token too); of BEATs, whose summary is the mean of all, it is the patches. In rollout half of a layer's attention is
+    the residual's (Abnar and Zuidema 2020).
+
+    Args:
+        spectrogram: (1, T, F) as ``Encoder.spectrogram`` gives it. mode: see ``pieces``; frames that it fills in count
+            in the distances and are cut off the maps, those that it does not see are zero there.
+
+    Raises WheeltapperError for an encoder without attention, a wrong shape, or values that are not finite.
+    """
+    parts = pieces(encoder, spectrogram, mode)
+    found = [_attend_piece(encoder, part) for part in parts]
+    lengths = np.array([part.shape[1] for part in parts], float)
+    shares = lengths / lengths.sum()
+    frames = spectrogram.shape[1]
+    maps = np.concatenate([piece.maps for piece in found], 1)[:, :frames]
+    rollout = np.concatenate([piece.rollout for piece in found])[:frames]
+    rest = (0, frames - len(rollout))
+    return AttentionMaps(
+        distance=sum(share * piece.distance for share, piece in zip(shares, found, strict=True)),
+        even=float(sum(share * piece.even for share, piece in zip(shares, found, strict=True))),
+        maps=np.pad(maps, ((0, 0), rest, (0, 0))),
+        rollout=np.pad(rollout, (rest, (0, 0))),
+    )
+
+
+@torch.no_grad()
+def _attend_piece(encoder: Encoder, piece: Tensor) -> AttentionMaps:
+    frames, bins = piece.shape[1:]
+    grid = patch_grid(encoder, frames)
+    between = grid.distances().to(piece.device)
+    layers = [module for module in encoder.modules() if isinstance(module, Attention | SeparateAttention)]
+    kept: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in layers}
+
+    def look(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        attention = probabilities(layer, *inputs)
+        kept[layer].append((_distance(attention, grid, between), attention.mean(1)))
+
+    hooks = [layer.register_forward_pre_hook(look) for layer in layers]
+    try:
+        with evaluating(encoder):
+            encoder(piece)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    # An encoder may take the sequences of a recording a few at a time.
+    distance = torch.stack([torch.cat([part[0] for part in kept[layer]]).mean(0) for layer in layers])
+    means = [torch.cat([part[1] for part in kept[layer]]) for layer in layers]
+    shape = (frames, bins)
+    return AttentionMaps(
+        distance=distance.double().cpu().numpy(),
+        even=float(between.mean()),
+        maps=np.stack([_map(_of_summary(mean, grid), grid, shape) for mean in means]),
+        rollout=_map(_rollout(means, grid), grid, shape),
+    )
+
+
+def _distance(attention: Tensor, grid: PatchGrid, between: Tensor) -> Tensor:
+    """(R, H, N, N) to the mean attention distance (R, H)."""
+    among = attention[..., grid.special :, grid.special :]
+    return ((among * between).sum(-1) / among.sum(-1)).mean(-1)
+
+
+def _of_summary(mean: Tensor, grid: PatchGrid) -> Tensor:
+    """Attention (R, N, N) of the tokens that the summary is made of, (R, N)."""
+    return mean[:, : grid.special or None].mean(1)
+
+
+def _rollout(means: list[Tensor], grid: PatchGrid) -> Tensor:
+    """The summary's attention (R, N) through all layers, from the last one back to the patches."""
+    mixed = means[-1].lerp(torch.eye(means[-1].shape[-1], device=means[-1].device), 0.5)
+    reached = _of_summary(mixed, grid)
+    for mean in reversed(means[:-1]):
+        reached = 0.5 * (reached + torch.einsum("rn,rnm->rm", reached, mean))
+    return reached
+
+
+def _map(attention: Tensor, grid: PatchGrid, shape: tuple[int, int]) -> np.ndarray:
+    """Attention to tokens (R, N) of the sequences, low band first, over a spectrogram of ``shape``."""
+    patches = attention[:, grid.special :]
+    patches = patches / patches.mean(-1, keepdim=True).clamp_min(torch.finfo(patches.dtype).tiny)
+    frames, bins = shape
+    bands = grid.unfold(patches).double().cpu().numpy()
+    wide = np.concatenate([resize(band, grid.times, grid.bins, (frames, grid.width)) for band in bands], 1)
+    return np.pad(wide, ((0, 0), (0, max(0, bins - wide.shape[1]))))[:, :bins]

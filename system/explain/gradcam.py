@@ -1,0 +1,92 @@
+"""Grad-CAM: the parts of a feature map that speak for a number, its gradients weighing the channels (Selvaraju et al.
+2017)."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from system.encoders.base import Encoder
+from system.encoders.cnn import STAGES, ResNeXt
+from system.errors import WheeltapperError
+from system.explain.grid import evaluating, pieces, resize
+
+
+def grad_cam(
+    encoder: Encoder, score: Callable[[Tensor], Tensor], spectrogram: Tensor, stages: Sequence[int] = (STAGES,)
+) -> np.ndarray:
+    """Grad-CAM of a recording, from one pass for all stages.
+
+    The weight of a channel is the mean over the map of the score's gradient by it (equation 1); the weighted sum of the
+    channels keeps what is positive (equation 2). Maps of pieces, for long recordings, follow one another.
+
+    Args:
+        encoder: a ResNeXt.
+        score: (1, T, F) through that encoder to the number to explain, such as a class's logit.
+        spectrogram: (1, T, F) as ``Encoder.spectrogram`` gives it.
+        stages: 1 to 4.
+
+    Returns:
+        float32 (stages, T, F), in units of the score; zeros where no feature speaks for it.
+
+    Raises WheeltapperError for another encoder or stage, a wrong shape, values that are not finite, or a score that
+    gradients do not reach.
+    """
+    if not isinstance(encoder, ResNeXt):
+        raise WheeltapperError(f"Grad-CAM: expected a CNN with feature maps, found {encoder.family}")
+    wrong = [stage for stage in stages if stage not in range(1, STAGES + 1)]
+    if wrong:
+        raise WheeltapperError(f"Grad-CAM: expected stages of 1 to {STAGES}, found {wrong[0]}")
+    parts = pieces(encoder, spectrogram)
+    features: dict[int, list[Tensor]] = {stage: [] for stage in stages}
+
+    def keep(stage: int) -> Callable[[nn.Module, tuple, Tensor], Tensor]:
+        def hook(_module: nn.Module, _inputs: tuple, output: Tensor) -> Tensor:
+            features[stage].append(output if output.requires_grad else output.detach().requires_grad_())
+            return features[stage][-1]
+
+        return hook
+
+    hooks = [getattr(encoder.network, f"layer{stage}").register_forward_hook(keep(stage)) for stage in features]
+    try:
+        with torch.inference_mode(False), torch.enable_grad(), evaluating(encoder):
+            value = score(spectrogram.clone())
+            flat = [feature for stage in features for feature in features[stage]]
+            if value.numel() != 1 or not value.requires_grad or len(flat) != len(parts) * len(features):
+                raise WheeltapperError("Grad-CAM: expected a score of one number that the encoder's gradients reach")
+            gradients = iter(torch.autograd.grad(value.sum(), flat, allow_unused=True))
+    finally:
+        for hook in hooks:
+            hook.remove()
+    found = {}
+    for stage in features:
+        strip = np.concatenate(
+            [
+                _cam(feature, next(gradients), (part.shape[1], part.shape[2]), encoder.patch_frames)
+                for feature, part in zip(features[stage], parts, strict=True)
+            ]
+        )
+        found[stage] = np.pad(strip, ((0, spectrogram.shape[1] - len(strip)), (0, 0)))
+    return np.stack([found[stage] for stage in stages])
+
+
+def _cam(features: Tensor, gradient: Tensor | None, shape: tuple[int, int], fewest: int) -> np.ndarray:
+    """Features and gradient (1, channels, bands, frames) to a map over a piece of ``shape`` (T, F), which the encoder
+    has filled up to ``fewest`` frames."""
+    if gradient is None:
+        gradient = torch.zeros_like(features)
+    weighed = (gradient.mean((2, 3), keepdim=True) * features).sum(1)[0].relu()
+    values = weighed.detach().double().T.cpu().numpy()
+    # A cell stands for the pixels of its share of the piece, as where a picture is resized.
+    times, bins = (
+        (np.arange(count) + 0.5) * (length / count) - 0.5
+        for count, length in zip(values.shape, (max(shape[0], fewest), shape[1]), strict=True)
+    )
+    return resize(values, times, bins, shape)
+
+
+def squared_length(encoder: Encoder) -> Callable[[Tensor], Tensor]:
+    """A score for ``grad_cam`` without a classifier: the squared length of the embedding, so that what adds to any
+    of its numbers counts."""
+    return lambda spectrogram: encoder(spectrogram).summary.square().sum()

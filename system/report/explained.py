@@ -1,0 +1,123 @@
+"""The page that shows what an encoder looked at in any recordings: one HTML file that needs nothing else."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from markupsafe import Markup
+
+from system import __version__, audio
+from system.encoders.base import Encoder
+from system.encoders.cnn import STAGES, ResNeXt
+from system.errors import WheeltapperError
+from system.explain.attention import attend
+from system.explain.gradcam import grad_cam, squared_length
+from system.explain.grid import frequencies
+from system.report import attention, heat
+from system.report.sound import SECONDS_SHOWN
+from system.report.template import template
+from system.stage import open_atomic
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A recording as an encoder hears it: its spectrogram (1, T, F), the frequencies (F,) of that in Hz, the ground."""
+
+    spectrogram: torch.Tensor
+    hertz: np.ndarray
+    ground: heat.Ground
+
+
+def hear(encoder: Encoder, wave: torch.Tensor, rate: int, mode: str) -> Heard:
+    """One channel (1, samples) at ``rate`` Hz through the front end of a mode."""
+    spectrogram = encoder.spectrogram(wave.to(encoder.device), rate, mode)
+    samples = wave.numpy()
+    if encoder.rate:
+        samples, rate = audio.resample(samples, rate, encoder.rate), encoder.rate
+    return Heard(spectrogram, frequencies(encoder, spectrogram.shape[2], rate), heat.ground(samples[0], rate))
+
+
+def write_explanation(
+    path: str | os.PathLike, encoder: Encoder, weights: str, recordings: Sequence[str | os.PathLike]
+) -> None:
+    """Writes the page whole or not at all; the same recordings and weights give the same page.
+
+    Attention where the encoder is a transformer, Grad-CAM where it is a CNN. Of long recordings the first minute.
+
+    Args:
+        weights: what the page calls the encoder's weights.
+        recordings: sound files, of which the near channel is heard.
+
+    Raises WheeltapperError for a recording that is missing or damaged, or none.
+    """
+    if not recordings:
+        raise WheeltapperError("recordings: expected at least one, found none")
+    is_cnn = isinstance(encoder, ResNeXt)
+    shown, distances, bands = [], [], 1
+    for file in recordings:
+        info = audio.probe(file)
+        wave, rate = audio.read(file, samples=min(info.samples, int(SECONDS_SHOWN * info.rate)))
+        heard = hear(encoder, torch.from_numpy(wave[:1]), rate, encoder.whole)
+        name = os.path.basename(file)
+        unit: dict[str, Any] = {"name": name, "file": os.fspath(file), "cut": info.seconds > SECONDS_SHOWN}
+        unit["silent"] = not wave[0].any()
+        unit["panels"] = [{"title": "Spectrogram", "words": "", "chart": spectrogram_panel(name, heard)}]
+        if is_cnn:
+            maps = grad_cam(encoder, squared_length(encoder), heard.spectrogram, (2, 3, STAGES))
+            unit["panels"] += [
+                evidence_panel(name, heard, found, stage) for stage, found in zip((2, 3, STAGES), maps, strict=True)
+            ]
+        else:
+            looked = attend(encoder, heard.spectrogram)
+            bands = max(bands, encoder.bands(encoder.rate or rate))
+            distances.append((looked.distance, looked.even))
+            unit["panels"] += attention_panels(name, heard, looked)
+        shown.append(unit)
+    distance = np.mean([distance for distance, _ in distances], 0) if distances else None
+    page = template("explain.html.j2").render(
+        encoder=encoder,
+        weights=weights,
+        is_cnn=is_cnn,
+        layers=encoder.depth,
+        bands=bands,
+        units=shown,
+        distance=distance,
+        distances=distance is not None
+        and attention.distance_chart(encoder.family, distance, float(np.mean([even for _, even in distances]))),
+        scale=heat.scale(),
+        seconds_shown=SECONDS_SHOWN,
+        version=__version__,
+    )
+    with open_atomic(path) as file:
+        file.write(page)
+
+
+def spectrogram_panel(name: str, heard: Heard) -> Markup:
+    """The spectrogram alone."""
+    return heat.spectrogram_figure(heard.ground, f"{name}: spectrogram")
+
+
+def attention_panels(name: str, heard: Heard, looked: Any) -> list[dict[str, Any]]:
+    """Attention of the middle and the last layer, and through all."""
+    layers = len(looked.maps)
+    middle = max(1, layers // 2)
+    entries = [
+        (f"Attention, layer {middle} of {layers}", looked.maps[middle - 1]),
+        (f"Attention, layer {layers} of {layers}", looked.maps[-1]),
+        ("Attention rollout", looked.rollout),
+    ]
+    panels = []
+    for title, values in entries:
+        chart, words = heat.attention_figure(heard.ground, values, heard.hertz, f"{name}: {title}")
+        panels.append({"title": title, "words": words, "chart": chart})
+    return panels
+
+
+def evidence_panel(name: str, heard: Heard, values: np.ndarray, stage: int) -> dict[str, Any]:
+    """Grad-CAM of a stage."""
+    title = f"Grad-CAM, stage {stage} of {STAGES}"
+    chart, words = heat.evidence_figure(heard.ground, values, heard.hertz, f"{name}: {title}")
+    return {"title": title, "words": words, "chart": chart}
