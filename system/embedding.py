@@ -161,7 +161,7 @@ def _embed_machine(
 
     @torch.inference_mode()
     def network(waves: Tensor) -> dict[str, np.ndarray]:
-        views = model.views(waves.to(device))
+        views = model.views(waves.to(device), clips[0].machine)
         views = views._replace(gate=torch.nn.functional.adaptive_avg_pool1d(views.gate, GATE_SLOTS))
         return {name: value.float().cpu().numpy() for name, value in views._asdict().items()}
 

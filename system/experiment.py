@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from system import config as configuration
-from system.config import Config
+from system.config import Config, EncoderConfig
 from system.stage import Stage, tree_signature
 
 STAGES = ("data", "pretrain", "adapt", "embed", "score", "fuse", "evaluate", "package", "benchmark", "report")
@@ -48,6 +48,10 @@ class Experiment:
 
     def system(self, label: str) -> Path:
         return self.folder / "systems" / label
+
+    def encoder_config(self, branch: str) -> EncoderConfig:
+        """Settings of a branch's encoder: its own, or those of the pre-training stage."""
+        return self.config.branches[branch].encoder or self.config.encoder
 
     @property
     def team(self) -> str:

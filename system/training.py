@@ -43,7 +43,6 @@ def fit(
     progress: Callable[[int, Row], None] | None = None,
     watch: Callable[[int, Row], None] | None = None,
     settings: Mapping[str, Any] | None = None,
-    groups: list[dict[str, Any]] | None = None,
 ) -> list[Row]:
     """Trains a module, resuming from ``folder`` where an earlier run left a state.
 
@@ -52,7 +51,8 @@ def fit(
     Args:
         module: ``module(batch)`` returns a dict of scalar tensors with ``loss`` among them, a mean over the clips. Only
             what requires gradients and the tensors that ``module.extra_state()``, if there is one, names are written to
-            the state. In several processes: weights that are the same at the start, and each used in every loss.
+            the state. ``module.learning_rate_factor(name)``, if there is one, is what a parameter's learning rate is
+            multiplied by. In several processes: weights that are the same at the start, and each used in every loss.
         make_batch: (step, part, parts) to that part of the step's batch of ``config.batch_size`` clips: of ``parts``
             equal slices the one numbered ``part``. Runs ahead of the steps in ``config.workers`` threads at a time.
         config: optimisation settings. folder: for state, curve.csv and TensorBoard events.
@@ -62,8 +62,6 @@ def fit(
         progress: called in the main process at the end of each step with its figures.
         watch: called in every process with the same figures before a state is written. May raise to stop.
         settings: plain values; a state that was written with others is refused, as one of another ``config`` is.
-        groups: of parameters, as torch's optimizers take them, each with ``scale``, by which the learning rate of the
-            step is multiplied; None for those of ``parameter_groups``.
 
     Returns:
         The rows of curve.csv: step, figures (mean over the parts of the batch), learning_rate, gradient_norm (before
@@ -81,7 +79,7 @@ def fit(
             f"loop.batch_size: expected a multiple of {accelerator.num_processes} processes x accumulate "
             f"{config.accumulate}, found {config.batch_size}"
         )
-    groups = groups or parameter_groups(module, config.weight_decay)
+    groups = parameter_groups(module, config.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=tuple(config.betas))
     state = StateFile(folder, module, optimizer, accelerator.scaler, _settings(config, seed, settings))
     here = state.read()
@@ -144,7 +142,7 @@ class _Update:
         """Figures, as means over the parts of all processes, and the norm of the gradient."""
         config, accelerator = self.config, self.accelerator
         for group in self.optimizer.param_groups:
-            group["lr"] = learning_rate(config, step) * group.get("scale", 1.0)
+            group["lr"] = group.get("factor", 1.0) * learning_rate(config, step)
         sums: list[Tensor] = []
         for number in range(config.accumulate):
             batch = send_to_device(next(batches), accelerator.device)
@@ -247,11 +245,19 @@ def learning_rate(config: LoopConfig, step: int) -> float:
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups: matrices with weight decay; biases, norms and tokens without."""
-    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    decayed = [p for name, p in named if p.ndim > 1 and "token" not in name]
-    plain = [p for name, p in named if not (p.ndim > 1 and "token" not in name)]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+    """Trainable parameters in two groups: matrices with weight decay; biases, norms and tokens without. Two for each
+    ``factor`` of the learning rate, where ``module.learning_rate_factor(name)`` gives several."""
+    factor_of = getattr(module, "learning_rate_factor", lambda name: 1.0)
+    groups: dict[float, list[dict[str, Any]]] = {}
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        factor = factor_of(name)
+        pair = groups.setdefault(
+            factor, [{"params": [], "weight_decay": decay, "factor": factor} for decay in (weight_decay, 0.0)]
+        )
+        pair[0 if parameter.ndim > 1 and "token" not in name else 1]["params"].append(parameter)
+    return [group for pair in groups.values() for group in pair]
 
 
 def step_seed(seed: int, step: int) -> int:

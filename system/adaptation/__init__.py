@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from system.adaptation.lora import merge_lora
 from system.adaptation.model import AdaptationTask, AdaptedEncoder
-from system.config import BranchConfig
+from system.config import SIMAM, BranchConfig
 from system.corpora.attributes import attribute_class
 from system.crops import group_by, near_and_far, read_crop
 from system.encoders import checkpoints
@@ -34,29 +34,44 @@ def adapt(
     seed: int,
     device: str = "cpu",
     progress: Callable[[int, dict[str, float]], None] | None = None,
+    simam: Mapping[str, str] | None = None,
 ) -> AdaptationTask:
-    """Trains adapters, gate, projection and heads of one branch; writes ``adapter.safetensors`` into ``folder``.
+    """Trains what of the encoder ``config.tune`` says, gate, projection and heads of one branch; writes
+    ``adapter.safetensors`` into ``folder``.
 
     Args:
-        encoder: frozen network, changed in place. clips: normal training clips of all machines. rate: Hz.
+        encoder: pre-trained network, changed in place. clips: normal training clips of all machines. rate: Hz.
+        simam: kind of SimAM by machine, on top of the encoder's front end; kept in the file.
     """
     check_training(clips)
+    clips = learnt_clips(clips, config)
     attributes, domains = attribute_labels(clips), domain_labels(clips, config.heads.domain_classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(step_seed(seed, -1))
-        model = AdaptedEncoder(encoder, config, rate)
+        model = AdaptedEncoder(encoder, config, rate, simam)
         task = AdaptationTask(model, int(attributes.max()) + 1, int(domains.max()) + 1)
         model.align_projection(_pooled_crops(model.eval(), clips, config, seed))
 
+    kinds = np.array([SIMAM.index(model.simam_of(clip.machine)) for clip in clips])
+
     def batch(step: int, part: int, parts: int) -> dict[str, Tensor]:
-        whole = make_batch(clips, attributes, domains, config, rate, seed, step)
+        whole = make_batch(clips, attributes, domains, config, rate, seed, step, kinds)
         return {name: tensor.chunk(parts)[part] for name, tensor in whole.items()}
 
     fit(task, batch, config.loop, folder, seed, device, progress=progress)
     names, tensors = set(kept_names(task)), task.state_dict()
-    metadata = {"branch": asdict(config), "rate": rate, "classes": [int(attributes.max()) + 1, int(domains.max()) + 1]}
+    classes = [int(attributes.max()) + 1, int(domains.max()) + 1]
+    metadata = {"branch": asdict(config), "rate": rate, "classes": classes, "simam": model.simam}
     checkpoints.save(Path(folder) / ADAPTER, {n: t for n, t in tensors.items() if n in names}, metadata)
     return task
+
+
+def learnt_clips(clips: Sequence[Clip], config: BranchConfig) -> list[Clip]:
+    """The clips that a branch may learn from (``learn_from``); WheeltapperError where none is left."""
+    kept = [clip for clip in clips if config.learn_from == "all" or clip.domain != "target"]
+    if not kept:
+        raise WheeltapperError(f"learn_from {config.learn_from}: expected source clips, found target clips alone")
+    return kept
 
 
 @torch.inference_mode()
@@ -66,7 +81,8 @@ def _pooled_crops(model: AdaptedEncoder, clips: Sequence[Clip], config: BranchCo
     rows = []
     for index in sorted(generator.permutation(len(clips))[:ALIGNING]):
         wave = read_crop(clips[index], config.crop_seconds, model.rate, generator)
-        tokens = model.tokens(model.encoder.spectrogram(torch.from_numpy(wave[:1]), model.rate))
+        simam = [model.simam_of(clips[index].machine)]
+        tokens = model.tokens(model.spectrogram(torch.from_numpy(wave[:1]), simam))
         rows.append(model.pooling(tokens)[0])
     return torch.stack(rows)
 
@@ -77,9 +93,10 @@ def load_adapted(encoder: nn.Module, path: str | os.PathLike, config: BranchConf
     try:
         metadata = {name: json.loads(text) for name, text in loaded["metadata"].items()}
         rate, (attribute_classes, domain_classes) = int(metadata["rate"]), metadata["classes"]
+        simam = dict(metadata.get("simam", {}))
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise WheeltapperError(f"{path}: expected the adapter of a branch, found other metadata") from error
-    task = AdaptationTask(AdaptedEncoder(encoder, config, rate), attribute_classes, domain_classes)
+    task = AdaptationTask(AdaptedEncoder(encoder, config, rate, simam), attribute_classes, domain_classes)
     trained = nn.ParameterDict({name.replace(".", "/"): task.get_parameter(name) for name in kept_names(task)})
     checkpoints.load_strict(trained, {name.replace(".", "/"): t for name, t in loaded["model"].items()}, path)
     merge_lora(task.model.encoder)
@@ -106,10 +123,14 @@ def make_batch(
     rate: int,
     seed: int,
     step: int,
+    simam: np.ndarray | None = None,
 ) -> dict[str, Tensor]:
     """Crops of random clips: a machine at random, then a domain (``target_share``), then a clip.
 
     Drawing the domain first keeps the ten target clips of a machine from drowning among its 990 source clips.
+
+    Args:
+        attributes, domains: (N,) classes of the clips. simam: (N,) place of each clip's kind in SIMAM.
     """
     generator = np.random.default_rng(step_seed(seed, step))
     machines = list(group_by(clips, "machine", "section"))
@@ -124,11 +145,12 @@ def make_batch(
         index = group[generator.integers(len(group))]
         waves.append(near_and_far(read_crop(clips[index], config.crop_seconds, rate, generator)))
         chosen.append(index)
-    return {
+    batch = {
         "wave": torch.from_numpy(np.stack(waves)),
         "attribute": torch.from_numpy(attributes[chosen]),
         "domain": torch.from_numpy(domains[chosen]),
     }
+    return batch if simam is None else {**batch, "simam": torch.from_numpy(simam[chosen])}
 
 
 def _number(keys: Sequence[tuple | None]) -> np.ndarray:

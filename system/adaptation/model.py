@@ -1,5 +1,6 @@
 """The adapted branch: encoder with adapters, gated channels, pooling, projection (Wang and Liu 2026, section 3)."""
 
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import torch
@@ -9,7 +10,8 @@ from system.adaptation import augment
 from system.adaptation.fusion import GatedFusion
 from system.adaptation.heads import ArcFace
 from system.adaptation.lora import add_lora
-from system.config import BranchConfig
+from system.config import SIMAM, BranchConfig
+from system.frontends.simam import enhance_rows
 from system.pooling import Pooling, select
 
 
@@ -25,20 +27,22 @@ class AdaptedEncoder(nn.Module):
     """Two channels to one embedding.
 
     Args:
-        encoder: shared by both channels; gets LoRA adapters, its own weights are frozen.
+        encoder: shared by both channels; ``config.tune`` says what of it trains: LoRA adapters with its own weights
+            frozen, its own weights, or nothing.
         config: BranchConfig.
         rate: Hz of the waveforms, which fixes the number of bands that the projection sees.
+        simam: kind of SimAM by machine, on top of what the encoder does for all.
     """
 
-    def __init__(self, encoder: nn.Module, config: BranchConfig, rate: int):
+    def __init__(self, encoder: nn.Module, config: BranchConfig, rate: int, simam: Mapping[str, str] | None = None):
         super().__init__()
-        self.config, self.rate = config, rate
+        self.config, self.rate, self.simam = config, rate, dict(simam or {})
         with torch.no_grad():  # sizes as they are at this rate and depth
             silence = encoder.spectrogram(torch.zeros(1, rate), rate)
             tokens = select(encoder(silence, config.depth or None), config.pool)
             self.pooling = Pooling(config.pool, config.pool_power, tokens.shape[-1])
             width = self.pooling(tokens).shape[1]
-        self.encoder = add_lora(encoder, config.lora)
+        self.encoder = _tunable(encoder, config, silence)
         self.fusion = GatedFusion(tokens.shape[-1], config.gate_bias)
         self.projection = nn.Linear(width, config.embedding_dim)
 
@@ -58,6 +62,15 @@ class AdaptedEncoder(nn.Module):
         self.projection.weight[: len(basis)] = basis.to(self.projection.weight.dtype)
         self.projection.bias.zero_()
 
+    def spectrogram(self, wave: Tensor, simam: Sequence[str] = ()) -> Tensor:
+        """Waveforms (B, samples) at ``rate`` Hz to what the network sees (B, T, F); ``simam``: kind of each row."""
+        spectrogram = self.encoder.spectrogram(wave, self.rate)
+        return enhance_rows(spectrogram, simam) if simam else spectrogram
+
+    def simam_of(self, machine: str) -> str:
+        """Kind of SimAM that a machine's recordings get on top of the encoder's front end."""
+        return self.simam.get(machine, "none")
+
     def tokens(self, spectrogram: Tensor) -> Tensor:
         """(B, T, F) to the tokens that are pooled (B, T', bands, D)."""
         return select(self.encoder(spectrogram, self.config.depth or None), self.config.pool)
@@ -71,14 +84,15 @@ class AdaptedEncoder(nn.Module):
     def project(self, tokens: Tensor) -> Tensor:
         return self.projection(self.pooling(tokens))
 
-    def views(self, wave: Tensor) -> Views:
-        """Embeddings of waveforms (B, 1 or 2, samples) of one length at ``rate`` Hz.
+    def views(self, wave: Tensor, machine: str = "") -> Views:
+        """Embeddings of waveforms (B, 1 or 2, samples) of one length at ``rate`` Hz, all of one machine.
 
         Left duplication gives the gate the near channel twice, which it passes on whatever its weight; the near
         tokens go straight to the pooling. A mono recording is its own far channel.
         """
-        near = self.tokens(self.encoder.spectrogram(wave[:, 0], self.rate))
-        far = self.tokens(self.encoder.spectrogram(wave[:, 1], self.rate)) if wave.shape[1] > 1 else near
+        simam = [self.simam_of(machine)] * len(wave)
+        near = self.tokens(self.spectrogram(wave[:, 0], simam))
+        far = self.tokens(self.spectrogram(wave[:, 1], simam)) if wave.shape[1] > 1 else near
         fused, alpha = self.fusion(near, far)
         return Views(self.project(fused), self.project(near), alpha.mean(2))
 
@@ -94,11 +108,16 @@ class AdaptationTask(nn.Module):
         self.domain = ArcFace(self.config.embedding_dim, domain_classes, heads.scale, heads.margin)
 
     def forward(self, batch: dict) -> dict[str, Tensor]:
-        """Losses of a batch {"wave": (B, 2, samples), "attribute": (B,), "domain": (B,)}; -1 is no class."""
+        """Losses of a batch {"wave": (B, 2, samples), "attribute": (B,), "domain": (B,)}; -1 is no class.
+
+        Where there is "simam" (B,), the place of each clip's kind in SIMAM, both channels are enhanced so; a mixture
+        as the clip that has the greater share in it.
+        """
         settings = self.config.augment
         waves, partner, share = augment.mix(augment.augment_waves(batch["wave"], settings), settings)
         with torch.no_grad():
-            spectrogram = self.model.encoder.spectrogram(waves.flatten(0, 1), self.model.rate)
+            simam = [SIMAM[kind] for kind in batch["simam"].tolist() for _ in range(2)] if "simam" in batch else ()
+            spectrogram = self.model.spectrogram(waves.flatten(0, 1), simam)
             spectrogram = augment.mask_spectrogram(spectrogram, settings).unflatten(0, (len(waves), 2))
         embedding = self.model(spectrogram)
         losses = {
@@ -111,6 +130,11 @@ class AdaptationTask(nn.Module):
         total = heads.attribute_weight * attribute + heads.domain_weight * domain
         return {"loss": total, "loss_attribute": attribute, "loss_domain": domain}
 
+    def learning_rate_factor(self, name: str) -> float:
+        """Share of the learning rate that a parameter gets (see ``training.fit``)."""
+        whole = self.config.tune == "full" and name.startswith("model.encoder.")
+        return self.config.encoder_learning_rate if whole else 1.0
+
     @staticmethod
     def _mixed(head: ArcFace, embedding: Tensor, labels: Tensor, partner: Tensor, share: Tensor) -> Tensor:
         share = share.to(embedding.device)
@@ -118,3 +142,23 @@ class AdaptationTask(nn.Module):
         if bool((share == 1.0).all()):
             return own
         return share * own + (1.0 - share) * head(embedding, labels[partner])
+
+
+def _tunable(encoder: nn.Module, config: BranchConfig, spectrogram: Tensor) -> nn.Module:
+    """Lets of the encoder train what ``config.tune`` says.
+
+    With ``full`` these are the weights that the pooled tokens depend on: blocks above ``config.depth``, for one, would
+    only be stored and counted.
+    """
+    if config.tune == "lora":
+        return add_lora(encoder, config.lora)
+    encoder.requires_grad_(False)
+    if config.tune == "full":
+        parameters = [p for p in encoder.parameters() if p.is_floating_point()]
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        tokens = select(encoder(spectrogram, config.depth or None), config.pool)
+        gradients = torch.autograd.grad(tokens.square().sum(), parameters, allow_unused=True)
+        for parameter, gradient in zip(parameters, gradients, strict=True):
+            parameter.requires_grad_(gradient is not None)
+    return encoder

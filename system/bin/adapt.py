@@ -7,6 +7,7 @@ from pathlib import Path
 
 from system import manifest
 from system.bin import common
+from system.config import EncoderConfig
 from system.experiment import Experiment
 from system.stage import write_json
 
@@ -20,6 +21,7 @@ def main(args: argparse.Namespace) -> None:
         config = run.config
         settings = {
             "branches": {name: _settings(branch) for name, branch in config.branches.items()},
+            "front_ends": {name: front_end(run.encoder_config(name)) for name in config.branches},
             "rate": config.data.rate,
             "seed": config.seed,
             "clips": manifest.fingerprint(common.training_clips(run)),
@@ -34,6 +36,11 @@ def _settings(branch) -> dict:
     return {name: value for name, value in asdict(branch).items() if name != "scorer"}
 
 
+def front_end(encoder: EncoderConfig) -> dict:
+    """What of an encoder's settings its weights do not hold."""
+    return {name: getattr(encoder, name) for name in ("filterbank", "simam", "simam_machines")}
+
+
 def _work(run: Experiment) -> Iterable[Path]:
     from system.adaptation import adapt
 
@@ -42,13 +49,15 @@ def _work(run: Experiment) -> Iterable[Path]:
     rate = run.config.data.rate or _common_rate(clips)
     written: list[Path] = []
     for number, (name, branch) in enumerate(run.config.branches.items()):
+        written += [run.adapter(name), run.card(name)]
         if run.adapter(name).is_file() and run.card(name).is_file():
-            written += [run.adapter(name), run.card(name)]
             continue
         folder = run.adapter(name).parent
+        encoder = common.base_encoder(run, name)
+        choices = _simam(run, name, encoder, clips, rate)
         with common.progress_bar(branch.loop.steps, f"adapting {name}") as bar:
             task = adapt(
-                common.base_encoder(run, name),
+                encoder,
                 clips,
                 branch,
                 rate,
@@ -56,12 +65,26 @@ def _work(run: Experiment) -> Iterable[Path]:
                 run.config.seed * 100 + number,
                 device,
                 lambda step, values, bar=bar: bar.update(step + 1 - bar.n),
+                {machine: choice["kind"] for machine, choice in choices.items()},
             )
         seconds = max(clip.seconds for clip in clips)
-        write_json(run.card(name), _card(task, rate, seconds))
+        card = _card(task, rate, seconds) | front_end(run.encoder_config(name)) | {"simam_choices": choices}
+        write_json(run.card(name), card)
         (folder / "state.pt").unlink(missing_ok=True)
-        written += [run.adapter(name), run.card(name)]
     return written
+
+
+def _simam(run: Experiment, branch: str, encoder, clips, rate: int) -> dict[str, dict]:
+    """Kind of SimAM of every machine and what it was chosen by; empty where all machines are heard alike."""
+    config = run.encoder_config(branch)
+    if not config.per_machine:
+        return {}
+    from system.adaptation import learnt_clips, simam_choice
+
+    own, seed, device = run.config.branches[branch], run.config.seed, run.config.device
+    machines, clips = manifest.machines(clips), learnt_clips(clips, own)
+    with common.progress_bar(0, f"choosing SimAM for {branch}") as bar:
+        return simam_choice.kinds_of_machines(config, machines, encoder, clips, rate, seed, own.depth, device, bar.to)
 
 
 def _card(task, rate: int, seconds: float) -> dict:
@@ -71,13 +94,15 @@ def _card(task, rate: int, seconds: float) -> dict:
     from system.encoders.cost import multiply_adds
 
     model = task.model.eval()
+    lora = model.config.tune == "lora"
     spectrogram = model.encoder.spectrogram(torch.zeros(1, int(seconds * rate)), rate)
     encoder = multiply_adds(model.tokens, spectrogram)
     tokens = model.tokens(spectrogram).detach()
     gate, projection = multiply_adds(model.fusion, tokens, tokens), multiply_adds(model.project, tokens)
     return {
         "encoder": model.encoder.family,
-        "adapted_layers": model.config.lora.targets or list(model.encoder.lora_targets),
+        "tune": model.config.tune,
+        "adapted_layers": list(model.config.lora.targets or model.encoder.lora_targets) if lora else [],
         "total_parameters": sum(p.numel() for p in model.parameters()),
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "head_parameters": sum(p.numel() for head in (task.attribute, task.domain) for p in head.parameters()),

@@ -90,7 +90,7 @@ def _work(run: Experiment) -> Iterable[Path]:
     config = run.config.benchmark
     found = tasks(manifest.read(run.manifest), config.min_clips, config.test_size)
     paths = list(dict.fromkeys(Path(clip.path) for members in found.values() for clip, _ in members))
-    trained = load_encoder(run.config.encoder, run.config.seed, run.encoder)
+    trained = load_encoder(common.for_all_machines(run.config.encoder), run.config.seed, run.encoder)
     encoders = {"pre-trained": trained, "untrained": trained.untrained(trained.config, run.config.seed)}
     result: dict[str, Any] = {"protocol": "RMIS fixed split", **asdict(config), "tasks": {}}
     for name, members in found.items():

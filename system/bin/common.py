@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from system import config as configuration
@@ -147,7 +148,7 @@ def configured_encoder(run: Experiment, config: EncoderConfig):
     """The encoder that a configuration describes, from its checkpoint or untrained."""
     from system.encoders import load_encoder
 
-    return load_encoder(config, run.config.seed, checkpoint_file(config, run.config.data.folder))
+    return load_encoder(for_all_machines(config), run.config.seed, checkpoint_file(config, run.config.data.folder))
 
 
 def base_encoder(run: Experiment, branch: str):
@@ -155,7 +156,14 @@ def base_encoder(run: Experiment, branch: str):
     from system.encoders import load_encoder
 
     own = run.config.branches[branch].encoder
-    return configured_encoder(run, own) if own else load_encoder(run.config.encoder, run.config.seed, run.encoder)
+    if own:
+        return configured_encoder(run, own)
+    return load_encoder(for_all_machines(run.config.encoder), run.config.seed, run.encoder)
+
+
+def for_all_machines(config: EncoderConfig) -> EncoderConfig:
+    """What of an encoder's settings holds for all machines: SimAM that differs between them is their branch's task."""
+    return replace(config, simam="none", simam_machines={}) if config.per_machine else config
 
 
 @contextlib.contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from system import manifest
 from system.bin import common, frozen
+from system.bin.adapt import front_end
 from system.errors import WheeltapperError
 from system.experiment import Experiment
 
@@ -45,6 +46,7 @@ def main(args: argparse.Namespace) -> None:
         settings = {
             "rate": run.config.data.rate,
             "encoders": {n: asdict(b.encoder) if b.encoder else None for n, b in run.config.branches.items()},
+            "front_ends": {name: front_end(run.encoder_config(name)) for name in names},
             "embed": asdict(run.config.embed),
         }
         reads = [run.manifest, run.encoder, *(run.adapter(name) for name in names)]

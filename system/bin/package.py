@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from submission.config import ExternalResource, PackageConfig
 from system import manifest
 from system.bin import common
-from system.config import EncoderConfig, SystemConfig
+from system.config import BranchConfig, SystemConfig
 from system.experiment import Experiment
 from system.stage import read_json
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from submission.package import SystemEntry
 
 METHODS = {"mahalanobis": "Mahalanobis distance", "knn": "k-nearest neighbours"}
+TUNED = {"lora": "with low-rank adapters", "full": "fine-tuned as a whole", "frozen": "frozen"}
 RESULTS = {"auc_source": "AUC (source)", "auc_target": "AUC (target)", "pauc": "pAUC"}
 
 
@@ -47,6 +48,7 @@ def _work(run: Experiment) -> Iterable[Path]:
         external_models={
             label: _external(run, system) for label, system in zip(run.labels, run.config.systems, strict=True)
         },
+        machine_settings=_machine_settings(run),
     )
     clips = manifest.read(run.manifest)
     report = ReportFacts(lines=_lines(run))
@@ -92,13 +94,15 @@ def _description(run: Experiment, system: SystemConfig, used: list[str]) -> dict
     }
     rate = run.config.data.rate
     families = dict.fromkeys(_family(run, name) for name in used)
+    tuned = dict.fromkeys(TUNED[branch.tune] for branch in branches)
     methods = dict.fromkeys(METHODS.get(branch.scorer.name, branch.scorer.name) for branch in branches)
-    external = any(_encoder(run, name).checkpoint for name in used)
+    external = any(run.encoder_config(name).checkpoint for name in used)
     pretrained = run.config.pretrain.loop.steps and any(run.config.branches[name].encoder is None for name in used)
     return {
         "input_sampling_rate": f"{rate / 1000:g}kHz" if rate else "as recorded",
         "data_augmentation": ", ".join(name for name, present in kinds.items() if present) or None,
-        "embeddings": f"{', '.join(families)} with low-rank adapters",
+        "embeddings": f"{', '.join(families)} {' and '.join(tuned)}",
+        "front_end": "; ".join(dict.fromkeys(filter(None, (_simam(run, name) for name in used)))) or None,
         "machine_learning_method": ", ".join([*methods, *(["ensemble"] if len(used) > 1 else [])]),
         "decision_making": (
             f"weighted average of robust z-scores; threshold at {100 * run.config.false_positive_rate:g} % of "
@@ -109,15 +113,41 @@ def _description(run: Experiment, system: SystemConfig, used: list[str]) -> dict
     }
 
 
-def _encoder(run: Experiment, branch: str) -> EncoderConfig:
-    return run.config.branches[branch].encoder or run.config.encoder
+def _simam(run: Experiment, branch: str) -> str:
+    """SimAM of a branch in words, machine by machine where they differ; empty where there is none."""
+    card = read_json(run.card(branch))
+    choices = card["simam_choices"]
+    if not choices:
+        return "" if card["simam"] == "none" else f"SimAM ({card['simam']})"
+    by_kind: dict[str, list[str]] = {}
+    for machine, choice in choices.items():
+        by_kind.setdefault(choice["kind"], []).append(machine)
+    kinds = "; ".join(f"{kind}: {', '.join(machines)}" for kind, machines in sorted(by_kind.items()))
+    ways = dict.fromkeys(
+        "by hand" if choice["by_hand"] else "from normal training clips" for choice in choices.values()
+    )
+    return f"SimAM ({kinds}), chosen {' and '.join(ways)}"
+
+
+def _machine_settings(run: Experiment) -> dict[str, dict[str, str]]:
+    """Settings that a machine has for itself: SimAM by hand."""
+    encoders = {name: run.encoder_config(name) for name in run.config.branches}
+    machines = dict.fromkeys(machine for encoder in encoders.values() for machine in encoder.simam_machines)
+    others = manifest.machines(manifest.read(run.manifest)) if machines else []
+    return {
+        machine: {
+            f"SimAM of branch {name}": encoder.simam_machines.get(machine, encoder.simam)
+            for name, encoder in encoders.items()
+        }
+        for machine in others
+    }
 
 
 def _family(run: Experiment, branch: str) -> str:
     """Name of a branch's encoder as its authors write it; with the size where that decides what it is."""
     from system.encoders.cards import CARDS
 
-    config, name = _encoder(run, branch), read_json(run.card(branch))["encoder"]
+    config, name = run.encoder_config(branch), read_json(run.card(branch))["encoder"]
     foreign = config.checkpoint and not (config.checkpoint in CARDS and CARDS[config.checkpoint].learned)
     return name if foreign else f"{name}-{config.size}"
 
@@ -126,7 +156,7 @@ def _resources(run: Experiment, branch: str) -> list[ExternalResource]:
     """What a branch uses from outside: published weights, or the recordings that our own have learned from."""
     from system.encoders.cards import CARDS
 
-    checkpoint = _encoder(run, branch).checkpoint
+    checkpoint = run.encoder_config(branch).checkpoint
     if not checkpoint:
         return []
     card = CARDS.get(checkpoint)
@@ -165,15 +195,18 @@ def _lines(run: Experiment) -> dict[str, list[str]]:
     system, training, scoring = [], [], []
     for name, branch in config.branches.items():
         card = read_json(run.card(name))
-        layers = ", ".join(card["adapted_layers"]) or "no layer"
+        simam = _simam(run, name)
         system.append(
             f"Branch {name}: {_family(run, name)}, {branch.pool} pooling, embedding of "
             f"{branch.embedding_dim}, {card['total_parameters']:,} parameters."
         )
+        if card["filterbank"] != "mel" or simam:
+            bank = "evenly spaced" if card["filterbank"] == "even" else card["filterbank"]
+            system.append(f"Front end of branch {name}: {bank} filter bank{f', {simam}' if simam else ''}.")
         training.append(
-            f"Branch {name}: low-rank adapters of rank {branch.lora.rank} (alpha {branch.lora.alpha}, dropout "
-            f"{branch.lora.dropout}) on {layers}; {card['trainable_parameters']:,} trainable "
-            f"parameters; {branch.loop.steps} steps of {branch.loop.batch_size} clips."
+            f"Branch {name}: {_tuning(branch, card)}; {card['trainable_parameters']:,} trainable "
+            f"parameters; {branch.loop.steps} steps of {branch.loop.batch_size} clips"
+            f"{' of the source domain' if branch.learn_from == 'source' else ''}."
         )
         settings = ", ".join(f"{key} {value}" for key, value in branch.scorer.settings.items())
         scoring.append(f"Branch {name}: {METHODS.get(branch.scorer.name, branch.scorer.name)} ({settings}).")
@@ -181,4 +214,19 @@ def _lines(run: Experiment) -> dict[str, list[str]]:
         training.insert(0, f"The encoder starts from the weights {Path(config.encoder.checkpoint).name}.")
     if config.pretrain.loop.steps:
         training.insert(0, f"Pre-training of {config.pretrain.loop.steps} steps on the same normal clips.")
-    return {"system": system, "training": training, "scoring": scoring}
+    by_hand = any(run.encoder_config(name).simam_machines for name in config.branches)
+    task = [] if by_hand else ["Every machine is treated with one and the same configuration."]
+    return {"task": task, "system": system, "training": training, "scoring": scoring}
+
+
+def _tuning(branch: BranchConfig, card: dict[str, Any]) -> str:
+    """What of an encoder is trained, in words."""
+    if branch.tune == "full":
+        return f"the encoder's own weights, at {branch.encoder_learning_rate:g} of the learning rate"
+    if branch.tune == "frozen":
+        return "the encoder's weights as they are"
+    layers = ", ".join(card["adapted_layers"]) or "no layer"
+    return (
+        f"low-rank adapters of rank {branch.lora.rank} (alpha {branch.lora.alpha}, dropout {branch.lora.dropout}) on "
+        f"{layers}"
+    )

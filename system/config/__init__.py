@@ -6,7 +6,10 @@ Nothing here imports torch: a stage that has nothing to do must be able to say s
 from system.config.loading import check_systems, load, save
 from system.config.schema import (
     EMBED_PRECISIONS,
+    LEARN_FROM,
     POOLS,
+    SIMAM,
+    TUNES,
     VIEWS,
     AugmentConfig,
     BenchmarkConfig,
@@ -39,8 +42,11 @@ from system.config.training import (
 
 __all__ = [
     "EMBED_PRECISIONS",
+    "LEARN_FROM",
     "POOLS",
     "PRECISIONS",
+    "SIMAM",
+    "TUNES",
     "VIEWS",
     "AugmentConfig",
     "BenchmarkConfig",

@@ -12,7 +12,19 @@ import yaml
 from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from system.config.schema import BALANCES, EMBED_PRECISIONS, POOLS, VIEWS, BranchConfig, Config, StudyConfig
+from system.config.schema import (
+    BALANCES,
+    EMBED_PRECISIONS,
+    LEARN_FROM,
+    POOLS,
+    SIMAM,
+    TUNES,
+    VIEWS,
+    BranchConfig,
+    Config,
+    EncoderConfig,
+    StudyConfig,
+)
 from system.config.training import (
     BAND_TARGETS,
     FRONT_ENDS,
@@ -118,7 +130,9 @@ _LIMITS = {
     **dict.fromkeys(("base_rate", "min_rate", "max_rate", "neighbours", "runs", "min_clips"), (1, math.inf)),
     **dict.fromkeys(("seed", "threads", "rate", "depth", "steps", "warmup_steps", "ema_steps"), (0, math.inf)),
     **dict.fromkeys(("heads", "pool_power"), (0, math.inf)),
-    **dict.fromkeys(("learning_rate", "final_learning_rate", "weight_decay", "noise_std"), (0, math.inf)),
+    **dict.fromkeys(
+        ("encoder_learning_rate", "learning_rate", "final_learning_rate", "weight_decay", "noise_std"), (0, math.inf)
+    ),
     **dict.fromkeys(("gain_db", "time_mask", "frequency_mask", "bootstrap"), (0, math.inf)),
     **dict.fromkeys(("attribute_weight", "domain_weight"), (0, math.inf)),
     **dict.fromkeys(("crop_seconds", "clip_norm", "scale", "mixup_alpha"), (0.01, math.inf)),
@@ -181,11 +195,26 @@ def _pretrain_problems(config: PretrainConfig) -> Iterator[str]:
         yield "pretrain.probe.manifest: expected a manifest of labelled clips, found none"
 
 
+def _simam_problems(encoder: EncoderConfig, name: str) -> Iterator[str]:
+    for machine, mode in {"": encoder.simam, **encoder.simam_machines}.items():
+        known = SIMAM if machine else (*SIMAM, "auto")
+        if mode not in known:
+            where = f"simam_machines.{machine}" if machine else "simam"
+            yield f"{name}.{where}: expected one of {', '.join(known)}, found {mode!r}"
+
+
 def _branch_problems(branch: BranchConfig, name: str) -> Iterator[str]:
     from system import scoring
 
-    if branch.pool not in POOLS:
-        yield f"{name}.pool: expected one of {', '.join(POOLS)}, found {branch.pool!r}"
+    for field, found, known in (
+        ("pool", branch.pool, POOLS),
+        ("tune", branch.tune, TUNES),
+        ("learn_from", branch.learn_from, LEARN_FROM),
+    ):
+        if found not in known:
+            yield f"{name}.{field}: expected one of {', '.join(known)}, found {found!r}"
+    if branch.encoder:
+        yield from _simam_problems(branch.encoder, f"{name}.encoder")
     if branch.heads.domain_classes not in ("machine", "domain"):
         yield f"{name}.heads.domain_classes: expected machine or domain, found {branch.heads.domain_classes!r}"
     yield from _loop_problems(branch.loop, f"{name}.loop")
@@ -220,7 +249,9 @@ def _check(config: Config, where: str) -> None:
     if config.embed.precision not in EMBED_PRECISIONS:
         found = config.embed.precision
         problems.append(f"embed.precision: expected one of {', '.join(EMBED_PRECISIONS)}, found {found!r}")
-    problems += _pretrain_problems(config.pretrain)
+    problems += [*_simam_problems(config.encoder, "encoder"), *_pretrain_problems(config.pretrain)]
+    if config.pretrain.loop.steps and config.encoder.per_machine:
+        problems.append("encoder.simam: expected one way for all machines with pretrain.loop.steps above 0")
     if config.systems and not config.branches:
         problems.append("branches: expected at least one")
     if len(config.systems) > 4 or (config.branches and not config.systems):

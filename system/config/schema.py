@@ -9,6 +9,9 @@ from system.config.training import LoopConfig, PretrainConfig
 VIEWS = ("two_channel", "left_duplicated")
 BALANCES = ("none", "weight")
 EMBED_PRECISIONS = ("fp32", "bf16", "auto")
+SIMAM = ("none", "global", "local")
+TUNES = ("lora", "full", "frozen")
+LEARN_FROM = ("all", "source")
 POOLS = ("mean", "band", "cls", "attentive", "gem", "rdp")
 
 
@@ -31,7 +34,13 @@ class EncoderConfig:
     checkpoint: str = ""  # published or own weights, a file or a name of download-checkpoint; empty: untrained
     heads: int = 0  # attention heads, where the checkpoint does not say; 0: width / 64, at least two
     filterbank: str = "mel"  # mel | even, of the families with a filter bank
-    simam: str = "none"  # none | global | local, enhancement of the spectrogram
+    simam: str = "none"  # none | global | local, enhancement of the spectrogram | auto: by normal clips, per machine
+    simam_machines: dict[str, str] = field(default_factory=dict)  # by hand: machine to none | global | local
+
+    @property
+    def per_machine(self) -> bool:
+        """Whether machines may be heard through different front ends."""
+        return self.simam == "auto" or bool(self.simam_machines)
 
 
 @dataclass
@@ -86,6 +95,9 @@ class BranchConfig:
     pool_power: float = 0.0  # exponent of gem and rdp; 0: 3 and 4
     embedding_dim: int = 256
     gate_bias: float = 1.0
+    tune: str = "lora"  # of the encoder: lora | full: its own weights | frozen; pooling, gate, projection always train
+    encoder_learning_rate: float = 1.0  # of the encoder's own weights (tune full), as a share of loop.learning_rate
+    learn_from: str = "all"  # training clips that adaptation sees: all | source
     crop_seconds: float = 4.0
     target_share: float = 0.25  # of the clips of a batch drawn from the target domain
     lora: LoraConfig = field(default_factory=LoraConfig)

@@ -4,13 +4,15 @@ A value that stands out from its surroundings is kept, what is like the rest is 
 the surroundings, x is multiplied by sigmoid((x - m)^2 / (4 (v + lambda)) + 1/2).
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from system.config import SIMAM
 from system.errors import WheeltapperError
 
-SIMAM = ("none", "global", "local")
 LAMBDA = 1e-4
 PATCH = 32  # frames and bins that ``local`` looks at together
 
@@ -28,6 +30,19 @@ def enhance(spectrogram: Tensor, kind: str) -> Tensor:
         raise WheeltapperError(f"simam: expected one of {', '.join(SIMAM)}, found {kind!r}")
     if kind == "none":
         return spectrogram
+    return spectrogram * weights(spectrogram, kind)
+
+
+def enhance_rows(spectrogram: Tensor, kinds: Sequence[str]) -> Tensor:
+    """``enhance`` of (B, T, F) with a kind for each row."""
+    if len(set(kinds)) == 1:
+        return enhance(spectrogram, kinds[0])
+    rows = [enhance(row, kind) for row, kind in zip(spectrogram.split(1), kinds, strict=True)]
+    return torch.cat(rows)
+
+
+def weights(spectrogram: Tensor, kind: str) -> Tensor:
+    """What ``enhance`` multiplies spectrograms (B, T, F) by, between 0.62 and 1, for ``global`` or ``local``."""
     frames, bins = spectrogram.shape[1:]
     height, width = (frames, bins) if kind == "global" else (PATCH, PATCH)
 
@@ -40,5 +55,5 @@ def enhance(spectrogram: Tensor, kind: str) -> Tensor:
     count = inside.sum(3, keepdim=True)
     square = (x - x.sum(3, keepdim=True) / count).square() * inside
     variance = square.sum(3, keepdim=True) / (count - 1.0).clamp(min=1.0)  # over n - 1 values, as published
-    weighed = x * F.sigmoid(square / (4.0 * (variance + LAMBDA)) + 0.5)
-    return weighed.unflatten(3, (height, width)).transpose(2, 3).flatten(3).flatten(1, 2)[:, :frames, :bins]
+    weight = F.sigmoid(square / (4.0 * (variance + LAMBDA)) + 0.5)
+    return weight.unflatten(3, (height, width)).transpose(2, 3).flatten(3).flatten(1, 2)[:, :frames, :bins]

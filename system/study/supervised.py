@@ -5,7 +5,6 @@ import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -100,9 +99,12 @@ def load_classifier(path: str | os.PathLike) -> Classifier:
     return classifier.eval()
 
 
-def parameter_groups(classifier: Classifier, trained_layers: int, decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters for ``training.fit``: the head, then layer by layer from the top, each at 1 / ``decay`` of
-    the rate of the one above. What lies below is frozen: its parameters require no gradient any more.
+def unfreeze(classifier: Classifier, trained_layers: int, decay: float) -> dict[str, float]:
+    """Freezes the encoder but for its upper layers; gradients of what lies below are not asked for any more.
+
+    Returns:
+        name of each trainable parameter -> what its learning rate is multiplied by: 1 in the head, then layer by layer
+        from the top 1 / ``decay`` of the layer above.
 
     Raises WheeltapperError where the encoder has fewer layers, or does not say which they are.
     """
@@ -110,20 +112,26 @@ def parameter_groups(classifier: Classifier, trained_layers: int, decay: float) 
     if trained_layers > len(layers):
         raise WheeltapperError(f"trained_layers: expected at most {len(layers)}, found {trained_layers}")
     classifier.encoder.requires_grad_(False)
-    groups: list[dict[str, Any]] = [{"params": list(classifier.head.parameters()), "scale": 1.0}]
-    for number, layer in enumerate(layers[:trained_layers], 1):
-        for parameter in layer:
-            parameter.requires_grad_(True)
-        groups.append({"params": layer, "scale": decay**-number})
-    return groups
+    factors = {
+        parameter: decay**-number for number, layer in enumerate(layers[:trained_layers], 1) for parameter in layer
+    }
+    for parameter in factors:
+        parameter.requires_grad_(True)
+    factors |= dict.fromkeys(classifier.head.parameters(), 1.0)
+    return {name: factors[parameter] for name, parameter in classifier.named_parameters() if parameter in factors}
 
 
 class _Task(nn.Module):
     """Binary cross-entropy of a batch {"spectrogram": (B, T, F), "anomalous": (B,)}."""
 
-    def __init__(self, classifier: Classifier, weight: float):
+    def __init__(self, classifier: Classifier, weight: float, factors: dict[str, float]):
         super().__init__()
         self.classifier, self.weight = classifier, weight
+        self._factors = {f"classifier.{name}": factor for name, factor in factors.items()}
+
+    def learning_rate_factor(self, name: str) -> float:
+        """See ``training.fit``."""
+        return self._factors[name]
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         logits, target = self.classifier(batch["spectrogram"]), batch["anomalous"]
@@ -162,7 +170,7 @@ def fine_tune(
         torch.manual_seed(step_seed(seed, -1))
         classifier = Classifier(encoder, config.mode, rate)
     weight = (len(rows) - positives) / positives if config.balance == "weight" else 1.0
-    groups = parameter_groups(classifier, config.trained_layers, config.decay)
+    factors = unfreeze(classifier, config.trained_layers, config.decay)
     batches = -(-len(rows) // config.batch_size)
 
     def make_batch(step: int, part: int, parts: int) -> dict[str, Tensor]:
@@ -176,7 +184,8 @@ def fine_tune(
 
     loop = _loop(config, config.epochs * batches)
     asked = {name: value for name, value in asdict(config).items() if name not in ("encoder", "save_every")}
-    fit(_Task(classifier, weight), make_batch, loop, folder, seed, device, None, progress, None, asked, groups)
+    task = _Task(classifier, weight, factors)
+    fit(task, make_batch, loop, folder, seed, device, progress=progress, settings=asked)
     return classifier.eval()
 
 

@@ -103,6 +103,11 @@ def test_base(conf, tmp_path):
         ("pretrain: {loop: {learning_rate: .nan}}", "pretrain.loop.learning_rate: expected at least 0, found nan"),
         ("pretrain: {decoder: {kernel: 4}}", "pretrain.decoder: expected an odd kernel"),
         ("pretrain: {decoder: {dim: 10}}", "groups that divide dim"),
+        ("encoder: {simam: both}", "encoder.simam: expected one of none, global, local, auto, found 'both'"),
+        (
+            "encoder: {simam: auto}\npretrain: {loop: {steps: 1}}",
+            "encoder.simam: expected one way for all machines with pretrain.loop.steps above 0",
+        ),
         ("benchmark: {test_size: 1.0}", "benchmark.test_size: expected"),
     ],
 )
@@ -119,6 +124,14 @@ def test_mistakes(tmp_path, text, expected):
     ("branch", "expected"),
     [
         ("{pool: max}", "branches.main.pool: expected one of mean, band, cls, attentive, gem, rdp, found 'max'"),
+        ("{tune: half}", "branches.main.tune: expected one of lora, full, frozen, found 'half'"),
+        ("{learn_from: target}", "branches.main.learn_from: expected one of all, source, found 'target'"),
+        ("{encoder_learning_rate: -1}", "branches.main.encoder_learning_rate: expected at least 0, found -1"),
+        ("{encoder: {simam: some}}", "branches.main.encoder.simam: expected one of none, global, local, auto"),
+        (
+            "{encoder: {simam_machines: {fan: auto}}}",
+            "branches.main.encoder.simam_machines.fan: expected one of none, global, local, found 'auto'",
+        ),
         ("{heads: {domain_classes: both}}", "branches.main.heads.domain_classes: expected machine or domain"),
         ("{heads: {margin: 4}}", "branches.main.heads.margin: expected a number from 0 to 3.142"),
         ("{depth: -1}", "branches.main.depth: expected at least 0"),

@@ -79,3 +79,28 @@ def test_a_branch_of_each_family(family, pool, train_clips, tmp_path):
 def test_a_waveform_of_another_shape_is_refused(family, shape):
     with pytest.raises(WheeltapperError, match="a waveform: expected"):
         family_class(family).build("nano", 0).embed(torch.zeros(shape), RATE)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_fine_tuning_of_each_family(family, train_clips, tmp_path):
+    """Every weight that the pooled tokens depend on moves, comes back, and is counted; buffers stay."""
+    config = BranchConfig(
+        tune="full",
+        depth=2,
+        embedding_dim=8,
+        crop_seconds=0.3,
+        loop=LoopConfig(steps=2, batch_size=3, warmup_steps=1, learning_rate=1e-2),
+    )
+    encoder = family_class(family).build("nano", 0)
+    before = copy.deepcopy(encoder)
+    task = adapt(encoder, train_clips, config, RATE, tmp_path, seed=1)
+    moved = {n for n, p in before.named_parameters() if not torch.equal(p, encoder.get_parameter(n))}
+    assert moved == {n for n, p in task.model.encoder.named_parameters() if p.requires_grad}
+    assert 0 < len(moved) < len(list(before.parameters()))  # blocks above the second stay as they were
+    assert all(torch.equal(b, encoder.get_buffer(n)) for n, b in before.named_buffers())
+    loaded = load_adapted(family_class(family).build("nano", 0), tmp_path / ADAPTER, config)
+    wave = 0.1 * torch.randn(2, 2, 6000, generator=torch.Generator().manual_seed(0))
+    task.eval()
+    with torch.inference_mode():
+        for found, expected in zip(loaded.views(wave), task.model.views(wave), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4 * float(expected.abs().max()))

@@ -10,7 +10,7 @@ from system.encoders.cnn import ResNeXt, ResNeXtConfig
 from system.encoders.fisher import Fisher
 from system.errors import WheeltapperError
 from system.study import supervised
-from system.study.supervised import Classifier, fine_tune, load_classifier, parameter_groups
+from system.study.supervised import Classifier, fine_tune, load_classifier, unfreeze
 
 SMALL = AstConfig(embed_dim=16, depth=3, num_heads=2, target_length=48)
 RATE = 1e-3
@@ -148,7 +148,7 @@ def test_the_loss_is_weighted_binary_cross_entropy():
     with torch.no_grad():
         p = 1 / (1 + np.exp(-classifier(x).double().numpy()))
         for weight in (1.0, 2.0):
-            found = supervised._Task(classifier, weight)({"spectrogram": x, "anomalous": wrong})["loss"].item()
+            found = supervised._Task(classifier, weight, {})({"spectrogram": x, "anomalous": wrong})["loss"].item()
             y = wrong.numpy()
             assert found == pytest.approx(-np.mean(weight * y * np.log(p) + (1 - y) * np.log(1 - p)), rel=1e-5)
 
@@ -230,11 +230,13 @@ def test_one_label_cannot_be_learnt(tmp_path):
 
 def test_more_layers_than_there_are():
     with pytest.raises(WheeltapperError, match="trained_layers: expected at most 4, found 5"):
-        parameter_groups(Classifier(ast()), 5, 10.0)
+        unfreeze(Classifier(ast()), 5, 10.0)
 
 
 def test_a_family_without_layers_trains_its_head_alone():
     classifier = Classifier(Fisher.build("nano", 0), rate=16000)
-    assert [group["scale"] for group in parameter_groups(classifier, 0, 10.0)] == [1.0]
+    assert unfreeze(classifier, 0, 10.0) == {
+        f"head.{place}.{kind}": 1.0 for place in (0, 3) for kind in ("weight", "bias")
+    }
     with pytest.raises(WheeltapperError, match="expected a family that can be trained layer by layer, found FISHER"):
-        parameter_groups(classifier, 1, 10.0)
+        unfreeze(classifier, 1, 10.0)

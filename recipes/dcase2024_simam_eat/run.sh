@@ -1,0 +1,64 @@
+#!/usr/bin/env bash
+# The EFB paper's system (evenly spaced filters, SimAM, EAT) on DCASE 2024 Task 2, and its first experiments.
+#
+#   recipes/dcase2024_simam_eat/run.sh [--data dcase2024|synthetic|DIR] [--conf FILE] [--exp DIR] [--seeds "0 1 2"]
+#
+# Stages: 0 the system, from data to package; 1 filter banks; 2 SimAM; 3 SimAM before a frozen network, with pictures;
+# 4 domain normalisation; 5 table. SEED in --data stands for the seed, where each has recordings of its own.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+stage=0         # first stage
+stop_stage=5    # last stage
+data=dcase2024  # what ./run.sh takes
+conf=recipes/dcase2024_simam_eat/conf/default.yaml
+exp=exp/dcase2024_simam_eat
+seeds=0         # the experiments are repeated with each
+set=            # settings over the configuration's, "key.key=value ..."
+
+# shellcheck source=tools/parse_options.sh
+. tools/parse_options.sh
+
+tools/setup.sh
+# shellcheck source=tools/path.sh
+. tools/path.sh
+
+recipe=recipes/dcase2024_simam_eat
+read -ra all_seeds <<<"$seeds"
+
+run_stage() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
+
+# The metrics of each variant of an experiment, to <exp>/seed<seed>/results/<experiment>.<variant>.json. Variants that
+# share a folder share what they have in common: stages whose settings are the same have nothing to do.
+experiment() {
+  local name=$1 shared=${2:-} file variant folder
+  for file in "$recipe/conf/experiments/$name"/*.yaml; do
+    variant=$(basename "$file" .yaml)
+    folder=$place/$name/${shared:-$variant}
+    mkdir -p "$place/results" "$place/conf"
+    { echo "base: $(realpath "$conf")" && cat "$file"; } >"$place/conf/$name.$variant.yaml"
+    wheeltapper run --exp "$folder" --conf "$place/conf/$name.$variant.yaml" --data "$recordings" \
+      --set "seed=$seed $set" --stop-stage 6
+    cp "$folder/metrics.json" "$place/results/$name.$variant.json"
+  done
+}
+
+for seed in "${all_seeds[@]}"; do
+  place=$exp/seed$seed
+  recordings=${data//SEED/$seed}
+  if run_stage 0; then
+    wheeltapper run --exp "$place/system" --conf "$conf" --data "$recordings" --set "seed=$seed $set"
+    mkdir -p "$place/results" && cp "$place/system/metrics.json" "$place/results/system.json"
+  fi
+  if [ "$recordings" = synthetic ]; then recordings=$place/system/data; fi # simulated once
+  if run_stage 1; then experiment filterbank; fi
+  if run_stage 2; then experiment simam; fi
+  if run_stage 3; then
+    experiment simam_frozen
+    python "$recipe/local/simam_pictures.py" "$place/simam_frozen/auto" "$place/simam.png"
+  fi
+  if run_stage 4; then experiment normalisation source_only; fi
+done
+if run_stage 5; then
+  python "$recipe/local/tabulate.py" "$exp" "${all_seeds[@]}" --out "$exp/table.md"
+fi
