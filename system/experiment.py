@@ -34,6 +34,26 @@ class Experiment:
     def card(self, branch: str) -> Path:
         return self.folder / "adapt" / branch / "card.json"
 
+    def batches(self, branch: str) -> Path:
+        return self.folder / "adapt" / branch / "batches.json"
+
+    def weights(self, branch: str) -> list[Path]:
+        """What the adaptation of a branch has trained: its adapter, or the autoencoders of all machines."""
+        if self.config.branches[branch].autoencoder is None:
+            return [self.adapter(branch)]
+        folder = self.folder / "adapt" / branch
+        return [folder / "card.json", folder / "folds.csv", *sorted(folder.glob("*.safetensors"))]
+
+    @property
+    def encoder_branches(self) -> list[str]:
+        """Names of the branches that adapt an encoder."""
+        return [name for name, branch in self.config.branches.items() if branch.autoencoder is None]
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether anything in the run asks for an encoder; autoencoders alone do not."""
+        return bool(self.encoder_branches) or not self.config.branches
+
     def index(self, branch: str) -> Path:
         return self.folder / "embeddings" / branch / "index.csv"
 

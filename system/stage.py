@@ -181,7 +181,7 @@ class Stage:
             },
         )
         self.started.unlink(missing_ok=True)
-        say(f"stage {self.number} {self.name}: wrote {_listing(writes, self.exp)} in {seconds:.1f} s")
+        say(f"stage {self.number} {self.name}: wrote {_listing(writes, self.exp) or 'nothing'} in {seconds:.1f} s")
         return True
 
     def _clear(self) -> None:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from system import manifest
-from system.bin import common
+from system.bin import autoencoder_branch, common
 from system.config import EncoderConfig
 from system.experiment import Experiment
 from system.stage import write_json
@@ -21,19 +21,22 @@ def main(args: argparse.Namespace) -> None:
         config = run.config
         settings = {
             "branches": {name: _settings(branch) for name, branch in config.branches.items()},
-            "front_ends": {name: front_end(run.encoder_config(name)) for name in config.branches},
+            "front_ends": {name: front_end(run.encoder_config(name)) for name in run.encoder_branches},
             "rate": config.data.rate,
             "seed": config.seed,
             "clips": manifest.fingerprint(common.training_clips(run)),
         }
-        own = [common.checkpoint_file(b.encoder, config.data.folder) for b in config.branches.values() if b.encoder]
-        reads = [run.encoder, *filter(None, own)]
+        adapted = [branch for branch in config.branches.values() if branch.autoencoder is None]
+        own = [common.checkpoint_file(b.encoder, config.data.folder) for b in adapted if b.encoder]
+        reads = [*([run.encoder] if run.has_encoder else []), *filter(None, own)]
         common.run_stage(run.stage("adapt", settings, reads, owns=["adapt"], partly=[run.manifest]), lambda: _work(run))
 
 
 def _settings(branch) -> dict:
     """What training depends on: all of a branch but its scorer."""
-    return {name: value for name, value in asdict(branch).items() if name != "scorer"}
+    if branch.autoencoder is not None:
+        return autoencoder_branch.training_settings(branch)
+    return {name: value for name, value in asdict(branch).items() if name not in ("scorer", "autoencoder")}
 
 
 def front_end(encoder: EncoderConfig) -> dict:
@@ -42,13 +45,16 @@ def front_end(encoder: EncoderConfig) -> dict:
 
 
 def _work(run: Experiment) -> Iterable[Path]:
-    from system.adaptation import adapt
-
     device = common.prepare_torch(run)
     clips = common.training_clips(run)
     rate = run.config.data.rate or _common_rate(clips)
     written: list[Path] = []
     for number, (name, branch) in enumerate(run.config.branches.items()):
+        if branch.autoencoder is not None:
+            written += autoencoder_branch.adapt(run, name, clips, rate)
+            continue
+        from system.adaptation import adapt
+
         written += [run.adapter(name), run.card(name)]
         if run.adapter(name).is_file() and run.card(name).is_file():
             continue

@@ -38,7 +38,10 @@ def main(args: argparse.Namespace) -> int | None:
             "encoder": asdict(run.config.encoder),
             "seed": run.config.seed,
         }
-        stage = run.stage("benchmark", settings, [run.manifest, run.encoder], owns=["benchmark.json"])
+        reads = [run.manifest, run.encoder]
+        if not run.has_encoder:
+            settings, reads = {"encoder": None}, []
+        stage = run.stage("benchmark", settings, reads, owns=["benchmark.json"])
         common.run_stage(stage, lambda: _work(run))
 
 
@@ -86,6 +89,10 @@ def _work(run: Experiment) -> Iterable[Path]:
     from system.encoders import load_encoder
     from system.stage import write_json
 
+    if not run.has_encoder:
+        print("note: no encoder in this run, nothing to diagnose faults with")
+        write_json(run.benchmark, {"tasks": {}})
+        return [run.benchmark]
     workers = common.one_thread_each(run.config.threads)
     config = run.config.benchmark
     found = tasks(manifest.read(run.manifest), config.min_clips, config.test_size)

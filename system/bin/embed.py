@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from system import manifest
-from system.bin import common, frozen
+from system.bin import autoencoder_branch, common, frozen
 from system.bin.adapt import front_end
 from system.errors import WheeltapperError
 from system.experiment import Experiment
@@ -45,19 +45,24 @@ def main(args: argparse.Namespace) -> None:
         names = list(run.config.branches)
         settings = {
             "rate": run.config.data.rate,
-            "encoders": {n: asdict(b.encoder) if b.encoder else None for n, b in run.config.branches.items()},
-            "front_ends": {name: front_end(run.encoder_config(name)) for name in names},
+            "encoders": {n: _network(branch) for n, branch in run.config.branches.items()},
+            "front_ends": {name: front_end(run.encoder_config(name)) for name in run.encoder_branches},
             "embed": asdict(run.config.embed),
         }
-        reads = [run.manifest, run.encoder, *(run.adapter(name) for name in names)]
+        reads = [run.manifest, *([run.encoder] if run.has_encoder else [])]
+        reads += [path for name in names for path in run.weights(name)]
         common.run_stage(run.stage("embed", settings, reads, owns=["embeddings"]), lambda: _work(run))
+
+
+def _network(branch) -> dict | None:
+    own = branch.autoencoder or branch.encoder
+    return asdict(own) if own else None
 
 
 def _work(run: Experiment) -> Iterable[Path]:
     import shutil
 
     from system import embedding, store
-    from system.adaptation import load_adapted
 
     device = common.prepare_torch(run)
     workers = common.one_thread_each(run.config.threads)
@@ -65,6 +70,15 @@ def _work(run: Experiment) -> Iterable[Path]:
     clips = [clip for clip in manifest.read(run.manifest) if clip.split in ("train", "test")]
     written: list[Path] = []
     for name, branch in run.config.branches.items():
+        if branch.autoencoder is not None:
+            rows = autoencoder_branch.embed(run, name, clips, workers)
+            for view, values in rows.items():
+                store.write_array(run.embeddings(name, view), values)
+            store.write_index(run.index(name), clips)
+            written += [run.index(name), *(run.embeddings(name, view) for view in rows)]
+            continue
+        from system.adaptation import load_adapted
+
         model = load_adapted(common.base_encoder(run, name), run.adapter(name), branch)
         parts = run.index(name).parent / "parts"
         with common.progress_bar(len(clips), f"embedding {name}") as bar:
@@ -77,7 +91,8 @@ def _work(run: Experiment) -> Iterable[Path]:
         store.write_index(run.index(name), clips)
         shutil.rmtree(parts)
         written += [run.index(name), *paths.values()]
-    print(f"embeddings in {str(dtype).removeprefix('torch.')} on {device}")
+    if run.has_encoder:
+        print(f"embeddings in {str(dtype).removeprefix('torch.')} on {device}")
     return written
 
 

@@ -1,7 +1,7 @@
 """Stage 7: the submission package, with figures taken from the run."""
 
 import argparse
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from submission.config import ExternalResource, PackageConfig
 from system import manifest
 from system.bin import common
-from system.config import BranchConfig, SystemConfig
+from system.config import AutoencoderConfig, BranchConfig, SystemConfig
 from system.experiment import Experiment
 from system.stage import read_json
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 METHODS = {"mahalanobis": "Mahalanobis distance", "knn": "k-nearest neighbours"}
 TUNED = {"lora": "with low-rank adapters", "full": "fine-tuned as a whole", "frozen": "frozen"}
+AUTOENCODER_METHODS = {"mse": "mean squared error", "mahalanobis": "selective Mahalanobis distance"}
 RESULTS = {"auc_source": "AUC (source)", "auc_target": "AUC (target)", "pauc": "pAUC"}
 
 
@@ -51,7 +52,12 @@ def _work(run: Experiment) -> Iterable[Path]:
         machine_settings=_machine_settings(run),
     )
     clips = manifest.read(run.manifest)
-    report = ReportFacts(lines=_lines(run))
+    report = ReportFacts(
+        lines=_lines(run),
+        encoders=run.has_encoder,
+        autoencoders=any(branch.autoencoder for branch in run.config.branches.values()),
+        batch_thresholds=any(system.threshold == "batches" for system in run.config.systems),
+    )
     written = write_package(_declared(run), entries, clips, run.package, run.zip, facts, report)
     print(f"{run.zip}: valid; findings in {run.package / 'README.md'}")
     return written
@@ -77,14 +83,15 @@ def _entry(run: Experiment, metrics: dict[str, Any], index: int) -> "SystemEntry
             for machine, values in found.items()
         },
         scores_dir=run.system(label),
-        summary=_summary(system),
+        summary=_summary(run, system, used),
     )
 
 
 def _description(run: Experiment, system: SystemConfig, used: list[str]) -> dict[str, str | None]:
     """Fields of ``system.description`` that follow from the configuration."""
     branches = [run.config.branches[name] for name in used]
-    augment = [branch.augment for branch in branches]
+    adapted = [name for name in used if run.config.branches[name].autoencoder is None]
+    augment = [run.config.branches[name].augment for name in adapted]
     kinds = {
         "channel swap": any(a.channel_swap > 0 for a in augment),
         "channel gain": any(a.gain_db > 0 for a in augment),
@@ -93,23 +100,54 @@ def _description(run: Experiment, system: SystemConfig, used: list[str]) -> dict
         "SpecAugment": any(a.time_mask > 0 or a.frequency_mask > 0 for a in augment),
     }
     rate = run.config.data.rate
-    families = dict.fromkeys(_family(run, name) for name in used)
-    tuned = dict.fromkeys(TUNED[branch.tune] for branch in branches)
-    methods = dict.fromkeys(METHODS.get(branch.scorer.name, branch.scorer.name) for branch in branches)
-    external = any(run.encoder_config(name).checkpoint for name in used)
-    pretrained = run.config.pretrain.loop.steps and any(run.config.branches[name].encoder is None for name in used)
-    return {
+    families = dict.fromkeys(_family(run, name) for name in adapted)
+    tuned = dict.fromkeys(TUNED[run.config.branches[name].tune] for name in adapted)
+    methods = dict.fromkeys(_method(branch) for branch in branches)
+    external = any(run.encoder_config(name).checkpoint for name in adapted)
+    pretrained = run.config.pretrain.loop.steps and any(run.config.branches[name].encoder is None for name in adapted)
+    weighting = "weighted average of robust z-scores; " if len(used) > 1 or adapted else ""
+    return _of_autoencoders(branches, bool(adapted)) | {
         "input_sampling_rate": f"{rate / 1000:g}kHz" if rate else "as recorded",
         "data_augmentation": ", ".join(name for name, present in kinds.items() if present) or None,
-        "embeddings": f"{', '.join(families)} {' and '.join(tuned)}",
-        "front_end": "; ".join(dict.fromkeys(filter(None, (_simam(run, name) for name in used)))) or None,
+        "embeddings": f"{', '.join(families)} {' and '.join(tuned)}" if families else None,
+        "front_end": "; ".join(dict.fromkeys(filter(None, (_simam(run, name) for name in adapted)))) or None,
         "machine_learning_method": ", ".join([*methods, *(["ensemble"] if len(used) > 1 else [])]),
-        "decision_making": (
-            f"weighted average of robust z-scores; threshold at {100 * run.config.false_positive_rate:g} % of "
-            "leave-one-out scores of normal references"
-        ),
+        "decision_making": f"{weighting}threshold at {_threshold(run, system)}",
         "external_data_usage": "pre-training" if external else None,
-        "development_data_usage": "pre-training, fine-tuning" if pretrained else "fine-tuning",
+        "development_data_usage": ("pre-training, " if pretrained else "") + ("fine-tuning" if adapted else "training"),
+    }
+
+
+def _method(branch: BranchConfig) -> str:
+    name = METHODS.get(branch.scorer.name, branch.scorer.name)
+    if branch.autoencoder is None:
+        return name
+    return f"autoencoder, {AUTOENCODER_METHODS.get(branch.autoencoder.score, name)}"
+
+
+def _threshold(run: Experiment, system: SystemConfig) -> str:
+    rate = f"{100 * run.config.false_positive_rate:g} %"
+    if system.threshold == "batches":
+        return f"{rate} of a gamma distribution fitted to mean losses of training batches"
+    own = [run.config.branches[name].autoencoder for name, weight in system.weights.items() if weight > 0]
+    known = any(config and not config.folds for config in own)
+    kind = "cross-fitted" if all(own) else "leave-one-out"
+    return f"{rate} of {'' if known else f'{kind} '}scores of normal references"
+
+
+def _of_autoencoders(branches: Sequence[BranchConfig], mixed: bool) -> dict[str, str | None]:
+    """What is otherwise in the texts of a system without encoders, and in one that has both (``mixed``)."""
+    own = [branch for branch in branches if branch.autoencoder]
+    if not own:
+        return {}
+    if mixed:
+        return {"acoustic_features": "log-amplitude spectrogram, log-mel energies"}
+    by_domain = [b for b in own if b.autoencoder.score == "mahalanobis" or b.scorer.settings.get("bank") == "domain"]
+    return {
+        "acoustic_features": "log-mel energies",
+        "domain_adaptation_method": "statistics per domain" if by_domain else None,
+        "domain_generalization_method": "minimum over the domains" if by_domain else None,
+        "attribute_usage": None,
     }
 
 
@@ -131,7 +169,7 @@ def _simam(run: Experiment, branch: str) -> str:
 
 def _machine_settings(run: Experiment) -> dict[str, dict[str, str]]:
     """Settings that a machine has for itself: SimAM by hand."""
-    encoders = {name: run.encoder_config(name) for name in run.config.branches}
+    encoders = {name: run.encoder_config(name) for name in run.encoder_branches}
     machines = dict.fromkeys(machine for encoder in encoders.values() for machine in encoder.simam_machines)
     others = manifest.machines(manifest.read(run.manifest)) if machines else []
     return {
@@ -156,6 +194,8 @@ def _resources(run: Experiment, branch: str) -> list[ExternalResource]:
     """What a branch uses from outside: published weights, or the recordings that our own have learned from."""
     from system.encoders.cards import CARDS
 
+    if run.config.branches[branch].autoencoder:
+        return []
     checkpoint = run.encoder_config(branch).checkpoint
     if not checkpoint:
         return []
@@ -182,10 +222,12 @@ def _declared(run: Experiment) -> PackageConfig:
     return replace(run.config.package, external_datasets=[*run.config.package.external_datasets, *found.values()])
 
 
-def _summary(system: SystemConfig) -> str:
+def _summary(run: Experiment, system: SystemConfig, used: Sequence[str]) -> str:
     total = sum(system.weights.values())
     weights = " and ".join(f"{name} {weight / total:.2f}" for name, weight in system.weights.items() if weight > 0)
     heard = "both channels" if system.view == "two_channel" else "the near channel given to both inputs"
+    if all(run.config.branches[name].autoencoder for name in used):
+        heard = "the near channel"
     return f"{system.name or 'System'}: weights {weights}, inference with {heard}."
 
 
@@ -195,6 +237,13 @@ def _lines(run: Experiment) -> dict[str, list[str]]:
     system, training, scoring = [], [], []
     for name, branch in config.branches.items():
         card = read_json(run.card(name))
+        settings = ", ".join(f"{key} {value}" for key, value in branch.scorer.settings.items())
+        scoring.append(f"Branch {name}: {_method(branch)}{f' ({settings})' * bool(settings)}.")
+        if branch.autoencoder:
+            lines = _autoencoder_lines(name, branch.autoencoder, card)
+            for section, line in zip((system, training, scoring), lines, strict=True):
+                section.append(line)
+            continue
         simam = _simam(run, name)
         system.append(
             f"Branch {name}: {_family(run, name)}, {branch.pool} pooling, embedding of "
@@ -208,15 +257,18 @@ def _lines(run: Experiment) -> dict[str, list[str]]:
             f"parameters; {branch.loop.steps} steps of {branch.loop.batch_size} clips"
             f"{' of the source domain' if branch.learn_from == 'source' else ''}."
         )
-        settings = ", ".join(f"{key} {value}" for key, value in branch.scorer.settings.items())
-        scoring.append(f"Branch {name}: {METHODS.get(branch.scorer.name, branch.scorer.name)} ({settings}).")
-    if config.encoder.checkpoint:
+    if config.encoder.checkpoint and run.has_encoder:
         training.insert(0, f"The encoder starts from the weights {Path(config.encoder.checkpoint).name}.")
-    if config.pretrain.loop.steps:
+    if config.pretrain.loop.steps and run.has_encoder:
         training.insert(0, f"Pre-training of {config.pretrain.loop.steps} steps on the same normal clips.")
-    by_hand = any(run.encoder_config(name).simam_machines for name in config.branches)
+    fusion = [
+        f"{label}: threshold at {_threshold(run, item)}."
+        for label, item in zip(run.labels, config.systems, strict=True)
+        if item.threshold == "batches"
+    ]
+    by_hand = any(run.encoder_config(name).simam_machines for name in run.encoder_branches)
     task = [] if by_hand else ["Every machine is treated with one and the same configuration."]
-    return {"task": task, "system": system, "training": training, "scoring": scoring}
+    return {"task": task, "system": system, "training": training, "scoring": scoring, "fusion": fusion}
 
 
 def _tuning(branch: BranchConfig, card: dict[str, Any]) -> str:
@@ -229,4 +281,21 @@ def _tuning(branch: BranchConfig, card: dict[str, Any]) -> str:
     return (
         f"low-rank adapters of rank {branch.lora.rank} (alpha {branch.lora.alpha}, dropout {branch.lora.dropout}) on "
         f"{layers}"
+    )
+
+
+def _autoencoder_lines(name: str, config: AutoencoderConfig, card: dict[str, Any]) -> tuple[str, str, str]:
+    sizes = " - ".join(str(size) for size in [*config.hidden, config.bottleneck, *reversed(config.hidden)])
+    norm = " with batch normalisation" if config.batch_norm else ""
+    references = (
+        f"a reference is described by one of {config.folds} networks, the one that did not learn from it"
+        if config.folds
+        else "the references are described by the network that learned from them"
+    )
+    return (
+        f"Branch {name}: autoencoder of {config.frames} log-mel frames, layers {sizes}{norm}, "
+        f"{card['total_parameters']:,} parameters, one network for each machine.",
+        f"Branch {name}: Adam at {config.learning_rate:g}, {config.epochs} epochs in batches of {config.batch} "
+        f"vectors, {100 * config.validation:g} % of them held out; {card['networks']} networks in all.",
+        f"Branch {name}: {references}.",
     )

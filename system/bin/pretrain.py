@@ -31,6 +31,9 @@ def main(args: argparse.Namespace) -> None:
         config = run.config
         if args.source:
             config.pretrain.sources = [_source(text) for text in args.source]
+        if not run.has_encoder:
+            common.run_stage(run.stage("pretrain", {"encoder": None}, [], owns=["pretrain"]), _no_encoder)
+            return
         checkpoint = common.checkpoint_file(config.encoder, config.data.folder)
         reads = [checkpoint] if checkpoint else []
         settings: dict[str, Any] = {
@@ -46,6 +49,11 @@ def main(args: argparse.Namespace) -> None:
         common.run_stage(stage, lambda: _work(run))
         if processes.is_main():
             (run.encoder.parent / "state.pt").unlink(missing_ok=True)  # of no use once the stage is on record
+
+
+def _no_encoder() -> Iterable[Path]:
+    print("no branch has an encoder, nothing to pre-train")
+    return []
 
 
 def _learned(config: PretrainConfig) -> dict[str, Any]:

@@ -5,13 +5,16 @@ Nothing here imports torch: a stage that has nothing to do must be able to say s
 
 from system.config.loading import check_systems, load, save
 from system.config.schema import (
+    AUTOENCODER_SCORES,
     EMBED_PRECISIONS,
     LEARN_FROM,
     POOLS,
     SIMAM,
+    THRESHOLDS,
     TUNES,
     VIEWS,
     AugmentConfig,
+    AutoencoderConfig,
     BenchmarkConfig,
     BranchConfig,
     Config,
@@ -41,14 +44,17 @@ from system.config.training import (
 )
 
 __all__ = [
+    "AUTOENCODER_SCORES",
     "EMBED_PRECISIONS",
     "LEARN_FROM",
     "POOLS",
     "PRECISIONS",
     "SIMAM",
+    "THRESHOLDS",
     "TUNES",
     "VIEWS",
     "AugmentConfig",
+    "AutoencoderConfig",
     "BenchmarkConfig",
     "BranchConfig",
     "Config",

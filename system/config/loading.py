@@ -13,17 +13,21 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from system.config.schema import (
+    AUTOENCODER_SCORES,
     BALANCES,
     EMBED_PRECISIONS,
     LEARN_FROM,
     POOLS,
     SIMAM,
+    THRESHOLDS,
     TUNES,
     VIEWS,
+    AutoencoderConfig,
     BranchConfig,
     Config,
     EncoderConfig,
     StudyConfig,
+    SystemConfig,
 )
 from system.config.training import (
     BAND_TARGETS,
@@ -37,6 +41,8 @@ from system.config.training import (
 )
 from system.errors import WheeltapperError
 from system.stage import open_atomic
+
+GIVEN = "given"  # the scorer for branches whose rows are scores already
 
 
 def load(path: str | os.PathLike, overrides: list[str] | None = None) -> Config:
@@ -139,8 +145,9 @@ _LIMITS = {
     **dict.fromkeys(("ratio", "adjust", "ema_start", "ema_end", "target_share", "dropout"), (0, 1)),
     **dict.fromkeys(("channel_swap", "channel_drop", "mixup", "mix_share"), (0, 1)),
     **dict.fromkeys(("test_size", "test"), (0.01, 0.99)),
-    **dict.fromkeys(("epochs", "decay", "bottleneck"), (1, math.inf)),
-    "trained_layers": (0, math.inf),
+    **dict.fromkeys(("epochs", "decay", "bottleneck", "frames"), (1, math.inf)),
+    "batch": (2, math.inf),
+    **dict.fromkeys(("folds", "trained_layers"), (0, math.inf)),
     "validation": (0, 0.9),
     "channel": (-1, math.inf),
     "margin": (0, math.pi),
@@ -218,6 +225,8 @@ def _branch_problems(branch: BranchConfig, name: str) -> Iterator[str]:
     if branch.heads.domain_classes not in ("machine", "domain"):
         yield f"{name}.heads.domain_classes: expected machine or domain, found {branch.heads.domain_classes!r}"
     yield from _loop_problems(branch.loop, f"{name}.loop")
+    if branch.autoencoder is not None:
+        yield from _autoencoder_problems(branch.autoencoder, branch.scorer.name, name)
     try:
         scoring.build(branch.scorer.name, **branch.scorer.settings)
     except WheeltapperError as error:
@@ -243,6 +252,26 @@ def _study_problems(study: StudyConfig) -> Iterator[str]:
         yield f"study.autoencoder.hidden: expected sizes of at least 1, found {study.autoencoder.hidden}"
 
 
+def _autoencoder_problems(config: AutoencoderConfig, scorer: str, name: str) -> Iterator[str]:
+    if config.score not in AUTOENCODER_SCORES:
+        yield f"{name}.autoencoder.score: expected one of {', '.join(AUTOENCODER_SCORES)}, found {config.score!r}"
+    elif config.score != "residual" and scorer != GIVEN:
+        yield f"{name}.scorer.name: expected {GIVEN} for autoencoder.score {config.score}, found {scorer!r}"
+    if config.folds == 1:
+        yield f"{name}.autoencoder.folds: expected 0, or 2 and more, found 1"
+    if not all(size > 0 for size in config.hidden):
+        yield f"{name}.autoencoder.hidden: expected numbers of at least 1, found {list(config.hidden)}"
+
+
+def _threshold_problems(config: Config, system: SystemConfig, name: str) -> Iterator[str]:
+    if system.threshold not in THRESHOLDS:
+        yield f"{name}.threshold: expected one of {', '.join(THRESHOLDS)}, found {system.threshold!r}"
+    elif system.threshold == "batches":
+        used = [config.branches.get(branch) for branch, weight in system.weights.items() if weight > 0]
+        if len(used) != 1 or not (used[0] and used[0].autoencoder and used[0].scorer.name == GIVEN):
+            yield f"{name}.threshold: batches: expected one autoencoder branch with the scorer {GIVEN}"
+
+
 def _check(config: Config, where: str) -> None:
     problems = list(_number_problems(config))
     problems += _study_problems(config.study)
@@ -261,6 +290,7 @@ def _check(config: Config, where: str) -> None:
     for number, system in enumerate(config.systems, 1):
         if system.view not in VIEWS:
             problems.append(f"systems.{number}.view: expected one of {', '.join(VIEWS)}, found {system.view!r}")
+        problems += _threshold_problems(config, system, f"systems.{number}")
         unknown = [name for name in system.weights if name not in config.branches]
         if unknown or not system.weights:
             problems.append(

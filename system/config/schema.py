@@ -12,6 +12,8 @@ EMBED_PRECISIONS = ("fp32", "bf16", "auto")
 SIMAM = ("none", "global", "local")
 TUNES = ("lora", "full", "frozen")
 LEARN_FROM = ("all", "source")
+AUTOENCODER_SCORES = ("mse", "mahalanobis", "residual")
+THRESHOLDS = ("references", "batches")
 POOLS = ("mean", "band", "cls", "attentive", "gem", "rdp")
 
 
@@ -86,9 +88,31 @@ class ScorerConfig:
 
 
 @dataclass
-class BranchConfig:
-    """One adapted encoder with its scorer."""
+class AutoencoderConfig:
+    """The official autoencoder baseline (DCASE 2023-2026), in the place of an encoder: one network for each machine,
+    the near channel alone."""
 
+    frames: int = 5  # neighbouring log-mel frames of a vector
+    hidden: list[int] = field(default_factory=lambda: [128] * 4)  # to the bottleneck, and in reverse out of it
+    bottleneck: int = 8
+    batch_norm: bool = True
+    epochs: int = 100
+    batch: int = 256  # vectors
+    learning_rate: float = 1e-3
+    validation: float = 0.1  # share of the vectors held out; their loss decides nothing
+    # What a clip is described by: mse, one number | mahalanobis, the distances by both domains' covariances | residual,
+    # its mean residual, a number for each band. The first two are for the scorer "given".
+    score: str = "mse"
+    # Networks of which each leaves a part of the clips out and describes that part alone; the test clips are described
+    # by one that learned from all. 0: that one describes the references too, which it knows (as official).
+    folds: int = 0
+
+
+@dataclass
+class BranchConfig:
+    """One adapted encoder, or an autoencoder, with its scorer."""
+
+    autoencoder: AutoencoderConfig | None = None  # if set, of what follows the scorer alone counts
     encoder: EncoderConfig | None = None  # None: the encoder of the pre-training stage
     depth: int = 0  # blocks to run, 0 for all
     pool: str = "band"  # mean | band | cls | attentive | gem | rdp
@@ -115,6 +139,9 @@ class SystemConfig:
     abbreviation: str = ""
     view: str = "two_channel"  # two_channel | left_duplicated, at inference
     weights: dict[str, float] = field(default_factory=dict)  # of the branches
+    # references: quantile of their scores, domains weighing the same | batches: of a gamma distribution fitted to the
+    # training batches' mean losses, as in the official baseline, for one autoencoder branch; many false alarms
+    threshold: str = "references"
 
 
 @dataclass

@@ -1,12 +1,13 @@
 """The scores that the reference systems give to a manifest.
 
 Only the normal training clips of the machine itself serve as references: of the same section for ``knn`` and
-``mahalanobis``, of all sections for ``autoencoder``, as in the official baseline. Every test clip is scored on its own,
+``mahalanobis``, of all sections for the autoencoder, as in the official baseline. Every test clip is scored on its own,
 so that its score does not depend on other test clips, on names or on order, to the last bit.
 """
 
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -17,8 +18,13 @@ from system.frontends.logmel import log_mel
 from system.manifest import Clip, machines
 from system.references import CHANNELS, SYSTEMS
 
+if TYPE_CHECKING:
+    from system.references.autoencoder import Autoencoder
+
 Scores = dict[tuple[str, str], dict[str, float]]
 Say = Callable[[str], None]
+
+AUTOENCODERS = ("autoencoder", "autoencoder_mahalanobis")  # methods that share one network
 
 
 def available(clips: Iterable[Clip]) -> list[str]:
@@ -88,11 +94,16 @@ def score_manifest(
             begin = time.monotonic()
             features = spectrograms(own, channel)
             say(f"{machine}: {channel} spectrograms of {len(own)} clips in {time.monotonic() - begin:.1f} s")
-            for name in names:
-                if SYSTEMS[name].channel == channel:
-                    begin = time.monotonic()
-                    scores[name] |= _score_machine(SYSTEMS[name].method, own, features, seed, epochs, say)
-                    say(f"{machine}: {name} in {time.monotonic() - begin:.1f} s")
+            own_names = [name for name in names if SYSTEMS[name].channel == channel]
+            network = None
+            if any(SYSTEMS[name].method in AUTOENCODERS for name in own_names):
+                begin = time.monotonic()
+                network = _fit_autoencoder(own, features, seed, epochs, say)
+                say(f"{machine}: autoencoder trained in {time.monotonic() - begin:.1f} s")
+            for name in own_names:
+                begin = time.monotonic()
+                scores[name] |= _score_machine(SYSTEMS[name].method, own, features, network)
+                say(f"{machine}: {name} in {time.monotonic() - begin:.1f} s")
     if not any(scores.values()):
         raise WheeltapperError(f"expected test clips to score, found none among {len(clips)} clips")
     return scores
@@ -105,15 +116,15 @@ def _check(machine: str, clips: Sequence[Clip]) -> None:
 
 
 def _score_machine(
-    method: str, clips: Sequence[Clip], features: Sequence[np.ndarray], seed: int, epochs: int, say: Say
+    method: str, clips: Sequence[Clip], features: Sequence[np.ndarray], network: "Autoencoder | None"
 ) -> Scores:
     sections = list(dict.fromkeys(clip.section for clip in clips if clip.split == "test"))
-    if method == "autoencoder":
-        score = _fit_autoencoder(clips, features, seed, epochs, say)
     scores: Scores = {}
     for section in sections:
         pairs = [pair for pair in zip(clips, features, strict=True) if pair[0].section == section]
-        if method != "autoencoder":
+        if method in AUTOENCODERS:
+            score = network.score if method == "autoencoder" else lambda x: float(network.distances(x).min())
+        else:
             score = _fit_statistics(method, [pair for pair in pairs if pair[0].split == "train"])
         scores[clips[0].machine, section] = {clip.file: score(x) for clip, x in pairs if clip.split == "test"}
     return scores
@@ -121,15 +132,16 @@ def _score_machine(
 
 def _fit_autoencoder(
     clips: Sequence[Clip], features: Sequence[np.ndarray], seed: int, epochs: int, say: Say
-) -> Callable[[np.ndarray], float]:
+) -> "Autoencoder":
     from system.references.autoencoder import Autoencoder, AutoencoderConfig
 
     def progress(epoch: int, loss: float, validation: float) -> None:
         if epoch % 10 == 0 or epoch == epochs:
             say(f"{clips[0].machine}: epoch {epoch} of {epochs}, loss {loss:.3f}, validation {validation:.3f}")
 
-    train = [x for clip, x in zip(clips, features, strict=True) if clip.split == "train"]
-    return Autoencoder(AutoencoderConfig(epochs=epochs, seed=seed)).fit(train, progress).score
+    train = [(clip, x) for clip, x in zip(clips, features, strict=True) if clip.split == "train"]
+    model = Autoencoder(AutoencoderConfig(epochs=epochs, seed=seed))
+    return model.fit([x for _, x in train], progress, [clip.domain for clip, _ in train])
 
 
 def _fit_statistics(method: str, train: Sequence[tuple[Clip, np.ndarray]]) -> Callable[[np.ndarray], float]:

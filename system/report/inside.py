@@ -8,12 +8,13 @@ import numpy as np
 
 from system.errors import WheeltapperError
 from system.report import charts, curves, sound
-from system.report.reading import Run, Unit, read_array, read_curve
+from system.report.reading import Curve, Run, Unit, read_array, read_curve
 from system.report.results import Section
 from system.stage import read_json
 
 MOST_POINTS = 400  # of a kind on one map
 MOST_SOUND_MACHINES = 16
+CURVES = 3  # machines in one chart
 
 
 def recordings(run: Run) -> Section:
@@ -73,7 +74,10 @@ def training(run: Run) -> Section:
         if chart:
             found.append({"title": title, "chart": chart, "text": text})
     for branch in run.config.branches if run.config else ():
-        curve = read_curve(run, paths.adapter(branch).parent / "curve.csv")
+        curve = read_curve(run, paths.card(branch).parent / "curve.csv")
+        if run.config.branches[branch].autoencoder:
+            found += _autoencoder_curves(branch, curve)
+            continue
         chart = curves.curve_chart(
             branch, curve, [("loss", "total"), ("loss_attribute", "attribute"), ("loss_domain", "domain")], "loss"
         )
@@ -82,8 +86,21 @@ def training(run: Run) -> Section:
             found.append({"title": f"Adaptation of {branch}: loss", "chart": chart, "text": text})
     if not found:
         return "Nothing was trained in this run."
-    skipped = "" if loss else "Pre-training was skipped or has left no curve."
+    skipped = "" if loss or not paths.has_encoder else "Pre-training was skipped or has left no curve."
     return {"charts": found, "note": skipped}
+
+
+def _autoencoder_curves(branch: str, curve: Curve) -> list[dict[str, Any]]:
+    """Charts of a branch's autoencoders, a few machines each."""
+    names = [name for name in curve if name != "step"]
+    text = "Falls, epoch by epoch, while each machine's network learns to give its normal clips back."
+    found = []
+    for start in range(0, len(names), CURVES):
+        part = names[start : start + CURVES]
+        chart = curves.curve_chart(branch, curve, [(name, name) for name in part], "loss")
+        if chart:
+            found.append({"title": f"Autoencoders of {branch}: {', '.join(part)}", "chart": chart, "text": text})
+    return found
 
 
 def gate(run: Run) -> Section:
@@ -96,6 +113,8 @@ def gate(run: Run) -> Section:
         if found:
             tables[branch] = found
     if not tables:
+        if not run.paths.has_encoder:
+            return "The systems hear the near microphone alone, so there is no gate."
         return "The run has left no weights of the gate."
     seconds: dict[str, list[float]] = {}
     for clip in run.clips:
@@ -124,6 +143,8 @@ def maps(run: Run) -> Section:
     if not found:
         return "The run has left no embeddings."
     keys, values = found
+    if values.shape[1] < 2:
+        return f"Branch {branch} describes a clip by one number, its score: there is nothing to draw a map of."
     by_key = {clip.key: clip for clip in run.clips}
     rows: dict[str, list[int]] = {}
     for index, key in enumerate(keys):

@@ -2,11 +2,12 @@
 
 from system.errors import WheeltapperError
 from system.scoring.banks import Scorer
+from system.scoring.given import GivenScorer
 from system.scoring.knn import KnnScorer
 from system.scoring.lof import LofScorer
 from system.scoring.mahalanobis import MahalanobisScorer
 
-SCORERS = {"mahalanobis": MahalanobisScorer, "knn": KnnScorer, "lof": LofScorer}
+SCORERS = {"mahalanobis": MahalanobisScorer, "knn": KnnScorer, "lof": LofScorer, "given": GivenScorer}
 
 
 def build(name: str, **settings) -> Scorer:

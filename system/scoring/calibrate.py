@@ -72,6 +72,24 @@ def threshold(reference_scores: np.ndarray, domains: np.ndarray, false_positive_
     return weighted_quantile(_check(reference_scores), domain_weights(domains), 1.0 - false_positive_rate)
 
 
+def gamma_threshold(losses: np.ndarray, false_positive_rate: float) -> float:
+    """Threshold of the official baseline: a quantile of a gamma distribution (shape, place and scale) fitted to losses.
+
+    It is given means over batches of vectors from all clips, which spread far less than clips do: decisions by it raise
+    several times the wanted share of false alarms. Raises WheeltapperError where nothing can be fitted.
+    """
+    import scipy.stats
+
+    losses = _check(losses)
+    try:
+        found = float(scipy.stats.gamma.ppf(1.0 - false_positive_rate, *scipy.stats.gamma.fit(losses)))
+    except (scipy.stats.FitError, ValueError, RuntimeError) as error:
+        raise WheeltapperError(f"gamma distribution of {len(losses)} batch losses: no fit ({error})") from error
+    if not np.isfinite(found):
+        raise WheeltapperError(f"gamma distribution of {len(losses)} batch losses: expected a quantile, found {found}")
+    return found
+
+
 def domain_weights(domains: Sequence[str] | np.ndarray) -> np.ndarray:
     """(N,) weights that sum to one and give every domain the same share."""
     _, inverse, counts = np.unique(np.asarray(domains), return_inverse=True, return_counts=True)

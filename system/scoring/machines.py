@@ -80,13 +80,18 @@ def score_machines(
 
 
 def fuse_system(
-    branches: Mapping[str, Sequence[Row]], system: SystemConfig, false_positive_rate: float
+    branches: Mapping[str, Sequence[Row]],
+    system: SystemConfig,
+    false_positive_rate: float,
+    raw_thresholds: Mapping[str, float] | None = None,
 ) -> tuple[list[Row], dict[tuple[str, str], float]]:
     """Calibrates and weights the branches of one system.
 
     Args:
         branches: rows of each branch, of the same clips. system: its weights.
         false_positive_rate: wanted share of normal clips above the threshold.
+        raw_thresholds: of each machine on the uncalibrated scores of a single branch, in the place of one from the
+            references.
 
     Returns:
         fused rows, and the threshold of each (machine, section).
@@ -106,10 +111,14 @@ def fuse_system(
         calibrated = {}
         for name, table in tables.items():
             scores = np.array([table[key].score for key in keys])
-            calibrated[name] = calibrate.robust_z(scores[train])(scores)
+            standard = calibrate.robust_z(scores[train])
+            calibrated[name] = standard(scores)
         fused = calibrate.fuse(calibrated, used)
         domains = np.array([first[key].domain for key in keys])
-        thresholds[group] = calibrate.threshold(fused[train], domains[train], false_positive_rate)
+        if raw_thresholds is None:
+            thresholds[group] = calibrate.threshold(fused[train], domains[train], false_positive_rate)
+        else:
+            thresholds[group] = float(standard(raw_thresholds[group[0]]))
         rows += [Row(*key, first[key].domain, float(score)) for key, score in zip(keys, fused, strict=True)]
     return rows, thresholds
 

@@ -138,7 +138,10 @@ def test_mistakes(tmp_path, text, expected):
         ("{lora: {rank: 0}}", "branches.main.lora.rank: expected at least 1"),
         ("{crop_seconds: 0}", "branches.main.crop_seconds: expected at least 0.01"),
         ("{augment: {mixup: 2}}", "branches.main.augment.mixup: expected a number from 0 to 1"),
-        ("{scorer: {name: knnn}}", "branches.main.scorer: scorer: expected one of mahalanobis, knn, lof, found 'knnn'"),
+        (
+            "{scorer: {name: knnn}}",
+            "branches.main.scorer: scorer: expected one of mahalanobis, knn, lof, given, found 'knnn'",
+        ),
         ("{scorer: {name: knn, settings: {n: 3}}}", "branches.main.scorer: scorer knn: "),
         ("{scorer: {name: knn, settings: {k: 0}}}", "expected at least 1 neighbour, found 0"),
         ("{scorer: {settings: {bank: each}}}", "bank: expected domain or global, found 'each'"),
@@ -230,6 +233,7 @@ def test_every_limit_speaks_of_a_field():
 
     known = names(Config()) | names(configuration.BranchConfig()) | names(configuration.SourceConfig())
     known |= names(configuration.StudyModelConfig())
+    known |= names(configuration.AutoencoderConfig())
     assert set(loading._LIMITS) <= known
 
 

@@ -145,7 +145,7 @@ def test_build():
     scorer = scoring.build("knn", k=5, bank="domain", standardize=True)
     assert isinstance(scorer, BankScorer)
     assert (scorer.k, scorer.bank, scorer.standardize) == (5, "domain", True)
-    with pytest.raises(WheeltapperError, match="scorer: expected one of mahalanobis, knn, lof, found 'svm'"):
+    with pytest.raises(WheeltapperError, match="scorer: expected one of mahalanobis, knn, lof, given, found 'svm'"):
         scoring.build("svm")
     with pytest.raises(WheeltapperError, match=r"scorer mahalanobis: .*unexpected keyword argument 'k'"):
         scoring.build("mahalanobis", k=3)

@@ -1,0 +1,89 @@
+"""What the stages do for a branch that is an autoencoder."""
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from system.bin import common
+from system.config import VIEWS, BranchConfig
+from system.experiment import Experiment
+from system.manifest import Clip
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from system.references.autoencoder import Autoencoder
+
+
+def training_settings(branch: BranchConfig) -> dict:
+    """What training depends on: both scores come from the same networks."""
+    from dataclasses import asdict
+
+    return {"autoencoder": {name: value for name, value in asdict(branch.autoencoder).items() if name != "score"}}
+
+
+def adapt(run: Experiment, name: str, clips: Sequence[Clip], rate: int) -> list[Path]:
+    """Trains a branch's networks; returns the files written."""
+    import torch
+
+    from system.references import crossfit
+    from system.references.autoencoder import Autoencoder
+    from system.stage import write_json
+
+    config, device = run.config.branches[name].autoencoder, run.config.device
+    jobs = crossfit.jobs(clips, config.folds)
+    cores = torch.get_num_threads()
+    workers = min(cores, len(jobs)) if device == "cpu" else 1
+    torch.set_num_threads(cores // workers)
+    folder = run.card(name).parent
+    with common.progress_bar(len(jobs) * config.epochs, f"training {name}") as bar:
+        written = crossfit.train(clips, config, rate, folder, run.config.seed, device, workers, bar.update)
+    torch.set_num_threads(cores)
+    settings = crossfit.settings(config, run.config.seed, "cpu")
+    networks = {job.machine: Autoencoder.load(job.path(folder), settings) for job in jobs if job.fold == crossfit.ALL}
+    write_json(run.batches(name), crossfit.batch_scores(networks))
+    _write_curve(folder / "curve.csv", networks)
+    write_json(run.card(name), _card(next(iter(networks.values())), len(jobs), clips, rate))
+    return [*written, run.batches(name), folder / "curve.csv", run.card(name)]
+
+
+def _write_curve(path: Path, networks: "dict[str, Autoencoder]") -> None:
+    """Mean training loss of each epoch, a column for each machine's network that learned from all clips."""
+    from system.stage import open_atomic
+
+    with open_atomic(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("step", *networks))
+        losses = [model.curve[:, 0] for model in networks.values()]
+        writer.writerows((epoch, *values) for epoch, values in enumerate(zip(*losses, strict=True), 1))
+
+
+def _card(model: "Autoencoder", count: int, clips: Sequence[Clip], rate: int) -> dict:
+    """Size and cost at inference for meta.yaml: of the one network that a test clip meets."""
+    from system.frontends.logmel import HOP
+    from system.references.dense import multiply_adds
+
+    seconds = max(clip.seconds for clip in clips)
+    vectors = 1 + int(seconds * rate) // HOP - model.config.frames + 1
+    parameters = sum(parameter.numel() for parameter in model.network.parameters())
+    return {
+        "networks": count,
+        "total_parameters": parameters,
+        "trainable_parameters": parameters,
+        "macs": dict.fromkeys(VIEWS, vectors * multiply_adds(model.network)),
+        "seconds": seconds,
+        "rate": rate,
+    }
+
+
+def embed(run: Experiment, name: str, clips: Sequence[Clip], workers: int) -> "dict[str, np.ndarray]":
+    """Rows of a branch's clips in every view; the near channel is all it hears."""
+    from system.references import crossfit
+    from system.stage import read_json
+
+    config, card = run.config.branches[name].autoencoder, run.card(name)
+    rate = int(read_json(card)["rate"])
+    with common.progress_bar(len(clips), f"describing {name}") as bar:
+        rows = crossfit.describe(clips, config, rate, card.parent, run.config.seed, workers, bar.update)
+    return dict.fromkeys(VIEWS, rows)
