@@ -5,7 +5,7 @@ import math
 import os
 import shutil
 import zipfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,6 +96,7 @@ def write_package(
     zip_path: str | os.PathLike,
     facts: RunFacts | None = None,
     report: ReportFacts | None = None,
+    notes: Sequence[str] = (),
 ) -> list[Path]:
     """Writes ``out_dir/task2/``, the report's Markdown twin, a README with all findings, and the zip.
 
@@ -107,6 +108,7 @@ def write_package(
         facts: of the run, to check claims against; what it leaves empty about training and test clips is taken from
             ``clips``.
         report: facts for the technical report; ``official`` is worked out from ``clips`` where empty.
+        notes: lines of Markdown for the README, before the validator's findings.
 
     Returns:
         the files written, the zip first.
@@ -121,7 +123,7 @@ def write_package(
     year = _year(config, plan)
     report = report or ReportFacts()
     if not report.official:
-        report = dataclasses.replace(report, official=_official(clips))
+        report = dataclasses.replace(report, official=official_machines(_labelled(clips)))
     text = technical_report.markdown(config, systems, plan.machines, plan.rehearsal, report, year)
     name = f"{config.surname}_{config.affiliation}_task2"
     _clear_leftovers(out_dir, zip_path)
@@ -141,7 +143,7 @@ def write_package(
     twin = out_dir / f"{name}{REPORT_SUFFIX.removesuffix('.pdf')}.md"
     with open_atomic(twin) as file:
         file.write(text)
-    _finish(tree, zip_path, plan, _complete_facts(facts, clips))
+    _finish(tree, zip_path, plan, _complete_facts(facts, clips), notes)
     return [zip_path, *sorted(path for path in tree.rglob("*") if path.is_file()), twin, out_dir / README]
 
 
@@ -178,13 +180,13 @@ def _year(config: PackageConfig, plan: _Plan) -> int | None:
     return found.year if found else None
 
 
-def _official(clips: Sequence[Clip]) -> frozenset[str]:
+def official_machines(counts: Mapping[str, int]) -> frozenset[str]:
     """2026 development machines by name and by the number of their test clips: anybody may call a machine "fan"."""
-    counts: dict[str, int] = defaultdict(int)
-    for clip in clips:
-        if clip.split == "test" and clip.label:
-            counts[clip.machine] += 1
-    return frozenset(machine for machine in load_year(2026).dev if counts[machine] == OFFICIAL_CLIPS)
+    return frozenset(machine for machine in load_year(2026).dev if counts.get(machine) == OFFICIAL_CLIPS)
+
+
+def _labelled(clips: Sequence[Clip]) -> Counter[str]:
+    return Counter(clip.machine for clip in clips if clip.split == "test" and clip.label)
 
 
 def _write_system(config: PackageConfig, system: SystemEntry, plan: _Plan, year: int | None, root: Path) -> None:
@@ -278,7 +280,7 @@ def _complete_facts(facts: RunFacts | None, clips: Sequence[Clip]) -> RunFacts:
     return facts
 
 
-def _finish(tree: Path, zip_path: Path, plan: _Plan, facts: RunFacts) -> None:
+def _finish(tree: Path, zip_path: Path, plan: _Plan, facts: RunFacts, notes: Sequence[str]) -> None:
     """Zips and validates; the README lists the findings; only without errors does the zip get its name."""
     zip_path.parent.mkdir(parents=True, exist_ok=True)
     zip_path.unlink(missing_ok=True)
@@ -287,7 +289,7 @@ def _finish(tree: Path, zip_path: Path, plan: _Plan, facts: RunFacts) -> None:
     try:
         _write_zip(tree, temporary)
         findings = validate(temporary, facts=facts)
-        _write_readme(readme, zip_path, plan, findings)
+        _write_readme(readme, zip_path, plan, findings, notes)
         errors = [found for found in findings if found.level == ERROR]
         if errors:
             raise WheeltapperError(
@@ -312,7 +314,7 @@ def _write_zip(tree: Path, path: Path) -> None:
         os.fsync(file.fileno())
 
 
-def _write_readme(path: Path, zip_path: Path, plan: _Plan, findings: Sequence[Finding]) -> None:
+def _write_readme(path: Path, zip_path: Path, plan: _Plan, findings: Sequence[Finding], notes: Sequence[str]) -> None:
     lines = [f"# {zip_path.name}", ""]
     if plan.rehearsal:
         lines += [
@@ -324,6 +326,8 @@ def _write_readme(path: Path, zip_path: Path, plan: _Plan, findings: Sequence[Fi
         f"Machines: {', '.join(plan.machines)}. The folder {TASK}/ is what the zip holds; the Markdown file beside it "
         "is the source of the technical report.",
         "",
+        *notes,
+        *([""] if notes else []),
         f"Findings of the validator: {len(findings) or 'none'}.",
         "",
         *(f"- {found}" for found in findings),

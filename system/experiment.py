@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from system import config as configuration
+from system import selection
 from system.config import Config, EncoderConfig
 from system.stage import Stage, tree_signature
 
@@ -95,6 +96,10 @@ class Experiment:
         return self.folder / "package"
 
     @property
+    def compliance(self) -> Path:
+        return self.folder / "compliance.json"
+
+    @property
     def benchmark(self) -> Path:
         return self.folder / "benchmark.json"
 
@@ -136,5 +141,7 @@ def open_experiment(folder: str | os.PathLike, conf: str | os.PathLike | None, o
     folder = Path(folder)
     saved = folder / "config.yaml"
     config = configuration.load(conf or saved, overrides)
+    if config.data.frozen or config.data.machines == "evaluation":
+        selection.check_frozen(config, saved)
     configuration.save(saved, config)
     return Experiment(folder, config)

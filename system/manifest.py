@@ -157,6 +157,21 @@ def is_development(clips: Iterable[Clip]) -> dict[str, bool]:
     return {machine: kinds == {True} for machine, kinds in found.items()}
 
 
+def of_machines(clips: Sequence[Clip], which: str, where: str | os.PathLike = "recordings") -> list[Clip]:
+    """The clips of the machines that count: ``all``, ``development`` (all test clips labelled) or ``evaluation``.
+
+    Raises WheeltapperError, which begins with ``where``, where there are none.
+    """
+    if which == "all":
+        return list(clips)
+    development = is_development(clips)
+    kept = [clip for clip in clips if development[clip.machine] == (which == "development")]
+    if not kept:
+        found = "labelled" if which == "evaluation" else "anonymous or missing"
+        raise WheeltapperError(f"{where}: expected {which} machines, found only such whose test clips are {found}")
+    return kept
+
+
 def check_training(clips: Sequence[Clip], where: str | os.PathLike = "training") -> None:
     """Raises WheeltapperError, which begins with ``where``, unless there are clips and all are normal ones of the
     training split (the challenge's first rule)."""

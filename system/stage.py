@@ -125,7 +125,7 @@ class Stage:
         state = {
             "version": __version__,
             "settings": self.settings,
-            "reads": {_relative(path, self.exp): _file_hash(path) for path in self.reads},
+            "reads": {_relative(path, self.exp): file_hash(path) for path in self.reads},
         }
         return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
@@ -175,6 +175,7 @@ class Stage:
                 "settings": self.settings,
                 "reads": [_relative(path, self.exp) for path in self.reads],
                 "writes": {_relative(path, self.exp): path.stat().st_size for path in writes},
+                "sha256": {_relative(path, self.exp): file_hash(path) for path in writes},
                 "watched": self.watch(),
                 "seconds": round(seconds, 1),
                 **run_record(),
@@ -242,7 +243,8 @@ def tree_signature(folder: str | os.PathLike) -> str:
     return hasher.hexdigest()
 
 
-def _file_hash(path: Path) -> str:
+def file_hash(path: Path) -> str:
+    """SHA-256 of a file's content; WheeltapperError where there is none."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -2,22 +2,24 @@
 
 import argparse
 import contextlib
+import importlib
 import logging
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
+from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 
 from system import config as configuration
 from system import manifest, processes
-from system.config import EncoderConfig
+from system.config import CHECKPOINTS, EncoderConfig
 from system.errors import WheeltapperError
 from system.experiment import Experiment, open_experiment
 from system.manifest import Clip
 from system.stage import Stage, lock
 
-CHECKPOINTS = "checkpoints"  # folder of downloaded weights, within the data folder
+MEASURED = ("pretrain", "adapt", "embed", "score", "fuse", "evaluate")  # verbs that lead from a manifest to metrics
 LAUNCHED = "WHEELTAPPER_LAUNCHED"  # set in the environment of processes that ``wheeltapper launch`` started
 LOST = 75  # exit status of such a process that stops because another one is gone
 
@@ -29,6 +31,35 @@ def add_experiment_arguments(parser: argparse.ArgumentParser, required: bool = T
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
 
 
+class _Asked(Exception):
+    """Carries the stage of a verb to ``stage_of``."""
+
+    def __init__(self, stage: Stage):
+        super().__init__(stage.name)
+        self.stage = stage
+
+
+_asking: ContextVar[Experiment | None] = ContextVar("asking", default=None)
+
+
+def stage_of(run: Experiment, verb: str, *options: str) -> Stage:
+    """The stage that a verb would run in an experiment, settings and inputs as they are now; nothing is run or written.
+
+    Raises WheeltapperError where an input is missing.
+    """
+    module = importlib.import_module(f"system.bin.{verb}")
+    parser = argparse.ArgumentParser()
+    module.add_arguments(parser)
+    token = _asking.set(run)
+    try:
+        module.main(parser.parse_args(["--exp", str(run.folder), *options]))
+    except _Asked as answer:
+        return answer.stage
+    finally:
+        _asking.reset(token)
+    raise ValueError(f"{verb} runs no stage")
+
+
 @contextlib.contextmanager
 def experiment(args: argparse.Namespace, several: bool = False) -> Iterator[Experiment]:
     """The experiment that the options name, held against a second command.
@@ -37,6 +68,9 @@ def experiment(args: argparse.Namespace, several: bool = False) -> Iterator[Expe
         several: the verb may run in several processes, as torchrun starts them: they connect to one another here, the
             main one holds the folder for all, and when they stop for an error one of them says so.
     """
+    if asked := _asking.get():
+        yield asked
+        return
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     if processes.count() > 1 and not several:
         raise WheeltapperError(f"runs in one process, found {processes.count()} (pretrain runs in several)")
@@ -77,6 +111,9 @@ def run_stage(stage: Stage, work: Callable[[], Iterable[Path]]) -> None:
 
     Of several processes the main one decides whether there is anything to do and keeps the records; then all work.
     """
+
+    if _asking.get():
+        raise _Asked(stage)
 
     def together() -> Iterable[Path]:
         processes.agree(True)

@@ -10,6 +10,7 @@ from system.errors import WheeltapperError
 
 if TYPE_CHECKING:
     from system.experiment import Experiment
+    from system.manifest import Clip
     from system.truth import Truth
 
 LATEST = 2026
@@ -106,7 +107,7 @@ def _work(run: "Experiment", hidden: Path | None) -> Iterable[Path]:
     from system.stage import write_json
 
     clips = [clip for clip in manifest.read(run.manifest) if clip.split == "test"]
-    labelled = [truth.Truth(c.machine, c.section, c.file, c.domain, c.label) for c in clips if c.label]
+    labelled = _labelled(clips)
     anonymous = {(c.machine, c.section, c.file) for c in clips if not c.label}
     revealed = [row for row in truth.read_truth(hidden) if row[:3] in anonymous] if hidden else []
     config = run.config.evaluate
@@ -126,6 +127,17 @@ def _work(run: "Experiment", hidden: Path | None) -> Iterable[Path]:
         print(f"note: {where} is left out of the metrics: {reason}")
     write_json(run.metrics, result)
     return [run.metrics]
+
+
+def measured_clips(clips: "list[Clip]", year: int) -> "list[Truth]":
+    """Of a manifest's clips the labelled test clips that metrics.json measures by."""
+    return _measurable(_labelled([clip for clip in clips if clip.split == "test"]), year)[0]
+
+
+def _labelled(clips: "list[Clip]") -> "list[Truth]":
+    from system.truth import Truth
+
+    return [Truth(c.machine, c.section, c.file, c.domain, c.label) for c in clips if c.label]
 
 
 def _hidden_truth(run: "Experiment") -> Path | None:

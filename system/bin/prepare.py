@@ -166,6 +166,8 @@ def _write(path: Path, clips: "list[Clip]") -> None:
 def _stage(run: "Experiment", data: str) -> None:
     folder = _folder(run, data)
     settings = {"data": data if data == SYNTHETIC else str(folder.resolve()), "corpus": run.config.data.corpus}
+    if run.config.data.machines != "all":
+        settings["machines"] = run.config.data.machines
     if data == SYNTHETIC:
         settings |= {"synthetic": run.config.data.synthetic, "seed": run.config.seed}
     elif not data.startswith(CHALLENGE) and not folder.is_dir():
@@ -184,6 +186,8 @@ def _folder(run: "Experiment", data: str) -> Path:
 
 
 def _work(run: "Experiment", data: str, folder: Path) -> Iterable[Path]:
+    from system import manifest
+
     corpus = run.config.data.corpus or Path(data).name
     if data == SYNTHETIC:
         from system.corpora.synthetic import SyntheticSettings, synthesize
@@ -208,7 +212,7 @@ def _work(run: "Experiment", data: str, folder: Path) -> Iterable[Path]:
                 f"{', '.join(map(str, found))}: give one of them as --data"
             )
         folder = found[0]
-    _write(run.manifest, prepare(folder, corpus))
+    _write(run.manifest, manifest.of_machines(prepare(folder, corpus), run.config.data.machines, folder))
     return [run.manifest]
 
 

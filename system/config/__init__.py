@@ -6,6 +6,7 @@ Nothing here imports torch: a stage that has nothing to do must be able to say s
 from system.config.loading import check_systems, load, save
 from system.config.schema import (
     AUTOENCODER_SCORES,
+    CHECKPOINTS,
     EMBED_PRECISIONS,
     LEARN_FROM,
     POOLS,
@@ -45,6 +46,7 @@ from system.config.training import (
 
 __all__ = [
     "AUTOENCODER_SCORES",
+    "CHECKPOINTS",
     "EMBED_PRECISIONS",
     "LEARN_FROM",
     "POOLS",

@@ -17,6 +17,7 @@ from system.config.schema import (
     BALANCES,
     EMBED_PRECISIONS,
     LEARN_FROM,
+    MACHINES,
     POOLS,
     SIMAM,
     THRESHOLDS,
@@ -281,6 +282,8 @@ def _check(config: Config, where: str) -> None:
     problems += [*_simam_problems(config.encoder, "encoder"), *_pretrain_problems(config.pretrain)]
     if config.pretrain.loop.steps and config.encoder.per_machine:
         problems.append("encoder.simam: expected one way for all machines with pretrain.loop.steps above 0")
+    if config.data.machines not in MACHINES:
+        problems.append(f"data.machines: expected one of {', '.join(MACHINES)}, found {config.data.machines!r}")
     if config.systems and not config.branches:
         problems.append("branches: expected at least one")
     if len(config.systems) > 4 or (config.branches and not config.systems):

@@ -14,6 +14,9 @@ TUNES = ("lora", "full", "frozen")
 LEARN_FROM = ("all", "source")
 AUTOENCODER_SCORES = ("mse", "mahalanobis", "residual")
 THRESHOLDS = ("references", "batches")
+CHECKPOINTS = "checkpoints"  # folder of downloaded weights, within the data folder
+EMBED_PRECISIONS = ("fp32", "bf16", "auto")
+MACHINES = ("all", "development", "evaluation")
 POOLS = ("mean", "band", "cls", "attentive", "gem", "rdp")
 
 
@@ -25,6 +28,8 @@ class DataConfig:
     corpus: str = ""  # name written in the manifest; empty: what --data names
     folder: str = "data"  # where downloads go
     synthetic: str = "default"  # size of the simulated set: default | tiny
+    machines: str = "all"  # all | development: those with labelled test clips | evaluation: the others
+    frozen: str = ""  # the configuration that wheeltapper select froze; evaluation machines need one
 
 
 @dataclass

@@ -123,3 +123,21 @@ def test_fingerprint_knows_the_sound_but_not_the_place(clips):
 
 def test_seconds():
     assert CLIP.seconds == 2.0
+
+
+def test_machines_of_a_phase():
+    """Labelled test clips make a development machine; anonymous ones, and none at all, an evaluation machine."""
+    clips = [
+        Clip("c", "Fan", "00", "train", "a.wav", "/a.wav", "normal"),
+        Clip("c", "Fan", "00", "test", "b.wav", "/b.wav", "anomaly"),
+        Clip("c", "Pump", "00", "train", "c.wav", "/c.wav", "normal"),
+        Clip("c", "Pump", "00", "test", "d.wav", "/d.wav"),
+        Clip("c", "Saw", "00", "train", "e.wav", "/e.wav", "normal"),
+    ]
+    assert manifest.of_machines(clips, "all") == clips
+    assert manifest.machines(manifest.of_machines(clips, "development")) == ["Fan"]
+    assert manifest.machines(manifest.of_machines(clips, "evaluation")) == ["Pump", "Saw"]
+    with pytest.raises(WheeltapperError, match="here: expected development machines, found only"):
+        manifest.of_machines(clips[2:], "development", "here")
+    with pytest.raises(WheeltapperError, match=r"here: expected evaluation machines, found only .* labelled"):
+        manifest.of_machines(clips[:2], "evaluation", "here")

@@ -1,0 +1,66 @@
+#!/usr/bin/env bash
+# DCASE 2026 Task 2 in the two stages of Wang and Liu 2026: candidate configurations are compared on the development
+# machines, the best one is frozen, and alone adapts to the evaluation machines and scores their anonymous clips.
+#
+#   recipes/dcase2026/run.sh [--data dcase2026|DIR|synthetic] [--candidates "CONF [CONF ...]"] [--exp DIR]
+#
+# Stages: 0 development runs, 1 select, 2 final run, 3 comply, 4 table. Each goes on where a killed run stopped.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+stage=0          # first stage
+stop_stage=4     # last stage
+data=dcase2026   # the challenge's own recordings (downloaded), a folder, or simulated machines
+size=default     # of the simulated machines: default or tiny
+candidates="recipes/dcase2026/conf/beats_audiomae.yaml recipes/dcase2026/conf/beats_audiomae_standardized.yaml"
+system=1         # whose score counts in the selection
+exp=exp/dcase2026 # all results go here
+recompute=8      # test clips to embed once more in stage 3, each alone
+set=             # settings over the configurations', "key.key=value ..."; the final run takes only what changes no score
+
+# shellcheck source=tools/parse_options.sh
+. tools/parse_options.sh
+
+read -ra confs <<<"$candidates"
+if [ ${#confs[@]} -eq 0 ]; then
+  echo "run.sh: --candidates: expected one configuration or more, found none" >&2
+  exit 2
+fi
+
+tools/setup.sh
+# shellcheck source=tools/path.sh
+. tools/path.sh
+
+run_stage() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
+
+if [ "$data" = synthetic ]; then
+  data=$exp/recordings
+  if [ "$stage" -eq 0 ]; then wheeltapper synthesize "$data" --size "$size"; fi
+fi
+
+runs=()
+for conf in "${confs[@]}"; do runs+=("$exp/development/$(basename "$conf" .yaml)"); done
+
+if run_stage 0; then
+  for number in "${!confs[@]}"; do
+    wheeltapper run --exp "${runs[$number]}" --conf "${confs[$number]}" --data "$data" \
+      --set "$set" --set data.machines=development --stop-stage 6
+  done
+fi
+
+if run_stage 1; then
+  wheeltapper select "${runs[@]}" --system "$system" --out "$exp/frozen.yaml"
+fi
+
+if run_stage 2; then
+  wheeltapper run --exp "$exp/final" --conf "$exp/frozen.yaml" --data "$data" \
+    --set "$set" --set data.machines=evaluation --set "data.frozen=$exp/frozen.yaml" --stop-stage 7
+fi
+
+if run_stage 3; then
+  wheeltapper comply "$exp/final" --recompute "$recompute"
+fi
+
+if run_stage 4; then
+  python recipes/dcase2026/local/table.py "$exp/frozen.json" "$exp/final/metrics.json"
+fi

@@ -1,0 +1,70 @@
+"""Checks a finished run against the rules of the challenge that a program can check; writes EXP/compliance.json."""
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from system import manifest
+from system.bin import common, package
+from system.errors import WheeltapperError
+from system.experiment import Experiment
+from system.manifest import Clip
+
+SLACK = {"fp32": 1e-4, "bf16": 0.05}  # between one embedding and the same on another machine or in a batch
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("exp", help="folder of a run that was packaged")
+    parser.add_argument(
+        "--recompute", type=int, default=0, metavar="N", help="embed N test clips once more, each alone (default 0)"
+    )
+    parser.set_defaults(conf=None, set=[])
+
+
+def main(args: argparse.Namespace) -> None:
+    if not (Path(args.exp) / "config.yaml").is_file():
+        raise WheeltapperError(f"{args.exp}: expected the folder of a run, found no config.yaml there")
+    if args.recompute < 0:
+        raise WheeltapperError(f"--recompute: expected a number from 0 on, found {args.recompute}")
+    with common.experiment(args) as run:
+        broken = _check(run, args.recompute)
+    if broken:
+        raise WheeltapperError(f"{args.exp}: {len(broken)} violations, all above and in {run.compliance}: {broken[0]}")
+
+
+def _check(run: Experiment, recompute: int) -> list[str]:
+    """Checks, prints and writes; returns what was found against the rules."""
+    from system import compliance
+    from system.compliance import package as sent
+
+    clips, facts = manifest.read(run.manifest), package.run_facts(run)
+    stages = {verb: common.stage_of(run, verb) for verb in common.MEASURED}
+    rules = compliance.check(run, stages, facts, package.documents(run))
+    rules.append(sent.check_package(run, facts))
+    if recompute:
+        with tempfile.TemporaryDirectory() as folder:
+            embed = _embedder(run)
+            slack = SLACK["fp32" if run.config.embed.precision == "fp32" else "bf16"]
+            rules.append(sent.check_embeddings(run, clips, recompute, embed, Path(folder), slack))
+    compliance.write(run.compliance, rules)
+    print("\n".join(compliance.markdown(rules)))
+    return compliance.violations(rules)
+
+
+def _embedder(run: Experiment):
+    """The run's networks as a function of (branch, clip, an empty folder); one clip at a time."""
+    from system import embedding
+    from system.adaptation import load_adapted
+
+    device = common.prepare_torch(run)
+    dtype = embedding.choose_precision(run.config.embed.precision, device)
+    models = {}
+
+    def embed(branch: str, clip: Clip, folder: Path):
+        if branch not in models:
+            models[branch] = load_adapted(
+                common.base_encoder(run, branch), run.adapter(branch), run.config.branches[branch]
+            )
+        return embedding.embed_branch(models[branch], [clip], folder, 1, device, None, 1, dtype)
+
+    return embed

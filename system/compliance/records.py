@@ -1,0 +1,230 @@
+"""Rules on what a run read, learned from and declares: its manifest, the records of its stages, its configuration."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from submission import facts as run_facts
+from submission.facts import RunFacts
+from submission.findings import ERROR, Collector
+from system import audio, manifest, selection
+from system.compliance.rule import Rule
+from system.corpora.names import parse_name
+from system.errors import WheeltapperError
+from system.experiment import STAGES, Experiment
+from system.manifest import Clip
+from system.stage import MARKERS, Stage, file_hash, read_json
+
+# What may stand among the inputs of the stages before the metrics: never labels of test clips by themselves.
+TRUTH = ("metrics.json", "truth.csv")
+BLIND = ("pretrain", "adapt", "embed", "score", "fuse")
+SYNTHETIC = "synthetic"
+
+
+def check_training(run: Experiment, clips: Sequence[Clip]) -> Rule:
+    """Only normal training clips are learned from, in this run and in what its pre-training adds."""
+    learned = _learned(run, clips)
+    rule = Rule("training", "Only normal training clips are learned from.", f"{len(learned)} training clips")
+    try:
+        manifest.check_training(learned, run.manifest)
+    except WheeltapperError as error:
+        rule.violations.append(str(error))
+    rule.violations += _findings(RunFacts(training_files=sorted(clip.path for clip in learned)))
+    for source in run.config.pretrain.sources:
+        if run.config.pretrain.loop.steps and Path(source.path).is_dir():
+            rule.notes.append(f"{source.path}: shards, whose clips were checked when they were packed")
+    return rule
+
+
+def check_overlap(run: Experiment, clips: Sequence[Clip]) -> Rule:
+    """No test clip is, by its content, among the clips that train, serve as references or calibrate."""
+    learned = {clip.digest: clip.path for clip in _learned(run, clips) if clip.digest}
+    tests = {clip.digest: clip.path for clip in clips if clip.split == "test" and clip.digest}
+    says = "No test clip is among the training, reference or calibration clips, whatever its name."
+    rule = Rule("overlap", says, f"content of {len(tests)} test clips against {len(learned)} training clips")
+    rule.violations += _findings(RunFacts(training_digests=learned, evaluation_digests=tests))
+    if any(not clip.digest for clip in clips if clip.split in ("train", "test")):
+        rule.violations.append(f"{run.manifest}: expected a content hash for every clip, found clips without")
+    return rule
+
+
+def check_learned(run: Experiment, clips: Sequence[Clip], stages: Mapping[str, Stage]) -> Rule:
+    """The records of the stages say that they ran with this configuration on exactly the manifest's training clips."""
+    says = "What the stages say they learned from is exactly the training clips of the manifest."
+    rule = Rule("learned", says, f"records of {', '.join(stages)}")
+    for stage in stages.values():
+        try:
+            complete = stage.is_complete()
+        except WheeltapperError as error:
+            rule.violations.append(str(error))
+            continue
+        if not complete:
+            rule.violations.append(
+                f"{stage.marker}: expected the record of stage {stage.number} {stage.name} with this configuration and "
+                "these inputs, found none"
+            )
+    expected = manifest.fingerprint([clip for clip in clips if clip.split == "train"])
+    found = {"adapt": _record(run, "adapt").get("settings", {}).get("clips")}
+    for source in _record(run, "pretrain").get("settings", {}).get("sources", []):
+        if source.get("name") == "own":
+            found["pretrain"] = source.get("fingerprint")
+    for name, value in found.items():
+        if value != expected:
+            rule.violations.append(
+                f"stage {name}: expected training clips of fingerprint {expected[:16]}, found {str(value)[:16]}"
+            )
+    return rule
+
+
+def check_files(run: Experiment) -> Rule:
+    """Every file is as the stage that made it left it: nothing was changed by hand between two stages."""
+    rule = Rule("files", "No result was changed after the stage that wrote it.")
+    count, changed = 0, []
+    for path in sorted((run.folder / MARKERS).glob("[0-9]*.json")):
+        if path.name.split("_", 1)[1] not in [f"{name}.json" for name in STAGES[: STAGES.index("package")]]:
+            continue
+        record = read_json(path)
+        hashes = record.get("sha256", {})
+        for name in record.get("writes", {}):
+            count += 1
+            file = run.folder / name
+            if not file.is_file():
+                changed.append(f"{file}: expected the file that {path.name} records, found nothing")
+            elif name not in hashes:
+                rule.notes.append(f"{file}: no hash on record, not compared")
+            elif file_hash(file) != hashes[name]:
+                changed.append(f"{file}: expected the content that {path.name} records, found another")
+    rule.break_each(changed)
+    rule.checked = f"{count} files of the stages"
+    return rule
+
+
+def check_recordings(run: Experiment, clips: Sequence[Clip]) -> Rule:
+    """The clips are the configured recordings: in their folder, of the content and the names that stage 0 saw."""
+    says = "Only the configured recordings are used, unchanged since stage 0, split and label as their names say."
+    used = [clip for clip in clips if clip.split in ("train", "test")]
+    rule = Rule("recordings", says, f"{len(used)} recordings")
+    rule.break_each([text for clip in used for text in _contradictions(clip)])
+    data = str(_record(run, "data").get("settings", {}).get("data", ""))
+    if not data:
+        rule.notes.append("stage 0 is not on record: where the recordings come from was not checked")
+        return rule
+    folder = run.folder / "data" if data == SYNTHETIC else Path(data)
+    known = {path.resolve() for path in audio.list_files(folder)}
+    foreign = [clip.path for clip in used if Path(clip.path).resolve() not in known]
+    rule.break_each([f"{path}: expected a recording in {folder}, found one elsewhere" for path in foreign])
+    return rule
+
+
+def check_machines(run: Experiment, clips: Sequence[Clip]) -> Rule:
+    """The manifest holds the machines that ``data.machines`` names, so that no stage saw others."""
+    which = run.config.data.machines
+    rule = Rule("machines", "A run sees the machines of its phase only.", f"data.machines: {which}")
+    if which != "all":
+        for machine, labelled in manifest.is_development(clips).items():
+            if labelled != (which == "development"):
+                kind = "development" if labelled else "evaluation"
+                rule.violations.append(f"{run.manifest}: expected {which} machines, found {machine}, of {kind}")
+    return rule
+
+
+def check_labels(run: Experiment) -> Rule:
+    """No stage before the metrics reads labels: its record names no truth and no metrics among its inputs."""
+    says = "No stage before the metrics reads labels of test clips."
+    rule = Rule("labels", says, f"inputs on record of {', '.join(BLIND)}")
+    for name in BLIND:
+        for path in _record(run, name).get("reads", []):
+            if Path(path).name in TRUTH:
+                rule.violations.append(f"stage {name}: expected no labels among its inputs, found {path}")
+    return rule
+
+
+def check_declared(run: Experiment, facts: RunFacts, documents: Mapping[str, Mapping[str, Any]]) -> Rule:
+    """Weights and data from outside stand in every meta file, and published weights are the published ones."""
+    rule = Rule("declared", "What a system uses from outside is declared in its meta file.")
+    collector = Collector()
+    for label, document in documents.items():
+        claims = RunFacts(external_models={label: facts.external_models.get(label, ())})
+        run_facts.check_claims(claims, label, document, f"{label}.meta.yaml", collector)
+    rule.violations += [f"{found.where}: {found.message}" for found in collector.sorted()]
+    weights = dict(selection.weight_files(run.config))
+    if weights:
+        from system.encoders import cards  # loads torch
+
+        for key, (name, path) in weights.items():
+            known = cards.CARDS.get(name)
+            try:
+                if known and known.sha256:
+                    cards.check(path, known)
+            except WheeltapperError as error:
+                rule.violations.append(f"{key}: {error}")
+            if known and not known.sha256:
+                rule.notes.append(f"{key}: no published hash of {name} is known, {path} was not compared")
+    rule.checked = f"{len(documents)} meta files, {len(weights)} checkpoints"
+    return rule
+
+
+def check_frozen(run: Experiment, facts: RunFacts) -> Rule:
+    """The configuration is the one that was frozen on development machines."""
+    says = "The configuration that scores evaluation machines is the one chosen on development machines."
+    frozen = run.config.data.frozen
+    rule = Rule("frozen", says, f"against {frozen}" if frozen else "no configuration was frozen")
+    if not frozen:
+        if run.config.data.machines != "development":
+            rule.notes.append("development and evaluation machines in one run, without a choice on record")
+        return rule
+    try:
+        rule.violations += selection.frozen_problems(run.config)
+        rule.violations += _findings(
+            RunFacts(config_hash=facts.config_hash, frozen_config_hash=facts.frozen_config_hash)
+        )
+    except WheeltapperError as error:
+        rule.violations.append(str(error))
+    return rule
+
+
+def check_one_setting(facts: RunFacts) -> Rule:
+    """No setting is of one machine alone; where one is, that is a note, as the validator has it."""
+    own = facts.machine_settings
+    rule = Rule("machine settings", "All machines share the same settings.", f"settings of {len(own)} machines")
+    rule.notes += _findings(RunFacts(machine_settings=own), errors=False)
+    return rule
+
+
+def _learned(run: Experiment, clips: Sequence[Clip]) -> list[Clip]:
+    """The run's training clips, and those of the manifests that pre-training draws from."""
+    found = [clip for clip in clips if clip.split == "train"]
+    for source in run.config.pretrain.sources if run.config.pretrain.loop.steps else ():
+        if not Path(source.path).is_dir():
+            found += manifest.read(source.path)
+    return found
+
+
+def _contradictions(clip: Clip) -> list[str]:
+    """Where a clip's row of the manifest disagrees with its file."""
+    found = []
+    try:
+        if audio.digest(clip.path) != clip.digest:
+            found.append(f"{clip.path}: expected the content that stage 0 saw, found another")
+        fields = parse_name(clip.file)
+    except OSError as error:
+        return [f"{clip.path}: expected a recording, found {error.strerror or error}"]
+    except WheeltapperError:
+        return found  # a name outside the challenge's grammar says nothing
+    for name in ("split", "label", "domain"):
+        said, listed = getattr(fields, name), getattr(clip, name)
+        if said and said != listed:
+            found.append(f"{clip.path}: {name}: expected {said} as the name says, found {listed or 'none'}")
+    return found
+
+
+def _record(run: Experiment, name: str) -> dict[str, Any]:
+    marker = run.stage(name, {}, [], []).marker
+    return read_json(marker) if marker.is_file() else {}
+
+
+def _findings(facts: RunFacts, errors: bool = True) -> list[str]:
+    """What ``submission.facts`` finds: errors, or everything else."""
+    collector = Collector()
+    run_facts.check_run(facts, "run", collector)
+    return [found.message for found in collector.sorted() if (found.level == ERROR) == errors]

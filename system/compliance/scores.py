@@ -1,0 +1,240 @@
+"""Scores computed once more: each test clip alone against the references, and all of them under other names."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from submission import challenge_csv
+from system import scoring
+from system.compliance.rule import Rule
+from system.crops import group_by
+from system.errors import WheeltapperError
+from system.experiment import Experiment
+from system.manifest import Clip
+from system.scoring import calibrate, machines
+from system.scoring.machines import Row
+from system.stage import read_json
+from system.store import read_rows
+
+ROUNDING = 1e-6  # of the spread of a machine's scores; matrix products round with their size
+Key = tuple[str, str, str, str]
+Scores = dict[Key, float]
+
+
+def check_distances(run: Experiment, clips: Sequence[Clip]) -> Rule:
+    """The scores of each branch follow from the references and the one test clip: no statistic of test clips."""
+    rule = Rule("distances", "The score of a test clip follows from normal references and that clip alone.")
+    count = 0
+    for branch, views in run.views.items():
+        if not run.index(branch).is_file():
+            rule.notes.append(f"branch {branch}: no embeddings, its scores were not computed again")
+            continue
+        for view in views:
+            embeddings = read_rows(run.index(branch), run.embeddings(branch, view))
+            config = run.config.branches[branch].scorer
+            try:
+                alone = score_alone(clips, embeddings, config.name, config.settings)
+                written = _by_key(machines.read_rows(run.scores(branch, view)))
+            except WheeltapperError as error:
+                rule.violations.append(str(error))
+                continue
+            rule.break_each([f"{run.scores(branch, view)}: {text}" for text in _different(alone, written)])
+            count += len(alone)
+    rule.checked = f"{count} scores of branches, each recomputed alone"
+    return rule
+
+
+def check_fusion(run: Experiment) -> Rule:
+    """Calibration, threshold and fusion follow from the references: every fused score, threshold and decision again."""
+    says = "Calibration, thresholds and fusion take their statistics from normal references only."
+    rule = Rule("fusion", says)
+    count = 0
+    for label, system in zip(run.labels, run.config.systems, strict=True):
+        try:
+            branches = {
+                name: _by_key(machines.read_rows(run.scores(name, system.view)))
+                for name, weight in system.weights.items()
+                if weight > 0
+            }
+            domains = {
+                _key(row): row.domain
+                for name in branches
+                for row in machines.read_rows(run.scores(name, system.view))
+                if row.split == "train"
+            }
+            fused, thresholds = fuse_alone(branches, dict(system.weights), domains, run.config.false_positive_rate)
+            rule.break_each([f"{label}: {text}" for text in _compare_system(run, label, fused, thresholds)])
+            count += len(fused)
+        except WheeltapperError as error:
+            rule.violations.append(str(error))
+    rule.checked = f"{count} fused scores of {len(run.labels)} systems, each recomputed alone"
+    return rule
+
+
+def check_anonymous(run: Experiment, clips: Sequence[Clip]) -> Rule:
+    """The program gives the same fused scores to test clips without labels, under other names, in another order."""
+    rule = Rule("names", "Scores depend on no label, domain, attribute, name or position of a test clip.")
+    disguised, names = disguise(clips, run.config.seed)
+    rows_of = {
+        (branch, view): _disguised_rows(run, branch, view, disguised, names)
+        for branch, views in run.views.items()
+        for view in views
+    }
+    count = 0
+    for label, system in zip(run.labels, run.config.systems, strict=True):
+        branches = {name: rows_of[name, system.view] for name, weight in system.weights.items() if weight > 0}
+        try:
+            rows, _ = machines.fuse_system(branches, system, run.config.false_positive_rate)
+            written = _written(run, label, {(c.machine, c.section) for c in clips if c.split == "test"})
+        except WheeltapperError as error:
+            rule.violations.append(str(error))
+            continue
+        back = {new: old for old, new in names.items()}
+        found = {back.get(_key(row), _key(row)): row.score for row in rows}
+        tests = {key: value for key, value in found.items() if key[2] == "test"}
+        rule.break_each([f"{label}: {text}" for text in _different(tests, written)])
+        count += len(tests)
+    rule.checked = f"{count} fused scores of {len(run.labels)} systems, test clips renamed, shuffled and blanked"
+    return rule
+
+
+def score_alone(
+    clips: Sequence[Clip], embeddings: Mapping[Key, np.ndarray], name: str, settings: Mapping[str, object]
+) -> Scores:
+    """Left-out scores of the references and the score of every test clip by itself, by clip key.
+
+    Raises WheeltapperError where an embedding is missing.
+    """
+    found: Scores = {}
+    for members in group_by(clips, "machine", "section").values():
+        references = [clips[index] for index in members if clips[index].split == "train"]
+        tests = [clips[index] for index in members if clips[index].split == "test"]
+        missing = [clip.key for clip in references + tests if clip.key not in embeddings]
+        if missing:
+            raise WheeltapperError(f"{'/'.join(missing[0])}: expected its embedding, found none (embed again)")
+        if not references:
+            continue
+        scorer = scoring.build(name, **settings)
+        domains = np.array([clip.domain or "source" for clip in references])
+        scorer.fit(np.stack([embeddings[clip.key] for clip in references]), domains)
+        found |= {clip.key: float(s) for clip, s in zip(references, scorer.reference_scores(), strict=True)}
+        found |= {clip.key: float(scorer.score(embeddings[clip.key][None])[0]) for clip in tests}
+    return found
+
+
+def fuse_alone(
+    branches: Mapping[str, Scores], weights: Mapping[str, float], domains: Mapping[Key, str], rate: float
+) -> tuple[Scores, dict[tuple[str, str], float]]:
+    """Fused scores by clip key and thresholds by (machine, section), all statistics from the references' rows.
+
+    Args:
+        branches: scores of each branch. domains: of the references. rate: of false alarms that thresholds aim at.
+    """
+    keys = list(next(iter(branches.values())))
+    fused: Scores = {}
+    thresholds = {}
+    for group in dict.fromkeys(key[:2] for key in keys):
+        references = [key for key in domains if key[:2] == group]
+        standards = {
+            name: calibrate.robust_z(np.array([scores[key] for key in references])) for name, scores in branches.items()
+        }
+        for key in (key for key in keys if key[:2] == group):
+            own = {name: standards[name](np.array([scores[key]])) for name, scores in branches.items()}
+            fused[key] = float(calibrate.fuse(own, {name: weights[name] for name in own})[0])
+        own_scores = np.array([fused[key] for key in references])
+        thresholds[group] = calibrate.threshold(own_scores, np.array([domains[key] for key in references]), rate)
+    return fused, thresholds
+
+
+def disguise(clips: Sequence[Clip], seed: int) -> tuple[list[Clip], dict[Key, Key]]:
+    """The clips with the test clips' names, order, labels, domains and attributes gone; and old key to new key."""
+    generator = np.random.default_rng(seed)
+    tests = [clip for clip in clips if clip.split == "test"]
+    numbers = generator.permutation(len(tests))
+    hidden = [
+        replace(clip, file=f"{number:08x}.wav", label="", domain="", attributes="", group="")
+        for clip, number in zip(tests, numbers, strict=True)
+    ]
+    names = {old.key: new.key for old, new in zip(tests, hidden, strict=True)}
+    others = [clip for clip in clips if clip.split != "test"]
+    return [*(hidden[index] for index in generator.permutation(len(hidden))), *others], names
+
+
+def _disguised_rows(
+    run: Experiment, branch: str, view: str, clips: Sequence[Clip], names: Mapping[Key, Key]
+) -> list[Row]:
+    """Rows of a branch for disguised clips: scored again where there are embeddings, else the written rows renamed."""
+    if run.index(branch).is_file():
+        embeddings = read_rows(run.index(branch), run.embeddings(branch, view))
+        moved = {names.get(key, key): value for key, value in embeddings.items()}
+        return machines.score_machines(clips, moved, run.config.branches[branch].scorer, run.config.seed + 1)
+    rows = machines.read_rows(run.scores(branch, view))
+    return [replace(row, file=names.get(_key(row), _key(row))[3]) for row in rows]
+
+
+def _compare_system(
+    run: Experiment, label: str, fused: Scores, thresholds: Mapping[tuple[str, str], float]
+) -> list[str]:
+    """Where a system's files differ from fused scores and thresholds."""
+    tests = {key: score for key, score in fused.items() if key[2] == "test"}
+    references = {key: score for key, score in fused.items() if key[2] == "train"}
+    groups = {key[:2] for key in tests}
+    found = _different(tests, _written(run, label, groups))
+    found += _different(references, _by_key(machines.read_rows(run.system(label) / machines.REFERENCES)))
+    stored = read_json(run.system(label) / machines.THRESHOLDS)
+    for (machine, section), threshold in thresholds.items():
+        name = f"{machine}_section_{section}"
+        if not np.isclose(stored.get(name, np.nan), threshold, rtol=ROUNDING, atol=ROUNDING):
+            found.append(f"{name}: expected the threshold {threshold:.6g}, found {stored.get(name)}")
+    for machine, section in sorted(groups):
+        scores, decisions = _table(run, label, machine, section)
+        limit = stored.get(f"{machine}_section_{section}", np.nan)
+        found += [
+            f"{machine}/{file}: expected the decision {int(scores[file] > limit)}, found {decision:g}"
+            for file, decision in decisions.items()
+            if file not in scores or int(scores[file] > limit) != decision
+        ]
+    return found
+
+
+def _written(run: Experiment, label: str, groups: Iterable[tuple[str, str]]) -> Scores:
+    """Scores of a system's CSVs by clip key."""
+    return {
+        (machine, section, "test", file): score
+        for machine, section in groups
+        for file, score in _table(run, label, machine, section)[0].items()
+    }
+
+
+def _table(run: Experiment, label: str, machine: str, section: str) -> tuple[dict[str, float], dict[str, float]]:
+    folder = run.system(label)
+    scores = challenge_csv.read(folder / challenge_csv.score_name(machine, section), challenge_csv.SCORE)
+    decisions = challenge_csv.read(folder / challenge_csv.decision_name(machine, section), challenge_csv.DECISION)
+    return dict(scores), dict(decisions)
+
+
+def _different(expected: Scores, found: Scores) -> list[str]:
+    """A sentence for each clip whose score is missing, superfluous, or differs by more than rounding."""
+    spreads: dict[tuple[str, str], float] = {}
+    for group in {key[:2] for key in expected}:
+        values = [score for key, score in expected.items() if key[:2] == group]
+        spreads[group] = max(values) - min(values)
+    sentences = []
+    for key in dict.fromkeys([*expected, *found]):
+        name = f"{key[0]}/{key[3]}"
+        if key not in found or key not in expected:
+            sentences.append(f"{name}: expected the same clips, found it {'extra' if key in found else 'missing'}")
+            continue
+        slack = ROUNDING * spreads[key[:2]] + ROUNDING**2 * abs(expected[key])
+        if not abs(expected[key] - found[key]) <= slack:
+            sentences.append(f"{name}: expected the score {expected[key]:.6g} as recomputed, found {found[key]:.6g}")
+    return sentences
+
+
+def _key(row: Row) -> Key:
+    return (row.machine, row.section, row.split, row.file)
+
+
+def _by_key(rows: Iterable[Row]) -> Scores:
+    return {_key(row): row.score for row in rows}
