@@ -27,6 +27,7 @@ from scored_run import (
 from submission.facts import RunFacts
 from system import audio, compliance, manifest
 from system.bin import main
+from system.bin.package_texts import machine_settings
 from system.compliance import package as sent
 from system.compliance import records, scores
 from system.experiment import Experiment
@@ -276,12 +277,11 @@ def test_published_weights_that_are_others(run, tmp_path):
 def test_a_setting_of_one_machine_is_noted(run):
     scorer = replace(run.config.branches["main"].scorer, settings={"bank": "domain", "per": {"Fan": 1, "Pump": 2}})
     branches = run.config.branches | {"main": replace(run.config.branches["main"], scorer=scorer)}
-    rule = records.check_one_setting(
-        Experiment(run.folder, replace(run.config, branches=branches)), manifest.read(run.manifest)
-    )
+    own = machine_settings(Experiment(run.folder, replace(run.config, branches=branches)))
+    rule = records.check_one_setting(RunFacts(machine_settings=own))
     assert rule.violations == []
     assert "branches.main.scorer.settings.per" in rule.notes[0]
-    clean = records.check_one_setting(run, manifest.read(run.manifest))
+    clean = records.check_one_setting(RunFacts(machine_settings=machine_settings(run)))
     assert clean.notes == []
 
 
