@@ -171,6 +171,13 @@ def test_changed_settings_run_what_hangs_on_them(finished, data, tmp_path, capsy
     assert ran == [f"stage 4 lof_propellers_{model}" for model in ("cnn", "ast", "fisher")]
 
 
+def test_the_page_of_figures(finished):
+    page = (finished / "seed1" / "study.html").read_text()
+    for part in ("t-SNE", "Grad-CAM", "ttention distance", "AST - supervised"):
+        assert part in page
+    assert "http://" not in page.replace("http://www.w3.org", "")  # needs nothing else
+
+
 def test_a_killed_fine_tuning_goes_on_and_ends_the_same(finished, tmp_path, monkeypatch):
     exp, scope = tmp_path / "exp", Path("propellers") / "cnn"
     shutil.copytree(finished / "seed1", exp, copy_function=shutil.copy2)
@@ -178,12 +185,12 @@ def test_a_killed_fine_tuning_goes_on_and_ends_the_same(finished, tmp_path, monk
     options = ["--exp", str(exp), "--store", str(finished / "store"), "--stage", "5"]
     whole = supervised.fit
 
-    def killed(*args):
+    def killed(*args, **options):
         def stop(step, figures):
             if step == 2:
                 raise KeyboardInterrupt
 
-        return whole(*args[:7], stop, *args[8:])
+        return whole(*args, **options | {"progress": stop})
 
     with monkeypatch.context() as patch:
         patch.setattr(supervised, "fit", killed)

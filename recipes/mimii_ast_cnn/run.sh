@@ -5,7 +5,7 @@
 #   recipes/mimii_ast_cnn/run.sh --raw DIR [--seeds "1 2 3"] [--exp DIR]                  MIMII as unpacked from its zips
 #   recipes/mimii_ast_cnn/run.sh --data CSV --conf FILE [--seeds "1 2 3"] [--exp DIR]     any labelled recordings
 #
-# Stages: 0 prepare MIMII, 1 the study once for each seed, 2 one table of all seeds. A run that was stopped goes on where
+# Stages: 0 prepare MIMII, 1 the study once for each seed, 2 one table of all seeds, and the paper's. A run that was stopped goes on where
 # it was.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -18,7 +18,6 @@ seeds="1 2 3"    # of splits, heads and autoencoders; one study for each
 conf=recipes/mimii_ast_cnn/conf/default.yaml
 exp=exp/mimii_ast_cnn
 store=           # spectrograms and frozen embeddings, which all seeds share (EXP/store)
-published=       # csv with figures to stand beside ours: row,<scope>,...
 set=             # overrides of the configuration: "key=value ..."
 
 # shellcheck source=tools/parse_options.sh
@@ -47,6 +46,7 @@ for seed in "${all_seeds[@]}"; do
   fi
 done
 if [ "$stop_stage" -ge 2 ]; then
-  wheeltapper study --combine "${places[@]}" --out "$exp" ${published:+--published "$published"}
+  wheeltapper study --combine "${places[@]}" --out "$exp"
   cat "$exp/table.md"
+  wheeltapper leaderboard mimii --seeds ours "${places[@]/%//results.json}" --out "$exp/leaderboard.html"
 fi

@@ -1,7 +1,7 @@
 """``wheeltapper study``: autoencoder, frozen and fine-tuned encoders on normal and anomalous recordings (MIMII paper).
 
-Stages: 0 split, 1 spectrograms, 2 frozen embeddings, 3 autoencoder, 4 local outlier factor, 5 fine-tuning, 6 table. One
-experiment is one seed; --combine puts the tables of several into one.
+Stages: 0 split, 1 spectrograms, 2 frozen embeddings, 3 autoencoder, 4 local outlier factor, 5 fine-tuning, 6 table, 7
+figures (study.html). One experiment is one seed; --combine puts the tables of several into one.
 """
 
 import argparse
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from system.study.data import SplitRow
     from system.study.features import FrontEnd
 
-LAST = 6
+LAST = 7
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,7 +42,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("one table of several studies, instead of --exp")
     group.add_argument("--combine", nargs="+", metavar="EXP", help="studies of different seeds")
     group.add_argument("--out", metavar="DIR", help="folder for table.csv and table.md")
-    parser.add_argument("--published", metavar="CSV", help="figures to stand beside ours: row,<scope>,...")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -56,7 +55,9 @@ def main(args: argparse.Namespace) -> None:
     with common.experiment(args) as run:
         if not run.config.study.scopes:
             raise WheeltapperError(f"{run.folder / 'config.yaml'}: study.scopes: expected at least one, found none")
-        for number, stages in enumerate((_split, _spectrograms, _embed, _autoencoder, _lof, _supervised, _table)):
+        for number, stages in enumerate(
+            (_split, _spectrograms, _embed, _autoencoder, _lof, _supervised, _table, _figures)
+        ):
             if args.stage <= number <= args.stop_stage:
                 stages(run, args)
 
@@ -67,8 +68,7 @@ def _combine(args: argparse.Namespace) -> None:
     if args.exp or not args.out:
         raise WheeltapperError("--combine EXP ...: expected --out DIR and no --exp")
     table = results.read_results([Path(exp) / "results.json" for exp in args.combine])
-    published = results.read_published(args.published) if args.published else {}
-    for path in results.write_table(args.out, table, published):
+    for path in results.write_table(args.out, table):
         print(f"wrote {path}")
 
 
@@ -344,8 +344,7 @@ def _table(run: Experiment, args: argparse.Namespace) -> None:
     from system.study import data, results
 
     study = run.config.study
-    published = [Path(args.published)] if args.published else []
-    reads = list(published)
+    reads: list[Path] = []
     for scope in study.scopes:
         kept = [(results.AUTOENCODER, "scores.csv"), *((model, "lof.csv") for model in study.models)]
         kept += [(model, "supervised.csv") for model, config in study.models.items() if config.supervised]
@@ -359,10 +358,26 @@ def _table(run: Experiment, args: argparse.Namespace) -> None:
             write_json(folder / "results.json", found[scope])
         path = run.folder / "results.json"
         write_json(path, {"format": results.FORMAT, "seed": run.config.seed, "scopes": found})
-        shown = results.read_published(published[0]) if published else {}
-        written = results.write_table(run.folder, results.read_results([path]), shown)
+        written = results.write_table(run.folder, results.read_results([path]))
         print(written[1].read_text(encoding="utf-8"), end="")
         return [path, *written, *(run.folder / scope / "results.json" for scope in study.scopes)]
 
     settings = {"seed": run.config.seed, "scopes": list(study.scopes), "models": list(study.models)}
     _run(run, 6, "table", settings, reads, [], work)
+
+
+def _figures(run: Experiment, args: argparse.Namespace) -> None:
+    study = run.config.study
+    reads = [run.manifest, run.folder / "results.json"]
+    for scope in study.scopes:
+        reads.append(_split_file(run, scope))
+        for model, config in study.models.items():
+            own = ("embeddings.npz", *(("classifier.safetensors", "supervised.csv") if config.supervised else ()))
+            reads += [run.folder / scope / model / file for file in own]
+
+    def work() -> Iterable[Path]:
+        from system.report.study import write_study_page
+
+        return [write_study_page(run.folder, device=common.prepare_torch(run))]
+
+    _run(run, 7, "figures", {"seed": run.config.seed, "channel": study.channel}, reads, ["study.html"], work)

@@ -199,15 +199,9 @@ class StudyModelConfig:
     save_every: int = 50  # steps; a killed run goes on from the last one
 
 
-@dataclass
-class StudyAutoencoderConfig:
-    """The autoencoder that came with MIMII, with the batches of its program."""
-
-    hidden: list[int] = field(default_factory=lambda: [64, 64])
-    bottleneck: int = 8
-    epochs: int = 50
-    batch_size: int = 512
-    learning_rate: float = 1e-3
+def _mimii_autoencoder() -> AutoencoderConfig:
+    """The autoencoder that came with MIMII, with the batches of its program; whole clips are held out, not vectors."""
+    return AutoencoderConfig(hidden=[64, 64], batch_norm=False, epochs=50, batch=512, validation=0.0)
 
 
 @dataclass
@@ -228,7 +222,7 @@ class StudyConfig:
     validation: float = 0.1  # of the rest
     grouped: bool = False  # keep recordings of one group on one side
     channel: int = -1  # that is heard; -1: the mean of all
-    autoencoder: StudyAutoencoderConfig = field(default_factory=StudyAutoencoderConfig)
+    autoencoder: AutoencoderConfig = field(default_factory=_mimii_autoencoder)
     lof: StudyLofConfig = field(default_factory=StudyLofConfig)
 
 

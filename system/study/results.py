@@ -110,23 +110,9 @@ def read_results(paths: Sequence[str | os.PathLike]) -> Table:
     return table
 
 
-def read_published(path: str | os.PathLike) -> dict[str, dict[str, float]]:
-    """Published AUCs from a csv as ``write_table`` writes it: ``row``, then a column a scope, cells may be empty.
-
-    Raises WheeltapperError where it is missing or damaged.
-    """
-    try:
-        with open(path, newline="", encoding="utf-8") as file:
-            lines = list(csv.DictReader(file))
-        return {line.pop("row"): {scope: float(cell) for scope, cell in line.items() if cell} for line in lines}
-    except (OSError, KeyError, ValueError, TypeError, UnicodeDecodeError, csv.Error) as error:
-        raise WheeltapperError(f"{path}: expected published figures (row,<scope>,...), found {error!r}") from error
-
-
-def write_table(folder: str | os.PathLike, table: Table, published: Mapping[str, Mapping[str, float]]) -> list[Path]:
+def write_table(folder: str | os.PathLike, table: Table) -> list[Path]:
     """Writes table.csv and table.md: a line a row, a column a scope; mean over the studies, and where there are several
-    the standard deviation (of a sample), as <scope>_std in the csv. Published figures of the same row and scope stand
-    beside ours in table.md."""
+    the standard deviation (of a sample), as <scope>_std in the csv."""
     scopes = list(dict.fromkeys(scope for row in table.values() for scope in row))
     path = Path(folder) / "table.csv"
     with open_atomic(path) as file:
@@ -137,8 +123,7 @@ def write_table(folder: str | os.PathLike, table: Table, published: Mapping[str,
             writer.writerow([name, *("" if x is None else f"{x:.4f}" for pair in cells for x in pair)])
     lines = [["AUC", *scopes], ["---", *("---:" for _ in scopes)]]
     for name, row in table.items():
-        cells = [_cell(row.get(scope), published.get(name, {}).get(scope)) for scope in scopes]
-        lines.append([name, *cells])
+        lines.append([name, *(_cell(row.get(scope)) for scope in scopes)])
     text = Path(folder) / "table.md"
     with open_atomic(text) as file:
         file.write("\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n")
@@ -151,7 +136,6 @@ def _statistics(values: Sequence[float] | None) -> tuple[float | None, float | N
     return float(np.mean(values)), float(np.std(values, ddof=1)) if len(values) > 1 else None
 
 
-def _cell(values: Sequence[float] | None, published: float | None) -> str:
+def _cell(values: Sequence[float] | None) -> str:
     mean, deviation = _statistics(values)
-    own = "" if mean is None else f"{mean:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")
-    return own if published is None else f"{own} (paper {published:.4f})"
+    return "" if mean is None else f"{mean:.4f}" + ("" if deviation is None else f" ± {deviation:.4f}")

@@ -2,10 +2,12 @@
 embeddings (MIMII paper, section IV)."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 
 import numpy as np
 
-from system.config import StudyAutoencoderConfig, StudyLofConfig
+from system import config as configuration
+from system.config import StudyLofConfig
 from system.errors import WheeltapperError
 from system.references.autoencoder import Autoencoder, AutoencoderConfig
 from system.scoring import lof
@@ -17,7 +19,7 @@ Scores = dict[str, np.ndarray]
 def autoencoder_scores(
     rows: Sequence[SplitRow],
     spectrograms: Sequence[np.ndarray],
-    config: StudyAutoencoderConfig,
+    config: configuration.AutoencoderConfig,
     seed: int,
     device: str = "cpu",
     progress: Callable[[int, float, float], None] | None = None,
@@ -30,17 +32,7 @@ def autoencoder_scores(
     Args:
         rows: of the scope. spectrograms: log-mel (T, 64) of each row.
     """
-    settings = AutoencoderConfig(
-        hidden=tuple(config.hidden),
-        bottleneck=config.bottleneck,
-        batch_norm=False,
-        epochs=config.epochs,
-        batch=config.batch_size,
-        learning_rate=config.learning_rate,
-        validation=0.0,
-        seed=seed,
-        device=device,
-    )
+    settings = AutoencoderConfig(**asdict(config), seed=seed, device=device)
     model = Autoencoder(settings).fit([spectrograms[i] for i in np.flatnonzero(references(rows))], progress)
     return {"autoencoder": np.array([model.score(spectrograms[i]) for i in np.flatnonzero(evaluated(rows))])}
 

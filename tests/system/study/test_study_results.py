@@ -9,7 +9,7 @@ from sklearn.metrics import roc_auc_score
 from sklearn.neighbors import LocalOutlierFactor
 
 from system import audio
-from system.config import StudyAutoencoderConfig, StudyLofConfig
+from system.config import AutoencoderConfig, StudyLofConfig
 from system.errors import WheeltapperError
 from system.frontends.logmel import mel_filterbank
 from system.manifest import Clip
@@ -67,7 +67,7 @@ def test_recordings_of_another_length_are_named():
 def test_the_autoencoder_learns_from_normal_training_clips_alone():
     rows, generator = split_rows(), np.random.default_rng(0)
     spectrograms = generator.normal(size=(40, 8, 6)).astype(np.float32)
-    config = StudyAutoencoderConfig(hidden=[8], bottleneck=2, epochs=2, batch_size=16)
+    config = AutoencoderConfig(hidden=[8], bottleneck=2, epochs=2, batch=16, validation=0.0)
     scores = unsupervised.autoencoder_scores(rows, list(spectrograms), config, 1)["autoencoder"]
     unseen = ~references(rows) & ~evaluated(rows)
     assert unseen.any()  # anomalous clips of the training part
@@ -164,19 +164,17 @@ def study(path, seed: int, auc: float, **more) -> str:
 def test_table_of_several_studies(tmp_path):
     values = [0.8, 0.9, 0.7]
     paths = [study(tmp_path / f"{seed}.json", seed, auc) for seed, auc in enumerate(values)]
-    published = tmp_path / "published.csv"
-    published.write_text('row,fan_00,fan_all\n"AST - LOF, factor",0.7716,\n')
-    results.write_table(tmp_path, results.read_results(paths), results.read_published(published))
+    results.write_table(tmp_path, results.read_results(paths))
     with open(tmp_path / "table.csv", newline="") as file:
         (line,) = csv.DictReader(file)
     assert float(line["fan_00"]) == pytest.approx(0.8)
     assert float(line["fan_00_std"]) == pytest.approx(np.std(values, ddof=1), abs=1e-4)
-    assert "| AST - LOF, factor | 0.8000 ± 0.1000 (paper 0.7716) |" in (tmp_path / "table.md").read_text()
+    assert "| AST - LOF, factor | 0.8000 ± 0.1000 |" in (tmp_path / "table.md").read_text()
 
 
 def test_one_study_has_no_spread(tmp_path):
     table = results.read_results([study(tmp_path / "r.json", 1, 0.75)])
-    results.write_table(tmp_path, table, {})
+    results.write_table(tmp_path, table)
     assert "| AST - LOF, factor | 0.7500 |" in (tmp_path / "table.md").read_text()
 
 
@@ -190,5 +188,3 @@ def test_results_that_do_not_belong_together(tmp_path):
     study(tmp_path / "c.json", 2, 0.8, scopes=[])
     with pytest.raises(WheeltapperError, match=r"c.json: expected results of a study, found damage"):
         results.read_results([tmp_path / "c.json"])
-    with pytest.raises(WheeltapperError, match=r"none.csv: expected published figures"):
-        results.read_published(tmp_path / "none.csv")
