@@ -62,5 +62,6 @@ if run_stage 3; then
 fi
 
 if run_stage 4; then
-  python recipes/dcase2026/local/table.py "$exp/frozen.json" "$exp/final/metrics.json"
+  wheeltapper leaderboard dcase2026 "${runs[@]/%//metrics.json}" "$exp/final/metrics.json" --out "$exp/table.html"
+  cat "$exp/table.md"
 fi

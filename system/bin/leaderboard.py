@@ -86,6 +86,9 @@ def _systems(args: argparse.Namespace) -> None:
         for name, paths in named
         for column in (own_columns.read_metrics(name, paths, year) if year else own_columns.read_study(name, paths))
     ]
+    scored = {path for column in own for path in column.files}
+    for name in (name for name, paths in named if not scored.intersection(map(str, paths))):
+        print(f"left out: {name}: no labelled machines in this run")
     found, ranked = beside.blocks(args.benchmark, own), beside.standings(year, own) if year else []
     table, text = args.out.with_suffix(".csv"), args.out.with_suffix(".md")
     beside.write_csv(table, found)

@@ -37,6 +37,15 @@ def result(tmp_path):
     return write
 
 
+def test_a_run_without_labels_is_left_out(result, tmp_path, capsys):
+    final = result("final", [], 0.5)
+    final.write_text(json.dumps({"year": 2026, "systems": {}, "evaluation": {}}))
+    out = tmp_path / "table.html"
+    assert run("dcase2026", final, result("props", ["cw", "ccw"], 0.99), "--out", out) == 0
+    assert "left out: final: no labelled machines in this run" in capsys.readouterr().out
+    assert "props" in out.with_suffix(".md").read_text()
+
+
 def test_our_row_stands_beside_the_papers(result, tmp_path, capsys):
     seeds = [result(f"seed{number}", DEV, value) for number, value in enumerate((0.60, 0.64))]
     props = result("props", ["cw", "ccw"], 0.99)
