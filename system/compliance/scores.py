@@ -63,7 +63,9 @@ def check_fusion(run: Experiment) -> Rule:
                 for row in machines.read_rows(run.scores(name, system.view))
                 if row.split == "train"
             }
-            fused, thresholds = fuse_alone(branches, dict(system.weights), domains, run.config.false_positive_rate)
+            raw = machines.raw_thresholds(run, system)
+            rate = run.config.false_positive_rate
+            fused, thresholds = fuse_alone(branches, dict(system.weights), domains, rate, raw)
             rule.break_each([f"{label}: {text}" for text in _compare_system(run, label, fused, thresholds)])
             count += len(fused)
         except WheeltapperError as error:
@@ -124,12 +126,17 @@ def score_alone(
 
 
 def fuse_alone(
-    branches: Mapping[str, Scores], weights: Mapping[str, float], domains: Mapping[Key, str], rate: float
+    branches: Mapping[str, Scores],
+    weights: Mapping[str, float],
+    domains: Mapping[Key, str],
+    rate: float,
+    raw: Mapping[str, float] | None = None,
 ) -> tuple[Scores, dict[tuple[str, str], float]]:
     """Fused scores by clip key and thresholds by (machine, section), all statistics from the references' rows.
 
     Args:
         branches: scores of each branch. domains: of the references. rate: of false alarms that thresholds aim at.
+        raw: thresholds of the machines on the scores of a single branch, in the place of those from references.
     """
     keys = list(next(iter(branches.values())))
     fused: Scores = {}
@@ -143,7 +150,11 @@ def fuse_alone(
             own = {name: standards[name](np.array([scores[key]])) for name, scores in branches.items()}
             fused[key] = float(calibrate.fuse(own, {name: weights[name] for name in own})[0])
         own_scores = np.array([fused[key] for key in references])
-        thresholds[group] = calibrate.threshold(own_scores, np.array([domains[key] for key in references]), rate)
+        thresholds[group] = (
+            calibrate.threshold(own_scores, np.array([domains[key] for key in references]), rate)
+            if raw is None
+            else float(next(iter(standards.values()))(raw[group[0]]))
+        )
     return fused, thresholds
 
 

@@ -116,7 +116,7 @@ def _merge(config, given, where: str):
         key = str(error.full_key)
         parent, _, name = key.rpartition(".")
         node = OmegaConf.select(config, parent) if parent else config
-        known = sorted(str(k) for k in node) if node is not None else []
+        known = sorted(str(k) for k in node) if node is not None else _branch_keys(parent)
         near = difflib.get_close_matches(name, known, n=1)
         advice = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
         raise WheeltapperError(f"{where}: unknown key {key}: {advice}") from error
@@ -125,6 +125,14 @@ def _merge(config, given, where: str):
         raise WheeltapperError(f"{where}: {error.full_key or 'value'}: {_one_line(reason)}") from error
     except TypeError as error:
         raise WheeltapperError(f"{where}: a list is set as a whole, not item by item") from error
+
+
+def _branch_keys(parent: str) -> list[str]:
+    """Keys under ``branches.NAME`` and its optional parts, of a branch that is not there yet."""
+    if not parent.startswith("branches."):
+        return []
+    kind = {"autoencoder": AutoencoderConfig, "encoder": EncoderConfig}.get(parent.split(".")[-1], BranchConfig)
+    return sorted(field.name for field in fields(kind))
 
 
 # Numbers outside these limits no run can work with, wherever a field of the name stands.

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,7 +17,10 @@ from system.crops import group_by
 from system.errors import WheeltapperError
 from system.manifest import Clip
 from system.scoring import calibrate
-from system.stage import open_atomic, write_json
+from system.stage import open_atomic, read_json, write_json
+
+if TYPE_CHECKING:
+    from system.experiment import Experiment
 
 log = logging.getLogger(__name__)
 
@@ -77,6 +81,21 @@ def score_machines(
         for clip, score in zip(tests, test_scores, strict=True):
             rows.append(Row(machine, section, "test", clip.file, "", float(score)))
     return sorted(rows, key=lambda row: (row.machine, row.section, row.split, row.file))
+
+
+def raw_thresholds(run: "Experiment", system: SystemConfig) -> dict[str, float] | None:
+    """Thresholds of the machines on the scores of a system's single branch, where the system takes them from its losses
+    on batches (``threshold: batches``); None where it takes them from the references."""
+    if system.threshold == "references":
+        return None
+    name = next(name for name, weight in system.weights.items() if weight > 0)
+    score, thresholds = run.config.branches[name].autoencoder.score, {}
+    for machine, losses in read_json(run.batches(name)).items():
+        try:
+            thresholds[machine] = calibrate.gamma_threshold(losses[score], run.config.false_positive_rate)
+        except WheeltapperError as error:
+            raise WheeltapperError(f"{machine}: {error}") from error
+    return thresholds
 
 
 def fuse_system(
