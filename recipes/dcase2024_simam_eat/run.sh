@@ -13,7 +13,7 @@ stop_stage=5    # last stage
 data=dcase2024  # what ./run.sh takes
 conf=recipes/dcase2024_simam_eat/conf/default.yaml
 exp=exp/dcase2024_simam_eat
-seeds=0         # the experiments are repeated with each
+seeds=          # the experiments are repeated with each ("0")
 set=            # settings over the configuration's, "key.key=value ..."
 
 # shellcheck source=tools/parse_options.sh
@@ -24,7 +24,7 @@ tools/setup.sh
 . tools/path.sh
 
 recipe=recipes/dcase2024_simam_eat
-read -ra all_seeds <<<"$seeds"
+read -ra all_seeds <<<"${seeds:-0}"
 
 run_stage() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
 
@@ -60,5 +60,5 @@ for seed in "${all_seeds[@]}"; do
   if run_stage 4; then experiment normalisation source_only; fi
 done
 if run_stage 5; then
-  python "$recipe/local/tabulate.py" "$exp" "${all_seeds[@]}" --out "$exp/table.md"
+  python "$recipe/local/results_table.py" "$exp" "${all_seeds[@]}" --out "$exp/table.md"
 fi

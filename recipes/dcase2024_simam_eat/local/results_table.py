@@ -1,6 +1,6 @@
 """Markdown table of the recipe's experiments from the metrics of each variant and seed.
 
-Usage: tabulate.py EXP SEED [SEED ...] [--out FILE]
+Usage: results_table.py EXP SEED [SEED ...] [--out FILE]
 """
 
 import argparse
@@ -56,7 +56,7 @@ def main() -> None:
     try:
         text = table(args.exp, args.seeds)
     except WheeltapperError as error:
-        parser.exit(1, f"tabulate: {error}\n")
+        parser.exit(1, f"results_table: {error}\n")
     print(text, end="")
     if args.out:
         with open_atomic(args.out) as file:
