@@ -1,8 +1,6 @@
 """The html report, from a hand-made experiment folder."""
 
-import base64
 import csv
-import io
 import json
 import re
 import shutil
@@ -13,15 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import soundfile
 
 from submission import challenge_csv
-from system import audio, manifest, metrics, roc, stage
+from system import audio, manifest, metrics, stage
 from system import config as configuration
 from system.config import BranchConfig, Config, SystemConfig
 from system.errors import WheeltapperError
 from system.manifest import Clip
-from system.report import charts, page, results, sound, svg, write_report
+from system.report import page, results, write_report
 from system.report import tables as report_tables
 from system.report.reading import Run, Unit, read_run
 from system.scoring.machines import Row, write_system
@@ -382,56 +379,3 @@ def test_simulated_recordings_are_called_so(folder):
     clips = [replace(clip, corpus="synthetic") for clip in manifest.read(folder / "manifest.csv")]
     manifest.write(folder / "manifest.csv", clips)
     assert "simulated" in Page(page.render(read_run(folder))).sections["headline"]
-
-
-def test_roc_curve_encloses_the_auc():
-    rng = np.random.default_rng(3)
-    scores, anomalous = np.round(rng.normal(size=200), 1), rng.random(200) < 0.4
-    alarms, hits = charts.roc_points(scores, anomalous)
-    assert np.trapezoid(hits, alarms) == pytest.approx(roc.auc(scores, anomalous), abs=1e-12)
-    assert (alarms[0], hits[0], alarms[-1], hits[-1]) == (0, 0, 1, 1)
-
-
-def test_histogram_counts_every_clip_and_keeps_its_shape_beside_outliers():
-    values = np.append(np.random.default_rng(4).normal(size=300), [1000.0, -500.0])
-    edges, cut_low, cut_high = svg.histogram_edges(values)
-    counts = svg.histogram(values, edges)
-    assert (cut_low, cut_high) == (True, True)
-    assert counts.sum() == 302
-    assert (counts > 0).sum() > 8
-    assert svg.histogram(np.full(5, 2.0), svg.histogram_edges(np.full(5, 2.0))[0]).sum() == 5
-
-
-@pytest.mark.parametrize(
-    ("low", "high", "expected"), [(0, 1, [0, 0.2, 0.4, 0.6, 0.8, 1]), (-3, 7, [-2, 0, 2, 4, 6]), (5, 5, [5])]
-)
-def test_ticks_are_round(low, high, expected):
-    assert svg.ticks(low, high) == expected
-
-
-def test_spectrogram_shows_a_tone_at_its_place():
-    rate, hertz = 16000, 2000.0
-    wave = np.sin(2 * np.pi * hertz * np.arange(3 * rate) / rate).astype(np.float32)
-    picture = sound.spectrogram(wave, rate)
-    expected = int(sound.mel(hertz) / sound.mel(rate / 2) * sound.ROWS)
-    assert set(np.abs(picture.argmax(0) - expected)) <= {0, 1}
-    assert picture.shape[1] <= sound.COLUMNS
-    from PIL import Image
-
-    with Image.open(io.BytesIO(sound.png(picture, -80, 0))) as image:
-        assert image.size == picture.shape[::-1]
-        brightest = np.asarray(image.convert("L")).argmax(0)
-    assert set(np.abs(len(picture) - 1 - brightest - expected)) <= {0, 1, 2}
-
-
-def test_excerpts_are_the_middle_of_the_recording(tmp_path):
-    wave = (0.25 * np.sin(np.arange(5 * RATE) / 7)).astype(np.float32)[None]
-    audio.write(tmp_path / "a.wav", wave, RATE)
-    heard = sound.listen(
-        Clip("mine", "m", "00", "test", "a.wav", str(tmp_path / "a.wav"), "", "", "", "", 1, RATE, 5 * RATE)
-    )
-    (player,) = sound.excerpts([heard])
-    coded = re.search(r"base64,([^\"]+)", player)[1]
-    samples, rate = soundfile.read(io.BytesIO(base64.b64decode(coded)))
-    assert (rate, len(samples)) == (RATE, 3 * RATE)
-    np.testing.assert_allclose(samples, wave[0, RATE : 4 * RATE] * 0.7 / 0.25, atol=2e-3)
