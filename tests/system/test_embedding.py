@@ -60,8 +60,8 @@ def test_recordings_are_brought_to_the_rate_of_the_branch(model, record, tmp_pat
 def test_gate_slots_follow_the_time(model, record, tmp_path, monkeypatch):
     views = model.views
 
-    def ramp(wave):
-        found = views(wave)
+    def ramp(wave, machine):
+        found = views(wave, machine)
         return found._replace(gate=torch.linspace(0, 1, 64)[None])
 
     monkeypatch.setattr(model, "views", ramp)
