@@ -15,9 +15,9 @@ from system.corpora.inspection import Sound, inspect_all
 from system.errors import WheeltapperError
 from system.manifest import Clip
 from system.stage import open_atomic
+from system.truth import LABELS
 
 TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
-LABELS = ("normal", "anomaly")
 
 
 @dataclass(frozen=True)
