@@ -24,15 +24,16 @@ YEAR = 2026  # of the baselines beside ours
 class ReportFacts:
     """Facts of the run for the report: section of the report (SECTIONS) -> one sentence per bullet point.
 
-    ``encoders`` and ``autoencoders`` say what kinds of branches the systems have, ``batch_thresholds`` that some system
-    takes its threshold from the training batches. ``official`` names the development machines whose test clips are the
-    challenge's own, so that the published figures of the baselines stand beside them.
+    ``encoders``, ``autoencoders`` and ``spectra`` say what kinds of branches the systems have, ``batch_thresholds``
+    that some system takes its threshold from the training batches. ``official`` names the development machines whose
+    test clips are the challenge's own, so that the published figures of the baselines stand beside them.
     """
 
     lines: Mapping[str, Sequence[str]] = field(default_factory=dict)
     official: frozenset[str] = frozenset()
     encoders: bool = True
     autoencoders: bool = False
+    spectra: bool = False
     batch_thresholds: bool = False
 
 
@@ -75,6 +76,7 @@ def markdown(
         machines=", ".join(machines),
         encoders=facts.encoders,
         autoencoders=facts.autoencoders,
+        spectra=facts.spectra,
         batch_thresholds=facts.batch_thresholds,
         facts={name: _bullets(facts.lines.get(name, ())) for name in SECTIONS},
         table=_markdown_table(table) if table else "",

@@ -42,11 +42,6 @@ def fit_length(wave, samples: int):
     return wave[:, :samples]
 
 
-def near_and_far(wave: np.ndarray) -> np.ndarray:
-    """(1 or more channels, samples) to (2, samples): a mono recording stands for both microphones."""
-    return np.concatenate([wave, wave]) if len(wave) == 1 else wave[:2]
-
-
 def group_by(clips: Sequence[Clip], *names: str) -> dict[tuple, list[int]]:
     """Indices of the clips for each combination of the named fields, in order of first appearance."""
     groups: dict[tuple, list[int]] = {}

@@ -3,9 +3,10 @@
 import os
 import zipfile
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
@@ -13,9 +14,10 @@ import torch
 from torch import Tensor
 
 from system import audio
-from system.config import EMBED_PRECISIONS
+from system.config import EMBED_PRECISIONS, VIEWS
 from system.encoders.base import Encoder
 from system.errors import WheeltapperError
+from system.frontends.channels import hear
 from system.manifest import Clip
 from system.pooling import pool_tokens, select
 from system.stage import open_atomic
@@ -116,16 +118,22 @@ def embed_branch(
     progress: Callable[[int], None] | None = None,
     batch_size: int = 1,
     dtype: torch.dtype = torch.float32,
+    readouts: Mapping[str, tuple[str, float]] = MappingProxyType({}),
 ) -> dict[str, np.ndarray]:
-    """Embeds clips with an adapted branch, in every view.
+    """Embeds clips with an adapted branch, in every view and reading.
 
     With batches of one (see ``run_batches``) a clip's embedding depends on nothing but its own samples, to the bit. A
     finished machine is kept in ``parts`` and not computed again when a run was cut off. The encoder computes in
     ``dtype``, what comes behind it in single precision.
 
+    Args:
+        readouts: name -> (kind, power) of what else to read of the network in the same pass, see
+            ``AdaptedEncoder.read``.
+
     Returns:
         ``two_channel`` and ``left_duplicated`` float32 (N, E) and ``gate`` float32 (N, GATE_SLOTS), in the clips'
-        order. Raises WheeltapperError for a clip whose embedding is not finite.
+        order; for each of ``readouts`` also ``NAME.two_channel`` and ``NAME.left_duplicated``. Raises WheeltapperError
+        for a clip whose embedding is not finite.
     """
     model = model.to(device)
     model.encoder.to(dtype)
@@ -137,13 +145,14 @@ def embed_branch(
         path = Path(parts) / f"{machine}.npz"
         part = _read_part(path, len(rows))
         if part is None:
-            part = _embed_machine(model, [clips[row] for row in rows], workers, device, progress, batch_size)
+            own = [clips[row] for row in rows]
+            part = _embed_machine(model, own, workers, device, progress, batch_size, readouts)
             with open_atomic(path, "wb") as file:
                 np.savez(file, **part)
         elif progress:
             progress(len(rows))
         for name, values in part.items():
-            result.setdefault(name, np.empty((len(clips), values.shape[1]), np.float32))[rows] = values
+            result.setdefault(name, np.empty((len(clips), *values.shape[1:]), np.float32))[rows] = values
     return result
 
 
@@ -154,16 +163,25 @@ def _embed_machine(
     device: str,
     progress: Callable[[int], None] | None,
     batch_size: int,
+    readouts: Mapping[str, tuple[str, float]],
 ) -> dict[str, np.ndarray]:
+    config = model.config
+
     def load(clip: Clip) -> Tensor:
         wave, rate = audio.read(clip.path)
-        return torch.from_numpy(audio.resample(wave[:2], rate, model.rate))
+        wave = audio.resample(wave[:2], rate, model.rate)
+        # A mono recording stays one: its tokens need not be computed twice.
+        inputs = config.inputs if len(wave) > 1 else config.inputs[:1]
+        return torch.from_numpy(hear(wave, model.rate, inputs, config.subtraction, clip.path))
 
     @torch.inference_mode()
     def network(waves: Tensor) -> dict[str, np.ndarray]:
-        views = model.views(waves.to(device), clips[0].machine)
-        views = views._replace(gate=torch.nn.functional.adaptive_avg_pool1d(views.gate, GATE_SLOTS))
-        return {name: value.float().cpu().numpy() for name, value in views._asdict().items()}
+        both, first, gate = model.heard(waves.to(device), clips[0].machine)
+        found = {"gate": torch.nn.functional.adaptive_avg_pool1d(gate, GATE_SLOTS)}
+        for name, kind in {"": ("projection", 0.0), **readouts}.items():
+            for view, tokens in zip(VIEWS, (both, first), strict=True):
+                found[f"{name}.{view}" if name else view] = model.read(tokens, *kind)
+        return {name: value.float().cpu().numpy() for name, value in found.items()}
 
     columns: dict[str, np.ndarray] = {}
     for rows, values in run_batches(clips, load, network, workers, batch_size):
@@ -179,9 +197,9 @@ def _store(
 ) -> None:
     """Puts rows into the column ``name``, which is made at the first call; WheeltapperError unless they are finite."""
     if not np.isfinite(values).all():
-        bad = rows[int(np.flatnonzero(~np.isfinite(values).all(1))[0])]
+        bad = rows[int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))[0])]
         raise WheeltapperError(f"{paths[bad]}: expected a finite embedding, found NaN or infinity")
-    columns.setdefault(name, np.empty((count, values.shape[1]), np.float32))[rows] = values
+    columns.setdefault(name, np.empty((count, *values.shape[1:]), np.float32))[rows] = values
 
 
 def _read_part(path: Path, rows: int) -> dict[str, np.ndarray] | None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from system import config as configuration
 from system import selection
-from system.config import Config, EncoderConfig
+from system.config import BranchConfig, Config, EncoderConfig
 from system.stage import Stage, tree_signature
 
 STAGES = ("data", "pretrain", "adapt", "embed", "score", "fuse", "evaluate", "package", "benchmark", "report")
@@ -29,40 +29,59 @@ class Experiment:
     def encoder(self) -> Path:
         return self.folder / "pretrain" / "encoder.safetensors"
 
+    def owner(self, branch: str) -> str:
+        """The branch whose network and rows a branch shares, or itself."""
+        return self.config.branches[branch].of or branch
+
+    @property
+    def owners(self) -> dict[str, BranchConfig]:
+        """The branches that have rows of their own."""
+        return {name: branch for name, branch in self.config.branches.items() if not branch.of}
+
+    def adapted(self, branch: str) -> Path:
+        return self.folder / "adapt" / self.owner(branch)
+
     def adapter(self, branch: str) -> Path:
-        return self.folder / "adapt" / branch / "adapter.safetensors"
+        return self.adapted(branch) / "adapter.safetensors"
 
     def card(self, branch: str) -> Path:
-        return self.folder / "adapt" / branch / "card.json"
+        return self.adapted(branch) / "card.json"
 
     def batches(self, branch: str) -> Path:
-        return self.folder / "adapt" / branch / "batches.json"
+        return self.adapted(branch) / "batches.json"
 
     def weights(self, branch: str) -> list[Path]:
-        """What the adaptation of a branch has trained: its adapter, or the autoencoders of all machines."""
-        if self.config.branches[branch].autoencoder is None:
+        """What the adaptation of a branch has left: its adapter, the autoencoders of all machines, or a card alone."""
+        config, folder = self.config.branches[branch], self.adapted(branch)
+        if config.has_network or config.of:
             return [self.adapter(branch)]
-        folder = self.folder / "adapt" / branch
+        if config.spectrum is not None:
+            return [self.card(branch)]
         return [folder / "card.json", folder / "folds.csv", *sorted(folder.glob("*.safetensors"))]
 
     @property
     def encoder_branches(self) -> list[str]:
         """Names of the branches that adapt an encoder."""
-        return [name for name, branch in self.config.branches.items() if branch.autoencoder is None]
+        return [name for name, branch in self.config.branches.items() if branch.has_network]
 
     @property
     def has_encoder(self) -> bool:
-        """Whether anything in the run asks for an encoder; autoencoders alone do not."""
+        """Whether anything in the run asks for an encoder; autoencoders and spectra do not."""
         return bool(self.encoder_branches) or not self.config.branches
 
     def index(self, branch: str) -> Path:
-        return self.folder / "embeddings" / branch / "index.csv"
+        return self.folder / "embeddings" / self.owner(branch) / "index.csv"
+
+    def column(self, branch: str, view: str) -> str:
+        """Name of a branch's rows in a view among those of the network that it shares."""
+        reading = self.config.branches[branch].reading
+        return f"{reading}.{view}" if reading else view
 
     def embeddings(self, branch: str, view: str) -> Path:
-        return self.folder / "embeddings" / branch / f"{view}.npy"
+        return self.index(branch).with_name(f"{self.column(branch, view)}.npy")
 
     def gate(self, branch: str) -> Path:
-        return self.folder / "embeddings" / branch / "gate.npy"
+        return self.index(branch).with_name("gate.npy")
 
     def scores(self, branch: str, view: str) -> Path:
         return self.folder / "scores" / f"{branch}.{view}.csv"
@@ -72,7 +91,7 @@ class Experiment:
 
     def encoder_config(self, branch: str) -> EncoderConfig:
         """Settings of a branch's encoder: its own, or those of the pre-training stage."""
-        return self.config.branches[branch].encoder or self.config.encoder
+        return self.config.branches[self.owner(branch)].encoder or self.config.encoder
 
     @property
     def team(self) -> str:

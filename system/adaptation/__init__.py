@@ -14,9 +14,10 @@ from system.adaptation.lora import merge_lora
 from system.adaptation.model import AdaptationTask, AdaptedEncoder
 from system.config import SIMAM, BranchConfig
 from system.corpora.attributes import attribute_class
-from system.crops import group_by, near_and_far, read_crop
+from system.crops import group_by, read_crop
 from system.encoders import checkpoints
 from system.errors import WheeltapperError
+from system.frontends.channels import hear
 from system.manifest import Clip, check_training
 from system.training import fit, step_seed
 from system.training_state import kept_names
@@ -74,13 +75,22 @@ def learnt_clips(clips: Sequence[Clip], config: BranchConfig) -> list[Clip]:
     return kept
 
 
+def heard_crop(clip: Clip, config: BranchConfig, rate: int, generator: np.random.Generator) -> np.ndarray:
+    """What a branch hears of a random stretch of a recording, float32 (inputs, samples).
+
+    The residual is made within the stretch: over a few seconds its gains are as good as the whole clip's.
+    """
+    wave = read_crop(clip, config.crop_seconds, rate, generator)
+    return hear(wave, rate, config.inputs, config.subtraction, clip.path)
+
+
 @torch.inference_mode()
 def _pooled_crops(model: AdaptedEncoder, clips: Sequence[Clip], config: BranchConfig, seed: int) -> Tensor:
-    """Pooled near tokens (N, width) of one crop of each of at most ALIGNING training clips."""
+    """Pooled tokens (N, width) of the first input, of a crop of each of at most ALIGNING training clips."""
     generator = np.random.default_rng(step_seed(seed, -2))
     rows = []
     for index in sorted(generator.permutation(len(clips))[:ALIGNING]):
-        wave = read_crop(clips[index], config.crop_seconds, model.rate, generator)
+        wave = heard_crop(clips[index], config, model.rate, generator)
         simam = [model.simam_of(clips[index].machine)]
         tokens = model.tokens(model.spectrogram(torch.from_numpy(wave[:1]), simam))
         rows.append(model.pooling(tokens)[0])
@@ -143,7 +153,7 @@ def make_batch(
         domain = "target" if target and "target" in present else next((d for d in present if d != "target"), "target")
         group = groups[*machine, domain]
         index = group[generator.integers(len(group))]
-        waves.append(near_and_far(read_crop(clips[index], config.crop_seconds, rate, generator)))
+        waves.append(heard_crop(clips[index], config, rate, generator))
         chosen.append(index)
     batch = {
         "wave": torch.from_numpy(np.stack(waves)),

@@ -7,8 +7,14 @@ from system.config import AugmentConfig
 
 
 def augment_waves(waves: Tensor, config: AugmentConfig) -> Tensor:
-    """Channel swap, channel dropout and gain, each clip for itself. (B, 2, samples), torch's global random state."""
-    batch = len(waves)
+    """Channel swap, channel dropout and gain, each clip for itself. (B, 1 or 2, samples), torch's global random state.
+
+    Where there is one channel it cannot be swapped and must not be silenced: gain alone.
+    """
+    batch, channels = waves.shape[:2]
+    if channels == 1:
+        gains = 10.0 ** ((2.0 * rand(batch, 1) - 1.0) * config.gain_db / 20.0)
+        return waves * gains[:, :, None].to(waves.device)
     swap = (rand(batch) < config.channel_swap).to(waves.device)
     waves = torch.where(swap[:, None, None], waves.flip(1), waves)
     gains = 10.0 ** ((2.0 * rand(batch, 2) - 1.0) * config.gain_db / 20.0)
@@ -21,7 +27,7 @@ def mix(waves: Tensor, config: AugmentConfig) -> tuple[Tensor, Tensor, Tensor]:
     """Mixup of waveforms.
 
     Args:
-        waves: (B, 2, samples).
+        waves: (B, channels, samples).
 
     Returns:
         mixed waves; partner (B,), which clip each was mixed with; share (B,) of the clip itself, 1 where it is alone.

@@ -11,12 +11,13 @@ from system.adaptation.fusion import GatedFusion
 from system.adaptation.heads import ArcFace
 from system.adaptation.lora import add_lora
 from system.config import SIMAM, BranchConfig
+from system.encoders.base import Tokens
 from system.frontends.simam import enhance_rows
-from system.pooling import Pooling, select
+from system.pooling import Pooling, pool_tokens, select
 
 
 class Views(NamedTuple):
-    """Embeddings (B, E) of a clip for each way of inference, and the near channel's mean weight over time (B, T)."""
+    """Embeddings (B, E) of a clip for each way of inference, and the first input's mean weight over time (B, T)."""
 
     two_channel: Tensor
     left_duplicated: Tensor
@@ -24,7 +25,7 @@ class Views(NamedTuple):
 
 
 class AdaptedEncoder(nn.Module):
-    """Two channels to one embedding.
+    """One input, or two through a gate, to one embedding.
 
     Args:
         encoder: shared by both channels; ``config.tune`` says what of it trains: LoRA adapters with its own weights
@@ -43,7 +44,7 @@ class AdaptedEncoder(nn.Module):
             self.pooling = Pooling(config.pool, config.pool_power, tokens.shape[-1])
             width = self.pooling(tokens).shape[1]
         self.encoder = _tunable(encoder, config, silence)
-        self.fusion = GatedFusion(tokens.shape[-1], config.gate_bias)
+        self.fusion = GatedFusion(tokens.shape[-1], config.gate_bias) if len(config.inputs) > 1 else None
         self.projection = nn.Linear(width, config.embedding_dim)
 
     @torch.no_grad()
@@ -73,28 +74,52 @@ class AdaptedEncoder(nn.Module):
 
     def tokens(self, spectrogram: Tensor) -> Tensor:
         """(B, T, F) to the tokens that are pooled (B, T', bands, D)."""
-        return select(self.encoder(spectrogram, self.config.depth or None), self.config.pool)
+        return select(self.all_tokens(spectrogram), self.config.pool)
+
+    def all_tokens(self, spectrogram: Tensor) -> Tokens:
+        """(B, T, F) to everything that the encoder gives at the branch's depth."""
+        return self.encoder(spectrogram, self.config.depth or None)
 
     def forward(self, spectrograms: Tensor) -> Tensor:
-        """Near and far spectrograms (B, 2, T, F) to embeddings (B, E)."""
+        """Spectrograms of the inputs (B, inputs, T, F) to embeddings (B, E)."""
         tokens = self.tokens(spectrograms.flatten(0, 1)).unflatten(0, spectrograms.shape[:2])
+        if self.fusion is None:
+            return self.project(tokens[:, 0])
         fused, _ = self.fusion(tokens[:, 0], tokens[:, 1])
         return self.project(fused)
 
     def project(self, tokens: Tensor) -> Tensor:
         return self.projection(self.pooling(tokens))
 
-    def views(self, wave: Tensor, machine: str = "") -> Views:
-        """Embeddings of waveforms (B, 1 or 2, samples) of one length at ``rate`` Hz, all of one machine.
+    def heard(self, wave: Tensor, machine: str = "") -> tuple[Tokens, Tokens, Tensor]:
+        """Tokens of waveforms (B, 1 or 2 inputs, samples) of one length at ``rate`` Hz, all of one machine.
 
-        Left duplication gives the gate the near channel twice, which it passes on whatever its weight; the near
-        tokens go straight to the pooling. A mono recording is its own far channel.
+        Returns:
+            tokens of both inputs through the gate; those of the first input alone, which are what the gate gives where
+            it is fed that input twice (left duplication); the first input's mean weight over time (B, T). A single
+            waveform stands for both inputs.
         """
         simam = [self.simam_of(machine)] * len(wave)
-        near = self.tokens(self.spectrogram(wave[:, 0], simam))
-        far = self.tokens(self.spectrogram(wave[:, 1], simam)) if wave.shape[1] > 1 else near
-        fused, alpha = self.fusion(near, far)
-        return Views(self.project(fused), self.project(near), alpha.mean(2))
+        first = self.all_tokens(self.spectrogram(wave[:, 0], simam))
+        second = first if wave.shape[1] == 1 else self.all_tokens(self.spectrogram(wave[:, 1], simam))
+        if self.fusion is None:
+            return first, first, torch.ones_like(select(first, self.config.pool)[..., 0, 0])
+        fused, weights = zip(*(self.fusion(*pair) for pair in zip(first, second, strict=True)), strict=True)
+        alpha = select(Tokens(*(weight.unsqueeze(-1) for weight in weights)), self.config.pool)
+        return Tokens(*fused), first, alpha.mean((2, 3))
+
+    def views(self, wave: Tensor, machine: str = "") -> Views:
+        """Embeddings of waveforms, see ``heard``."""
+        both, first, alpha = self.heard(wave, machine)
+        return Views(self.read(both), self.read(first), alpha)
+
+    def read(self, tokens: Tokens, readout: str = "projection", power: float = 0.0) -> Tensor:
+        """Tokens to embeddings: (B, E) by the projection, or pooled without it, bands kept apart (B, bands, D)."""
+        if readout == "projection":
+            return self.project(select(tokens, self.config.pool))
+        grid = select(tokens, readout)
+        pooled = pool_tokens(grid, readout, power)
+        return pooled if readout == "mean" else pooled.unflatten(1, grid.shape[2:])
 
 
 class AdaptationTask(nn.Module):
@@ -108,17 +133,17 @@ class AdaptationTask(nn.Module):
         self.domain = ArcFace(self.config.embedding_dim, domain_classes, heads.scale, heads.margin)
 
     def forward(self, batch: dict) -> dict[str, Tensor]:
-        """Losses of a batch {"wave": (B, 2, samples), "attribute": (B,), "domain": (B,)}; -1 is no class.
+        """Losses of a batch {"wave": (B, inputs, samples), "attribute": (B,), "domain": (B,)}; -1 is no class.
 
-        Where there is "simam" (B,), the place of each clip's kind in SIMAM, both channels are enhanced so; a mixture
+        Where there is "simam" (B,), the place of each clip's kind in SIMAM, all inputs are enhanced so; a mixture
         as the clip that has the greater share in it.
         """
         settings = self.config.augment
         waves, partner, share = augment.mix(augment.augment_waves(batch["wave"], settings), settings)
         with torch.no_grad():
-            simam = [SIMAM[kind] for kind in batch["simam"].tolist() for _ in range(2)] if "simam" in batch else ()
+            simam = [SIMAM[kind] for kind in batch["simam"].tolist() for _ in waves[0]] if "simam" in batch else ()
             spectrogram = self.model.spectrogram(waves.flatten(0, 1), simam)
-            spectrogram = augment.mask_spectrogram(spectrogram, settings).unflatten(0, (len(waves), 2))
+            spectrogram = augment.mask_spectrogram(spectrogram, settings).unflatten(0, waves.shape[:2])
         embedding = self.model(spectrogram)
         losses = {
             name: self._mixed(head, embedding, batch[name], partner, share)

@@ -23,6 +23,13 @@ def training_settings(branch: BranchConfig) -> dict:
     return {"autoencoder": {name: value for name, value in asdict(branch.autoencoder).items() if name != "score"}}
 
 
+def embedding_settings(branch: BranchConfig) -> dict:
+    """What the rows depend on."""
+    from dataclasses import asdict
+
+    return asdict(branch.autoencoder)
+
+
 def adapt(run: Experiment, name: str, clips: Sequence[Clip], rate: int) -> list[Path]:
     """Trains a branch's networks; returns the files written."""
     import torch

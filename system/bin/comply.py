@@ -5,7 +5,8 @@ import tempfile
 from pathlib import Path
 
 from system import manifest
-from system.bin import common, package
+from system.bin import common, encoder_branch, package
+from system.bin.branch_kinds import kind
 from system.errors import WheeltapperError
 from system.experiment import Experiment
 from system.manifest import Clip
@@ -53,18 +54,15 @@ def _check(run: Experiment, recompute: int) -> list[str]:
 
 def _embedder(run: Experiment):
     """The run's networks as a function of (branch, clip, an empty folder); one clip at a time."""
-    from system import embedding
-    from system.adaptation import load_adapted
-
-    device = common.prepare_torch(run)
-    dtype = embedding.choose_precision(run.config.embed.precision, device)
+    common.prepare_torch(run)
     models = {}
 
     def embed(branch: str, clip: Clip, folder: Path):
-        if branch not in models:
-            models[branch] = load_adapted(
-                common.base_encoder(run, branch), run.adapter(branch), run.config.branches[branch]
-            )
-        return embedding.embed_branch(models[branch], [clip], folder, 1, device, None, 1, dtype)
+        owner = run.owner(branch)
+        if owner not in run.encoder_branches:
+            return kind(run.config.branches[owner]).embed(run, owner, [clip], 1)
+        if owner not in models:
+            models[owner] = encoder_branch.load(run, owner)
+        return encoder_branch.embed_by(models[owner], run, owner, [clip], folder)
 
     return embed

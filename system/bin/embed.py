@@ -6,8 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from system import manifest
-from system.bin import autoencoder_branch, common, frozen
-from system.bin.adapt import front_end
+from system.bin import common, encoder_branch, frozen
+from system.bin.branch_kinds import kind
 from system.errors import WheeltapperError
 from system.experiment import Experiment
 
@@ -42,56 +42,35 @@ def main(args: argparse.Namespace) -> None:
     if not args.exp:
         raise WheeltapperError("expected --exp EXP (stage of a recipe) or --audio FILE_OR_FOLDER --out X.npz")
     with common.experiment(args) as run:
-        names = list(run.config.branches)
         settings = {
             "rate": run.config.data.rate,
-            "encoders": {n: _network(branch) for n, branch in run.config.branches.items()},
-            "front_ends": {name: front_end(run.encoder_config(name)) for name in run.encoder_branches},
+            "encoders": {name: kind(branch).embedding_settings(branch) for name, branch in run.owners.items()},
+            "front_ends": {name: encoder_branch.front_end(run.encoder_config(name)) for name in run.encoder_branches},
+            "readouts": {name: encoder_branch.readouts(run, name) for name in run.encoder_branches},
             "embed": asdict(run.config.embed),
         }
         reads = [run.manifest, *([run.encoder] if run.has_encoder else [])]
-        reads += [path for name in names for path in run.weights(name)]
+        reads += [path for name in run.owners for path in run.weights(name)]
         common.run_stage(run.stage("embed", settings, reads, owns=["embeddings"]), lambda: _work(run))
 
 
-def _network(branch) -> dict | None:
-    own = branch.autoencoder or branch.encoder
-    return asdict(own) if own else None
-
-
 def _work(run: Experiment) -> Iterable[Path]:
-    import shutil
-
     from system import embedding, store
 
     device = common.prepare_torch(run)
     workers = common.one_thread_each(run.config.threads)
-    dtype = embedding.choose_precision(run.config.embed.precision, device)
     clips = [clip for clip in manifest.read(run.manifest) if clip.split in ("train", "test")]
     written: list[Path] = []
-    for name, branch in run.config.branches.items():
-        if branch.autoencoder is not None:
-            rows = autoencoder_branch.embed(run, name, clips, workers)
-            for view, values in rows.items():
-                store.write_array(run.embeddings(name, view), values)
-            store.write_index(run.index(name), clips)
-            written += [run.index(name), *(run.embeddings(name, view) for view in rows)]
-            continue
-        from system.adaptation import load_adapted
-
-        model = load_adapted(common.base_encoder(run, name), run.adapter(name), branch)
-        parts = run.index(name).parent / "parts"
-        with common.progress_bar(len(clips), f"embedding {name}") as bar:
-            result = embedding.embed_branch(
-                model, clips, parts, workers, device, bar.update, run.config.embed.batch_size, dtype
-            )
-        paths = {"gate": run.gate(name)} | {view: run.embeddings(name, view) for view in result if view != "gate"}
-        for view, path in paths.items():
-            store.write_array(path, result[view])
+    for name, branch in run.owners.items():
+        rows = kind(branch).embed(run, name, clips, workers)
+        for column, values in rows.items():
+            written.append(run.index(name).parent / f"{column}.npy")
+            store.write_array(written[-1], values)
+        written.append(run.index(name))
         store.write_index(run.index(name), clips)
-        shutil.rmtree(parts)
-        written += [run.index(name), *paths.values()]
+        encoder_branch.clear_parts(run, name)
     if run.has_encoder:
+        dtype = embedding.choose_precision(run.config.embed.precision, device)
         print(f"embeddings in {str(dtype).removeprefix('torch.')} on {device}")
     return written
 

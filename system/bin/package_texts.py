@@ -7,7 +7,7 @@ from typing import Any
 
 from submission.config import ExternalResource, PackageConfig
 from system import manifest, selection
-from system.config import AutoencoderConfig, BranchConfig, SystemConfig
+from system.config import AutoencoderConfig, BranchConfig, SpectrumConfig, SystemConfig
 from system.experiment import Experiment
 from system.stage import read_json
 
@@ -25,7 +25,7 @@ def description(run: Experiment, system: SystemConfig) -> dict[str, str | None]:
     """Fields of ``system.description`` that follow from the configuration."""
     used = _used(system)
     branches = [run.config.branches[name] for name in used]
-    adapted = [name for name in used if run.config.branches[name].autoencoder is None]
+    adapted = list(dict.fromkeys(run.owner(name) for name in used if run.owner(name) in run.encoder_branches))
     augment = [run.config.branches[name].augment for name in adapted]
     kinds = {
         "channel swap": any(a.channel_swap > 0 for a in augment),
@@ -40,16 +40,19 @@ def description(run: Experiment, system: SystemConfig) -> dict[str, str | None]:
     methods = dict.fromkeys(_method(branch) for branch in branches)
     external = any(run.encoder_config(name).checkpoint for name in adapted)
     pretrained = run.config.pretrain.loop.steps and any(run.config.branches[name].encoder is None for name in adapted)
-    weighting = "weighted average of robust z-scores; " if len(used) > 1 or adapted else ""
-    return _of_autoencoders(branches, bool(adapted)) | {
+    spectra = [branch for branch in branches if branch.spectrum]
+    front_ends = [_subtraction(branch) for branch in branches] + [_simam(run, name) for name in adapted]
+    weighting = "weighted average of robust z-scores; " if len(used) > 1 or adapted or spectra else ""
+    return _features(branches, bool(adapted)) | {
         "input_sampling_rate": f"{rate / 1000:g}kHz" if rate else "as recorded",
         "data_augmentation": ", ".join(name for name, present in kinds.items() if present) or None,
         "embeddings": f"{', '.join(families)} {' and '.join(tuned)}" if families else None,
-        "front_end": "; ".join(dict.fromkeys(filter(None, (_simam(run, name) for name in adapted)))) or None,
+        "front_end": "; ".join(dict.fromkeys(filter(None, front_ends))) or None,
         "machine_learning_method": ", ".join([*methods, *(["ensemble"] if len(used) > 1 else [])]),
         "decision_making": f"{weighting}threshold at {_threshold(run, system)}",
         "external_data_usage": "pre-training" if external else None,
-        "development_data_usage": ("pre-training, " if pretrained else "") + ("fine-tuning" if adapted else "training"),
+        "development_data_usage": ("pre-training, " if pretrained else "")
+        + ("fine-tuning" if adapted else "references" if len(spectra) == len(branches) else "training"),
     }
 
 
@@ -70,20 +73,34 @@ def _threshold(run: Experiment, system: SystemConfig) -> str:
     return f"{rate} of {'' if known else f'{kind} '}scores of normal references"
 
 
-def _of_autoencoders(branches: Sequence[BranchConfig], mixed: bool) -> dict[str, str | None]:
+def _features(branches: Sequence[BranchConfig], mixed: bool) -> dict[str, str | None]:
     """What is otherwise in the texts of a system without encoders, and in one that has both (``mixed``)."""
-    own = [branch for branch in branches if branch.autoencoder]
+    own = [branch for branch in branches if branch.autoencoder or branch.spectrum]
     if not own:
         return {}
     if mixed:
         return {"acoustic_features": "log-amplitude spectrogram, log-mel energies"}
-    by_domain = [b for b in own if b.autoencoder.score == "mahalanobis" or b.scorer.settings.get("bank") == "domain"]
+    by_domain = [b for b in own if b.autoencoder and b.autoencoder.score == "mahalanobis"]
+    by_domain += [b for b in own if b.scorer.settings.get("bank") == "domain"]
     return {
         "acoustic_features": "log-mel energies",
         "domain_adaptation_method": "statistics per domain" if by_domain else None,
         "domain_generalization_method": "minimum over the domains" if by_domain else None,
         "attribute_usage": None,
     }
+
+
+def _subtraction(branch: BranchConfig) -> str:
+    """How the far microphone is subtracted for a branch, in words; empty where it is not."""
+    if branch.autoencoder or branch.of or "residual" not in branch.inputs:
+        return ""
+    config = branch.subtraction
+    if config.method == "magnitude":
+        return f"magnitude subtraction of the far microphone (window {config.n_fft})"
+    details = [f"window {config.n_fft}", f"gains over {config.stretch:g} s" if config.stretch else "one gain a clip"]
+    details += [f"{config.taps} taps"] * (config.taps > 1) + ["scaled by coherence"] * config.coherence
+    details += [f"frames balanced by {config.balance:g}"] * (config.balance > 0)
+    return f"complex least-squares subtraction of the far microphone ({', '.join(details)})"
 
 
 def _simam(run: Experiment, branch: str) -> str:
@@ -126,7 +143,7 @@ def _resources(run: Experiment, branch: str) -> list[ExternalResource]:
     """What a branch uses from outside: published weights, or the recordings that our own have learned from."""
     from system.encoders.cards import CARDS
 
-    if run.config.branches[branch].autoencoder:
+    if run.owner(branch) not in run.encoder_branches:
         return []
     checkpoint = run.encoder_config(branch).checkpoint
     if not checkpoint:
@@ -158,8 +175,13 @@ def summary(run: Experiment, system: SystemConfig) -> str:
     total = sum(system.weights.values())
     weights = " and ".join(f"{name} {weight / total:.2f}" for name, weight in system.weights.items() if weight > 0)
     heard = "both channels" if system.view == "two_channel" else "the near channel given to both inputs"
-    if all(run.config.branches[name].autoencoder for name in _used(system)):
+    own = [run.config.branches[run.owner(name)] for name in _used(system)]
+    if all(branch.autoencoder or branch.inputs == ["near"] for branch in own):
         heard = "the near channel"
+    elif any(not branch.autoencoder and "residual" in branch.inputs for branch in own):
+        first = dict.fromkeys(branch.inputs[0] for branch in own if not branch.autoencoder)
+        if system.view != "two_channel":
+            heard = f"the first input alone ({', '.join(first)})"
     return f"{system.name or 'System'}: weights {weights}, inference with {heard}."
 
 
@@ -175,6 +197,15 @@ def lines(run: Experiment) -> dict[str, list[str]]:
             lines = _autoencoder_lines(name, branch.autoencoder, card)
             for section, line in zip((system, training, scoring), lines, strict=True):
                 section.append(line)
+            continue
+        if branch.of:
+            how = "projection" if branch.readout == "projection" else f"{branch.readout} pooling without projection"
+            system.append(f"Branch {name}: the network of branch {branch.of}, read by {how}.")
+            continue
+        if subtraction := _subtraction(branch):
+            system.append(f"Inputs of branch {name}: {', '.join(branch.inputs)}; {subtraction}.")
+        if branch.spectrum:
+            system.append(f"Branch {name}: {_spectrum(branch.spectrum)}; nothing is trained.")
             continue
         simam = _simam(run, name)
         system.append(
@@ -201,6 +232,12 @@ def lines(run: Experiment) -> dict[str, list[str]]:
     by_hand = any(run.encoder_config(name).simam_machines for name in run.encoder_branches)
     task = [] if by_hand else ["Every machine is treated with one and the same configuration."]
     return {"task": task, "system": system, "training": training, "scoring": scoring, "fusion": fusion}
+
+
+def _spectrum(config: SpectrumConfig) -> str:
+    statistic = "mean" if config.statistic == "mean" else f"{100 * config.level:g} % quantile"
+    merged = f", {config.merge} neighbours averaged" if config.merge > 1 else ""
+    return f"{statistic} over time of {config.bands} log-{config.filterbank} bands{merged}"
 
 
 def _tuning(branch: BranchConfig, card: dict[str, Any]) -> str:

@@ -72,7 +72,8 @@ def check_embeddings(
                 if stored is None:
                     rule.violations.append(f"{clip.path}: expected its embedding by {branch}, found none")
                     continue
-                difference = float(np.abs(again[view][0] - stored).max() / max(np.abs(stored).max(), 1e-30))
+                found = again[run.column(branch, view)][0]
+                difference = float(np.abs(found - stored).max() / max(np.abs(stored).max(), 1e-30))
                 worst = max(worst, difference)
                 if not difference <= slack:
                     rule.violations.append(

@@ -15,11 +15,16 @@ from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 from system.config.schema import (
     AUTOENCODER_SCORES,
     BALANCES,
+    CHANNELS,
     EMBED_PRECISIONS,
+    FILTERBANKS,
     LEARN_FROM,
     MACHINES,
     POOLS,
+    READOUTS,
     SIMAM,
+    STATISTICS,
+    SUBTRACTIONS,
     THRESHOLDS,
     TUNES,
     VIEWS,
@@ -27,7 +32,9 @@ from system.config.schema import (
     BranchConfig,
     Config,
     EncoderConfig,
+    SpectrumConfig,
     StudyConfig,
+    SubtractionConfig,
     SystemConfig,
 )
 from system.config.training import (
@@ -131,7 +138,8 @@ def _branch_keys(parent: str) -> list[str]:
     """Keys under ``branches.NAME`` and its optional parts, of a branch that is not there yet."""
     if not parent.startswith("branches."):
         return []
-    kind = {"autoencoder": AutoencoderConfig, "encoder": EncoderConfig}.get(parent.split(".")[-1], BranchConfig)
+    kinds = {"autoencoder": AutoencoderConfig, "encoder": EncoderConfig, "spectrum": SpectrumConfig}
+    kind = kinds.get(parent.split(".")[-1], BranchConfig)
     return sorted(field.name for field in fields(kind))
 
 
@@ -158,6 +166,10 @@ _LIMITS = {
     "batch": (2, math.inf),
     **dict.fromkeys(("folds", "trained_layers"), (0, math.inf)),
     "validation": (0, 0.9),
+    **dict.fromkeys(("taps", "merge", "bands"), (1, math.inf)),
+    **dict.fromkeys(("hop", "stretch", "readout_power"), (0, math.inf)),
+    "n_fft": (16, math.inf),
+    **dict.fromkeys(("level", "balance"), (0, 1)),
     "channel": (-1, math.inf),
     "margin": (0, math.pi),
 }
@@ -226,6 +238,7 @@ def _branch_problems(branch: BranchConfig, name: str) -> Iterator[str]:
         ("pool", branch.pool, POOLS),
         ("tune", branch.tune, TUNES),
         ("learn_from", branch.learn_from, LEARN_FROM),
+        ("readout", branch.readout, READOUTS),
     ):
         if found not in known:
             yield f"{name}.{field}: expected one of {', '.join(known)}, found {found!r}"
@@ -234,12 +247,51 @@ def _branch_problems(branch: BranchConfig, name: str) -> Iterator[str]:
     if branch.heads.domain_classes not in ("machine", "domain"):
         yield f"{name}.heads.domain_classes: expected machine or domain, found {branch.heads.domain_classes!r}"
     yield from _loop_problems(branch.loop, f"{name}.loop")
+    kinds = [kind for kind in ("autoencoder", "spectrum", "of") if getattr(branch, kind)]
+    if len(kinds) > 1:
+        yield f"{name}: expected one of autoencoder, spectrum and of, found {' and '.join(kinds)}"
     if branch.autoencoder is not None:
         yield from _autoencoder_problems(branch.autoencoder, branch.scorer.name, name)
+    if branch.spectrum is not None:
+        yield from _spectrum_problems(branch.spectrum, f"{name}.spectrum")
+    yield from _input_problems(branch.inputs, branch.subtraction, name)
     try:
         scoring.build(branch.scorer.name, **branch.scorer.settings)
     except WheeltapperError as error:
         yield f"{name}.scorer: {error}"
+
+
+def _spectrum_problems(spectrum: SpectrumConfig, name: str) -> Iterator[str]:
+    for field, found, known in (
+        ("filterbank", spectrum.filterbank, FILTERBANKS),
+        ("statistic", spectrum.statistic, STATISTICS),
+    ):
+        if found not in known:
+            yield f"{name}.{field}: expected one of {', '.join(known)}, found {found!r}"
+    if spectrum.hop < 1:
+        yield f"{name}.hop: expected at least 1, found {spectrum.hop}"
+    if spectrum.bands % max(spectrum.merge, 1):
+        yield f"{name}.merge: expected a divisor of {spectrum.bands} bands, found {spectrum.merge}"
+
+
+def _input_problems(inputs: list[str], subtraction: SubtractionConfig, name: str) -> Iterator[str]:
+    if not 1 <= len(inputs) <= 2 or not set(inputs) <= set(CHANNELS) or len(set(inputs)) < len(inputs):
+        yield f"{name}.inputs: expected one or two of {', '.join(CHANNELS)}, found {inputs}"
+    where = f"{name}.subtraction"
+    if subtraction.method not in SUBTRACTIONS:
+        yield f"{where}.method: expected one of {', '.join(SUBTRACTIONS)}, found {subtraction.method!r}"
+    if subtraction.n_fft % 2 or subtraction.hop > subtraction.n_fft // 2:
+        yield f"{where}: expected an even n_fft and a hop of at most half of it"
+
+
+def _sharing_problems(config: Config) -> Iterator[str]:
+    """Branches that share another's network: it must be there, and be a network of its own."""
+    for name, branch in config.branches.items():
+        if branch.of and not (branch.of in config.branches and config.branches[branch.of].has_network):
+            owners = [other for other, found in config.branches.items() if found.has_network]
+            yield f"branches.{name}.of: expected a branch with an encoder ({', '.join(owners)}), found {branch.of!r}"
+        if branch.readout != "projection" and not (branch.has_network or branch.of):
+            yield f"branches.{name}.readout: expected a branch with an encoder"
 
 
 def _study_problems(study: StudyConfig) -> Iterator[str]:
@@ -310,6 +362,7 @@ def _check(config: Config, where: str) -> None:
             )
         elif min(system.weights.values()) < 0 or sum(system.weights.values()) <= 0:
             problems.append(f"systems.{number}.weights: expected none below zero and one above it")
+    problems += _sharing_problems(config)
     for name, branch in config.branches.items():
         problems += _branch_problems(branch, f"branches.{name}")
         if not name.isidentifier():

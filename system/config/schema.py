@@ -18,6 +18,11 @@ CHECKPOINTS = "checkpoints"  # folder of downloaded weights, within the data fol
 EMBED_PRECISIONS = ("fp32", "bf16", "auto")
 MACHINES = ("all", "development", "evaluation")
 POOLS = ("mean", "band", "cls", "attentive", "gem", "rdp")
+READOUTS = ("projection", "mean", "band", "cls", "gem", "rdp")
+CHANNELS = ("near", "far", "residual")
+SUBTRACTIONS = ("least_squares", "magnitude")
+FILTERBANKS = ("mel", "even")
+STATISTICS = ("mean", "quantile")
 
 
 @dataclass
@@ -85,6 +90,32 @@ class HeadConfig:
 
 
 @dataclass
+class SubtractionConfig:
+    """The far microphone as a noise reference: how the residual is made of two channels (frontends/farfield.py)."""
+
+    method: str = "least_squares"  # least_squares | magnitude
+    n_fft: int = 1024  # samples of the window
+    hop: int = 0  # samples; 0: half the window
+    taps: int = 1  # frames of the far channel that explain a frame of the near one
+    stretch: float = 0.0  # seconds around a frame whose frames decide on its gain; 0: the whole clip
+    balance: float = 0.0  # exponent of the far power by which frames weigh less: 0 loud ones decide, 1 all count alike
+    coherence: bool = False  # subtract as much less as the far channel explains less
+
+
+@dataclass
+class SpectrumConfig:
+    """Statistics of a log-mel spectrogram over time, in the place of an encoder; nothing is learned."""
+
+    n_fft: int = 1024
+    hop: int = 512
+    bands: int = 128
+    filterbank: str = "mel"  # mel (Slaney's) | even
+    statistic: str = "mean"  # mean | quantile, over time: a low one hears the machine between the noises
+    level: float = 0.1  # of the quantile
+    merge: int = 1  # neighbouring bands whose statistics are averaged: fewer numbers for few references
+
+
+@dataclass
 class ScorerConfig:
     """Distance of an embedding to the normal references."""
 
@@ -115,9 +146,18 @@ class AutoencoderConfig:
 
 @dataclass
 class BranchConfig:
-    """One adapted encoder, or an autoencoder, with its scorer."""
+    """One adapted encoder, an autoencoder or a spectrum, with its scorer."""
 
     autoencoder: AutoencoderConfig | None = None  # if set, of what follows the scorer alone counts
+    spectrum: SpectrumConfig | None = None  # if set, of what follows inputs, subtraction and scorer count
+    of: str = ""  # another branch, whose adapted network is read out; of what follows readout and scorer count
+    # What of the network is the embedding: the trained projection, or the tokens pooled so, bands kept apart.
+    readout: str = "projection"  # projection | mean | band | cls | gem | rdp
+    readout_power: float = 0.0  # exponent of gem and rdp; 0: 3 and 4
+    # One or two channels that are heard, each near | far | residual: the near one less what the far one explains of it.
+    # A mono recording is all three.
+    inputs: list[str] = field(default_factory=lambda: ["near", "far"])
+    subtraction: SubtractionConfig = field(default_factory=SubtractionConfig)
     encoder: EncoderConfig | None = None  # None: the encoder of the pre-training stage
     depth: int = 0  # blocks to run, 0 for all
     pool: str = "band"  # mean | band | cls | attentive | gem | rdp
@@ -134,6 +174,18 @@ class BranchConfig:
     heads: HeadConfig = field(default_factory=HeadConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     scorer: ScorerConfig = field(default_factory=ScorerConfig)
+
+    @property
+    def has_network(self) -> bool:
+        """Whether the branch adapts an encoder of its own."""
+        return self.autoencoder is None and self.spectrum is None and not self.of
+
+    @property
+    def reading(self) -> str:
+        """How its network is read out, as files are named by it; empty for the projection."""
+        if self.readout == "projection":
+            return ""
+        return self.readout + (f"{self.readout_power:g}" if self.readout_power else "")
 
 
 @dataclass

@@ -2,7 +2,12 @@
 
 Least squares: in every frequency bin the near channel is regressed on the far channel over the frames of the clip, and
 the residual is kept. With one tap the gain is H[f] = sum_t N conj(F) / (sum_t |F|^2 + 1e-12); with several, a short
-filter over neighbouring frames reaches beyond the window, to longer room responses.
+filter over neighbouring frames reaches beyond the window, to longer room responses. Three variants of it, ours:
+
+* local: the sums run over the frames around each frame alone. Noise from several places has no one gain; over a few
+  seconds one source is often louder than the others, and its gain is then the right one.
+* balanced: frames weigh |F|^(-2p), so that the loudest moments do not decide alone.
+* coherence: what is subtracted is scaled by the share of the near channel's energy that the far channel explains.
 
 Magnitude: |N| - |F| with the phase of the near channel, floored at a tenth of |N|; the known weaker variant.
 """
@@ -11,6 +16,7 @@ from functools import lru_cache
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from system.errors import WheeltapperError
 
@@ -20,10 +26,19 @@ EPSILON = 1e-12
 # Neighbouring frames of a steady tone are almost collinear: a relative ridge keeps the several-tap solution bounded.
 RIDGE = 1e-9
 GAIN_FLOOR = 0.1
+LEVEL_FRAMES = 1  # on either side, over which the far level is averaged that frames are balanced by
+LEVEL_FLOOR = 1e-6  # of the mean far power: silence must not weigh without bound
 
 
 def subtract_far(
-    wave: np.ndarray, method: str = "least_squares", n_fft: int = 1024, hop: int | None = None, taps: int = 1
+    wave: np.ndarray,
+    method: str = "least_squares",
+    n_fft: int = 1024,
+    hop: int | None = None,
+    taps: int = 1,
+    stretch: int = 0,
+    balance: float = 0.0,
+    coherence: bool = False,
 ) -> np.ndarray:
     """Removes from the near channel what the far channel explains of it.
 
@@ -33,7 +48,10 @@ def subtract_far(
         n_fft: STFT window (periodic Hann) in samples.
         hop: step in samples, half the window where not given.
         taps: frames of the far channel per bin, the current one in the middle (an even number has one more past
-            frame than future ones); ``least_squares`` only.
+            frame than future ones); as what follows, of ``least_squares`` only.
+        stretch: samples around a frame whose frames decide on its gain; 0 for the whole clip.
+        balance: exponent p of the far power by which frames weigh less, 0 to 1.
+        coherence: scale what is subtracted by the explained share of the near channel's energy.
 
     Returns:
         float32 (1, samples): the residual at the scale of the near channel; a mono wave is returned as it is.
@@ -48,6 +66,11 @@ def subtract_far(
         raise WheeltapperError(
             "far-channel subtraction: expected an even window, a hop of at most half of it and one tap or more, "
             f"found window {n_fft}, hop {hop}, {taps} taps"
+        )
+    if stretch < 0 or not 0.0 <= balance <= 1.0:
+        raise WheeltapperError(
+            "far-channel subtraction: expected a stretch of 0 or more and a balance from 0 to 1, found "
+            f"{stretch} and {balance:g}"
         )
     if len(wave) == 1:
         return wave
@@ -65,45 +88,89 @@ def subtract_far(
     with torch.no_grad():
         signal = torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float64)) * scale
         near, far = _stft(signal, n_fft, hop)
-        residual = near - _explained(near, far, taps) if method == "least_squares" else _magnitude(near, far)
+        if method == "magnitude":
+            residual = _magnitude(near, far)
+        else:
+            half = max(1, round(stretch / hop / 2)) if stretch else None
+            part = explained(near, far, taps, half, _weights(far, balance))
+            residual = near - (explained_share(near, part, half) * part if coherence else part)
         return (_istft(residual, n_fft, hop, samples) / scale).to(torch.float32).numpy()[None]
 
 
-def gains(near: torch.Tensor, far: torch.Tensor, taps: int = 1) -> torch.Tensor:
-    """Least-squares filter from far to near per bin: the normal equations over all frames.
+def gains(near: Tensor, far: Tensor, taps: int = 1, half: int | None = None, weights: Tensor | None = None) -> Tensor:
+    """Least-squares filter from far to near per bin: the normal equations over frames.
 
     Args:
         near, far: complex (bins, frames).
+        half: frames on either side of a frame that decide on its filter; None: one filter by all frames.
+        weights: real (bins, frames) of the frames in the sums, or None for equal ones.
 
     Returns:
-        complex (bins, taps): weights of the frames t + taps // 2, ..., t, ... of ``far`` (see ``_shifted``).
+        complex (bins, taps), or (bins, frames, taps) where ``half`` is given: weights of the frames t + taps // 2, ...,
+        t, ... of ``far`` (see ``_shifted``).
     """
     columns = _shifted(far, taps)
-    normal = torch.einsum("ftk,ftl->fkl", columns.conj(), columns)
-    right = torch.einsum("ftk,ft->fk", columns.conj(), near)
-    ridge = torch.full((len(near),), EPSILON, dtype=normal.real.dtype)
-    if taps > 1:
-        ridge = ridge + RIDGE * torch.diagonal(normal.real, dim1=1, dim2=2).mean(dim=1)
-    normal = normal + ridge[:, None, None] * torch.eye(taps, dtype=normal.dtype)
+    weighted = columns.conj() if weights is None else columns.conj() * weights.unsqueeze(2)
+    if half is None:
+        normal = torch.einsum("ftk,ftl->fkl", weighted, columns)
+        right = torch.einsum("ftk,ft->fk", weighted, near)
+    else:
+        normal = _box(weighted.unsqueeze(3) * columns.unsqueeze(2), half)
+        right = _box(weighted * near.unsqueeze(2), half)
+    if taps == 1:
+        return right / (normal[..., 0] + EPSILON)
+    ridge = EPSILON + RIDGE * torch.diagonal(normal.real, dim1=-2, dim2=-1).mean(dim=-1)
+    normal = normal + ridge[..., None, None] * torch.eye(taps, dtype=normal.dtype)
     return torch.linalg.solve(normal, right)
 
 
-def _explained(near: torch.Tensor, far: torch.Tensor, taps: int) -> torch.Tensor:
-    return torch.einsum("ftk,fk->ft", _shifted(far, taps), gains(near, far, taps))
+def explained(
+    near: Tensor, far: Tensor, taps: int = 1, half: int | None = None, weights: Tensor | None = None
+) -> Tensor:
+    """What the far channel explains of the near one, complex (bins, frames); arguments as of ``gains``."""
+    found = gains(near, far, taps, half, weights)
+    return torch.einsum("ftk,fk->ft" if half is None else "ftk,ftk->ft", _shifted(far, taps), found)
 
 
-def _shifted(far: torch.Tensor, taps: int) -> torch.Tensor:
+def explained_share(near: Tensor, part: Tensor, half: int | None) -> Tensor:
+    """Share of the near energy that was explained, per bin (and frame, where local): the squared coherence of one tap,
+    the coefficient of determination of several."""
+    energy, total = part.abs().square(), near.abs().square()
+    if half is None:
+        share = energy.sum(1, keepdim=True) / (total.sum(1, keepdim=True) + EPSILON)
+    else:
+        share = _box(energy, half) / (_box(total, half) + EPSILON)
+    return share.clamp(max=1.0)
+
+
+def _weights(far: Tensor, balance: float) -> Tensor | None:
+    if balance == 0.0:
+        return None
+    power = far.abs().square()
+    level = _box(power, LEVEL_FRAMES)
+    return (level + LEVEL_FLOOR * level.mean() + EPSILON).pow(-balance)
+
+
+def _box(values: Tensor, half: int) -> Tensor:
+    """Sums over the frames from t - half to t + half, fewer at the ends: (bins, frames, ...) to the same shape."""
+    frames = values.shape[1]
+    total = torch.cat([torch.zeros_like(values[:, :1]), values.cumsum(1)], 1)
+    place = torch.arange(frames)
+    return total[:, (place + half + 1).clamp(max=frames)] - total[:, (place - half).clamp(min=0)]
+
+
+def _shifted(far: Tensor, taps: int) -> Tensor:
     """Columns of the regression: (bins, frames, taps), offsets -(taps // 2) to (taps - 1) // 2; silence outside."""
     past, future = taps // 2, (taps - 1) // 2
     return torch.nn.functional.pad(far, (past, future)).unfold(1, taps, 1)
 
 
-def _magnitude(near: torch.Tensor, far: torch.Tensor) -> torch.Tensor:
+def _magnitude(near: Tensor, far: Tensor) -> Tensor:
     gain = 1.0 - far.abs() / near.abs().clamp(min=EPSILON)
     return near * gain.clamp(min=GAIN_FLOOR)
 
 
-def _stft(signal: torch.Tensor, n_fft: int, hop: int) -> torch.Tensor:
+def _stft(signal: Tensor, n_fft: int, hop: int) -> Tensor:
     """(channels, samples) to complex (channels, bins, frames).
 
     The end is reflected up to a whole number of hops: else the last samples lie under the foot of one window only,
@@ -115,10 +182,10 @@ def _stft(signal: torch.Tensor, n_fft: int, hop: int) -> torch.Tensor:
     return torch.stft(signal, n_fft, hop, window=_window(n_fft), pad_mode="reflect", return_complex=True)
 
 
-def _istft(spectrum: torch.Tensor, n_fft: int, hop: int, samples: int) -> torch.Tensor:
+def _istft(spectrum: Tensor, n_fft: int, hop: int, samples: int) -> Tensor:
     return torch.istft(spectrum, n_fft, hop, window=_window(n_fft))[:samples]
 
 
 @lru_cache(maxsize=16)
-def _window(n_fft: int) -> torch.Tensor:
+def _window(n_fft: int) -> Tensor:
     return torch.hann_window(n_fft, periodic=True, dtype=torch.float64)

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from system.errors import WheeltapperError
+from system.frontends.kaldi import filters_of
 
 N_FFT = 1024
 HOP = 512
@@ -55,7 +56,13 @@ def mel_filterbank(rate: int, n_fft: int = N_FFT, bands: int = BANDS, device: to
 
 
 def log_mel(
-    wave: np.ndarray, rate: int, n_fft: int = N_FFT, hop: int = HOP, bands: int = BANDS, power: float = 2.0
+    wave: np.ndarray,
+    rate: int,
+    n_fft: int = N_FFT,
+    hop: int = HOP,
+    bands: int = BANDS,
+    power: float = 2.0,
+    filterbank: str = "mel",
 ) -> np.ndarray:
     """Log-mel spectrogram in decibels.
 
@@ -65,6 +72,7 @@ def log_mel(
         n_fft, hop: window and step in samples.
         bands: mel bands between 0 Hz and half the rate.
         power: exponent of the magnitude before the mel bands; the level is 20 / power * log10 of their sum.
+        filterbank: ``mel``, or ``even``: triangles of peak 1, evenly spaced in Hz (EFB paper).
 
     Returns:
         float32 (channels, frames, bands), frames = 1 + samples // hop.
@@ -75,11 +83,17 @@ def log_mel(
         raise WheeltapperError(f"log-mel: expected a waveform (channels, samples), found shape {wave.shape}")
     with torch.no_grad():
         signal = torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32))
-        return mel_decibels(signal, rate, n_fft, hop, bands, power).numpy()
+        return mel_decibels(signal, rate, n_fft, hop, bands, power, filterbank).numpy()
 
 
 def mel_decibels(
-    wave: Tensor, rate: int, n_fft: int = N_FFT, hop: int = HOP, bands: int = BANDS, power: float = 2.0
+    wave: Tensor,
+    rate: int,
+    n_fft: int = N_FFT,
+    hop: int = HOP,
+    bands: int = BANDS,
+    power: float = 2.0,
+    filterbank: str = "mel",
 ) -> Tensor:
     """``log_mel`` of tensors: float32 (B, samples) to (B, 1 + samples // hop, bands)."""
     spectrum = torch.stft(
@@ -88,7 +102,11 @@ def mel_decibels(
     energy = spectrum.real.square().add_(spectrum.imag.square())
     if power != 2.0:
         energy = energy.pow(power / 2.0)
-    mel = energy.transpose(1, 2) @ mel_filterbank(rate, n_fft, bands, wave.device).T
+    if filterbank == "mel":
+        filters = mel_filterbank(rate, n_fft, bands, wave.device)
+    else:
+        filters = filters_of(filterbank, rate, n_fft, bands, wave.device)
+    mel = energy.transpose(1, 2) @ filters.T
     return 20.0 / power * mel.clamp_(min=FLOOR).log10_()
 
 

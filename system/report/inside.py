@@ -73,7 +73,7 @@ def training(run: Run) -> Section:
     ):
         if chart:
             found.append({"title": title, "chart": chart, "text": text})
-    for branch in run.config.branches if run.config else ():
+    for branch in run.paths.owners if run.config else ():
         curve = read_curve(run, paths.card(branch).parent / "curve.csv")
         if run.config.branches[branch].autoencoder:
             found += _autoencoder_curves(branch, curve)
@@ -108,13 +108,13 @@ def gate(run: Run) -> Section:
     if run.clips and all(clip.channels < 2 for clip in run.clips):
         return "The recordings have one channel, so there is nothing for the gate to choose between."
     tables = {}
-    for branch in run.config.branches if run.config else ():
+    for branch, config in run.config.branches.items() if run.config else ():
         found = read_array(run, branch, run.paths.gate(branch))
-        if found:
+        if found and not config.of and len(config.inputs) > 1:
             tables[branch] = found
     if not tables:
         if not run.paths.has_encoder:
-            return "The systems hear the near microphone alone, so there is no gate."
+            return "No network hears two inputs, so there is no gate."
         return "The run has left no weights of the gate."
     seconds: dict[str, list[float]] = {}
     for clip in run.clips:

@@ -232,14 +232,14 @@ def _read_curve(path: Path) -> Curve:
 
 
 def read_array(run: Run, branch: str, path: Path) -> tuple[list[tuple[str, ...]], np.ndarray] | None:
-    """Keys (machine, section, split, file) and rows (N, ...) of an array that goes with a branch's index.csv."""
+    """Keys (machine, section, split, file) and rows (N, numbers) of an array that goes with a branch's index.csv."""
 
     def read(path: Path) -> tuple[list[tuple[str, ...]], np.ndarray]:
         with open(run.paths.index(branch), newline="", encoding="utf-8") as file:
             keys = [tuple(row) for row in csv.reader(file)][1:]
         values = np.load(path, mmap_mode="r", allow_pickle=False)
-        if values.ndim != 2 or len(values) != len(keys):
+        if values.ndim < 2 or len(values) != len(keys):
             raise WheeltapperError(f"{path}: expected {len(keys)} rows as in index.csv, found {values.shape}")
-        return keys, values
+        return keys, values.reshape(len(values), -1)
 
     return run.attempt(path, read)

@@ -233,7 +233,7 @@ def test_every_limit_speaks_of_a_field():
 
     known = names(Config()) | names(configuration.BranchConfig()) | names(configuration.SourceConfig())
     known |= names(configuration.StudyModelConfig())
-    known |= names(configuration.AutoencoderConfig())
+    known |= names(configuration.AutoencoderConfig()) | names(configuration.SpectrumConfig())
     assert set(loading._LIMITS) <= known
 
 

@@ -6,7 +6,7 @@ import torch
 
 from system import audio
 from system.config import POOLS
-from system.crops import group_by, near_and_far, read_crop
+from system.crops import group_by, read_crop
 from system.encoders.base import Tokens
 from system.errors import WheeltapperError
 from system.pooling import Pooling, pool_tokens, select
@@ -111,12 +111,6 @@ def test_a_short_recording_is_repeated(record):
     whole, _ = audio.read(clip.path)
     crop = read_crop(clip, 0.25, 8000, np.random.default_rng(0))
     np.testing.assert_array_equal(crop, np.tile(whole, (1, 3))[:, :2000])
-
-
-def test_channels():
-    mono, three = np.ones((1, 4)), np.arange(12.0).reshape(3, 4)
-    np.testing.assert_array_equal(near_and_far(mono), np.ones((2, 4)))
-    np.testing.assert_array_equal(near_and_far(three), three[:2])
 
 
 def test_groups(train_clips):

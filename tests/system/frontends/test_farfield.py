@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from system.errors import WheeltapperError
-from system.frontends.farfield import gains, subtract_far
+from system.frontends.farfield import explained, explained_share, gains, subtract_far
 
 
 def noise(*shape: int, seed: int = 0) -> np.ndarray:
@@ -141,3 +141,83 @@ def test_mono_and_silence_come_back_as_they_are():
 def test_bad_input_is_named(shape, settings, message):
     with pytest.raises(WheeltapperError, match=message):
         subtract_far(np.ones(shape, np.float32), **settings)
+
+
+def neighbours(frame: int, frames: int, half: int) -> slice:
+    return slice(max(0, frame - half), min(frames, frame + half + 1))
+
+
+@pytest.mark.parametrize("taps", [1, 2, 3])
+def test_local_gains_equal_weighted_least_squares_of_the_frames_around(taps):
+    frames, half = 30, 6
+    near, far = (noise(5, frames, seed=s) + 1j * noise(5, frames, seed=s + 10) for s in (1, 2))
+    weights = np.random.default_rng(3).uniform(0.1, 2.0, (5, frames))
+    found = gains(*(torch.from_numpy(x) for x in (near, far)), taps, half, torch.from_numpy(weights)).numpy()
+    assert found.shape == (5, frames, taps)
+    for k in range(5):
+        design = np.zeros((frames, taps), complex)
+        for column in range(taps):
+            for t in range(frames):
+                if 0 <= t + column - taps // 2 < frames:
+                    design[t, column] = far[k, t + column - taps // 2]
+        for t in range(frames):
+            own = neighbours(t, frames, half)
+            root = np.sqrt(weights[k, own])
+            expected = np.linalg.lstsq(root[:, None] * design[own], root * near[k, own], rcond=None)[0]
+            np.testing.assert_allclose(found[k, t], expected, atol=1e-7)
+
+
+def two_places(seconds: float = 8.0, rate: int = 8000) -> tuple[np.ndarray, np.ndarray]:
+    """A machine at the near microphone; noise from two places that take turns, each with a gain of its own."""
+    samples = int(seconds * rate)
+    machine, first, second = (noise(samples, seed=s) for s in (5, 6, 7))
+    turn = np.arange(samples) < samples // 2
+    near = 0.1 * machine + np.where(turn, 1.0, -0.5) * np.where(turn, first, second)
+    return np.stack([near, np.where(turn, first, second)]).astype(np.float32), (0.1 * machine).astype(np.float32)
+
+
+def test_local_subtraction_follows_a_noise_that_changes_its_place():
+    wave, machine = two_places()
+    error = {s: np.square(subtract_far(wave, stretch=s)[0] - machine).mean() for s in (0, 8000, 10**9)}
+    assert error[8000] < 0.2 * error[0]
+    np.testing.assert_allclose(error[10**9], error[0], rtol=1e-6)  # a stretch beyond the clip is the clip
+
+
+def test_balance_hears_the_quiet_noise_too():
+    """A short loud source decides on the one gain of a clip; balanced, the long quiet one does."""
+    samples = 64000
+    quiet, loud = 0.05 * noise(samples, seed=1), noise(samples, seed=2)
+    loud[8000:] = 0.0
+    quiet[:8000] = 0.0
+    wave = np.stack([0.3 * quiet + 2.0 * loud, quiet + loud]).astype(np.float32)
+    left = [np.square(subtract_far(wave, balance=p)[0, 10000:]).mean() for p in (0.0, 1.0)]
+    assert left[1] < 0.1 * left[0]
+
+
+def test_coherence_subtracts_less_where_less_is_explained():
+    near, far = noise(2, 40000, seed=4).astype(np.float32)
+    for share, bound in ((0.0, 0.02), (1.0, 0.999)):
+        wave = np.stack([np.sqrt(1 - share) * near + np.sqrt(share) * far, far]).astype(np.float32)
+        plain, scaled = (subtract_far(wave, coherence=c)[0] for c in (False, True))
+        removed = [np.square(wave[0] - y).sum() for y in (plain, scaled)]
+        assert removed[1] < bound * removed[0] if share == 0.0 else removed[1] > bound * removed[0]
+
+
+def test_coherence_of_one_tap_is_the_magnitude_squared_coherence():
+    near, far = (noise(4, 50, seed=s) + 1j * noise(4, 50, seed=s + 10) for s in (1, 2))
+    cross = np.abs((near * far.conj()).sum(1)) ** 2
+    expected = cross / ((np.abs(near) ** 2).sum(1) * (np.abs(far) ** 2).sum(1))
+    tensors = torch.from_numpy(near), torch.from_numpy(far)
+    np.testing.assert_allclose(explained_share(tensors[0], explained(*tensors), None)[:, 0], expected, rtol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "settings", [{"stretch": 16000}, {"balance": 0.5}, {"coherence": True}, {"stretch": 9, "taps": 3}]
+)
+def test_variants_keep_silence_and_scale(settings):
+    wave = (noise(2, 32000, seed=8) * 0.1).astype(np.float32)
+    wave[1, 16000:] = 0.0  # a far microphone that falls silent
+    found = subtract_far(wave, **settings)
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(found[0, 20000:], wave[0, 20000:], atol=1e-4)
+    np.testing.assert_allclose(subtract_far(wave * 0.01, **settings), 0.01 * found, atol=1e-6)

@@ -1,0 +1,13 @@
+"""The kinds of branches: modules that offer the stages ``adapt``, ``embed`` and what these depend on."""
+
+from types import ModuleType
+
+from system.bin import autoencoder_branch, encoder_branch, spectrum_branch
+from system.config import BranchConfig
+
+
+def kind(branch: BranchConfig) -> ModuleType:
+    """The module for a branch that does not share another's network."""
+    if branch.autoencoder is not None:
+        return autoencoder_branch
+    return spectrum_branch if branch.spectrum is not None else encoder_branch
