@@ -30,7 +30,8 @@ def main(args: argparse.Namespace) -> None:
 
 def _settings(system: SystemConfig) -> dict[str, Any]:
     found = {"view": system.view, "weights": dict(system.weights)}
-    return found | ({"threshold": system.threshold} if system.threshold != "references" else {})
+    usual = {"threshold": "references", "fusion": "sum"}
+    return found | {name: getattr(system, name) for name in usual if getattr(system, name) != usual[name]}
 
 
 def _work(run: Experiment) -> Iterable[Path]:

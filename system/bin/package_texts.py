@@ -11,7 +11,13 @@ from system.config import AutoencoderConfig, BranchConfig, SpectrumConfig, Syste
 from system.experiment import Experiment
 from system.stage import read_json
 
-METHODS = {"mahalanobis": "Mahalanobis distance", "knn": "k-nearest neighbours"}
+METHODS = {
+    "mahalanobis": "Mahalanobis distance",
+    "conditional_mahalanobis": "conditional Mahalanobis distance",
+    "knn": "k-nearest neighbours",
+    "beam": "nearest neighbours in each frequency band",
+    "ldn": "nearest neighbours with local density normalisation",
+}
 TUNED = {"lora": "with low-rank adapters", "full": "fine-tuned as a whole", "frozen": "frozen"}
 AUTOENCODER_METHODS = {"mse": "mean squared error", "mahalanobis": "selective Mahalanobis distance"}
 
@@ -42,7 +48,8 @@ def description(run: Experiment, system: SystemConfig) -> dict[str, str | None]:
     pretrained = run.config.pretrain.loop.steps and any(run.config.branches[name].encoder is None for name in adapted)
     spectra = [branch for branch in branches if branch.spectrum]
     front_ends = [_subtraction(branch) for branch in branches] + [_simam(run, name) for name in adapted]
-    weighting = "weighted average of robust z-scores; " if len(used) > 1 or adapted or spectra else ""
+    rule = "minimum" if system.fusion == "minimum" else "weighted average"
+    weighting = f"{rule} of robust z-scores; " if len(used) > 1 or adapted or spectra else ""
     return _features(branches, bool(adapted)) | {
         "input_sampling_rate": f"{rate / 1000:g}kHz" if rate else "as recorded",
         "data_augmentation": ", ".join(name for name, present in kinds.items() if present) or None,
@@ -173,7 +180,8 @@ def declared(run: Experiment) -> PackageConfig:
 def summary(run: Experiment, system: SystemConfig) -> str:
     """A system in a sentence."""
     total = sum(system.weights.values())
-    weights = " and ".join(f"{name} {weight / total:.2f}" for name, weight in system.weights.items() if weight > 0)
+    shares = " and ".join(f"{name} {weight / total:.2f}" for name, weight in system.weights.items() if weight > 0)
+    fusion = f"minimum of {' and '.join(_used(system))}" if system.fusion == "minimum" else f"weights {shares}"
     heard = "both channels" if system.view == "two_channel" else "the near channel given to both inputs"
     own = [run.config.branches[run.owner(name)] for name in _used(system)]
     if all(branch.autoencoder or branch.inputs == ["near"] for branch in own):
@@ -182,7 +190,7 @@ def summary(run: Experiment, system: SystemConfig) -> str:
         first = dict.fromkeys(branch.inputs[0] for branch in own if not branch.autoencoder)
         if system.view != "two_channel":
             heard = f"the first input alone ({', '.join(first)})"
-    return f"{system.name or 'System'}: weights {weights}, inference with {heard}."
+    return f"{system.name or 'System'}: {fusion}, inference with {heard}."
 
 
 def lines(run: Experiment) -> dict[str, list[str]]:

@@ -8,6 +8,7 @@ import numpy as np
 from submission import challenge_csv
 from system import scoring
 from system.compliance.rule import Rule
+from system.config import SystemConfig
 from system.crops import group_by
 from system.errors import WheeltapperError
 from system.experiment import Experiment
@@ -65,7 +66,7 @@ def check_fusion(run: Experiment) -> Rule:
             }
             raw = machines.raw_thresholds(run, system)
             rate = run.config.false_positive_rate
-            fused, thresholds = fuse_alone(branches, dict(system.weights), domains, rate, raw)
+            fused, thresholds = fuse_alone(branches, system, domains, rate, raw)
             rule.break_each([f"{label}: {text}" for text in _compare_system(run, label, fused, thresholds)])
             count += len(fused)
         except WheeltapperError as error:
@@ -127,7 +128,7 @@ def score_alone(
 
 def fuse_alone(
     branches: Mapping[str, Scores],
-    weights: Mapping[str, float],
+    system: SystemConfig,
     domains: Mapping[Key, str],
     rate: float,
     raw: Mapping[str, float] | None = None,
@@ -135,7 +136,8 @@ def fuse_alone(
     """Fused scores by clip key and thresholds by (machine, section), all statistics from the references' rows.
 
     Args:
-        branches: scores of each branch. domains: of the references. rate: of false alarms that thresholds aim at.
+        branches: scores of each branch. system: its weights and fusion. domains: of the references.
+        rate: of false alarms that thresholds aim at.
         raw: thresholds of the machines on the scores of a single branch, in the place of those from references.
     """
     keys = list(next(iter(branches.values())))
@@ -148,7 +150,7 @@ def fuse_alone(
         }
         for key in (key for key in keys if key[:2] == group):
             own = {name: standards[name](np.array([scores[key]])) for name, scores in branches.items()}
-            fused[key] = float(calibrate.fuse(own, {name: weights[name] for name in own})[0])
+            fused[key] = float(calibrate.fuse(own, {name: system.weights[name] for name in own}, system.fusion)[0])
         own_scores = np.array([fused[key] for key in references])
         thresholds[group] = (
             calibrate.threshold(own_scores, np.array([domains[key] for key in references]), rate)

@@ -18,6 +18,7 @@ from system.config.schema import (
     CHANNELS,
     EMBED_PRECISIONS,
     FILTERBANKS,
+    FUSIONS,
     LEARN_FROM,
     MACHINES,
     POOLS,
@@ -333,6 +334,14 @@ def _threshold_problems(config: Config, system: SystemConfig, name: str) -> Iter
             yield f"{name}.threshold: batches: expected one autoencoder branch with the scorer {GIVEN}"
 
 
+def _fusion_problems(system: SystemConfig, name: str) -> Iterator[str]:
+    if system.fusion not in FUSIONS:
+        yield f"{name}.fusion: expected one of {', '.join(FUSIONS)}, found {system.fusion!r}"
+    used = {branch: weight for branch, weight in system.weights.items() if weight > 0}
+    if system.fusion == "minimum" and len(set(used.values())) > 1:
+        yield f"{name}.weights: expected equal ones for fusion minimum, found {used}"
+
+
 def _check(config: Config, where: str) -> None:
     problems = list(_number_problems(config))
     problems += _study_problems(config.study)
@@ -353,7 +362,10 @@ def _check(config: Config, where: str) -> None:
     for number, system in enumerate(config.systems, 1):
         if system.view not in VIEWS:
             problems.append(f"systems.{number}.view: expected one of {', '.join(VIEWS)}, found {system.view!r}")
-        problems += _threshold_problems(config, system, f"systems.{number}")
+        problems += [
+            *_threshold_problems(config, system, f"systems.{number}"),
+            *_fusion_problems(system, f"systems.{number}"),
+        ]
         unknown = [name for name in system.weights if name not in config.branches]
         if unknown or not system.weights:
             problems.append(

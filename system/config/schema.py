@@ -14,6 +14,7 @@ TUNES = ("lora", "full", "frozen")
 LEARN_FROM = ("all", "source")
 AUTOENCODER_SCORES = ("mse", "mahalanobis", "residual")
 THRESHOLDS = ("references", "batches")
+FUSIONS = ("sum", "minimum")
 CHECKPOINTS = "checkpoints"  # folder of downloaded weights, within the data folder
 EMBED_PRECISIONS = ("fp32", "bf16", "auto")
 MACHINES = ("all", "development", "evaluation")
@@ -199,6 +200,8 @@ class SystemConfig:
     # references: quantile of their scores, domains weighing the same | batches: of a gamma distribution fitted to the
     # training batches' mean losses, as in the official baseline, for one autoencoder branch; many false alarms
     threshold: str = "references"
+    # sum: weighted, of the branches' z-scores | minimum: of those with a weight above zero, whose weights must be equal
+    fusion: str = "sum"
 
 
 @dataclass

@@ -2,12 +2,23 @@
 
 from system.errors import WheeltapperError
 from system.scoring.banks import Scorer
+from system.scoring.beam import BeamScorer
+from system.scoring.conditional import ConditionalMahalanobisScorer
 from system.scoring.given import GivenScorer
 from system.scoring.knn import KnnScorer
+from system.scoring.ldn import LdnScorer
 from system.scoring.lof import LofScorer
 from system.scoring.mahalanobis import MahalanobisScorer
 
-SCORERS = {"mahalanobis": MahalanobisScorer, "knn": KnnScorer, "lof": LofScorer, "given": GivenScorer}
+SCORERS = {
+    "mahalanobis": MahalanobisScorer,
+    "conditional_mahalanobis": ConditionalMahalanobisScorer,
+    "knn": KnnScorer,
+    "beam": BeamScorer,
+    "ldn": LdnScorer,
+    "lof": LofScorer,
+    "given": GivenScorer,
+}
 
 
 def build(name: str, **settings) -> Scorer:

@@ -12,18 +12,18 @@ MEAN_TO_SIGMA = 1.2533  # the same of its mean absolute deviation
 
 
 @dataclass(frozen=True)
-class RobustZ:
-    """z(s) = (s - median) / (1.4826 MAD) of normal scores (Wang and Liu 2026, section 4)."""
+class ZScore:
+    """z(s) = (s - centre) / scale, both of normal scores."""
 
-    median: float
+    centre: float
     scale: float
 
     def __call__(self, scores: np.ndarray) -> np.ndarray:
-        return (np.asarray(scores, np.float64) - self.median) / self.scale
+        return (np.asarray(scores, np.float64) - self.centre) / self.scale
 
 
-def robust_z(reference_scores: np.ndarray, domains: np.ndarray | None = None) -> RobustZ:
-    """Fits the calibration of one branch on one machine.
+def robust_z(reference_scores: np.ndarray, domains: np.ndarray | None = None) -> ZScore:
+    """Fits the calibration of one branch on one machine: median and 1.4826 MAD (Wang and Liu 2026, section 4).
 
     Ten target clips cannot carry a median and a deviation of their own, so all references of a machine count together
     (``domains`` None). With ``domains`` each domain weighs the same, through weighted quantiles. Where more than half
@@ -40,14 +40,24 @@ def robust_z(reference_scores: np.ndarray, domains: np.ndarray | None = None) ->
     spread = MAD_TO_SIGMA * weighted_quantile(deviations, weights, 0.5)
     if spread <= 1e-9 * deviations.max():
         spread = MEAN_TO_SIGMA * float(np.average(deviations, weights=weights))
-    floor = max(0.01 * abs(median), np.finfo(float).tiny ** 0.5)
-    return RobustZ(float(median), float(max(spread, floor)))
+    return _at_least(median, spread)
 
 
-def fuse(branches: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np.ndarray:
-    """Weighted sum of calibrated branch scores, each (N,); the weights are scaled to sum to one.
+def mean_z(reference_scores: np.ndarray) -> ZScore:
+    """Mean and standard deviation of leave-one-out scores (N,), with the least scale of ``robust_z``."""
+    scores = _check(reference_scores)
+    return _at_least(scores.mean(), scores.std())
 
-    Raises WheeltapperError for a weight of an unknown branch, a negative one, or none above zero.
+
+def fuse(branches: Mapping[str, np.ndarray], weights: Mapping[str, float], how: str = "sum") -> np.ndarray:
+    """One score of calibrated branch scores, each (N,).
+
+    Args:
+        weights: of the branches. how: ``sum``, weighted, the weights scaled to sum to one; ``minimum`` of the branches
+            with a weight above zero, whose weights must be equal: a clip is as anomalous as the mildest branch says.
+
+    Raises WheeltapperError for a weight of an unknown branch, a negative one, none above zero, or unequal ones of a
+    minimum.
     """
     unknown = [name for name in weights if name not in branches]
     if unknown:
@@ -55,6 +65,11 @@ def fuse(branches: Mapping[str, np.ndarray], weights: Mapping[str, float]) -> np
     total = sum(weights.values())
     if total <= 0 or min(weights.values()) < 0:
         raise WheeltapperError(f"weights: expected none below zero and one above, found {dict(weights)}")
+    if how == "minimum":
+        used = {name: weight for name, weight in weights.items() if weight > 0}
+        if len(set(used.values())) > 1:
+            raise WheeltapperError(f"weights: expected equal ones for a minimum, found {used}")
+        return np.min([branches[name] for name in used], axis=0)
     return sum(weight / total * np.asarray(branches[name]) for name, weight in weights.items())
 
 
@@ -105,6 +120,11 @@ def weighted_quantile(values: np.ndarray, weights: np.ndarray, level: float) -> 
     values, weights = np.asarray(values, np.float64)[order], np.asarray(weights, np.float64)[order]
     midpoints = (np.cumsum(weights) - 0.5 * weights) / weights.sum()
     return float(np.interp(level, midpoints, values))
+
+
+def _at_least(centre: float, spread: float) -> ZScore:
+    floor = max(0.01 * abs(centre), np.finfo(float).tiny ** 0.5)
+    return ZScore(float(centre), float(max(spread, floor)))
 
 
 def _check(scores: np.ndarray) -> np.ndarray:

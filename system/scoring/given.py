@@ -2,11 +2,11 @@
 
 import numpy as np
 
-from system.scoring.banks import check
+from system.scoring.banks import check, flat
 
 
 class GivenScorer:
-    """The smallest number of a row is the clip's score; the references' scores are their own rows'.
+    """The smallest number of a row, of all its bands, is the clip's score; the references' scores are their own rows'.
 
     Whether these tell how normal clips score depends on who made the rows: see ``autoencoder.folds``.
     """
@@ -18,7 +18,7 @@ class GivenScorer:
         return self
 
     def score(self, embeddings: np.ndarray) -> np.ndarray:
-        return np.asarray(embeddings, np.float64).min(axis=1)
+        return flat(np.asarray(embeddings, np.float64)).min(axis=1)
 
     def reference_scores(self) -> np.ndarray:
         return self.score(self._references)

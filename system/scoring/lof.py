@@ -44,14 +44,14 @@ class LofScorer(BankScorer):
     smallest_bank = 3  # one left out, and a neighbour for each of the others
     fewest_references = 3
 
-    def __init__(self, k: int = NEIGHBOURS, bank: str = GLOBAL, standardize: bool = False):
+    def __init__(self, k: int = NEIGHBOURS, bank: str = GLOBAL, standardize: bool | str = False):
         super().__init__(bank, standardize)
         if k < 1:
             raise WheeltapperError(f"k: expected at least 1 neighbour, found {k}")
         self.k = k
 
-    def fit_bank(self, references: np.ndarray) -> LofBank:
-        return LofBank(references, self.k)
+    def fit_bank(self, rows: np.ndarray) -> LofBank:
+        return LofBank(self._references[rows], self.k)
 
 
 class Votes(NamedTuple):

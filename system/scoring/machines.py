@@ -104,10 +104,10 @@ def fuse_system(
     false_positive_rate: float,
     raw_thresholds: Mapping[str, float] | None = None,
 ) -> tuple[list[Row], dict[tuple[str, str], float]]:
-    """Calibrates and weights the branches of one system.
+    """Calibrates the branches of one system and makes one score of them.
 
     Args:
-        branches: rows of each branch, of the same clips. system: its weights.
+        branches: rows of each branch, of the same clips. system: its weights and fusion.
         false_positive_rate: wanted share of normal clips above the threshold.
         raw_thresholds: of each machine on the uncalibrated scores of a single branch, in the place of one from the
             references.
@@ -132,7 +132,7 @@ def fuse_system(
             scores = np.array([table[key].score for key in keys])
             standard = calibrate.robust_z(scores[train])
             calibrated[name] = standard(scores)
-        fused = calibrate.fuse(calibrated, used)
+        fused = calibrate.fuse(calibrated, used, system.fusion)
         domains = np.array([first[key].domain for key in keys])
         if raw_thresholds is None:
             thresholds[group] = calibrate.threshold(fused[train], domains[train], false_positive_rate)

@@ -26,6 +26,10 @@ class GaussianBank:
     scale: float
 
     def distance(self, embeddings: np.ndarray) -> np.ndarray:
+        return np.sqrt(self.squares(embeddings))
+
+    def squares(self, embeddings: np.ndarray) -> np.ndarray:
+        """(M, D) to squared distances (M,)."""
         difference = embeddings - self.mean
         along = difference @ self.axes.T
         floor = self.shrinkage * self.scale
@@ -33,10 +37,15 @@ class GaussianBank:
         squared = (along**2 / spread).sum(axis=1)
         if len(self.axes) < embeddings.shape[1]:
             squared += np.maximum((difference**2).sum(axis=1) - (along**2).sum(axis=1), 0.0) / floor
-        return np.sqrt(squared)
+        return squared
 
     def leave_one_out(self) -> np.ndarray:
-        return leave_one_out(self.references, self)
+        """Mean, covariance and shrinkage anew without each reference.
+
+        With z = x - mean, leaving x_i out gives S_i = a S - b z z^T with a = N / (N - 1), b = N / (N - 1)^2, so every
+        quantity follows from the Gram matrix of z, and the inverse from Sherman and Morrison: O(N^2), not N fits.
+        """
+        return np.sqrt(squares_without(self, *shrinkage_without(self)))
 
 
 class MahalanobisScorer(BankScorer):
@@ -46,8 +55,8 @@ class MahalanobisScorer(BankScorer):
     smallest_bank = 4
     fewest_references = 3
 
-    def fit_bank(self, references: np.ndarray) -> GaussianBank:
-        return fit_gaussian(references)
+    def fit_bank(self, rows: np.ndarray) -> GaussianBank:
+        return fit_gaussian(self._references[rows])
 
 
 def ledoit_wolf(squares: np.ndarray, frobenius: float, count: int, dim: int) -> tuple[float, float]:
@@ -72,43 +81,51 @@ def ledoit_wolf(squares: np.ndarray, frobenius: float, count: int, dim: int) -> 
     return np.clip(shrinkage if count > 2 else np.ones_like(shrinkage), 1e-9, 1.0), scale
 
 
-def leave_one_out(references: np.ndarray, bank: GaussianBank) -> np.ndarray:
-    """Distance of each reference (N, D) to its bank estimated without it: mean, covariance and shrinkage anew. (N,)
-
-    With z = x - mean, leaving x_i out gives S_i = a S - b z z^T with a = N / (N - 1), b = N / (N - 1)^2, so every
-    quantity follows from the Gram matrix of z, and the inverse from Sherman and Morrison: O(N^2) in place of N fits.
-    """
-    count, dim = references.shape
-    z = references - bank.mean
+def shrinkage_without(bank: GaussianBank) -> tuple[np.ndarray, np.ndarray]:
+    """Shrinkage and scale of a bank estimated without each of its references, both (N,)."""
+    count, dim = bank.references.shape
+    z = bank.references - bank.mean
     gram = z @ z.T
-    squares = np.diag(gram).copy()
+    squares = np.diag(gram)
     a, b = count / (count - 1), count / (count - 1) ** 2
     # Squared norms of the other clips around the mean without clip i: (i, n).
     others = squares + 2.0 * gram / (count - 1) + (squares / (count - 1) ** 2)[:, None]
     np.fill_diagonal(others, 0.0)
     form = (gram**2).sum(axis=1) / count  # z_i^T S z_i
     frobenius = a**2 * (bank.variances**2).sum() - 2 * a * b * form + b**2 * squares**2
-    shrinkage, scale = ledoit_wolf(others, frobenius, count - 1, dim)
+    return ledoit_wolf(others, frobenius, count - 1, dim)
+
+
+def squares_without(bank: GaussianBank, shrinkage: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Squared distance of each reference to its bank without it, (N,), for given shrinkage and scale (N,) each."""
+    count, dim = bank.references.shape
+    z = bank.references - bank.mean
+    a, b = count / (count - 1), count / (count - 1) ** 2
     floor = shrinkage * np.maximum(scale, SMALLEST_SCALE)
     along = z @ bank.axes.T
     spread = ((1.0 - shrinkage) * a)[:, None] * bank.variances + floor[:, None]
     inverse_form = (along**2 / spread).sum(axis=1)
     if len(bank.axes) < dim:
-        inverse_form += np.maximum(squares - (along**2).sum(axis=1), 0.0) / floor
+        inverse_form += np.maximum((z**2).sum(axis=1) - (along**2).sum(axis=1), 0.0) / floor
     inverse_form = inverse_form / np.maximum(1.0 - (1.0 - shrinkage) * b * inverse_form, np.finfo(float).eps)
-    return np.sqrt(inverse_form) * a  # x_i lies a * z_i from the mean of the others
+    return inverse_form * a**2  # x_i lies a * z_i from the mean of the others
 
 
 def fit_gaussian(references: np.ndarray) -> GaussianBank:
     """Mean and Ledoit-Wolf covariance of references (N, D), in their principal axes."""
     count, dim = references.shape
     mean = references.mean(axis=0)
-    centred = references - mean
+    axes, variances = principal_axes(references - mean)
+    shrinkage, scale = ledoit_wolf(((references - mean) ** 2).sum(axis=1), (variances**2).sum(), count, dim)
+    # Identical references have no spread at all: any distance is then measured in units of the smallest number.
+    scale = max(float(scale), SMALLEST_SCALE)
+    return GaussianBank(references, mean, axes, variances, float(shrinkage), scale)
+
+
+def principal_axes(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Axes (r, D) and variances along them (r,) of centred clips (N, D)."""
+    count, dim = centred.shape
     _, singular, axes = np.linalg.svd(centred, full_matrices=False)
     # The mean costs one axis; what is left of it is rounding.
     rank = min(count - 1, dim, int((singular > singular.max(initial=0.0) * 1e-12).sum()))
-    variances = singular[:rank] ** 2 / count
-    shrinkage, scale = ledoit_wolf((centred**2).sum(axis=1), (variances**2).sum(), count, dim)
-    # Identical references have no spread at all: any distance is then measured in units of the smallest number.
-    scale = max(float(scale), SMALLEST_SCALE)
-    return GaussianBank(references, mean, axes[:rank], variances, float(shrinkage), scale)
+    return axes[:rank], singular[:rank] ** 2 / count

@@ -140,7 +140,7 @@ def test_mistakes(tmp_path, text, expected):
         ("{augment: {mixup: 2}}", "branches.main.augment.mixup: expected a number from 0 to 1"),
         (
             "{scorer: {name: knnn}}",
-            "branches.main.scorer: scorer: expected one of mahalanobis, knn, lof, given, found 'knnn'",
+            "branches.main.scorer: scorer: expected one of mahalanobis, conditional_mahalanobis, knn, ",
         ),
         ("{scorer: {name: knn, settings: {n: 3}}}", "branches.main.scorer: scorer knn: "),
         ("{scorer: {name: knn, settings: {k: 0}}}", "expected at least 1 neighbour, found 0"),
@@ -160,17 +160,28 @@ def test_mistakes_in_a_branch(tmp_path, branch, expected):
         ("[]", "systems: expected 1 to 4, found 0"),
         ("[" + ", ".join(["{weights: {main: 1}}"] * 5) + "]", "systems: expected 1 to 4, found 5"),
         ("[{weights: {main: 1}, view: mono}]", "systems.1.view: expected one of two_channel, left_duplicated"),
-        ("[{weights: {other: 1}}]", "systems.1.weights: expected branches among main, found other"),
-        ("[{}]", "systems.1.weights: expected branches among main, found none"),
+        ("[{weights: {other: 1}}]", "systems.1.weights: expected branches among main, aux, found other"),
+        ("[{}]", "systems.1.weights: expected branches among main, aux, found none"),
         ("[{weights: {main: -1}}]", "systems.1.weights: expected none below zero"),
         ("[{weights: {main: 0}}]", "systems.1.weights: expected none below zero and one above it"),
+        ("[{weights: {main: 1}, fusion: max}]", "systems.1.fusion: expected one of sum, minimum, found 'max'"),
+        (
+            "[{weights: {main: 0.5, aux: 0.5}}, {weights: {main: 0.6, aux: 0.4}, fusion: minimum}]",
+            "systems.2.weights: expected equal ones for fusion minimum, found {'main': 0.6, 'aux': 0.4}",
+        ),
     ],
 )
 def test_mistakes_in_the_systems(tmp_path, systems, expected):
-    (tmp_path / "c.yaml").write_text(f"branches: {{main: {{}}}}\nsystems: {systems}\n")
+    (tmp_path / "c.yaml").write_text(f"branches: {{main: {{}}, aux: {{}}}}\nsystems: {systems}\n")
     with pytest.raises(WheeltapperError) as caught:
         load(tmp_path / "c.yaml")
     assert expected in str(caught.value)
+
+
+def test_a_minimum_of_branches(tmp_path):
+    systems = "[{weights: {main: 0.5, aux: 0.5, third: 0.0}, fusion: minimum}, {weights: {main: 1}}]"
+    (tmp_path / "c.yaml").write_text(f"branches: {{main: {{}}, aux: {{}}, third: {{}}}}\nsystems: {systems}\n")
+    assert [system.fusion for system in load(tmp_path / "c.yaml").systems] == ["minimum", "sum"]
 
 
 def test_all_contradictions_at_once(tmp_path):

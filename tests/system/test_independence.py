@@ -18,8 +18,11 @@ RATE = 8000
 SCORERS = {
     "main": ScorerConfig("mahalanobis", {"bank": "domain", "standardize": True}),
     "aux": ScorerConfig("knn", {"k": 3, "bank": "global"}),
+    "bands": ScorerConfig(
+        "beam", {"varmin": 2, "bank": "domain", "standardize": "mean", "smote": 0.5, "memmixup": 0.1}
+    ),
 }
-SYSTEM = SystemConfig(weights={"main": 0.85, "aux": 0.15})
+SYSTEM = SystemConfig(weights={"main": 0.85, "aux": 0.15, "bands": 0.3})
 
 
 @pytest.fixture

@@ -215,7 +215,7 @@ def test_differences_name_items_of_lists(conf):
     first = load(conf)
     second = replace(first, systems=first.systems[:1])
     keys = [key for key, _, _ in differences(first, second)]
-    assert keys == ["systems.2.view", "systems.2.weights.main", "systems.2.threshold"]
+    assert keys == ["systems.2.view", "systems.2.weights.main", "systems.2.threshold", "systems.2.fusion"]
 
 
 def test_saving_twice_leaves_an_equal_file(conf, tmp_path):

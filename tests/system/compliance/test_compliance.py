@@ -26,10 +26,11 @@ from scored_run import (
 
 from submission.facts import RunFacts
 from system import audio, compliance, manifest
-from system.bin import main
+from system.bin import fuse, main, package_texts
 from system.bin.package_texts import machine_settings
 from system.compliance import package as sent
 from system.compliance import records, scores
+from system.config import SystemConfig
 from system.experiment import Experiment
 from system.scoring import machines
 from system.stage import read_json, write_json
@@ -73,6 +74,34 @@ def test_a_clean_run_keeps_all_rules(run):
     assert checked["distances"].startswith("120 scores")
     assert checked["fusion"].startswith("80 fused scores of 2")
     assert checked["names"].startswith("32 fused scores of 2")
+
+
+def test_a_minimum_of_branches_keeps_all_rules(run):
+    record = run.folder / "stages" / "5_fuse.json"
+    usual = read_json(record)["fingerprint"]
+    conf = yaml.safe_load((run.folder / "config.yaml").read_text())
+    before = {path: path.read_text() for path in (run.folder / "systems").rglob("anomaly_score_*.csv")}
+    conf["systems"][0] |= {"weights": {"main": 0.5, "aux": 0.5}, "fusion": "minimum"}
+    (run.folder / "conf.yaml").write_text(yaml.safe_dump(conf))
+    verbs = [["fuse", "--conf", str(run.folder / "conf.yaml")], ["evaluate"]]
+    assert [main([*verb, "--exp", str(run.folder)]) for verb in verbs] == [0, 0]
+    assert read_json(record)["fingerprint"] != usual
+    changed = open_run(run.folder)
+    assert changed.config.systems[0].fusion == "minimum"
+    assert {path: path.read_text() for path in (run.folder / "systems").rglob("anomaly_score_*.csv")} != before
+    accept(changed)
+    assert broken(changed) == {}
+    assert package_texts.summary(changed, changed.config.systems[0]).startswith(
+        "both: minimum of aux and main, inference"
+    )
+
+
+def test_what_is_usual_does_not_stand_in_the_fingerprint_of_fusion():
+    """Runs of before there were other ways to fuse stay complete."""
+    weights = {"main": 0.85, "aux": 0.15}
+    assert fuse._settings(SystemConfig(weights=weights)) == {"view": "two_channel", "weights": weights}
+    found = fuse._settings(SystemConfig(weights=weights, fusion="minimum", threshold="batches"))
+    assert found == {"view": "two_channel", "weights": weights, "fusion": "minimum", "threshold": "batches"}
 
 
 def test_the_result_is_written_whole_and_readable(run):

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from system.errors import WheeltapperError
-from system.scoring.calibrate import domain_weights, fuse, robust_z, threshold, weighted_quantile
+from system.scoring.calibrate import domain_weights, fuse, mean_z, robust_z, threshold, weighted_quantile
 
 numbers = st.integers(-1000, 1000).map(lambda n: n / 8)
 samples = st.lists(numbers, min_size=2, max_size=40).map(np.array)
@@ -17,7 +17,7 @@ levels = st.integers(1, 99).map(lambda n: n / 100)
 def test_robust_z_is_median_and_mad(scores):
     z = robust_z(scores)
     median = np.median(scores)
-    assert z.median == pytest.approx(median)
+    assert z.centre == pytest.approx(median)
     deviations = np.abs(scores - median)
     spread = 1.4826 * np.median(deviations) or 1.2533 * np.mean(deviations)
     assert z.scale == pytest.approx(max(spread, 0.01 * abs(median)), rel=1e-9, abs=1e-150)
@@ -29,8 +29,8 @@ def test_robust_z_does_not_depend_on_the_unit(scores, shift, factor):
     scaled = robust_z(factor * scores)
     np.testing.assert_allclose(scaled(factor * scores), before(scores), rtol=1e-9, atol=1e-9)
     moved = robust_z(scores + shift)
-    assert moved.median == pytest.approx(before.median + shift)
-    if before.scale > 0.011 * (abs(before.median) + abs(shift)):  # above the floor in both
+    assert moved.centre == pytest.approx(before.centre + shift)
+    if before.scale > 0.011 * (abs(before.centre) + abs(shift)):  # above the floor in both
         np.testing.assert_allclose(moved(scores + shift), before(scores), rtol=1e-9, atol=1e-9)
 
 
@@ -40,6 +40,13 @@ def test_robust_z_keeps_the_order(scores, others):
     values = np.array(sorted(others))
     assert (np.diff(z(values)) >= 0).all()
     assert np.isfinite(z(values)).all()
+
+
+@given(samples)
+def test_mean_z_is_mean_and_deviation(scores):
+    z = mean_z(scores)
+    assert z.centre == pytest.approx(np.mean(scores))
+    assert z.scale == pytest.approx(max(np.std(scores), 0.01 * abs(np.mean(scores))), rel=1e-9, abs=1e-150)
 
 
 def test_near_constant_scores_do_not_outvote():
@@ -52,8 +59,8 @@ def test_near_constant_scores_do_not_outvote():
 def test_robust_z_with_domains_weighs_them_alike():
     scores = np.concatenate([np.linspace(0, 1, 99), np.full(11, 10.0)])
     domains = np.array(["source"] * 99 + ["target"] * 11)
-    assert robust_z(scores).median < 1.0
-    assert 1.0 <= robust_z(scores, domains).median <= 10.0
+    assert robust_z(scores).centre < 1.0
+    assert 1.0 <= robust_z(scores, domains).centre <= 10.0
 
 
 @pytest.mark.parametrize("scores", [[], [1.0], [1.0, np.nan], [1.0, np.inf]])
@@ -116,6 +123,20 @@ def test_fuse(scores, one, two):
     other = scores[::-1] ** 2
     found = fuse({"a": scores, "b": other}, {"a": float(one), "b": float(two)})
     np.testing.assert_allclose(found, (one * scores + two * other) / (one + two), rtol=1e-9, atol=1e-9)
+
+
+@given(samples)
+def test_fuse_by_minimum(scores):
+    other = scores[::-1] ** 2
+    found = fuse({"a": scores, "b": other, "c": other - 1e9}, {"a": 0.5, "b": 0.5, "c": 0.0}, "minimum")
+    assert found.tolist() == [min(pair) for pair in zip(scores, other, strict=True)]
+
+
+def test_a_minimum_has_no_weights():
+    with pytest.raises(
+        WheeltapperError, match=r"weights: expected equal ones for a minimum, found \{'a': 1.0, 'b': 2.0"
+    ):
+        fuse({"a": np.zeros(2), "b": np.ones(2)}, {"a": 1.0, "b": 2.0}, "minimum")
 
 
 def test_one_branch_passes():

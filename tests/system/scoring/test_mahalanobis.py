@@ -5,7 +5,7 @@ import pytest
 from sklearn.covariance import LedoitWolf
 
 from system.errors import WheeltapperError
-from system.scoring.mahalanobis import MahalanobisScorer, fit_gaussian, leave_one_out, ledoit_wolf
+from system.scoring.mahalanobis import MahalanobisScorer, fit_gaussian, ledoit_wolf
 
 SHAPES = [(60, 5), (30, 30), (12, 40), (10, 256), (200, 8), (5, 3), (4, 100)]
 
@@ -53,7 +53,7 @@ def test_leave_one_out_with_twins():
     references = clips(20, 6)
     references[7] = references[3]
     expected = [plain(np.delete(references, i, axis=0), references[i : i + 1])[0] for i in range(20)]
-    np.testing.assert_allclose(leave_one_out(references, fit_gaussian(references)), expected, rtol=1e-7)
+    np.testing.assert_allclose(fit_gaussian(references).leave_one_out(), expected, rtol=1e-7)
 
 
 def test_leave_one_out_in_fewer_dimensions_than_it_seems():

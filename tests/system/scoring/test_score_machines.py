@@ -7,12 +7,15 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from system import scoring
 from system.config import ScorerConfig, SystemConfig
 from system.errors import WheeltapperError
 from system.manifest import Clip
 from system.scoring.knn import KnnScorer
 from system.scoring.machines import Row, fuse_system, read_rows, score_machines, write_rows, write_system
 from system.scoring.mahalanobis import MahalanobisScorer
+from system.store import read_rows as read_embeddings
+from system.store import write_array, write_index
 
 CONFIG = ScorerConfig("mahalanobis", {"bank": "domain"})
 
@@ -154,6 +157,52 @@ def test_fusion_by_hand():
         train = {d: [r.score for r in rows if (r.machine, r.domain) == (machine, d)] for d in ("source", "target")}
         alarms = np.mean([np.mean(np.array(scores) > thresholds[machine, "00"]) for scores in train.values()])
         assert alarms == pytest.approx(0.1, abs=1 / 12)
+
+
+def test_fusion_by_minimum():
+    branches = systems()
+    rows, _ = fuse_system(branches, SystemConfig(weights={"main": 1.0, "aux": 1.0}, fusion="minimum"), 0.1)
+    found = by_key(rows)
+    alone = [by_key(fuse_system(branches, SystemConfig(weights={name: 1.0}), 0.1)[0]) for name in branches]
+    assert found == {key: min(table[key] for table in alone) for key in found}
+    assert found not in alone
+
+
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("beam", {"varmin": 4, "bank": "domain", "standardize": "mean", "smote": 0.5, "memmixup": 0.1}),
+        ("ldn", {"bands": True}),
+        ("conditional_mahalanobis", {"bank": "domain", "standardize": True}),
+        ("knn", {"k": 1}),
+    ],
+)
+def test_rows_of_bands_survive_their_file(tmp_path, name, settings):
+    clips, _ = run()
+    generator = np.random.default_rng(5)
+    values = generator.normal(size=(len(clips), 3, 4)).astype(np.float32)
+    write_array(tmp_path / "x.npy", values)
+    write_index(tmp_path / "x.csv", clips)
+    rows = by_key(
+        score_machines(clips, read_embeddings(tmp_path / "x.csv", tmp_path / "x.npy"), ScorerConfig(name, settings), 0)
+    )
+    for machine in ("fan", "pump"):
+        train, test = (
+            [i for i, c in enumerate(clips) if (c.machine, c.split) == (machine, s)] for s in ("train", "test")
+        )
+        scorer = scoring.build(name, **settings)
+        scorer.fit(values[train], np.array([clips[i].domain for i in train]))
+        expected = [*scorer.reference_scores(), *scorer.score(values[test])]
+        found = [rows[clips[i].key] for i in [*train, *test]]
+        np.testing.assert_allclose(found, expected, rtol=1e-8, atol=1e-10)
+
+
+def test_rows_of_different_bands():
+    clips, embeddings = run(machines=("fan",))
+    embeddings = {key: value.reshape(1, 5) for key, value in embeddings.items()}
+    embeddings[clips[3].key] = np.zeros((2, 5))
+    with pytest.raises(WheeltapperError, match="fan section 00: all input arrays must have the same shape"):
+        score_machines(clips, embeddings, ScorerConfig("beam", {}), 0)
 
 
 def test_a_branch_without_weight_is_not_read():
