@@ -30,7 +30,7 @@ class Experiment:
         return self.folder / "pretrain" / "encoder.safetensors"
 
     def owner(self, branch: str) -> str:
-        """The branch whose network and rows a branch shares, or itself."""
+        """The branch that a branch shares its network or spectrum with, or itself."""
         return self.config.branches[branch].of or branch
 
     @property
@@ -52,8 +52,8 @@ class Experiment:
 
     def weights(self, branch: str) -> list[Path]:
         """What the adaptation of a branch has left: its adapter, the autoencoders of all machines, or a card alone."""
-        config, folder = self.config.branches[branch], self.adapted(branch)
-        if config.has_network or config.of:
+        config, folder = self.config.branches[self.owner(branch)], self.adapted(branch)
+        if config.has_network:
             return [self.adapter(branch)]
         if config.spectrum is not None:
             return [self.card(branch)]

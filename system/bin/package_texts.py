@@ -206,6 +206,9 @@ def lines(run: Experiment) -> dict[str, list[str]]:
             for section, line in zip((system, training, scoring), lines, strict=True):
                 section.append(line)
             continue
+        if branch.of and run.owner(name) not in run.encoder_branches:
+            system.append(f"Branch {name}: described as branch {branch.of}.")
+            continue
         if branch.of:
             how = "projection" if branch.readout == "projection" else f"{branch.readout} pooling without projection"
             system.append(f"Branch {name}: the network of branch {branch.of}, read by {how}.")

@@ -286,13 +286,13 @@ def _input_problems(inputs: list[str], subtraction: SubtractionConfig, name: str
 
 
 def _sharing_problems(config: Config) -> Iterator[str]:
-    """Branches that share another's network: it must be there, and be a network of its own."""
+    """Branches that share another's network or rows: it must be there, and share nothing itself."""
+    owners = {name: branch for name, branch in config.branches.items() if not branch.of}
     for name, branch in config.branches.items():
-        if branch.of and not (branch.of in config.branches and config.branches[branch.of].has_network):
-            owners = [other for other, found in config.branches.items() if found.has_network]
-            yield f"branches.{name}.of: expected a branch with an encoder ({', '.join(owners)}), found {branch.of!r}"
-        if branch.readout != "projection" and not (branch.has_network or branch.of):
-            yield f"branches.{name}.readout: expected a branch with an encoder"
+        if branch.of and branch.of not in owners:
+            yield f"branches.{name}.of: expected one of {', '.join(owners)}, found {branch.of!r}"
+        elif branch.readout != "projection" and not owners[branch.of or name].has_network:
+            yield f"branches.{name}.readout: expected projection, since no encoder is there to read out"
 
 
 def _study_problems(study: StudyConfig) -> Iterator[str]:

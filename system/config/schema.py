@@ -151,7 +151,7 @@ class BranchConfig:
 
     autoencoder: AutoencoderConfig | None = None  # if set, of what follows the scorer alone counts
     spectrum: SpectrumConfig | None = None  # if set, of what follows inputs, subtraction and scorer count
-    of: str = ""  # another branch, whose adapted network is read out; of what follows readout and scorer count
+    of: str = ""  # another branch, whose network or rows are shared; of what follows readout and scorer count
     # What of the network is the embedding: the trained projection, or the tokens pooled so, bands kept apart.
     readout: str = "projection"  # projection | mean | band | cls | gem | rdp
     readout_power: float = 0.0  # exponent of gem and rdp; 0: 3 and 4

@@ -9,6 +9,7 @@ import yaml
 from system import config as configuration
 from system.config import Config, load, loading, save
 from system.errors import WheeltapperError
+from system.experiment import Experiment
 
 ROOT = Path(__file__).resolve().parents[2]
 RECIPES = sorted(ROOT.glob("recipes/**/conf/*.yaml"))
@@ -293,3 +294,46 @@ def test_published_settings_of_pretraining():
     # What is ours stays out of them.
     assert (fisher.gain_db, fisher.mix_share, echo.gain_db, echo.mix_share) == (0, 0, 0, 0)
     assert load(folder / "small.yaml").pretrain.target.band == "positions"
+
+
+SPECTRUM = "spectrum: {statistic: quantile}, inputs: [residual], scorer: {name: knn}"
+
+
+@pytest.mark.parametrize(
+    ("branches", "expected"),
+    [
+        ("a: {inputs: []}", r"branches\.a\.inputs: expected one or two of near, far, residual, found \[\]"),
+        ("a: {inputs: [near, near]}", r"branches\.a\.inputs: expected one or two"),
+        ("a: {inputs: [left]}", r"branches\.a\.inputs: expected one or two"),
+        ("a: {subtraction: {method: wiener}}", r"branches\.a\.subtraction\.method: expected one of least_squares"),
+        ("a: {subtraction: {n_fft: 512, hop: 300}}", r"branches\.a\.subtraction: expected an even n_fft and a hop"),
+        ("a: {subtraction: {balance: 2}}", r"subtraction\.balance: expected a number from 0 to 1, found 2"),
+        ("a: {spectrum: {merge: 3}}", r"branches\.a\.spectrum\.merge: expected a divisor of 128 bands, found 3"),
+        ("a: {spectrum: {filterbank: bark}}", r"branches\.a\.spectrum\.filterbank: expected one of mel, even"),
+        ("a: {spectrum: {statistic: mode}}", r"branches\.a\.spectrum\.statistic: expected one of mean, quantile"),
+        ("a: {spectrum: {level: 1.5}}", r"spectrum\.level: expected a number from 0 to 1, found 1\.5"),
+        ("a: {spectrum: {quantil: 1}}", r"unknown key branches\.a\.spectrum\.quantil"),
+        ("a: {spectrum: {}, autoencoder: {}}", r"branches\.a: expected one of autoencoder, spectrum and of, found"),
+        ("a: {readout: sum}", r"branches\.a\.readout: expected one of projection, mean, band, cls, gem, rdp"),
+        ("a: {of: b}", r"branches\.a\.of: expected one of , found 'b'"),
+        ("a: {}, b: {of: a}, c: {of: b}", r"branches\.c\.of: expected one of a, found 'b'"),
+        (f"a: {{{SPECTRUM}, readout: band}}", r"branches\.a\.readout: expected projection"),
+    ],
+)
+def test_contradictions_between_branches(tmp_path, branches, expected):
+    (tmp_path / "c.yaml").write_text(f"branches: {{{branches}}}\nsystems: [{{weights: {{a: 1}}}}]\n")
+    with pytest.raises(WheeltapperError, match=expected):
+        load(tmp_path / "c.yaml")
+
+
+def test_files_of_branches_that_share(tmp_path):
+    branches = f"a: {{}}, b: {{of: a, readout: rdp, readout_power: 8}}, c: {{{SPECTRUM}}}, d: {{of: c}}"
+    (tmp_path / "c.yaml").write_text(f"branches: {{{branches}}}\nsystems: [{{weights: {{a: 1}}}}]\n")
+    run = Experiment(tmp_path, load(tmp_path / "c.yaml"))
+    assert run.encoder_branches == ["a"]
+    assert list(run.owners) == ["a", "c"]
+    assert run.adapter("b") == run.adapter("a") == tmp_path / "adapt/a/adapter.safetensors"
+    assert run.embeddings("a", "two_channel") == tmp_path / "embeddings/a/two_channel.npy"
+    assert run.embeddings("b", "two_channel") == tmp_path / "embeddings/a/rdp8.two_channel.npy"
+    assert run.embeddings("d", "two_channel") == run.embeddings("c", "two_channel")
+    assert run.weights("d") == [tmp_path / "adapt/c/card.json"]
