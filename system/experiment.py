@@ -35,6 +35,9 @@ class Experiment:
     def card(self, branch: str) -> Path:
         return self.folder / "adapt" / branch / "card.json"
 
+    def pseudo_attributes(self, branch: str) -> Path:
+        return self.folder / "adapt" / branch / "pseudo_attributes.csv"
+
     def batches(self, branch: str) -> Path:
         return self.folder / "adapt" / branch / "batches.json"
 

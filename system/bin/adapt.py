@@ -53,14 +53,18 @@ def _work(run: Experiment) -> Iterable[Path]:
         if branch.autoencoder is not None:
             written += autoencoder_branch.adapt(run, name, clips, rate)
             continue
-        from system.adaptation import adapt
+        from system.adaptation import adapt, pseudo_attributes
 
-        written += [run.adapter(name), run.card(name)]
-        if run.adapter(name).is_file() and run.card(name).is_file():
+        own = [run.adapter(name), run.card(name)]
+        own += [run.pseudo_attributes(name)] if branch.pseudo_attributes.clusters else []
+        written += own
+        if all(path.is_file() for path in own):
             continue
         folder = run.adapter(name).parent
         encoder = common.base_encoder(run, name)
         choices = _simam(run, name, encoder, clips, rate)
+        kinds = {machine: choice["kind"] for machine, choice in choices.items()}
+        pseudo = _pseudo_attributes(run, name, encoder, clips, rate, kinds)
         with common.progress_bar(branch.loop.steps, f"adapting {name}") as bar:
             task = adapt(
                 encoder,
@@ -71,10 +75,13 @@ def _work(run: Experiment) -> Iterable[Path]:
                 run.config.seed * 100 + number,
                 device,
                 lambda step, values, bar=bar: bar.update(step + 1 - bar.n),
-                {machine: choice["kind"] for machine, choice in choices.items()},
+                kinds,
+                {row.key: row.cluster for row in pseudo},
             )
         seconds = max(clip.seconds for clip in clips)
         card = _card(task, rate, seconds) | front_end(run.encoder_config(name)) | {"simam_choices": choices}
+        if branch.pseudo_attributes.clusters:
+            card["pseudo_attributes"] = pseudo_attributes.summary(pseudo)
         write_json(run.card(name), card)
         (folder / "state.pt").unlink(missing_ok=True)
     return written
@@ -91,6 +98,21 @@ def _simam(run: Experiment, branch: str, encoder, clips, rate: int) -> dict[str,
     machines, clips = manifest.machines(clips), learnt_clips(clips, own)
     with common.progress_bar(0, f"choosing SimAM for {branch}") as bar:
         return simam_choice.kinds_of_machines(config, machines, encoder, clips, rate, seed, own.depth, device, bar.to)
+
+
+def _pseudo_attributes(run: Experiment, branch: str, encoder, clips, rate: int, simam: dict[str, str]) -> list:
+    """Pseudo-attributes of machines without attributes, those that an interrupted run wrote if there are any."""
+    own, path = run.config.branches[branch], run.pseudo_attributes(branch)
+    if not own.pseudo_attributes.clusters:
+        return []
+    from system.adaptation import learnt_clips, pseudo_attributes
+
+    if not path.is_file():
+        clips, seed, device = learnt_clips(clips, own), run.config.seed, run.config.device
+        with common.progress_bar(0, f"clustering clips for {branch}") as bar:
+            rows = pseudo_attributes.cluster_clips(encoder, clips, own, rate, seed, device, simam, bar.to)
+        pseudo_attributes.write(path, rows)
+    return pseudo_attributes.read(path)
 
 
 def _card(task, rate: int, seconds: float) -> dict:
