@@ -47,6 +47,9 @@ class Experiment:
     def card(self, branch: str) -> Path:
         return self.adapted(branch) / "card.json"
 
+    def pseudo_attributes(self, branch: str) -> Path:
+        return self.adapted(branch) / "pseudo_attributes.csv"
+
     def batches(self, branch: str) -> Path:
         return self.adapted(branch) / "batches.json"
 

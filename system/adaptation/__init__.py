@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from system.adaptation.lora import merge_lora
 from system.adaptation.model import AdaptationTask, AdaptedEncoder
+from system.adaptation.pseudo_attributes import Key
 from system.config import SIMAM, BranchConfig
 from system.corpora.attributes import attribute_class
 from system.crops import group_by, read_crop
@@ -36,6 +37,7 @@ def adapt(
     device: str = "cpu",
     progress: Callable[[int, dict[str, float]], None] | None = None,
     simam: Mapping[str, str] | None = None,
+    clusters: Mapping[Key, int] | None = None,
 ) -> AdaptationTask:
     """Trains what of the encoder ``config.tune`` says, gate, projection and heads of one branch; writes
     ``adapter.safetensors`` into ``folder``.
@@ -43,10 +45,11 @@ def adapt(
     Args:
         encoder: pre-trained network, changed in place. clips: normal training clips of all machines. rate: Hz.
         simam: kind of SimAM by machine, on top of the encoder's front end; kept in the file.
+        clusters: pseudo-attributes of training clips without attributes (``pseudo_attributes.py``).
     """
     check_training(clips)
     clips = learnt_clips(clips, config)
-    attributes, domains = attribute_labels(clips), domain_labels(clips, config.heads.domain_classes)
+    attributes, domains = attribute_labels(clips, clusters), domain_labels(clips, config.heads.domain_classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(step_seed(seed, -1))
         model = AdaptedEncoder(encoder, config, rate, simam)
@@ -107,15 +110,24 @@ def load_adapted(encoder: nn.Module, path: str | os.PathLike, config: BranchConf
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise WheeltapperError(f"{path}: expected the adapter of a branch, found other metadata") from error
     task = AdaptationTask(AdaptedEncoder(encoder, config, rate, simam), attribute_classes, domain_classes)
-    trained = nn.ParameterDict({name.replace(".", "/"): task.get_parameter(name) for name in kept_names(task)})
+    own = task.state_dict(keep_vars=True)
+    trained = nn.ParameterDict({name.replace(".", "/"): own[name] for name in kept_names(task)})
     checkpoints.load_strict(trained, {name.replace(".", "/"): t for name, t in loaded["model"].items()}, path)
     merge_lora(task.model.encoder)
     return task.model.eval().requires_grad_(False)
 
 
-def attribute_labels(clips: Sequence[Clip]) -> np.ndarray:
-    """(N,) class of machine, section and attributes; -1 where a clip has no attributes."""
-    return _number([(c.machine, c.section, attribute_class(c.attributes)) if c.attributes else None for c in clips])
+def attribute_labels(clips: Sequence[Clip], clusters: Mapping[Key, int] | None = None) -> np.ndarray:
+    """(N,) class of machine, section and attributes, or for clips without attributes of the cluster that
+    ``clusters`` names by machine, section and file; -1 where a clip has neither."""
+    return _number([_attribute_key(clip, clusters or {}) for clip in clips])
+
+
+def _attribute_key(clip: Clip, clusters: Mapping[Key, int]) -> tuple[str, str, str] | None:
+    if clip.attributes:
+        return (clip.machine, clip.section, attribute_class(clip.attributes))
+    cluster = clusters.get((clip.machine, clip.section, clip.file))
+    return None if cluster is None else (clip.machine, clip.section, f"cluster {cluster:06d}")
 
 
 def domain_labels(clips: Sequence[Clip], classes: str) -> np.ndarray:

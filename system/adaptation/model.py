@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from system.adaptation import augment
 from system.adaptation.fusion import GatedFusion
-from system.adaptation.heads import ArcFace
+from system.adaptation.heads import Head, build_head
 from system.adaptation.lora import add_lora
 from system.config import SIMAM, BranchConfig
 from system.encoders.base import Tokens
@@ -129,8 +129,8 @@ class AdaptationTask(nn.Module):
         super().__init__()
         self.model, self.config = model, model.config
         heads = self.config.heads
-        self.attribute = ArcFace(self.config.embedding_dim, max(1, attribute_classes), heads.scale, heads.margin)
-        self.domain = ArcFace(self.config.embedding_dim, domain_classes, heads.scale, heads.margin)
+        self.attribute = build_head(heads, self.config.embedding_dim, max(1, attribute_classes))
+        self.domain = build_head(heads, self.config.embedding_dim, domain_classes)
 
     def forward(self, batch: dict) -> dict[str, Tensor]:
         """Losses of a batch {"wave": (B, inputs, samples), "attribute": (B,), "domain": (B,)}; -1 is no class.
@@ -160,9 +160,15 @@ class AdaptationTask(nn.Module):
         whole = self.config.tune == "full" and name.startswith("model.encoder.")
         return self.config.encoder_learning_rate if whole else 1.0
 
-    @staticmethod
-    def _mixed(head: ArcFace, embedding: Tensor, labels: Tensor, partner: Tensor, share: Tensor) -> Tensor:
+    def extra_state(self) -> list[str]:
+        """Tensors that change without a gradient and that a resumed run must find as they were."""
+        adaptive = self.config.heads.kind != "arcface" and self.config.heads.adaptive_scale
+        return ["attribute.scale", "domain.scale"] if adaptive else []
+
+    def _mixed(self, head: Head, embedding: Tensor, labels: Tensor, partner: Tensor, share: Tensor) -> Tensor:
         share = share.to(embedding.device)
+        if self.training:
+            head.adapt_scale(embedding, labels, labels[partner], share)
         own = head(embedding, labels)
         if bool((share == 1.0).all()):
             return own

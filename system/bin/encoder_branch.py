@@ -37,24 +37,28 @@ def front_end(encoder: EncoderConfig) -> dict:
 
 def adapt(run: Experiment, name: str, clips: Sequence[Clip], rate: int) -> list[Path]:
     """Trains a branch; returns the files written."""
-    from system.adaptation import adapt
+    from system.adaptation import adapt, pseudo_attributes
 
+    config, branch = run.config, run.config.branches[name]
     written = [run.adapter(name), run.card(name)]
+    written += [run.pseudo_attributes(name)] if branch.pseudo_attributes.clusters else []
     if all(path.is_file() for path in written):
         return written
-    config, branch = run.config, run.config.branches[name]
     seed = config.seed * 100 + list(config.branches).index(name)
     folder = run.adapter(name).parent
     encoder = common.base_encoder(run, name)
     choices = _simam(run, name, encoder, clips, rate)
     kinds = {machine: choice["kind"] for machine, choice in choices.items()}
+    pseudo = _pseudo_attributes(run, name, encoder, clips, rate, kinds)
     with common.progress_bar(branch.loop.steps, f"adapting {name}") as bar:
         task = adapt(
             encoder, clips, branch, rate, folder, seed, config.device,
-            lambda step, values: bar.update(step + 1 - bar.n), kinds,
+            lambda step, values: bar.update(step + 1 - bar.n), kinds, {row.key: row.cluster for row in pseudo},
         )  # fmt: skip
     seconds = max(clip.seconds for clip in clips)
     card = _card(task, rate, seconds) | front_end(run.encoder_config(name)) | {"simam_choices": choices}
+    if branch.pseudo_attributes.clusters:
+        card["pseudo_attributes"] = pseudo_attributes.summary(pseudo)
     write_json(run.card(name), card)
     (folder / "state.pt").unlink(missing_ok=True)
     return written
@@ -118,6 +122,23 @@ def _simam(run: Experiment, branch: str, encoder, clips: Sequence[Clip], rate: i
     machines, clips = manifest.machines(clips), learnt_clips(clips, own)
     with common.progress_bar(0, f"choosing SimAM for {branch}") as bar:
         return simam_choice.kinds_of_machines(config, machines, encoder, clips, rate, seed, own.depth, device, bar.to)
+
+
+def _pseudo_attributes(
+    run: Experiment, branch: str, encoder, clips: Sequence[Clip], rate: int, simam: dict[str, str]
+) -> list:
+    """Pseudo-attributes of machines without attributes, those that an interrupted run wrote if there are any."""
+    own, path = run.config.branches[branch], run.pseudo_attributes(branch)
+    if not own.pseudo_attributes.clusters:
+        return []
+    from system.adaptation import learnt_clips, pseudo_attributes
+
+    if not path.is_file():
+        clips, seed, device = learnt_clips(clips, own), run.config.seed, run.config.device
+        with common.progress_bar(0, f"clustering clips for {branch}") as bar:
+            rows = pseudo_attributes.cluster_clips(encoder, clips, own, rate, seed, device, simam, bar.to)
+        pseudo_attributes.write(path, rows)
+    return pseudo_attributes.read(path)
 
 
 def _card(task, rate: int, seconds: float) -> dict:

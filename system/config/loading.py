@@ -16,9 +16,12 @@ from system.config.schema import (
     AUTOENCODER_SCORES,
     BALANCES,
     CHANNELS,
+    CLUSTERED_BY,
+    CLUSTERINGS,
     EMBED_PRECISIONS,
     FILTERBANKS,
     FUSIONS,
+    HEADS,
     LEARN_FROM,
     MACHINES,
     POOLS,
@@ -150,14 +153,14 @@ _LIMITS = {
     **dict.fromkeys(("max_bands", "fewest_bands", "most_bands", "workers"), (1, math.inf)),
     **dict.fromkeys(("every", "weight", "band_weight", "patch_weight"), (0, math.inf)),
     "clips": (2, math.inf),
-    **dict.fromkeys(("dim", "layers", "kernel", "groups", "rank", "embedding_dim"), (1, math.inf)),
+    **dict.fromkeys(("dim", "layers", "kernel", "groups", "rank", "embedding_dim", "subclusters"), (1, math.inf)),
     **dict.fromkeys(("base_rate", "min_rate", "max_rate", "neighbours", "runs", "min_clips"), (1, math.inf)),
     **dict.fromkeys(("seed", "threads", "rate", "depth", "steps", "warmup_steps", "ema_steps"), (0, math.inf)),
     **dict.fromkeys(("heads", "pool_power"), (0, math.inf)),
     **dict.fromkeys(
         ("encoder_learning_rate", "learning_rate", "final_learning_rate", "weight_decay", "noise_std"), (0, math.inf)
     ),
-    **dict.fromkeys(("gain_db", "time_mask", "frequency_mask", "bootstrap"), (0, math.inf)),
+    **dict.fromkeys(("gain_db", "time_mask", "frequency_mask", "bootstrap", "clusters"), (0, math.inf)),
     **dict.fromkeys(("attribute_weight", "domain_weight"), (0, math.inf)),
     **dict.fromkeys(("crop_seconds", "clip_norm", "scale", "mixup_alpha"), (0.01, math.inf)),
     **dict.fromkeys(("ratio", "adjust", "ema_start", "ema_end", "target_share", "dropout"), (0, 1)),
@@ -240,6 +243,9 @@ def _branch_problems(branch: BranchConfig, name: str) -> Iterator[str]:
         ("tune", branch.tune, TUNES),
         ("learn_from", branch.learn_from, LEARN_FROM),
         ("readout", branch.readout, READOUTS),
+        ("heads.kind", branch.heads.kind, HEADS),
+        ("pseudo_attributes.method", branch.pseudo_attributes.method, CLUSTERINGS),
+        ("pseudo_attributes.by", branch.pseudo_attributes.by, CLUSTERED_BY),
     ):
         if found not in known:
             yield f"{name}.{field}: expected one of {', '.join(known)}, found {found!r}"
@@ -247,6 +253,9 @@ def _branch_problems(branch: BranchConfig, name: str) -> Iterator[str]:
         yield from _simam_problems(branch.encoder, f"{name}.encoder")
     if branch.heads.domain_classes not in ("machine", "domain"):
         yield f"{name}.heads.domain_classes: expected machine or domain, found {branch.heads.domain_classes!r}"
+    if branch.heads.kind == "adaproj" and branch.heads.subclusters >= branch.embedding_dim:
+        limit = f"below {branch.embedding_dim} (embedding_dim)"
+        yield f"{name}.heads.subclusters: expected a number {limit} for adaproj, found {branch.heads.subclusters}"
     yield from _loop_problems(branch.loop, f"{name}.loop")
     kinds = [kind for kind in ("autoencoder", "spectrum", "of") if getattr(branch, kind)]
     if len(kinds) > 1:

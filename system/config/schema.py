@@ -12,6 +12,9 @@ EMBED_PRECISIONS = ("fp32", "bf16", "auto")
 SIMAM = ("none", "global", "local")
 TUNES = ("lora", "full", "frozen")
 LEARN_FROM = ("all", "source")
+HEADS = ("arcface", "adacos", "adaproj")
+CLUSTERINGS = ("kmeans", "ward")
+CLUSTERED_BY = ("frozen", "spectrum")
 AUTOENCODER_SCORES = ("mse", "mahalanobis", "residual")
 THRESHOLDS = ("references", "batches")
 FUSIONS = ("sum", "minimum")
@@ -81,10 +84,14 @@ class AugmentConfig:
 
 @dataclass
 class HeadConfig:
-    """ArcFace (Wang and Liu 2026, section 3.5; scale and margin are ours, it names none)."""
+    """ArcFace (Wang and Liu 2026, section 3.5; scale and margin are ours, it names none), AdaCos or AdaProj."""
 
-    scale: float = 16.0
-    margin: float = 0.2
+    kind: str = "arcface"  # arcface | adacos: sub-cluster AdaCos | adaproj: sub-spaces of the classes
+    subclusters: int = 1  # centres of a class; published: 16 for adacos, 32 for adaproj
+    trainable_centres: bool = True  # published for adacos and adaproj: both, lately false
+    scale: float = 16.0  # of arcface; the others take theirs from the number of classes
+    margin: float = 0.2  # of arcface
+    adaptive_scale: bool = False  # of adacos and adaproj: set anew before each step
     attribute_weight: float = 1.0
     domain_weight: float = 1.0
     domain_classes: str = "machine"  # machine: source and target of every machine apart | domain: two classes
@@ -114,6 +121,16 @@ class SpectrumConfig:
     statistic: str = "mean"  # mean | quantile, over time: a low one hears the machine between the noises
     level: float = 0.1  # of the quantile
     merge: int = 1  # neighbouring bands whose statistics are averaged: fewer numbers for few references
+
+
+@dataclass
+class PseudoConfig:
+    """Attributes for machines that have none: clusters of their normal training clips, first input, before
+    adaptation."""
+
+    clusters: int = 0  # of a machine's section, at most half its clips; 0: such machines stay without attributes
+    method: str = "ward"  # ward | kmeans
+    by: str = "frozen"  # frozen: pooled tokens of the branch's encoder | spectrum: mean over time of what it hears
 
 
 @dataclass
@@ -173,6 +190,7 @@ class BranchConfig:
     lora: LoraConfig = field(default_factory=LoraConfig)
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     heads: HeadConfig = field(default_factory=HeadConfig)
+    pseudo_attributes: PseudoConfig = field(default_factory=PseudoConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
     scorer: ScorerConfig = field(default_factory=ScorerConfig)
 

@@ -57,6 +57,27 @@ def test_the_default_recipe_is_the_system_of_the_seed():
     assert config.systems[3].weights == {"main": 1.0}
 
 
+@pytest.mark.parametrize(
+    ("name", "part", "expected"),
+    [
+        ("arcface", "heads", {}),
+        ("adacos", "heads", {"kind": "adacos", "subclusters": 16, "trainable_centres": False}),
+        (
+            "adaproj",
+            "heads",
+            {"kind": "adaproj", "subclusters": 32, "trainable_centres": False, "adaptive_scale": True},
+        ),
+        ("pseudo_attributes", "pseudo_attributes", {"clusters": 16}),
+    ],
+)
+def test_a_variant_of_adaptation_differs_in_just_that(name, part, expected):
+    folder = ROOT / "recipes/dcase2026/conf"
+    default, found = asdict(load(folder / "default.yaml")), asdict(load(folder / "adaptation" / f"{name}.yaml"))
+    for branch in ("main", "aux"):
+        default["branches"][branch][part] |= expected
+    assert found == default
+
+
 def test_differences_go_on_top_of_the_defaults(conf):
     config = load(conf("seed: 7\npretrain: {loop: {steps: 5}}\n"))
     assert config.seed == 7
@@ -134,6 +155,15 @@ def test_mistakes(tmp_path, text, expected):
             "branches.main.encoder.simam_machines.fan: expected one of none, global, local, found 'auto'",
         ),
         ("{heads: {domain_classes: both}}", "branches.main.heads.domain_classes: expected machine or domain"),
+        ("{heads: {kind: cosface}}", "branches.main.heads.kind: expected one of arcface, adacos, adaproj, found 'cosf"),
+        ("{heads: {subclusters: 0}}", "branches.main.heads.subclusters: expected at least 1, found 0"),
+        (
+            "{embedding_dim: 8, heads: {kind: adaproj, subclusters: 8}}",
+            "branches.main.heads.subclusters: expected a number below 8 (embedding_dim) for adaproj, found 8",
+        ),
+        ("{pseudo_attributes: {clusters: -1}}", "branches.main.pseudo_attributes.clusters: expected at least 0"),
+        ("{pseudo_attributes: {method: em}}", "branches.main.pseudo_attributes.method: expected one of kmeans, ward"),
+        ("{pseudo_attributes: {by: name}}", "branches.main.pseudo_attributes.by: expected one of frozen, spectrum"),
         ("{heads: {margin: 4}}", "branches.main.heads.margin: expected a number from 0 to 3.142"),
         ("{depth: -1}", "branches.main.depth: expected at least 0"),
         ("{lora: {rank: 0}}", "branches.main.lora.rank: expected at least 1"),

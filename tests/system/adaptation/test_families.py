@@ -45,6 +45,22 @@ def test_what_trains(family):
     assert count == len(LAYERS[family]) * 4 * 8 * (dim + wide * dim)
 
 
+@pytest.mark.parametrize("family", [family for family in FAMILIES if LAYERS[family]])
+def test_adapters_of_rank_64(family):
+    """On q and v, or on q, k and v where one layer makes all three: every matrix gets a gradient in the end."""
+    encoder = family_class(family).build("nano", 0)
+    task = AdaptationTask(AdaptedEncoder(encoder, BranchConfig(lora=LoraConfig(64, 64), pool="attentive"), RATE), 3, 4)
+    adapters = {name: p for name, p in task.named_parameters() if "lora_" in name}
+    assert {p.shape[0] if "lora_A" in name else p.shape[1] for name, p in adapters.items()} == {64}
+    with torch.no_grad():
+        for name, parameter in adapters.items():
+            if "lora_B" in name:  # zero at the start, where A learns nothing yet
+                parameter.normal_(std=0.02)
+    wave = 0.1 * torch.randn(2, 2, RATE // 2, generator=torch.Generator().manual_seed(0))
+    task({"wave": wave, "attribute": torch.tensor([0, 2]), "domain": torch.tensor([1, 3])})["loss"].backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in adapters.values())
+
+
 @pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize("pool", ["cls", "attentive", "rdp"])
 def test_a_branch_of_each_family(family, pool, train_clips, tmp_path):

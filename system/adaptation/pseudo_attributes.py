@@ -1,0 +1,168 @@
+"""Attributes for machines that have none: clusters of their normal training clips before adaptation.
+
+Published systems give such machines pseudo-attributes, so that the attribute head has something to tell apart: k-means
+or Ward clusters of the embeddings of a pre-trained network. Here the whole of a clip is embedded as the branch's first
+input hears it. The whole, because attributes are states that last a clip, and because no draw then decides on the
+labels; the first input (near, or the residual), because they are states of the machine, and clusters of the far channel
+would teach the network to tell noises apart.
+
+Clusters depend on what the clips hold, not on their names or order.
+"""
+
+import csv
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from system import audio
+from system.config import BranchConfig
+from system.crops import group_by
+from system.encoders.base import Encoder
+from system.errors import WheeltapperError
+from system.frontends.channels import hear
+from system.frontends.simam import enhance_rows
+from system.manifest import Clip, check_training
+from system.pooling import pool_tokens, select
+from system.stage import open_atomic
+from system.training import step_seed
+
+FILE = "pseudo_attributes.csv"
+COLUMNS = ("machine", "section", "file", "cluster", "silhouette")
+STARTS = 10  # of k-means, the best of which counts
+
+Key = tuple[str, str, str]  # machine, section, file of a training clip
+
+
+@dataclass(frozen=True)
+class PseudoAttribute:
+    """Cluster of a clip within its machine and section, and how well the clip fits it: silhouette from -1 to 1, 0
+    where the clip or the cluster is alone."""
+
+    machine: str
+    section: str
+    file: str
+    cluster: int
+    silhouette: float
+
+    @property
+    def key(self) -> Key:
+        return (self.machine, self.section, self.file)
+
+
+def cluster_clips(
+    encoder: Encoder,
+    clips: Sequence[Clip],
+    config: BranchConfig,
+    rate: int,
+    seed: int,
+    device: str = "cpu",
+    simam: Mapping[str, str] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> list[PseudoAttribute]:
+    """Pseudo-attributes of the clips of every machine and section in which no clip has attributes, in their order.
+
+    Args:
+        encoder: frozen, before adapters are put into it; moved to ``device`` and back.
+        clips: normal training clips that the branch learns from.
+        config: ``pseudo_attributes`` says how; of a section with fewer than two clips a cluster there are none.
+        rate: Hz. seed: of k-means. simam: kind of SimAM by machine. progress: called with clips done and in all.
+
+    Raises WheeltapperError where a clip is not a normal training clip.
+    """
+    check_training(clips, "pseudo-attributes")
+    settings = config.pseudo_attributes
+    groups = group_by(clips, "machine", "section")
+    bare = [group for group in groups.values() if not any(clips[index].attributes for index in group)]
+    clustered = [group for group in bare if min(settings.clusters, len(group) // 2) > 0]
+    done, total, found = 0, sum(map(len, clustered)), {}
+    encoder.to(device).eval()
+    for group in clustered:
+        group = sorted(group, key=lambda index: (clips[index].digest, clips[index].file))
+        rows = []
+        for index in group:
+            kind = (simam or {}).get(clips[index].machine, "none")
+            rows.append(_embed(encoder, clips[index], config, rate, kind))
+            done += 1
+            if progress:
+                progress(done, total)
+        labels, silhouette = cluster(np.stack(rows), min(settings.clusters, len(group) // 2), settings.method, seed)
+        for index, label, width in zip(group, labels, silhouette, strict=True):
+            clip = clips[index]
+            found[index] = PseudoAttribute(clip.machine, clip.section, clip.file, int(label), float(width))
+    encoder.to("cpu")
+    return [found[index] for index in sorted(found)]
+
+
+def cluster(rows: np.ndarray, clusters: int, method: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Clusters of rows (N, D), numbered in order of first appearance, and each row's silhouette (N,); there may be
+    fewer clusters than asked for where rows are equal.
+
+    Args:
+        method: ward, which has nothing random, or kmeans.
+    """
+    from sklearn.cluster import AgglomerativeClustering, KMeans
+    from sklearn.metrics import silhouette_samples
+
+    clusters = min(clusters, len(np.unique(rows, axis=0)))
+    if method == "ward":
+        model = AgglomerativeClustering(clusters, linkage="ward")
+    else:
+        model = KMeans(clusters, n_init=STARTS, random_state=step_seed(seed, -4) % 2**32)
+    labels = model.fit_predict(rows.astype(np.float64)) if clusters > 1 else np.zeros(len(rows), int)
+    numbers = {label: number for number, label in enumerate(dict.fromkeys(labels.tolist()))}
+    labels = np.array([numbers[label] for label in labels.tolist()])
+    alone = not 1 < len(numbers) < len(rows)
+    return labels, np.zeros(len(rows)) if alone else silhouette_samples(rows, labels)
+
+
+def write(path: str | os.PathLike, rows: Sequence[PseudoAttribute]) -> None:
+    """Writes pseudo-attributes as csv, whole or not at all."""
+    with open_atomic(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([*row.key, row.cluster, f"{row.silhouette:.4f}"] for row in rows)
+
+
+def read(path: str | os.PathLike) -> list[PseudoAttribute]:
+    """Reads what ``write`` wrote; raises WheeltapperError where it is something else."""
+    path = Path(path)
+    with open(path, newline="", encoding="utf-8") as file:
+        reader = csv.reader(file)
+        header = next(reader, [])
+        if tuple(header) != COLUMNS:
+            found = ",".join(header) or "nothing"
+            raise WheeltapperError(f"{path}: line 1: expected the columns {','.join(COLUMNS)}, found {found}")
+        try:
+            return [PseudoAttribute(m, s, f, int(c), float(w)) for m, s, f, c, w in reader]
+        except ValueError as error:
+            raise WheeltapperError(f"{path}: line {reader.line_num}: {error}; remove it to start anew") from error
+
+
+def summary(rows: Sequence[PseudoAttribute]) -> dict[str, dict]:
+    """For each machine and section the sizes of the clusters, largest first, and the mean silhouette."""
+    result = {}
+    for machine, section in dict.fromkeys((row.machine, row.section) for row in rows):
+        own = [row for row in rows if (row.machine, row.section) == (machine, section)]
+        sizes = np.bincount([row.cluster for row in own])
+        result[f"{machine}/{section}"] = {
+            "sizes": sorted(sizes.tolist(), reverse=True),
+            "silhouette": round(float(np.mean([row.silhouette for row in own])), 4),
+        }
+    return result
+
+
+@torch.inference_mode()
+def _embed(encoder: Encoder, clip: Clip, config: BranchConfig, rate: int, simam: str) -> np.ndarray:
+    """What a clip is clustered by: (D,) of the whole of its first input."""
+    wave, found = audio.read(clip.path)
+    first = hear(audio.resample(wave[:2], found, rate), rate, config.inputs[:1], config.subtraction, clip.path)
+    spectrogram = enhance_rows(encoder.spectrogram(torch.from_numpy(first), rate), [simam])
+    if config.pseudo_attributes.by == "spectrum":
+        return spectrogram.mean((0, 1)).float().cpu().numpy()
+    pool = "band" if config.pool == "attentive" else config.pool  # attention has learnt nothing yet
+    tokens = select(encoder(spectrogram.to(encoder.device), config.depth or None), pool)
+    return pool_tokens(tokens, pool, config.pool_power)[0].float().cpu().numpy()
