@@ -42,6 +42,7 @@ from system.config.training import (
     SourceConfig,
     TargetConfig,
 )
+from system.config.tuning import TuneConfig
 
 __all__ = [
     "AUTOENCODER_SCORES",
@@ -78,6 +79,7 @@ __all__ = [
     "StudyModelConfig",
     "SystemConfig",
     "TargetConfig",
+    "TuneConfig",
     "check_systems",
     "load",
     "save",

@@ -40,6 +40,7 @@ from system.config.training import (
     LoopConfig,
     PretrainConfig,
 )
+from system.config.tuning import FUSIONS, tune_problems
 from system.errors import WheeltapperError
 from system.stage import open_atomic
 
@@ -281,9 +282,14 @@ def _threshold_problems(config: Config, system: SystemConfig, name: str) -> Iter
             yield f"{name}.threshold: batches: expected one autoencoder branch with the scorer {GIVEN}"
 
 
+def _fusions() -> tuple[str, ...]:
+    """What a system may be configured to."""
+    return FUSIONS if "fusion" in {field.name for field in fields(SystemConfig)} else FUSIONS[:1]
+
+
 def _check(config: Config, where: str) -> None:
     problems = list(_number_problems(config))
-    problems += _study_problems(config.study)
+    problems += [*_study_problems(config.study), *tune_problems(config.tune, VIEWS, _fusions())]
     if config.embed.precision not in EMBED_PRECISIONS:
         found = config.embed.precision
         problems.append(f"embed.precision: expected one of {', '.join(EMBED_PRECISIONS)}, found {found!r}")
