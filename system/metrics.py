@@ -120,7 +120,7 @@ def precision_recall_f1(decided: np.ndarray, anomalous: np.ndarray) -> tuple[flo
     )
 
 
-def _measure(counts: np.ndarray, measures: Mapping[str, Measure]) -> dict[str, np.ndarray]:
+def measure(counts: np.ndarray, measures: Mapping[str, Measure]) -> dict[str, np.ndarray]:
     """Measures of clips counted as (..., 4 strata, groups), the strata as Section.strata orders them; each (...)."""
     cells = counts.reshape(*counts.shape[:-2], len(DOMAINS), len(LABELS), counts.shape[-1])
     values = {}
@@ -137,7 +137,7 @@ def _resample(
     """Official measures of bootstrap resamples of one section, each (replicates,); in blocks, to bound the memory."""
     official = {name: rule.measures[name] for name in rule.official}
     blocks = [
-        _measure(intervals.resample_counts(strata, size, min(BLOCK, replicates - start), rng), official)
+        measure(intervals.resample_counts(strata, size, min(BLOCK, replicates - start), rng), official)
         for start in range(0, replicates, BLOCK)
     ]
     return {name: np.concatenate([block[name] for block in blocks]) for name in official} if blocks else {}
@@ -204,7 +204,7 @@ def evaluate(
         _check_classes(section, how)
         strata, size = section.strata()
         exact = np.array([np.bincount(members, minlength=size) for members in strata], dtype=np.float64)
-        measures[section.key] = {name: float(value) for name, value in _measure(exact, how.measures).items()}
+        measures[section.key] = {name: float(value) for name, value in measure(exact, how.measures).items()}
         resampled[section.key] = _resample(strata, size, how, replicates, rng)
     means = {name: [values[name] for values in measures.values()] for name in how.measures}
     return {

@@ -26,6 +26,7 @@ FREE = (
     *(f"*.loop.{name}" for name in LOOP_FREE),
     *("pretrain.probe.*", "pretrain.front_end"),
     *("evaluate.*", "benchmark.*"),  # how results are measured
+    "tune.*",  # how a configuration was found
 )
 NOTHING = "nothing"  # where one of the configurations has no such key
 RESULTS = {"auc_source": "AUC (source)", "auc_target": "AUC (target)", "pauc": "pAUC"}

@@ -31,6 +31,7 @@ VERBS = {
     "score": "distance of every clip to its machine's normal references",
     "fuse": "calibrate, weight and threshold the branches into systems",
     "evaluate": "official metrics of challenge CSVs",
+    "tune": "choose scorers and weights on development runs, cross-validated over machines",
     "select": "choose among development runs and freeze the winner's configuration",
     "package": "write the submission package",
     "comply": "check a run against the rules of the challenge",

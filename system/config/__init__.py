@@ -3,7 +3,8 @@
 Nothing here imports torch: a stage that has nothing to do must be able to say so at once.
 """
 
-from system.config.loading import check_systems, load, save
+from system.config.checks import check_systems
+from system.config.loading import load, save
 from system.config.schema import (
     AUTOENCODER_SCORES,
     CHANNELS,
@@ -54,6 +55,7 @@ from system.config.training import (
     SourceConfig,
     TargetConfig,
 )
+from system.config.tuning import TuneConfig
 
 __all__ = [
     "AUTOENCODER_SCORES",
@@ -102,6 +104,7 @@ __all__ = [
     "SubtractionConfig",
     "SystemConfig",
     "TargetConfig",
+    "TuneConfig",
     "check_systems",
     "load",
     "save",

@@ -5,6 +5,7 @@ from typing import Any
 
 from submission.config import PackageConfig
 from system.config.training import LoopConfig, PretrainConfig
+from system.config.tuning import TuneConfig
 
 VIEWS = ("two_channel", "left_duplicated")
 BALANCES = ("none", "weight")
@@ -317,3 +318,4 @@ class Config:
     package: PackageConfig = field(default_factory=PackageConfig)
     benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
     study: StudyConfig = field(default_factory=StudyConfig)
+    tune: TuneConfig = field(default_factory=TuneConfig)

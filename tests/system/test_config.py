@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from system import config as configuration
-from system.config import Config, load, loading, save
+from system.config import Config, checks, load, save
 from system.errors import WheeltapperError
 from system.experiment import Experiment
 
@@ -276,7 +276,7 @@ def test_every_limit_speaks_of_a_field():
     known = names(Config()) | names(configuration.BranchConfig()) | names(configuration.SourceConfig())
     known |= names(configuration.StudyModelConfig())
     known |= names(configuration.AutoencoderConfig()) | names(configuration.SpectrumConfig())
-    assert set(loading._LIMITS) <= known
+    assert set(checks.LIMITS) <= known
 
 
 def test_pretraining_alone_needs_no_systems(tmp_path):

@@ -1,0 +1,158 @@
+"""Scores of all clips by every candidate scorer, computed once from the cached embeddings and kept."""
+
+import hashlib
+import json
+import os
+import time
+import zipfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from system import __version__
+from system.config import ScorerConfig
+from system.errors import WheeltapperError
+from system.manifest import Clip
+from system.scoring import machines
+from system.stage import open_atomic
+from system.store import read_rows
+from system.tuning.workers import NAP, Claims
+
+TOLERANCE = 1e-6  # relative, of a score that is computed twice
+
+
+@dataclass(frozen=True)
+class Job:
+    """The scores of one run, branch and view: what they are computed from, and the file of each candidate.
+
+    ``digest`` is the hash of the embeddings' content, ``files`` and ``scorers`` go by the candidates' labels.
+    """
+
+    run: int
+    branch: str
+    view: str
+    index: Path
+    embeddings: Path
+    digest: str
+    clips: Sequence[Clip]
+    seed: int
+    scorers: Mapping[str, ScorerConfig]
+    folder: Path
+
+    @property
+    def files(self) -> dict[str, Path]:
+        # Labels and domains of test clips decide no score: they are no part of the key.
+        clips = [(*clip.key, clip.domain if clip.split == "train" else "") for clip in self.clips]
+        known = hashlib.sha256(repr([clips, self.digest, self.seed, __version__]).encode())
+        files = {}
+        for label, scorer in self.scorers.items():
+            key = known.copy()
+            key.update(json.dumps(asdict(scorer), sort_keys=True).encode())
+            files[label] = self.folder / f"{key.hexdigest()[:32]}.npz"
+        return files
+
+
+def keys(clips: Sequence[Clip]) -> list[tuple[str, ...]]:
+    """The clips of an array of scores, in its order."""
+    return sorted(clip.key for clip in clips if clip.split in ("train", "test"))
+
+
+def compute(
+    jobs: Sequence[Job], folder: str | os.PathLike, progress: Callable[[int, int], None], alive: Callable[[], bool]
+) -> None:
+    """Computes what is missing, each embedding array read once; returns when all is there.
+
+    Several processes may do this at once (``workers.side_by_side``), and one that was killed is simply started again.
+
+    Raises WheeltapperError for a scorer whose scores depend on what other test clips there are.
+    """
+    claims, files = Claims(Path(folder) / "claims.lock"), [job.files for job in jobs]
+    total = sum(map(len, files))
+    try:
+        while missing := [n for n, paths in enumerate(files) if not all(map(Path.is_file, paths.values()))]:
+            worked = False
+            for number in missing:
+                with claims.hold(number) as mine:
+                    if mine:
+                        for _ in _score(jobs[number], files[number]):
+                            progress(sum(path.is_file() for paths in files for path in paths.values()), total)
+                        worked = True
+                if not alive():
+                    return
+            if not worked:
+                time.sleep(NAP)
+        progress(total, total)
+    finally:
+        claims.close()
+
+
+def _score(job: Job, files: Mapping[str, Path]) -> Iterator[None]:
+    """Scores and writes a job's missing candidates; yields after each."""
+    todo = [label for label, path in files.items() if not path.is_file()]
+    embeddings = read_rows(job.index, job.embeddings) if todo else {}
+    for label in todo:
+        note, scores = "", np.zeros(0)
+        try:
+            rows = machines.score_machines(job.clips, embeddings, job.scorers[label], job.seed)
+        except WheeltapperError as error:
+            note = str(error)
+        else:
+            scores = np.array([row.score for row in rows])
+            if not np.isfinite(scores).all():
+                note, scores = "scores that are not finite", np.zeros(0)
+            else:
+                check_inductive(job.clips, embeddings, job.scorers[label], job.seed, rows, label)
+        with open_atomic(files[label], "wb", durable=False) as file:
+            np.savez(file, scores=scores, note=np.array(note))
+        yield
+
+
+def check_inductive(
+    clips: Sequence[Clip],
+    embeddings: Mapping[tuple[str, ...], np.ndarray],
+    scorer: ScorerConfig,
+    seed: int,
+    rows: Sequence[machines.Row],
+    label: str,
+) -> None:
+    """Raises WheeltapperError where a score changes with the other test clips: its statistics come from test clips.
+
+    The first machine is scored once more with every second test clip only and compared with ``rows``.
+    """
+    first = next(clip for clip in clips if clip.split in ("train", "test"))
+    unit = [clip for clip in clips if (clip.machine, clip.section) == (first.machine, first.section)]
+    tests = [clip for clip in unit if clip.split == "test"]
+    fewer = [clip for clip in unit if clip.split == "train"] + tests[::2]
+    known = {(row.machine, row.section, row.split, row.file): row.score for row in rows}
+    for row in machines.score_machines(fewer, embeddings, scorer, seed):
+        before = known[row.machine, row.section, row.split, row.file]
+        if not np.isclose(row.score, before, rtol=TOLERANCE, atol=TOLERANCE):
+            raise WheeltapperError(
+                f"scorer {label}: {row.machine} {row.file}: expected a score that does not depend on the other test "
+                f"clips, found {before:.6g} with all of them and {row.score:.6g} with half: its statistics are taken "
+                "from test clips"
+            )
+
+
+def load(job: Job) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """The computed scores of a job, each (clips,) in the order of ``keys``, by label; and why others are missing.
+
+    Raises WheeltapperError for a damaged file.
+    """
+    count = len(keys(job.clips))
+    scores, notes = {}, {}
+    for label, path in job.files.items():
+        try:
+            with np.load(path) as file:
+                found, note = file["scores"], str(file["note"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            raise WheeltapperError(f"{path}: expected scores, found damage ({error}): remove the file") from error
+        if note:
+            notes[label] = note
+        elif len(found) != count:
+            raise WheeltapperError(f"{path}: expected {count} scores, found {len(found)}: remove the file")
+        else:
+            scores[label] = found
+    return scores, notes

@@ -1,0 +1,51 @@
+"""The scorers that are tried on each branch."""
+
+import itertools
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from system import scoring
+from system.config import BranchConfig, ScorerConfig
+
+GIVEN = "given"  # of branches whose rows are scores already; it fits no other and no other fits them
+
+# Usual values. A scorer that is registered and not named here is tried with its defaults.
+USUAL: dict[str, list[dict[str, list[Any]]]] = {
+    "mahalanobis": [{"bank": ["domain"], "standardize": [False, True]}, {"bank": ["global"]}],
+    "knn": [{"k": [1, 3, 5], "bank": ["global"]}, {"k": [1, 3], "bank": ["domain"], "standardize": [False, True]}],
+    "lof": [{"k": [4, 10], "bank": ["global"]}, {"k": [4], "bank": ["domain"], "standardize": [True]}],
+    "beam": [{"varmin": [0, 4]}],
+    "ldn": [{"neighbours": [2, 4, 8]}],
+}
+
+
+def label(scorer: ScorerConfig) -> str:
+    """A scorer in words: ``knn k=3 bank=global``."""
+    return " ".join([scorer.name, *(f"{key}={value}" for key, value in scorer.settings.items())])
+
+
+def of_branch(branch: BranchConfig, grid: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, ScorerConfig]:
+    """The scorers tried on a branch by their label, its own first.
+
+    Args:
+        grid: scorer to setting to values, see ``TuneConfig.scorers``; empty: the usual ones of all registered scorers.
+    """
+    tried = [branch.scorer]
+    if branch.scorer.name != GIVEN:
+        grids = {name: [dict(settings)] for name, settings in grid.items()} or _usual()
+        tried += [
+            ScorerConfig(name, each) for name, parts in grids.items() for part in parts for each in _product(part)
+        ]
+    found: dict[str, ScorerConfig] = {}
+    for scorer in tried:
+        if all(scorer != known for known in found.values()):
+            found[label(scorer)] = scorer
+    return found
+
+
+def _usual() -> dict[str, list[dict[str, list[Any]]]]:
+    return {name: USUAL.get(name, [{}]) for name in scoring.SCORERS if name != GIVEN}
+
+
+def _product(settings: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
+    return [dict(zip(settings, values, strict=True)) for values in itertools.product(*settings.values())]

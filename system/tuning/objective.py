@@ -1,0 +1,142 @@
+"""The official score of many choices at once, from scores that are calibrated beforehand.
+
+The arithmetic is that of the stages score, fuse and evaluate, operation by operation, so that ties are the same too.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from system import metrics
+from system.scoring import calibrate
+from system.truth import DOMAINS, Truth
+from system.tuning.space import Points, Space
+
+BLOCK = 64  # choices worked out at once, which bounds the memory
+
+
+@dataclass(frozen=True)
+class Unit:
+    """The labelled test clips of one machine and section of one run.
+
+    ``name`` is the machine's in tables of several runs, ``columns`` are the places of the clips among all,
+    ``strata`` (n,) 2 * (1 for target) + (1 for an anomaly), ``clips`` the truth in the same order.
+    """
+
+    run: int
+    machine: str
+    name: str
+    section: str
+    columns: slice
+    strata: np.ndarray
+    clips: tuple[Truth, ...]
+
+
+class Objective:
+    """Official measures of choices.
+
+    Args:
+        space: of the choices.
+        units: what is measured. Their columns follow one another.
+        scores: of each branch of the space, calibrated, (views, scorers, clips) float64.
+        year: whose rule counts.
+    """
+
+    def __init__(self, space: Space, units: Sequence[Unit], scores: Mapping[str, np.ndarray], year: int):
+        self.space, self.units = space, list(units)
+        self.scores = [scores[branch] for branch in space.scorers]
+        self.rule = metrics.rule_of_year(year)
+        how = metrics.RULES[self.rule]
+        self.official = {name: how.measures[name] for name in how.official}
+
+    @property
+    def machines(self) -> list[str]:
+        """Names of the machines; those of equal name in several runs are one."""
+        return sorted({unit.machine for unit in self.units})
+
+    def fused(self, points: Points) -> np.ndarray:
+        """Scores of all clips by T choices, (T, clips); ``calibrate.fuse`` for many choices."""
+        minimum = np.array([name == "minimum" for name in self.space.fusions])[points.fusions]
+        totals = sum(points.weights.T)  # in the order of the branches, as there
+        shares = points.weights / totals[:, None]
+        fused = np.zeros((len(points), self.scores[0].shape[-1]))
+        lowest = np.full(fused.shape if minimum.any() else (1, 1), np.inf)
+        for number, table in enumerate(self.scores):
+            each = table[points.views, points.scorers[:, number]]
+            fused += shares[:, number, None] * each
+            if minimum.any():
+                used = points.weights[:, number, None] > 0
+                lowest = np.minimum(lowest, np.where(used, each, np.inf))
+        return np.where(minimum[:, None], lowest, fused) if minimum.any() else fused
+
+    def measures(self, points: Points) -> np.ndarray:
+        """Official measures of T choices, (T, units, measures)."""
+        found = np.empty((len(points), len(self.units), len(self.official)))
+        for start in range(0, len(points), BLOCK):
+            rows = slice(start, start + BLOCK)
+            fused = self.fused(points[rows])
+            for number, unit in enumerate(self.units):
+                counts = _counts(fused[:, unit.columns], unit.strata)
+                values = metrics.measure(counts, self.official)
+                found[rows, number] = np.stack([values[name] for name in self.official], axis=-1)
+        return found
+
+    def score(self, measures: np.ndarray, machines: Sequence[str] | None = None) -> np.ndarray:
+        """Official score of measures (T, units, measures) over these machines, or all; (T,)."""
+        sections = {
+            (unit.name, unit.section): dict(zip(self.official, np.moveaxis(measures[:, number], -1, 0), strict=True))
+            for number, unit in enumerate(self.units)
+            if machines is None or unit.machine in machines
+        }
+        return metrics.official_score(sections, self.rule)
+
+    def table(self, points: Points) -> dict[tuple[str, str], dict[str, float]]:
+        """Scores of one choice for each unit, (1 point for all) or (a point for each unit), by clip, for
+        ``metrics.evaluate``."""
+        fused = self.fused(points)
+        result = {}
+        for number, unit in enumerate(self.units):
+            row = fused[number if len(points) > 1 else 0, unit.columns]
+            result[unit.name, unit.section] = dict(zip((clip.file for clip in unit.clips), row.tolist(), strict=True))
+        return result
+
+    def evaluate(self, points: Points, replicates: int, seed: int) -> dict:
+        """``metrics.evaluate`` of one choice, or of one for each unit."""
+        truth = [clip._replace(machine=unit.name) for unit in self.units for clip in unit.clips]
+        return metrics.evaluate(self.table(points), None, truth, self.rule, replicates, seed)
+
+
+def _counts(scores: np.ndarray, strata: np.ndarray) -> np.ndarray:
+    """Clips of each stratum and tie group, (T, 4, groups), highest score first, of scores (T, n) and strata (n,); a
+    choice with fewer groups has empty ones at the end."""
+    trials, size = scores.shape
+    order = np.argsort(-scores, axis=1)
+    ordered = np.take_along_axis(scores, order, axis=1)
+    groups = np.zeros((trials, size), np.int64)
+    np.cumsum(ordered[:, 1:] != ordered[:, :-1], axis=1, out=groups[:, 1:])
+    place = (np.arange(trials)[:, None] * 4 + strata[order]) * size + groups
+    return np.bincount(place.ravel(), minlength=trials * 4 * size).reshape(trials, 4, size).astype(np.float64)
+
+
+def calibrated(scores: np.ndarray, keys: Sequence[tuple[str, ...]]) -> np.ndarray:
+    """Scores (clips,) of one run, branch and scorer as robust z-scores of each machine and section.
+
+    Args:
+        keys: (machine, section, split, file) of each clip; the training clips' leave-one-out scores calibrate.
+    """
+    result = np.empty(len(scores))
+    groups: dict[tuple[str, str], list[int]] = {}
+    for row, key in enumerate(keys):
+        groups.setdefault((key[0], key[1]), []).append(row)
+    for rows in groups.values():
+        train = [row for row in rows if keys[row][2] == "train"]
+        result[rows] = calibrate.robust_z(scores[train])(scores[rows])
+    return result
+
+
+def strata(clips: Sequence[Truth], domains: bool) -> np.ndarray:
+    """(n,) stratum of each clip: 2 * domain + anomalous; without ``domains`` all count as source."""
+    return np.array(
+        [2 * (DOMAINS.index(clip.domain) if domains else 0) + (clip.label == "anomaly") for clip in clips], np.int64
+    )

@@ -1,0 +1,137 @@
+"""What may be chosen: a view, a fusion, and for each branch a scorer and a weight."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from optuna.distributions import BaseDistribution
+
+STEP = 0.05  # of the weights that are proposed
+OFF = 0.2  # share of the proposals in which a branch has no weight
+
+
+@dataclass(frozen=True)
+class Points:
+    """T choices: views (T,) and fusions (T,) by number, scorers (T, B) by number, weights (T, B) of the B branches."""
+
+    views: np.ndarray
+    fusions: np.ndarray
+    scorers: np.ndarray
+    weights: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def __getitem__(self, rows: Any) -> "Points":
+        return Points(self.views[rows], self.fusions[rows], self.scorers[rows], self.weights[rows])
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One choice by name: the scorer (its label) and the weight of each branch."""
+
+    view: str
+    fusion: str
+    scorers: dict[str, str]
+    weights: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Space:
+    """views, fusions, and the labels of the scorers of each branch."""
+
+    views: tuple[str, ...]
+    fusions: tuple[str, ...]
+    scorers: Mapping[str, tuple[str, ...]]
+
+    def points(self, choices: Sequence[Choice]) -> Points:
+        """Choices as numbers. Weights that are all zero count as equal, those of a minimum are zero or one."""
+        rows = [[labels.index(each.scorers[b]) for b, labels in self.scorers.items()] for each in choices]
+        return self._points(
+            np.array([self.views.index(each.view) for each in choices]),
+            np.array([self.fusions.index(each.fusion) for each in choices]),
+            np.array(rows),
+            np.array([[each.weights.get(branch, 0.0) for branch in self.scorers] for each in choices]),
+        )
+
+    def _points(self, views: np.ndarray, fusions: np.ndarray, scorers: np.ndarray, weights: np.ndarray) -> Points:
+        weights = np.where((weights > 0).any(axis=1, keepdims=True), weights, 1.0)
+        minimum = np.array([name == "minimum" for name in self.fusions])[fusions]
+        return Points(views, fusions, scorers, np.where(minimum[:, None], weights > 0, weights).astype(float))
+
+    def choice(self, points: Points, row: int) -> Choice:
+        """A point by name."""
+        return Choice(
+            self.views[points.views[row]],
+            self.fusions[points.fusions[row]],
+            {b: labels[points.scorers[row, i]] for i, (b, labels) in enumerate(self.scorers.items())},
+            {branch: float(points.weights[row, i]) for i, branch in enumerate(self.scorers)},
+        )
+
+    def design(self, count: int, seed: int, first: Choice) -> Points:
+        """``count`` choices made without any label; of two designs the shorter is the beginning of the longer.
+
+        The configured system, every scorer of every branch on its own, then points of a scrambled Sobol sequence (Sobol
+        1967, Owen 1998), which fill the space evenly. A weight is zero in the share ``OFF`` of them.
+        """
+        from scipy.stats import qmc
+
+        own = {branch: labels[0] for branch, labels in self.scorers.items()}
+        alone = [
+            Choice(view, self.fusions[0], own | {branch: label}, {branch: 1.0})
+            for view in self.views
+            for branch, labels in self.scorers.items()
+            for label in labels
+        ]
+        given = self.points([first, *alone][:count])
+        left = count - len(given)
+        if not left:
+            return given
+        dimensions = 2 + 2 * len(self.scorers)
+        cube = qmc.Sobol(dimensions, scramble=True, seed=seed).random_base2(max(1, (left - 1).bit_length()))[:left]
+        sizes = np.array([len(labels) for labels in self.scorers.values()])
+        raised = np.clip((cube[:, 2 + len(sizes) :] - OFF) / (1.0 - OFF), 0.0, 1.0)
+        rest = self._points(
+            (cube[:, 0] * len(self.views)).astype(int),
+            (cube[:, 1] * len(self.fusions)).astype(int),
+            (cube[:, 2 : 2 + len(sizes)] * sizes).astype(int),
+            np.round(np.round(raised / STEP) * STEP, 2),
+        )
+        return Points(
+            *(
+                np.concatenate([getattr(p, n) for p in (given, rest)])
+                for n in ("views", "fusions", "scorers", "weights")
+            )
+        )
+
+    def distributions(self, step: float | None = None) -> "dict[str, BaseDistribution]":
+        """The parameters of a trial; ``step`` of the weights, None for any weight."""
+        from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+        found: dict[str, BaseDistribution] = {
+            "view": CategoricalDistribution(self.views),
+            "fusion": CategoricalDistribution(self.fusions),
+        }
+        for branch, labels in self.scorers.items():
+            found[f"{branch}.scorer"] = CategoricalDistribution(labels)
+            found[f"{branch}.weight"] = FloatDistribution(0.0, 1.0, step=step)
+        return found
+
+    def parameters(self, choice: Choice) -> dict[str, Any]:
+        """A choice as the parameters of a trial."""
+        found: dict[str, Any] = {"view": choice.view, "fusion": choice.fusion}
+        for branch in self.scorers:
+            found |= {f"{branch}.scorer": choice.scorers[branch], f"{branch}.weight": choice.weights[branch]}
+        return found
+
+    def from_parameters(self, found: Mapping[str, Any]) -> Choice:
+        """The choice that a trial's parameters are."""
+        return Choice(
+            found["view"],
+            found["fusion"],
+            {branch: found[f"{branch}.scorer"] for branch in self.scorers},
+            {branch: found[f"{branch}.weight"] for branch in self.scorers},
+        )

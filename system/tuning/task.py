@@ -1,0 +1,211 @@
+"""What a tuning is about: its runs, the jobs of the score cache, and the objective over them."""
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from system import __version__, manifest, metrics, selection
+from system.config import ScorerConfig, TuneConfig
+from system.crops import group_by
+from system.errors import WheeltapperError
+from system.experiment import Experiment
+from system.manifest import Clip
+from system.stage import read_json, write_json
+from system.truth import Truth
+from system.tuning import cache, candidates
+from system.tuning.objective import Objective, Unit, calibrated, strata
+from system.tuning.space import Choice, Space
+
+TASK = "task.json"
+# In which the configurations of the runs may differ: nothing here changes an embedding, but for the seed of adaptation,
+# of which runs may be repetitions.
+INDEPENDENT = ("branches.*.scorer.*", "systems.*", "false_positive_rate", "seed")
+
+
+@dataclass(frozen=True)
+class Run:
+    """A development run: what it is called in tables, its clips, the labelled test clips that count, and the SHA-256 of
+    its embeddings by branch and view."""
+
+    label: str
+    experiment: Experiment
+    clips: Sequence[Clip]
+    truth: Sequence[Truth]
+    digests: Mapping[tuple[str, str], str]
+
+    @property
+    def year(self) -> int:
+        """Whose rules count."""
+        return self.experiment.config.evaluate.year
+
+
+def check_runs(runs: Sequence[Run]) -> None:
+    """Raises WheeltapperError where runs cannot be tuned together, or cross-validated: a folder named twice, other
+    settings of what the embeddings depend on, other years, fewer than two machines."""
+    first = runs[0]
+    places = [run.experiment.folder.resolve() for run in runs]
+    for number, run in enumerate(runs):
+        where = run.experiment.folder
+        if places[number] in places[:number]:
+            raise WheeltapperError(f"{where}: expected each run once, found it twice")
+        if run.year != first.year:
+            raise WheeltapperError(f"{where}: evaluate.year: expected {first.year}, found {run.year}")
+        for key, expected, found in selection.differences(first.experiment.config, run.experiment.config):
+            if not any(fnmatchcase(key, free) for free in INDEPENDENT):
+                raise WheeltapperError(
+                    f"{where}: {key}: expected {expected} as in {first.experiment.folder}, found {found}: embeddings "
+                    "of different configurations cannot be tuned together"
+                )
+    machines = sorted({clip.machine for run in runs for clip in run.truth})
+    if len(machines) < 2:
+        raise WheeltapperError(
+            f"{', '.join(str(run.experiment.folder) for run in runs)}: expected labelled test clips of at least two "
+            f"machines, of which one can be left out, found {', '.join(machines) or 'none'}"
+        )
+
+
+def jobs(runs: Sequence[Run], tune: TuneConfig, folder: str | os.PathLike) -> list[cache.Job]:
+    """What the score cache in ``folder`` must hold; every branch in every view with its candidates."""
+    branches = runs[0].experiment.config.branches
+    scorers = {name: candidates.of_branch(branch, tune.scorers) for name, branch in branches.items()}
+    return [
+        cache.Job(
+            number,
+            branch,
+            view,
+            run.experiment.index(branch),
+            run.experiment.embeddings(branch, view),
+            run.digests[branch, view],
+            run.clips,
+            run.experiment.config.seed,
+            scorers[branch],
+            Path(folder) / "scores",
+        )
+        for number, run in enumerate(runs)
+        for branch in branches
+        for view in tune.views
+    ]
+
+
+def check_task(folder: str | os.PathLike, runs: Sequence[Run], tune: TuneConfig, todo: Sequence[cache.Job]) -> None:
+    """Begins a folder, or makes sure that it was begun for the same: recordings, embeddings, candidates, seeds.
+
+    Raises WheeltapperError that names what is different.
+    """
+    path = Path(folder) / TASK
+    task: dict[str, Any] = {
+        "version": __version__,
+        "year": runs[0].year,
+        "recordings": [manifest.fingerprint(run.clips) for run in runs],
+        "embeddings": [[f"{job.run + 1} {job.branch} {job.view}", job.digest] for job in todo],
+        "seeds": [run.experiment.config.seed for run in runs],
+        "scorers": {job.branch: [asdict(scorer) for scorer in job.scorers.values()] for job in todo},
+        **{name: getattr(tune, name) for name in ("views", "fusions", "sampler", "seed")},
+        "untuned": asdict(untuned(runs[0])),
+    }
+    if not path.is_file():
+        return write_json(path, task)
+    known = read_json(path)
+    if not isinstance(known, dict):
+        raise WheeltapperError(f"{path}: expected the record of a tuning, found damage: choose another --out")
+    for name, value in task.items():
+        if known.get(name) != value:
+            which = _first_difference(known.get(name), value)
+            raise WheeltapperError(
+                f"{folder}: expected the {name} that this tuning was begun with, found others{which}: choose another "
+                "--out, or remove the folder"
+            )
+
+
+def _first_difference(known: Any, found: Any) -> str:
+    if isinstance(known, list) and isinstance(found, list) and len(known) == len(found):
+        pairs = (b for a, b in zip(known, found, strict=True) if a != b)
+        odd = next(pairs)
+        return f" ({odd[0] if isinstance(odd, list) else odd})"
+    return "" if isinstance(found, list | dict) else f" ({known} then, {found} now)"
+
+
+def untuned(run: Run) -> Choice:
+    """The first system of a run as it is configured."""
+    config = run.experiment.config
+    system = config.systems[0]
+    total = sum(system.weights.values())
+    scale = total if max(system.weights.values()) > 1.0 else 1.0
+    return Choice(
+        system.view,
+        getattr(system, "fusion", "sum"),
+        {name: candidates.label(branch.scorer) for name, branch in config.branches.items()},
+        {name: system.weights.get(name, 0.0) / scale for name in config.branches},
+    )
+
+
+def build(runs: Sequence[Run], tune: TuneConfig, todo: Sequence[cache.Job]) -> tuple[Objective, list[str]]:
+    """The objective over the cached scores, and notes on candidates that are left out.
+
+    A scorer must work for every run and view of its branch. Raises WheeltapperError where the configured one does not,
+    or the configured view or fusion is not among those that are tried.
+    """
+    found, notes, missing = {}, [], {}
+    for job in todo:
+        scores, failed = cache.load(job)
+        found[job.run, job.branch, job.view] = scores
+        missing.setdefault(job.branch, {}).update(failed)
+    first, labels = untuned(runs[0]), {}
+    for job in todo:
+        lost = missing[job.branch]
+        labels[job.branch] = tuple(label for label in job.scorers if label not in lost)
+    for branch, lost in missing.items():
+        if first.scorers[branch] in lost:
+            label = first.scorers[branch]
+            raise WheeltapperError(f"branch {branch}: {label}: expected scores, found none: {lost[label]}")
+        notes += [f"branch {branch}: {label} is left out: {reason}" for label, reason in lost.items()]
+    for name, value, known in (("views", first.view, tune.views), ("fusions", first.fusion, tune.fusions)):
+        if value not in known:
+            raise WheeltapperError(f"tune.{name}: expected {value} among them, which system 1 has, found {known}")
+    space = Space(tuple(tune.views), tuple(tune.fusions), labels)
+    columns, units = [], []
+    for number, run in enumerate(runs):
+        rows, of_run = _units(run, number, len(runs) > 1, sum(map(len, columns)))
+        columns.append(rows)
+        units += of_run
+    tables = {
+        branch: np.array(
+            [[_table(runs, columns, found, branch, view, label) for label in labels[branch]] for view in tune.views]
+        )
+        for branch in space.scorers
+    }
+    return Objective(space, units, tables, runs[0].year), notes
+
+
+def _table(runs, columns, found, branch: str, view: str, label: str) -> np.ndarray:
+    return np.concatenate(
+        [
+            calibrated(found[number, branch, view][label], cache.keys(run.clips))[rows]
+            for number, (run, rows) in enumerate(zip(runs, columns, strict=True))
+        ]
+    )
+
+
+def _units(run: Run, number: int, several: bool, start: int) -> tuple[list[int], list[Unit]]:
+    """Places of a run's labelled test clips among its scores, and its units, whose columns begin at ``start``."""
+    place = {key: row for row, key in enumerate(cache.keys(run.clips))}
+    domains = metrics.RULES[metrics.rule_of_year(run.year)].domains
+    rows: list[int] = []
+    units = []
+    for (machine, section), members in group_by(run.truth, "machine", "section").items():
+        clips = tuple(run.truth[i] for i in members)
+        name = f"{machine} ({run.label})" if several else machine
+        span = slice(start + len(rows), start + len(rows) + len(clips))
+        units.append(Unit(number, machine, name, section, span, strata(clips, domains), clips))
+        rows += [place[machine, section, "test", clip.file] for clip in clips]
+    return rows, units
+
+
+def scorers_of(todo: Sequence[cache.Job]) -> dict[str, Mapping[str, ScorerConfig]]:
+    """The candidates of each branch by label."""
+    return {job.branch: job.scorers for job in todo}
