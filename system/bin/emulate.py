@@ -14,6 +14,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--snr", nargs=2, type=float, default=(-20.0, -12.0), metavar=("LO", "HI"), help="near SNR in dB (-20 -12)")
     add("--rate", type=int, default=16000, help="sampling rate of the result in Hz (default 16000)")
     add("--rt60", type=float, default=0.3, help="reverberation time in seconds (default 0.3)")
+    add(
+        "--near-metres",
+        nargs=2,
+        type=float,
+        default=(0.25, 0.45),
+        metavar=("LO", "HI"),
+        help="machine to near microphone",
+    )
+    add("--far-metres", nargs=2, type=float, default=(2.0, 3.5), metavar=("LO", "HI"), help="machine to far microphone")
     add("--sources", type=int, default=3, help="noise sources in the room (default 3)")
     add("--incoherent", type=float, default=-10.0, metavar="DB", help="each microphone's own noise (default -10 dB)")
     add("--colour", type=float, default=3.0, metavar="DB", help="random response of each clip and source (default 3)")
@@ -39,6 +48,8 @@ def main(args: argparse.Namespace) -> None:
         snr_high=args.snr[1],
         rate=args.rate,
         rt60=args.rt60,
+        near_metres=tuple(args.near_metres),
+        far_metres=tuple(args.far_metres),
         sources=args.sources,
         incoherent_db=args.incoherent,
         colour_db=args.colour,

@@ -1,0 +1,105 @@
+#!/usr/bin/env bash
+# What each step of the noise-aware system is worth, on anybody's machine recordings mixed with noise as a near and a far
+# microphone would hear them (wheeltapper emulate): front ends, statistics, scorers, encoder; then other conditions.
+#
+#   recipes/dcase2026/noise_study.sh --recordings TABLE.csv --noise DIR [--seeds "7 8 9"] [--exp DIR]
+#
+# TABLE.csv as wheeltapper emulate reads it (recipes/propeller/local/make_table.py writes one). Stages: 0 mix, 1 ablation,
+# 2 noise-aware system, 3 conditions, 4 tables. Each goes on where a killed run stopped.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+
+stage=0        # first stage
+stop_stage=4   # last stage
+recordings=    # table of the machine recordings
+noise=         # folder of noise recordings
+noise_group='(\d-\d+)-'  # takes of one noise recording, by their names; ESC-50's as it is
+seeds="7 8 9"  # a mixture for each
+condition_seeds="7"  # those that the conditions are mixed with
+exp=exp/noise_study
+set=           # settings over the configurations', "key.key=value ..."
+
+# shellcheck source=tools/parse_options.sh
+. tools/parse_options.sh
+if [ -z "$recordings" ] || [ -z "$noise" ]; then
+  echo "noise_study.sh: expected --recordings TABLE.csv and --noise DIR (--help)" >&2
+  exit 2
+fi
+
+tools/setup.sh
+# shellcheck source=tools/path.sh
+. tools/path.sh
+
+conf=recipes/dcase2026/conf
+tables=$exp/tables
+read -ra all_seeds <<<"$seeds"
+read -ra few_seeds <<<"$condition_seeds"
+run_stage() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
+
+# mix PLACE SEED [OPTIONS]: recordings in PLACE/recordings, the machine without noise in PLACE/references/clean and the
+# near channel alone in PLACE/references/near.
+mix() {
+  wheeltapper emulate "$recordings" "$noise" "$1/recordings" --seed "$2" --noise-group "$noise_group" \
+    --references "$1/references" "${@:3}"
+}
+
+# try NAME CONF SEED DATA LAST: a run to its last stage in $exp/NAME/seedSEED.
+try() {
+  wheeltapper run --exp "$exp/$1/seed$3" --conf "$conf/$2.yaml" --data "$4" --set "seed=$3 $set" --stop-stage "$5"
+}
+
+# seeds_of NAME SEEDS...: folders of its runs.
+seeds_of() { printf -- "$exp/$1/seed%s\n" "${@:2}"; }
+
+conditions=(snr-20 snr-15 snr-10 snr-5 snr+0 snr+5 snr+10 far_near_machine reverberant one_source no_far clean)
+options_of() {
+  case $1 in
+    snr*) echo "--snr ${1#snr} ${1#snr}" ;;
+    far_near_machine) echo "--snr -20 -12 --far-metres 0.5 1.0" ;;
+    reverberant) echo "--snr -20 -12 --rt60 0.8" ;;
+    one_source) echo "--snr -20 -12 --sources 1" ;;
+  esac
+}
+
+if run_stage 0; then
+  for seed in "${all_seeds[@]}"; do mix "$exp/mixed/seed$seed" "$seed" --snr -20 -12; done
+fi
+if run_stage 1; then
+  for name in front_ends statistics encoder; do
+    for seed in "${all_seeds[@]}"; do try "$name" "ablation/$name" "$seed" "$exp/mixed/seed$seed/recordings" 4; done
+  done
+fi
+if run_stage 2; then
+  for seed in "${all_seeds[@]}"; do try noise_aware noise_aware "$seed" "$exp/mixed/seed$seed/recordings" 7; done
+fi
+if run_stage 3; then
+  for seed in "${few_seeds[@]}"; do
+    for name in "${conditions[@]}"; do
+      place=$exp/mixed/$name/seed$seed data=$exp/mixed/$name/seed$seed/recordings
+      case $name in
+        no_far) data=$exp/mixed/seed$seed/references/near ;;
+        clean) data=$exp/mixed/seed$seed/references/clean ;;
+        *)
+          read -ra options <<<"$(options_of "$name")"
+          mix "$place" "$seed" "${options[@]}"
+          ;;
+      esac
+      try "conditions/$name" ablation/conditions "$seed" "$data" 4
+    done
+  done
+fi
+if run_stage 4; then
+  mkdir -p "$tables"
+  for name in front_ends statistics encoder; do
+    mapfile -t folders < <(seeds_of "$name" "${all_seeds[@]}")
+    python recipes/dcase2026/local/branch_table.py "${folders[@]}" >"$tables/$name.md"
+  done
+  mapfile -t folders < <(seeds_of noise_aware "${all_seeds[@]}")
+  python recipes/dcase2026/local/branch_table.py "${folders[@]}" --fuse low=0.5,quarter=0.5 \
+    low=0.4,quarter=0.4,network=0.2 low=0.25,quarter=0.25,network=0.5 >"$tables/noise_aware.md"
+  for name in "${conditions[@]}"; do
+    mapfile -t folders < <(seeds_of "conditions/$name" "${few_seeds[@]}")
+    python recipes/dcase2026/local/branch_table.py "${folders[@]}" --fuse low=0.5,quarter=0.5 >"$tables/$name.md"
+  done
+  tail -n +1 "$tables"/*.md
+fi
