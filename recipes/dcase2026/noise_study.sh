@@ -32,6 +32,7 @@ tools/setup.sh
 
 conf=recipes/dcase2026/conf
 tables=$exp/tables
+spectra=low=1,quarter=1,magnitude_low=1,magnitude_quarter=1
 read -ra all_seeds <<<"$seeds"
 read -ra few_seeds <<<"$condition_seeds"
 run_stage() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
@@ -95,11 +96,11 @@ if run_stage 4; then
     python recipes/dcase2026/local/branch_table.py "${folders[@]}" >"$tables/$name.md"
   done
   mapfile -t folders < <(seeds_of noise_aware "${all_seeds[@]}")
-  python recipes/dcase2026/local/branch_table.py "${folders[@]}" --fuse low=0.5,quarter=0.5 \
-    low=0.4,quarter=0.4,network=0.2 low=0.25,quarter=0.25,network=0.5 >"$tables/noise_aware.md"
+  python recipes/dcase2026/local/branch_table.py "${folders[@]}" --fuse low=1,quarter=1 "$spectra" \
+    "$spectra,network=1" "$spectra,network=4" >"$tables/noise_aware.md"
   for name in "${conditions[@]}"; do
     mapfile -t folders < <(seeds_of "conditions/$name" "${few_seeds[@]}")
-    python recipes/dcase2026/local/branch_table.py "${folders[@]}" --fuse low=0.5,quarter=0.5 >"$tables/$name.md"
+    python recipes/dcase2026/local/branch_table.py "${folders[@]}" --fuse low=1,quarter=1 "$spectra" >"$tables/$name.md"
   done
   tail -n +1 "$tables"/*.md
 fi
