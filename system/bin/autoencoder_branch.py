@@ -1,7 +1,7 @@
 """What the stages do for a branch that is an autoencoder."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -84,13 +84,16 @@ def _card(model: "Autoencoder", count: int, clips: Sequence[Clip], rate: int) ->
     }
 
 
-def embed(run: Experiment, name: str, clips: Sequence[Clip], workers: int) -> "dict[str, np.ndarray]":
-    """Rows of a branch's clips in every view; the near channel is all it hears."""
+def embed(
+    run: Experiment, names: Sequence[str], clips: Sequence[Clip], workers: int
+) -> "Iterator[tuple[str, dict[str, np.ndarray]]]":
+    """Rows of each branch's clips in every view; the near channel is all it hears."""
     from system.references import crossfit
     from system.stage import read_json
 
-    config, card = run.config.branches[name].autoencoder, run.card(name)
-    rate = int(read_json(card)["rate"])
-    with common.progress_bar(len(clips), f"describing {name}") as bar:
-        rows = crossfit.describe(clips, config, rate, card.parent, run.config.seed, workers, bar.update)
-    return dict.fromkeys(VIEWS, rows)
+    for name in names:
+        config, card = run.config.branches[name].autoencoder, run.card(name)
+        rate = int(read_json(card)["rate"])
+        with common.progress_bar(len(clips), f"describing {name}") as bar:
+            rows = crossfit.describe(clips, config, rate, card.parent, run.config.seed, workers, bar.update)
+        yield name, dict.fromkeys(VIEWS, rows)

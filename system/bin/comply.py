@@ -60,7 +60,7 @@ def _embedder(run: Experiment):
     def embed(branch: str, clip: Clip, folder: Path):
         owner = run.owner(branch)
         if owner not in run.encoder_branches:
-            return kind(run.config.branches[owner]).embed(run, owner, [clip], 1)
+            return dict(kind(run.config.branches[owner]).embed(run, [owner], [clip], 1))[owner]
         if owner not in models:
             models[owner] = encoder_branch.load(run, owner)
         return encoder_branch.embed_by(models[owner], run, owner, [clip], folder)

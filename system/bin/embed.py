@@ -7,7 +7,7 @@ from pathlib import Path
 
 from system import manifest
 from system.bin import common, encoder_branch, frozen
-from system.bin.branch_kinds import kind
+from system.bin.branch_kinds import by_kind, kind
 from system.errors import WheeltapperError
 from system.experiment import Experiment
 
@@ -61,14 +61,14 @@ def _work(run: Experiment) -> Iterable[Path]:
     workers = common.one_thread_each(run.config.threads)
     clips = [clip for clip in manifest.read(run.manifest) if clip.split in ("train", "test")]
     written: list[Path] = []
-    for name, branch in run.owners.items():
-        rows = kind(branch).embed(run, name, clips, workers)
-        for column, values in rows.items():
-            written.append(run.index(name).parent / f"{column}.npy")
-            store.write_array(written[-1], values)
-        written.append(run.index(name))
-        store.write_index(run.index(name), clips)
-        encoder_branch.clear_parts(run, name)
+    for module, names in by_kind(run.owners).items():
+        for name, rows in module.embed(run, names, clips, workers):
+            for column, values in rows.items():
+                written.append(run.index(name).parent / f"{column}.npy")
+                store.write_array(written[-1], values)
+            written.append(run.index(name))
+            store.write_index(run.index(name), clips)
+            encoder_branch.clear_parts(run, name)
     if run.has_encoder:
         dtype = embedding.choose_precision(run.config.embed.precision, device)
         print(f"embeddings in {str(dtype).removeprefix('torch.')} on {device}")

@@ -1,7 +1,7 @@
 """What the stages do for a branch that adapts an encoder."""
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -77,10 +77,13 @@ def load(run: Experiment, name: str):
     return load_adapted(common.base_encoder(run, name), run.adapter(name), run.config.branches[name])
 
 
-def embed(run: Experiment, name: str, clips: Sequence[Clip], workers: int) -> "dict[str, np.ndarray]":
-    """Rows of the clips in every view and reading; a finished machine outlives the end of the process."""
-    with common.progress_bar(len(clips), f"embedding {name}") as bar:
-        return embed_by(load(run, name), run, name, clips, parts(run, name), workers, bar.update)
+def embed(
+    run: Experiment, names: Sequence[str], clips: Sequence[Clip], workers: int
+) -> "Iterator[tuple[str, dict[str, np.ndarray]]]":
+    """Rows of each branch's clips in every view and reading; a finished machine outlives the end of the process."""
+    for name in names:
+        with common.progress_bar(len(clips), f"embedding {name}") as bar:
+            yield name, embed_by(load(run, name), run, name, clips, parts(run, name), workers, bar.update)
 
 
 def embed_by(

@@ -1,7 +1,7 @@
 """What the stages do for a branch that is a spectrum."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,33 +48,48 @@ def adapt(run: Experiment, name: str, clips: Sequence[Clip], rate: int) -> list[
     return [run.card(name)]
 
 
-def embed(run: Experiment, name: str, clips: Sequence[Clip], workers: int) -> "dict[str, np.ndarray]":
-    """Rows of a branch's clips in every view, float32 (N, bands), of two inputs (N, 2, bands).
+def embed(
+    run: Experiment, names: Sequence[str], clips: Sequence[Clip], workers: int
+) -> "Iterator[tuple[str, dict[str, np.ndarray]]]":
+    """Rows of each branch's clips in every view, float32 (N, bands), of two inputs (N, 2, bands).
 
-    Left duplication puts the first input in the place of the second.
+    Each recording is read once, and what several branches hear alike is made once. Left duplication puts the first
+    input in the place of the second.
     """
     import numpy as np
 
-    from system import audio
     from system.embedding import ahead
-    from system.frontends import channels, spectrum
     from system.stage import read_json
 
-    branch, rate = run.config.branches[name], int(read_json(run.card(name))["rate"])
-
-    def load(clip: Clip) -> np.ndarray:
-        wave, native = audio.read(clip.path)
-        wave = audio.resample(wave[:2], native, rate)
-        return spectrum.describe(
-            channels.hear(wave, rate, branch.inputs, branch.subtraction, clip.path), rate, branch.spectrum
-        )
-
-    rows = []
-    with common.progress_bar(len(clips), f"describing {name}") as bar:
-        for row in ahead(load, clips, workers):
-            rows.append(row)
+    rates = {name: int(read_json(run.card(name))["rate"]) for name in names}
+    rows: dict[str, list[np.ndarray]] = {name: [] for name in names}
+    with common.progress_bar(len(clips), f"describing {', '.join(names)}") as bar:
+        for found in ahead(lambda clip: _describe(run, rates, clip), clips, workers):
+            for name, row in found.items():
+                rows[name].append(row)
             bar.update(1)
-    both = np.stack(rows)
-    if len(branch.inputs) == 1:
-        return dict.fromkeys(VIEWS, both[:, 0])
-    return dict(zip(VIEWS, (both, np.repeat(both[:, :1], 2, axis=1)), strict=True))
+    for name in names:
+        both = np.stack(rows[name])
+        if both.shape[1] == 1:
+            yield name, dict.fromkeys(VIEWS, both[:, 0])
+        else:
+            yield name, dict(zip(VIEWS, (both, np.repeat(both[:, :1], 2, axis=1)), strict=True))
+
+
+def _describe(run: Experiment, rates: Mapping[str, int], clip: Clip) -> "dict[str, np.ndarray]":
+    """Of each branch, whose rate is in Hz, the statistics (inputs, bands) of a clip."""
+    from system import audio
+    from system.frontends import channels, spectrum
+
+    wave, native = audio.read(clip.path)
+    heard: list[tuple[tuple, np.ndarray]] = []
+    found = {}
+    for name, rate in rates.items():
+        branch = run.config.branches[name]
+        way = (branch.inputs, branch.subtraction, rate)
+        if all(way != other for other, _ in heard):
+            resampled = audio.resample(wave[:2], native, rate)
+            heard.append((way, channels.hear(resampled, rate, branch.inputs, branch.subtraction, clip.path)))
+        inputs = next(inputs for other, inputs in heard if other == way)
+        found[name] = spectrum.describe(inputs, rate, branch.spectrum)
+    return found
