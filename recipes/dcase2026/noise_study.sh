@@ -97,7 +97,7 @@ if run_stage 4; then
   done
   mapfile -t folders < <(seeds_of noise_aware "${all_seeds[@]}")
   python recipes/dcase2026/local/branch_table.py "${folders[@]}" --fuse low=1,quarter=1 "$spectra" \
-    "$spectra,network=1" "$spectra,network=4" >"$tables/noise_aware.md"
+    "$spectra,network=1" >"$tables/noise_aware.md"
   for name in "${conditions[@]}"; do
     mapfile -t folders < <(seeds_of "conditions/$name" "${few_seeds[@]}")
     python recipes/dcase2026/local/branch_table.py "${folders[@]}" --fuse low=1,quarter=1 "$spectra" >"$tables/$name.md"

@@ -105,6 +105,8 @@ def _subtraction(branch: BranchConfig) -> str:
     if config.method == "magnitude":
         return f"magnitude subtraction of the far microphone (window {config.n_fft})"
     details = [f"window {config.n_fft}", f"gains over {config.stretch:g} s" if config.stretch else "one gain a clip"]
+    if config.method == "scaled_magnitude":
+        return f"scaled magnitude subtraction of the far microphone ({', '.join(details)})"
     details += [f"{config.taps} taps"] * (config.taps > 1) + ["scaled by coherence"] * config.coherence
     details += [f"frames balanced by {config.balance:g}"] * (config.balance > 0)
     return f"complex least-squares subtraction of the far microphone ({', '.join(details)})"

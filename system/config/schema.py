@@ -25,7 +25,7 @@ MACHINES = ("all", "development", "evaluation")
 POOLS = ("mean", "band", "cls", "attentive", "gem", "rdp")
 READOUTS = ("projection", "mean", "band", "cls", "gem", "rdp")
 CHANNELS = ("near", "far", "residual")
-SUBTRACTIONS = ("least_squares", "magnitude")
+SUBTRACTIONS = ("least_squares", "magnitude", "scaled_magnitude")
 FILTERBANKS = ("mel", "even")
 STATISTICS = ("mean", "quantile")
 
@@ -102,7 +102,7 @@ class HeadConfig:
 class SubtractionConfig:
     """The far microphone as a noise reference: how the residual is made of two channels (frontends/farfield.py)."""
 
-    method: str = "least_squares"  # least_squares | magnitude
+    method: str = "least_squares"  # least_squares | magnitude | scaled_magnitude
     n_fft: int = 1024  # samples of the window
     hop: int = 0  # samples; 0: half the window
     taps: int = 1  # frames of the far channel that explain a frame of the near one

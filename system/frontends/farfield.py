@@ -9,7 +9,9 @@ filter over neighbouring frames reaches beyond the window, to longer room respon
 * balanced: frames weigh |F|^(-2p), so that the loudest moments do not decide alone.
 * coherence: what is subtracted is scaled by the share of the near channel's energy that the far channel explains.
 
-Magnitude: |N| - |F| with the phase of the near channel, floored at a tenth of |N|; the known weaker variant.
+Magnitude: |N| - |F| with the phase of the near channel, floored at a tenth of |N|; it takes for granted that both
+microphones hear the noise equally loud. Scaled magnitude, ours: |N| - g |F|, g by least squares of the magnitudes over
+the clip or over the frames around.
 """
 
 from functools import lru_cache
@@ -20,7 +22,7 @@ from torch import Tensor
 
 from system.errors import WheeltapperError
 
-METHODS = ("least_squares", "magnitude")
+METHODS = ("least_squares", "magnitude", "scaled_magnitude")
 PEAK = 0.9
 EPSILON = 1e-12
 # Neighbouring frames of a steady tone are almost collinear: a relative ridge keeps the several-tap solution bounded.
@@ -44,11 +46,11 @@ def subtract_far(
 
     Args:
         wave: float32 (channels, samples), channel 0 near, channel 1 far.
-        method: ``least_squares`` or ``magnitude``.
+        method: ``least_squares``, ``magnitude`` or ``scaled_magnitude``.
         n_fft: STFT window (periodic Hann) in samples.
         hop: step in samples, half the window where not given.
         taps: frames of the far channel per bin, the current one in the middle (an even number has one more past
-            frame than future ones); as what follows, of ``least_squares`` only.
+            frame than future ones); ``least_squares`` only, as balance and coherence.
         stretch: samples around a frame whose frames decide on its gain; 0 for the whole clip.
         balance: exponent p of the far power by which frames weigh less, 0 to 1.
         coherence: scale what is subtracted by the explained share of the near channel's energy.
@@ -88,10 +90,12 @@ def subtract_far(
     with torch.no_grad():
         signal = torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float64)) * scale
         near, far = _stft(signal, n_fft, hop)
+        half = max(1, round(stretch / hop / 2)) if stretch else None
         if method == "magnitude":
-            residual = _magnitude(near, far)
+            residual = _magnitude(near, far.abs())
+        elif method == "scaled_magnitude":
+            residual = _magnitude(near, explained(near.abs(), far.abs(), 1, half))
         else:
-            half = max(1, round(stretch / hop / 2)) if stretch else None
             part = explained(near, far, taps, half, _weights(far, balance))
             residual = near - (explained_share(near, part, half) * part if coherence else part)
         return (_istft(residual, n_fft, hop, samples) / scale).to(torch.float32).numpy()[None]
@@ -165,8 +169,9 @@ def _shifted(far: Tensor, taps: int) -> Tensor:
     return torch.nn.functional.pad(far, (past, future)).unfold(1, taps, 1)
 
 
-def _magnitude(near: Tensor, far: Tensor) -> Tensor:
-    gain = 1.0 - far.abs() / near.abs().clamp(min=EPSILON)
+def _magnitude(near: Tensor, noise: Tensor) -> Tensor:
+    """Takes magnitudes of noise (bins, frames) from a complex spectrum."""
+    gain = 1.0 - noise / near.abs().clamp(min=EPSILON)
     return near * gain.clamp(min=GAIN_FLOOR)
 
 

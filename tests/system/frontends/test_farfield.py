@@ -221,3 +221,27 @@ def test_variants_keep_silence_and_scale(settings):
     assert np.isfinite(found).all()
     np.testing.assert_allclose(found[0, 20000:], wave[0, 20000:], atol=1e-4)
     np.testing.assert_allclose(subtract_far(wave * 0.01, **settings), 0.01 * found, atol=1e-6)
+
+
+@pytest.mark.parametrize("stretch", [0, 4096])
+def test_scaled_magnitude_by_hand_and_at_any_far_level(stretch):
+    n_fft, hop, samples = 256, 128, 128 * 80
+    wave = (noise(2, samples, seed=3) * 0.1).astype(np.float32)
+    near, far = (np.abs(stft(channel.astype(float), n_fft, hop)) for channel in wave)
+    frames, half = near.shape[1], round(stretch / hop / 2)
+    gains_of = []
+    for t in range(frames):
+        own = neighbours(t, frames, half) if stretch else slice(None)
+        scale = (near[:, own] * far[:, own]).sum(1) / (far[:, own] ** 2).sum(1)
+        gains_of.append(np.maximum(1 - scale * far[:, t] / near[:, t], 0.1))
+    expected = stft(wave[0].astype(float), n_fft, hop) * np.array(gains_of).T
+    found = subtract_far(wave, "scaled_magnitude", n_fft=n_fft, stretch=stretch)
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
+    total, weight = np.zeros(samples + n_fft), np.zeros(samples + n_fft)
+    for t, frame in enumerate(np.fft.irfft(expected.T, n_fft)):
+        total[t * hop : t * hop + n_fft] += frame * window
+        weight[t * hop : t * hop + n_fft] += window**2
+    by_hand = (total / np.maximum(weight, 1e-12))[n_fft // 2 : n_fft // 2 + samples]
+    np.testing.assert_allclose(found[0], by_hand, atol=1e-6)
+    quiet = wave * np.array([[1.0], [0.05]], np.float32)
+    np.testing.assert_allclose(subtract_far(quiet, "scaled_magnitude", n_fft=n_fft, stretch=stretch), found, atol=1e-6)
