@@ -113,7 +113,7 @@ def gate(run: Run) -> Section:
         if found and not config.of and len(config.inputs) > 1:
             tables[branch] = found
     if not tables:
-        if not run.paths.has_encoder:
+        if run.config and not any(len(run.config.branches[name].inputs) > 1 for name in run.paths.encoder_branches):
             return "No network hears two inputs, so there is no gate."
         return "The run has left no weights of the gate."
     seconds: dict[str, list[float]] = {}
