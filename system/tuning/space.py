@@ -11,6 +11,7 @@ if TYPE_CHECKING:
 
 STEP = 0.05  # of the weights that are proposed
 OFF = 0.2  # share of the proposals in which a branch has no weight
+KEPT = 0.75  # of what is configured, in every second proposal
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,9 @@ class Space:
         """``count`` choices made without any label; of two designs the shorter is the beginning of the longer.
 
         The configured system, every scorer of every branch on its own, then points of a scrambled Sobol sequence (Sobol
-        1967, Owen 1998), which fill the space evenly. A weight is zero in the share ``OFF`` of them.
+        1967, Owen 1998), which fill the space evenly. A weight is zero in the share ``OFF`` of them. Of a good system
+        most changes are bad, and many at once nearly always: every second point keeps about ``KEPT`` of what is
+        configured and changes the rest.
         """
         from scipy.stats import qmc
 
@@ -91,14 +94,16 @@ class Space:
         if not left:
             return given
         dimensions = 2 + 2 * len(self.scorers)
-        cube = qmc.Sobol(dimensions, scramble=True, seed=seed).random_base2(max(1, (left - 1).bit_length()))[:left]
+        cube = qmc.Sobol(2 * dimensions, scramble=True, seed=seed).random_base2(max(1, (left - 1).bit_length()))[:left]
         sizes = np.array([len(labels) for labels in self.scorers.values()])
-        raised = np.clip((cube[:, 2 + len(sizes) :] - OFF) / (1.0 - OFF), 0.0, 1.0)
+        raised = np.clip((cube[:, 2 + len(sizes) : dimensions] - OFF) / (1.0 - OFF), 0.0, 1.0)
+        kept = (np.arange(left)[:, None] % 2 == 1) & (cube[:, dimensions:] < KEPT)
+        start = self.points([first])
         rest = self._points(
-            (cube[:, 0] * len(self.views)).astype(int),
-            (cube[:, 1] * len(self.fusions)).astype(int),
-            (cube[:, 2 : 2 + len(sizes)] * sizes).astype(int),
-            np.round(np.round(raised / STEP) * STEP, 2),
+            np.where(kept[:, 0], start.views, (cube[:, 0] * len(self.views)).astype(int)),
+            np.where(kept[:, 1], start.fusions, (cube[:, 1] * len(self.fusions)).astype(int)),
+            np.where(kept[:, 2 : 2 + len(sizes)], start.scorers, (cube[:, 2 : 2 + len(sizes)] * sizes).astype(int)),
+            np.where(kept[:, 2 + len(sizes) :], start.weights, np.round(np.round(raised / STEP) * STEP, 2)),
         )
         return Points(
             *(
