@@ -24,7 +24,8 @@ def write_page(path: str | os.PathLike, objective: Objective, found: Found, tune
     """Writes the page whole or not at all; the same trials give the same page."""
     points, measures = found[ALL]
     scores = objective.score(measures)
-    even = slice(None) if tune.sampler == "sobol" else slice(STARTUP)  # what is not drawn to high scores
+    # What is drawn neither to high scores nor to what is configured.
+    even = objective.space.spread(len(points) if tune.sampler == "sobol" else min(STARTUP, len(points)))
     text = template("tuning.html.j2").render(
         tuned=tuned,
         tune=tune,

@@ -112,6 +112,11 @@ class Space:
             )
         )
 
+    def spread(self, count: int) -> np.ndarray:
+        """Numbers of those of the first ``count`` points of a design that fill the space evenly; at least one."""
+        alone = len(self.views) * sum(map(len, self.scorers.values()))
+        return np.arange(min(1 + alone, count - 1), count, 2)
+
     def distributions(self, step: float | None = None) -> "dict[str, BaseDistribution]":
         """The parameters of a trial; ``step`` of the weights, None for any weight."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution

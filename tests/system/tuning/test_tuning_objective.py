@@ -130,3 +130,12 @@ def test_every_second_point_changes_little_of_what_is_configured():
     near, far = sorted([same[1000::2].mean(), same[1001::2].mean()], reverse=True)
     assert near > far + 0.3
     assert 0.75 < near < 0.95
+
+
+def test_spread_points_are_those_that_keep_nothing():
+    first = choices()[0]
+    points, start = SPACE.design(2000, 0, first), SPACE.points([first])
+    spread = points[SPACE.spread(2000)]
+    assert (spread.scorers[:, 0] == start.scorers[0, 0]).mean() == pytest.approx(1 / 3, abs=0.03)
+    assert len(spread) == (2000 - 11 + 1) // 2
+    assert SPACE.spread(3).tolist() == [2]

@@ -10,7 +10,8 @@ from system.tuning import results
 
 
 def test_importance_finds_the_settings_that_decide():
-    objective, points = objective_of(), SPACE.design(4000, 0, choices()[0])
+    objective, points = objective_of(), SPACE.design(8000, 0, choices()[0])
+    points = points[SPACE.spread(len(points))]
     effect = np.array([0.0, 0.3, 0.6])[points.scorers[:, 0]]
     noise = np.random.default_rng(0).normal(0, 0.1, len(points))
     shares = page.importance(objective, points, effect + noise)
