@@ -20,6 +20,16 @@ def stft(signal: np.ndarray, n_fft: int, hop: int) -> np.ndarray:
     return np.fft.rfft(np.array(frames), axis=1).T
 
 
+def overlap_add(spectrum: np.ndarray, n_fft: int, hop: int, samples: int) -> np.ndarray:
+    """Inverse of ``stft`` by weighted overlap-add, written out: (bins, frames) to (samples,)."""
+    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
+    total, weight = np.zeros(samples + n_fft), np.zeros(samples + n_fft)
+    for t, frame in enumerate(np.fft.irfft(spectrum.T, n_fft)):
+        total[t * hop : t * hop + n_fft] += frame * window
+        weight[t * hop : t * hop + n_fft] += window**2
+    return (total / np.maximum(weight, 1e-12))[n_fft // 2 : n_fft // 2 + samples]
+
+
 @pytest.mark.parametrize("taps", [1, 2, 3, 5])
 def test_gains_equal_least_squares_of_each_bin(taps):
     near, far = (noise(9, 40, seed=s) + 1j * noise(9, 40, seed=s + 10) for s in (1, 2))
@@ -47,13 +57,7 @@ def test_residual_spectrum_is_near_less_its_projection_on_far():
     near, far = stft(wave[0].astype(float), n_fft, hop), stft(wave[1].astype(float), n_fft, hop)
     gain = (near * far.conj()).sum(1) / (np.abs(far) ** 2).sum(1)
     residual = near - gain[:, None] * far
-    # Weighted overlap-add, written out.
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
-    total, weight = np.zeros(samples + n_fft), np.zeros(samples + n_fft)
-    for t, frame in enumerate(np.fft.irfft(residual.T, n_fft)):
-        total[t * hop : t * hop + n_fft] += frame * window
-        weight[t * hop : t * hop + n_fft] += window**2
-    expected = (total / np.maximum(weight, 1e-12))[n_fft // 2 : n_fft // 2 + samples]
+    expected = overlap_add(residual, n_fft, hop, samples)
     found = subtract_far(wave, n_fft=n_fft, hop=hop)
     np.testing.assert_allclose(found[0], expected, atol=1e-6)
 
@@ -236,12 +240,7 @@ def test_scaled_magnitude_by_hand_and_at_any_far_level(stretch):
         gains_of.append(np.maximum(1 - scale * far[:, t] / near[:, t], 0.1))
     expected = stft(wave[0].astype(float), n_fft, hop) * np.array(gains_of).T
     found = subtract_far(wave, "scaled_magnitude", n_fft=n_fft, stretch=stretch)
-    window = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(n_fft) / n_fft)
-    total, weight = np.zeros(samples + n_fft), np.zeros(samples + n_fft)
-    for t, frame in enumerate(np.fft.irfft(expected.T, n_fft)):
-        total[t * hop : t * hop + n_fft] += frame * window
-        weight[t * hop : t * hop + n_fft] += window**2
-    by_hand = (total / np.maximum(weight, 1e-12))[n_fft // 2 : n_fft // 2 + samples]
+    by_hand = overlap_add(expected, n_fft, hop, samples)
     np.testing.assert_allclose(found[0], by_hand, atol=1e-6)
     quiet = wave * np.array([[1.0], [0.05]], np.float32)
     np.testing.assert_allclose(subtract_far(quiet, "scaled_magnitude", n_fft=n_fft, stretch=stretch), found, atol=1e-6)
