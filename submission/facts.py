@@ -62,14 +62,17 @@ def check_run(facts: RunFacts, where: str, collector: Collector) -> None:
         collector.warning(where, f"expected the same settings for all machines, found different {listing(different)}")
 
 
-def check_claims(facts: RunFacts, label: str, document: Any, where: str, collector: Collector) -> None:
-    """Compares one meta file (as parsed) with the run: results, parameter count, external models."""
+def check_claims(
+    facts: RunFacts, label: str, document: Any, lines: Mapping[str, int], where: str, collector: Collector
+) -> None:
+    """Compares one meta file (as parsed, with the line of each key) with the run: results, parameter count, models."""
     system = _get(document, "system")
     counted = facts.total_parameters.get(label)
     claimed = _get(system, "complexity", "total_parameters")
     if counted is not None and claimed != counted:
+        place = "system.complexity.total_parameters"
         collector.error(
-            where, f"system.complexity.total_parameters: expected {counted} as in the model, found {shorten(claimed)}"
+            where, f"{place}: expected {counted} as in the model, found {shorten(claimed)}", lines.get(place, 0)
         )
     declared = _declared(system)
     for name in facts.external_models.get(label, ()):
@@ -78,6 +81,7 @@ def check_claims(facts: RunFacts, label: str, document: Any, where: str, collect
                 where,
                 f"system.external_datasets: expected {name}, which the system uses, found it neither here nor in "
                 "external_data_usage",
+                lines.get("system.external_datasets", 0),
             )
     results = _get(document, "results", "development_dataset")
     for machine, values in facts.results.get(label, {}).items():
@@ -85,7 +89,8 @@ def check_claims(facts: RunFacts, label: str, document: Any, where: str, collect
             found = _get(results, machine, key)
             if isinstance(found, int | float) and abs(found - value) > TOLERANCE:
                 place = f"results.development_dataset.{machine}.{key}"
-                collector.warning(where, f"{place}: expected {value:.2f} as recomputed, found {shorten(found)}")
+                message = f"{place}: expected {value:.2f} as recomputed, found {shorten(found)}"
+                collector.warning(where, message, lines.get(place, 0))
 
 
 def _is_test_clip(path: str) -> bool:

@@ -19,15 +19,20 @@ LITERAL = rb",\s*[01]\s*$"
 
 @dataclass
 class Output:
-    """One score or decision file: ``names`` holds column 1 of every line, ``values`` the lines that are in order."""
+    """One score or decision file: ``lines`` holds column 1 of every line with the number of the first such line,
+    ``values`` the lines that are in order."""
 
     kind: str
     machine: str
     section: str
     relative: str
-    names: frozenset[str] = frozenset()
+    lines: dict[str, int] = field(default_factory=dict)
     values: dict[str, float] = field(default_factory=dict)
     intact: bool = False
+
+    @property
+    def names(self) -> frozenset[str]:
+        return frozenset(name for name in self.lines if name.lower().endswith(AUDIO))
 
     @property
     def key(self) -> tuple[str, str, str]:
@@ -84,7 +89,7 @@ def _read(tree: Tree, output: Output, collector: Collector) -> None:
         collector.error(where, f"{len(findings) - MAX_LINE_FINDINGS} more lines are wrong")
     output.intact = not findings
     output.values = dict(rows)
-    output.names = _first_column(content)
+    output.lines = _first_column(content)
     if output.kind == DECISION and output.intact:
         lines = enumerate(content.split(b"\n"), 1)
         odd = [line for line, text in lines if text.strip() and not re.search(LITERAL, text)]
@@ -94,11 +99,14 @@ def _read(tree: Tree, output: Output, collector: Collector) -> None:
             )
 
 
-def _first_column(content: bytes) -> frozenset[str]:
+def _first_column(content: bytes) -> dict[str, int]:
     """Names on all lines, those with a wrong value too, so that one bad value is not also a missing clip."""
     text = content.decode("utf-8-sig", errors="replace")
-    names = (re.split("[,\t]", line, maxsplit=1)[0].strip().strip('"') for line in text.split("\n"))
-    return frozenset(name for name in names if name.lower().endswith(AUDIO))
+    places: dict[str, int] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        name = re.split("[,\t]", line, maxsplit=1)[0].strip().strip('"')
+        places.setdefault(name, number)
+    return places
 
 
 def check_complete(
@@ -137,16 +145,22 @@ def check_names(output: Output, expected: frozenset[str], source: str, tree: Tre
         if extra:
             found.append(f"{len(extra)} unknown ({_names(extra)})")
         collector.error(
-            where, f"expected the {len(expected)} clips of {source}, found {len(output.names)}: {', '.join(found)}"
+            where,
+            f"expected the {len(expected)} clips of {source}, found {len(output.names)}: {', '.join(found)}",
+            min((output.lines[name] for name in extra), default=0),
         )
     other = sorted(name for name in output.names if re.match(r"section_\d\d_", name) and name[8:10] != output.section)
     if other:
+        first = min(output.lines[name] for name in other)
         collector.error(
-            where, f"expected clips of section {output.section}, found {len(other)} others ({_names(other)})"
+            where, f"expected clips of section {output.section}, found {len(other)} others ({_names(other)})", first
         )
     bare = sorted(name for name in output.values if not name.endswith(".wav"))
     if bare:
-        collector.error(where, f"expected file names that end in .wav, found {len(bare)} others ({_names(bare)})")
+        first = min(output.lines.get(name, 0) for name in bare)
+        collector.error(
+            where, f"expected file names that end in .wav, found {len(bare)} others ({_names(bare)})", first
+        )
 
 
 def check_values(outputs: list[Output], tree: Tree, collector: Collector) -> None:
@@ -181,6 +195,7 @@ def _check_monotone(decisions: Output, scores: Output, where: str, collector: Co
             where,
             f"expected decisions that follow the scores, found {len(against)} clips decided 0 with scores above "
             f"{lowest:g}, which is decided 1 ({_names(against)})",
+            min(decisions.lines.get(name, 0) for name in against),
         )
 
 

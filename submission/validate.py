@@ -182,7 +182,7 @@ def _check_meta(tree: Tree, system: _System, scope: Scope, facts: RunFacts | Non
     _check_surname(system, where, lines, collector)
     _check_result_machines(document, lines, scope, where, collector)
     if facts is not None:
-        run_facts.check_claims(facts, system.label, document, where, collector)
+        run_facts.check_claims(facts, system.label, document, lines, where, collector)
 
 
 def _check_surname(system: _System, where: str, lines: dict[str, int], collector: Collector) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 LARGEST_RATIO = 2_000_000  # of new_rate * rate / gcd^2, beyond which torchaudio's kernel takes too much memory
+MAX_CHUNKS = 10_000  # of a wav looked at; real ones have a handful, zeros after a header would be one every 8 bytes
 EXTENSIONS = (".wav", ".flac", ".ogg")
 
 
@@ -177,9 +178,12 @@ def _windowed_sinc(rate: int, new_rate: int, device: "torch.device") -> "torch.n
 
 
 def digest(path: str | os.PathLike) -> str:
-    """128-bit content hash of a file, as 32 hexadecimal digits."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    """128-bit content hash of a file, as 32 hexadecimal digits; WheeltapperError where there is none."""
+    try:
+        with open(path, "rb") as file:
+            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+    except FileNotFoundError as error:
+        raise WheeltapperError(f"{path}: expected a file, found nothing") from error
 
 
 def list_files(folder: str | os.PathLike) -> list[Path]:
@@ -202,7 +206,9 @@ def _missing_wav_bytes(path: Path, size: int) -> int:
         if len(head) < 12 or head[:4] != b"RIFF" or head[8:] != b"WAVE":
             return 0
         position = 12
-        while position + 8 <= size:
+        for _ in range(MAX_CHUNKS):
+            if position + 8 > size:
+                break
             file.seek(position)
             name, length = struct.unpack("<4sI", file.read(8))
             if name == b"data":

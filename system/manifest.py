@@ -84,7 +84,7 @@ def read(path: str | os.PathLike) -> list[Clip]:
     seen: dict[tuple, int] = {}
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            reader = csv.reader(file)
+            reader = csv.reader(file, strict=True)
             header = next(reader, [])
             if tuple(header) != COLUMNS:
                 raise WheeltapperError(

@@ -49,7 +49,7 @@ def open_atomic(path: str | os.PathLike, mode: str = "w", durable: bool = True) 
                 os.fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
-        if error.errno is not None and error.filename is None:
+        if error.errno is not None and error.filename in (None, str(temporary)):
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     finally:
@@ -69,7 +69,7 @@ def read_json(path: str | os.PathLike) -> Any:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise WheeltapperError(f"{path}: expected a JSON file, found nothing") from error
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits, and nesting
         raise WheeltapperError(f"{path}: expected JSON, found damage ({error})") from error
 
 

@@ -3,6 +3,10 @@
 import csv
 import io
 import os
+import struct
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -11,6 +15,11 @@ from system.errors import WheeltapperError
 from system.manifest import Clip
 from system.stage import open_atomic
 
+# What NumPy lets out over damaged npy and npz files: its own, of zip and deflate, of a header read as Python.
+DAMAGE = (
+    *(OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, OverflowError, RuntimeError, SyntaxError),
+    *(zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError),
+)
 INDEX = ("machine", "section", "split", "file")
 
 
@@ -36,11 +45,16 @@ def read_rows(index: str | os.PathLike, embeddings: str | os.PathLike) -> dict[t
 
     Raises WheeltapperError where the two files do not belong together.
     """
-    with open(index, newline="", encoding="utf-8") as file:
-        keys = [tuple(row) for row in csv.reader(file)][1:]
+    try:
+        with open(index, newline="", encoding="utf-8") as file:
+            keys = [tuple(row) for row in csv.reader(file)][1:]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise WheeltapperError(f"{index}: expected UTF-8 text with commas, found {error}") from error
     try:
         values = np.load(embeddings)
-    except (OSError, ValueError, EOFError) as error:
+        if not isinstance(values, np.ndarray) or not values.ndim:
+            raise ValueError("something other than rows")
+    except DAMAGE as error:
         raise WheeltapperError(f"{embeddings}: expected an array of numbers, found damage ({error})") from error
     if len(keys) != len(values):
         raise WheeltapperError(f"{embeddings}: expected {len(keys)} rows as in {index}, found {len(values)}")

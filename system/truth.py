@@ -64,7 +64,7 @@ def read_truth(path: str | os.PathLike) -> list[Truth]:
     rows: list[Truth] = []
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
+            reader = csv.reader(file, strict=True)
             header = [name.strip() for name in next(reader, [])]
             missing = [name for name in COLUMNS if name not in header]
             if missing:

@@ -8,14 +8,13 @@ Anomaly detection: ``embeddings``, ``file_name``, ``machine``, ``subset`` (dev o
 """
 
 import os
-import zipfile
-import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from system.errors import WheeltapperError
+from system.store import DAMAGE
 
 SPLITS = ("train", "test")
 SUBSETS = ("dev", "eval")
@@ -124,7 +123,7 @@ def _read(path: str | os.PathLike, needed: Sequence[str], optional: Sequence[str
             return {name: file[name] for name in (*needed, *optional) if name in file.files}
     except FileNotFoundError as error:
         raise WheeltapperError(f"{path}: expected an npz file with embeddings, found nothing") from error
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except DAMAGE as error:
         raise WheeltapperError(f"{path}: expected an npz file of plain arrays, found {error}") from error
 
 

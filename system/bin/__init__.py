@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from system import __version__
 from system.errors import WheeltapperError
 
+LONGEST = 1000  # characters of a line of a message, which may quote what it found
 VERBS = {
     "run": "run the stages of a recipe, as run.sh does",
     "download": "fetch a year of DCASE Task 2 or a data set of the benchmarks, hash-checked, resumable",
@@ -67,15 +68,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return module.main(args) or 0
     except WheeltapperError as error:
-        print(f"wheeltapper {args.verb}: {error}", file=sys.stderr)
+        _say(f"wheeltapper {args.verb}: {error}")
         return 1
     except OSError as error:
         if error.errno is None and not error.strerror:
             raise
         advice = " (free some space and start again: finished work is kept)" if error.errno == errno.ENOSPC else ""
         where = f"{error.filename}: " if error.filename else ""
-        print(f"wheeltapper {args.verb}: {where}{error.strerror or error}{advice}", file=sys.stderr)
+        _say(f"wheeltapper {args.verb}: {where}{error.strerror or error}{advice}")
         return 1
     except KeyboardInterrupt:
         print(f"wheeltapper {args.verb}: interrupted; start again to go on", file=sys.stderr)
         return 130
+
+
+def _say(message: str) -> None:
+    """Prints a message to standard error: names that are not text as escapes, lines of any length cut."""
+    for line in message.encode("utf-8", "backslashreplace").decode().splitlines():
+        print(line if len(line) <= LONGEST else f"{line[:LONGEST]}...", file=sys.stderr)

@@ -145,7 +145,7 @@ def check_declared(run: Experiment, facts: RunFacts, documents: Mapping[str, Map
     collector = Collector()
     for label, document in documents.items():
         claims = RunFacts(external_models={label: facts.external_models.get(label, ())})
-        run_facts.check_claims(claims, label, document, f"{label}.meta.yaml", collector)
+        run_facts.check_claims(claims, label, document, {}, f"{label}.meta.yaml", collector)
     rule.violations += [f"{found.where}: {found.message}" for found in collector.sorted()]
     weights = dict(selection.weight_files(run.config))
     if weights:

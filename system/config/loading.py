@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
 from system.config.checks import check
+from system.config.reading import one_line, parse
 from system.config.schema import (
     AutoencoderConfig,
     BranchConfig,
@@ -38,13 +39,17 @@ def load(path: str | os.PathLike, overrides: list[str] | None = None) -> Config:
             raise WheeltapperError(f"--set {override}: expected key=value")
         try:
             given = OmegaConf.from_dotlist([override])
-        except yaml.YAMLError as error:
-            raise WheeltapperError(f"--set {override}: expected a value, found {_one_line(error)}") from error
+        except (yaml.YAMLError, ValueError, RecursionError) as error:
+            raise WheeltapperError(
+                f"--set {one_line(override, 80)}: expected a value, found {one_line(error)}"
+            ) from error
         config = _merge(config, given, f"--set {override}")
     try:
         result: Config = OmegaConf.to_object(config)
     except OmegaConfBaseException as error:
         raise WheeltapperError(f"{path}: {error.full_key or 'value'}: {str(error).splitlines()[0]}") from error
+    except RecursionError as error:
+        raise WheeltapperError(f"{path}: expected values, found references ${{...}} without end") from error
     check(result, str(path))
     return result
 
@@ -67,21 +72,18 @@ def _read(path: Path, above: tuple[Path, ...] = ()):
     if path.resolve() in above:
         raise WheeltapperError(f"{path}: base: expected another file, found a circle of files")
     try:
-        given = OmegaConf.create(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
-    except (yaml.YAMLError, UnicodeDecodeError, OmegaConfBaseException) as error:
-        raise WheeltapperError(f"{path}: expected yaml, found {_one_line(error)}") from error
-    if not OmegaConf.is_dict(given):
-        raise WheeltapperError(f"{path}: expected yaml of keys and values, found a list")
+        found = parse(path.read_bytes())
+        # A text would be parsed once more.
+        given = OmegaConf.create(found if isinstance(found, dict) else {})
+    except (ValueError, RecursionError, OmegaConfBaseException) as error:
+        raise WheeltapperError(f"{path}: expected yaml, found {one_line(error)}") from error
     if not given:
-        raise WheeltapperError(f"{path}: expected yaml of keys and values, found none")
+        kind = {list: "a list", type(None): "none", dict: "none"}.get(type(found), f"one value, {str(found)[:40]!r}")
+        raise WheeltapperError(f"{path}: expected yaml of keys and values, found {kind}")
     base = given.pop("base", None)
     if base is None:
         return given
     return OmegaConf.merge(_read(path.parent / str(base), (*above, path.resolve())), given)
-
-
-def _one_line(text: object) -> str:
-    return " ".join(str(text).split())
 
 
 def _merge(config, given, where: str):
@@ -97,7 +99,7 @@ def _merge(config, given, where: str):
         raise WheeltapperError(f"{where}: unknown key {key}: {advice}") from error
     except OmegaConfBaseException as error:
         reason = str(error.msg or error).split("\n")[0]
-        raise WheeltapperError(f"{where}: {error.full_key or 'value'}: {_one_line(reason)}") from error
+        raise WheeltapperError(f"{where}: {error.full_key or 'value'}: {one_line(reason)}") from error
     except TypeError as error:
         raise WheeltapperError(f"{where}: a list is set as a whole, not item by item") from error
 

@@ -9,7 +9,7 @@ from system.corpora.names import attribute_class, attribute_pairs, strip_no_attr
 from system.errors import WheeltapperError
 
 FILE = re.compile(r"attributes_[0-9]{2}\.csv", re.IGNORECASE)
-_COLUMN = re.compile(r"d([0-9]+)([pv])")
+_COLUMN = re.compile(r"d([0-9]{1,3})([pv])")
 
 Pairs = list[tuple[str, str]]
 
@@ -23,7 +23,7 @@ def read_attributes(path: Path) -> dict[tuple[str, str], Pairs]:
     found: dict[tuple[str, str], Pairs] = {}
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = csv.reader(file)
+            rows = csv.reader(file, strict=True)
             columns = _columns(path, next(rows, []))
             for row in rows:
                 if not any(cell.strip() for cell in row):

@@ -44,8 +44,8 @@ def prepare_dcase(
 
     Allowed, with a warning through ``logging``: a machine without target (or source) training clips, whose references
     are then of one domain; a machine without test clips; a silent test clip, which is scored like any other; a clip
-    with one dead channel; an attribute file that contradicts a name (the name counts); a test clip that is also a
-    training clip.
+    with one dead channel; an attribute file that contradicts a name (the name counts) or names recordings that are not
+    there; a test clip that is also a training clip.
 
     Args:
         folder: holds one folder per machine.
@@ -189,6 +189,9 @@ def _read_attribute_files(machine: Path, problems: list[str]) -> dict[tuple[str,
                 found.update(read_attributes(path))
             except WheeltapperError as error:
                 problems.append(str(error))
+    gone = [f"{a}/{name}" for a, name in found if a in FOLDERS and not os.path.exists(machine / a / name)]
+    if gone:
+        log.warning("%s: attributes_NN.csv names %d recordings that are not there (%s)", machine, len(gone), gone[0])
     return found
 
 
@@ -265,10 +268,11 @@ def _warn(heard: list[tuple[Clip, Sound]]) -> None:
 
 
 def _listing(folder: Path, problems: list[str]) -> str:
-    unique = list(dict.fromkeys(problems))
+    unique = [problem.replace("\n", "\\n") for problem in dict.fromkeys(problems)]
+    if len(unique) == 1:
+        return unique[0]
     more = f" (the first {SHOWN} are shown)" if len(unique) > SHOWN else ""
-    head = f"{folder}: {len(unique)} problem{'s' if len(unique) > 1 else ''}{more}"
-    return "\n  ".join([head, *(problem.replace("\n", "\\n") for problem in unique[:SHOWN])])
+    return "\n  ".join([f"{folder}: {len(unique)} problems{more}", *unique[:SHOWN]])
 
 
 def _is_machine(path: Path) -> bool:

@@ -45,7 +45,7 @@ def read_table(path: str | os.PathLike) -> list[Recording]:
         raise WheeltapperError(f"{path}: expected a table of recordings, found nothing")
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restkey="", restval="")
+            reader = csv.DictReader(file, restkey="", restval="", strict=True)
             header = reader.fieldnames or []
             missing = [name for name in REQUIRED if name not in header]
             if missing:

@@ -139,7 +139,7 @@ def _read(table: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
         raise WheeltapperError(f"{table}: expected a CSV that lists sound files, found nothing")
     try:
         with open(table, newline="", encoding="utf-8-sig") as file:
-            reader = csv.reader(file)
+            reader = csv.reader(file, strict=True)
             header = [name.strip() for name in next(reader, [])]
             rows = []
             for cells in reader:
@@ -198,6 +198,8 @@ def _inspect(clips: list[Clip], source: Path, threads: int, progress: Progress |
     """The clips with what their files hold; WheeltapperError listing the first ten that cannot be read."""
     sounds = inspect_all([clip.path for clip in clips], threads, progress)
     problems = [sound for sound in sounds if isinstance(sound, str)]
+    if len(problems) == 1:
+        raise WheeltapperError(f"{source}: {problems[0]}")
     if problems:
         more = f" (the first {SHOWN} are shown)" if len(problems) > SHOWN else ""
         head = f"{source}: {len(problems)} of {len(clips)} recordings cannot be used{more}"

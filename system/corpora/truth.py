@@ -138,7 +138,7 @@ def _lines(path: Path) -> list[tuple[str, list[str]]]:
     """(file and line for a message, stripped cells without empty ones at the end) of the lines that are not blank."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = csv.reader(file)
+            rows = csv.reader(file, strict=True)
             lines = [(f"{path}: line {rows.line_num}", ",".join(row).rstrip(", ").split(",")) for row in rows]
     except (UnicodeDecodeError, csv.Error) as error:
         raise WheeltapperError(f"{path}: expected UTF-8 text with commas, found {error}") from error

@@ -12,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from system.errors import WheeltapperError
 from system.stage import read_json, write_json
 
+METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 MAX_EXPANSION = 40  # times the size of the zip; recordings shrink to half at best
 CHUNK = 1 << 20
 # What zipfile raises over damaged, encrypted and exotic archives.
@@ -44,6 +45,7 @@ def unpack(zip_path: Path, target: Path, machine: str = "") -> int:
     Returns the number of files. Raises WheeltapperError for a damaged zip, an absolute path or one with ``..``, a link,
     more than ``MAX_EXPANSION`` times the size of the zip, or too little free space.
     """
+    is_new = not target.exists()
     target.mkdir(parents=True, exist_ok=True)
     marker_of(zip_path).unlink(missing_ok=True)
     temporary = target / f".{zip_path.stem}.unpacking"
@@ -70,6 +72,8 @@ def unpack(zip_path: Path, target: Path, machine: str = "") -> int:
         ) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if is_new and not any(target.iterdir()):
+            target.rmdir()
     write_json(marker_of(zip_path), {"files": {name: entry.file_size for name, entry in entries.items()}})
     return len(entries)
 
@@ -90,7 +94,15 @@ def _select(zip_path: Path, entries: list[zipfile.ZipInfo], machine: str) -> dic
             continue
         if str(path) in chosen:
             raise WheeltapperError(f"{zip_path}: refused, {entry.filename!r} stands twice")
+        if entry.compress_type not in METHODS:
+            raise WheeltapperError(
+                f"{zip_path}: refused, expected files stored or deflated, found {entry.filename!r} packed by method "
+                f"{entry.compress_type}"
+            )
         chosen[str(path)] = entry
+    for name in chosen:
+        if any(str(parent) in chosen for parent in PurePosixPath(name).parents):
+            raise WheeltapperError(f"{zip_path}: refused, expected a file or a folder, found {name!r} below a file")
     if not chosen:
         tops = sorted({entry.filename.split("/")[0] for entry in entries})
         expected = f"a folder {machine}/" if machine else "files"

@@ -322,7 +322,7 @@ class Encoder(nn.Module):
     def _own_config(cls, metadata: dict, path: str | os.PathLike):
         try:
             family, settings = metadata.get("family", cls.family), json.loads(metadata["config"])
-        except ValueError:
+        except (ValueError, RecursionError):
             family, settings = cls.family, None
         if family != cls.family or not isinstance(settings, dict):
             found = family if isinstance(settings, dict) else "none"

@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -51,7 +52,8 @@ def load_file(path: str | os.PathLike) -> dict[str, Any]:
         except (safetensors.SafetensorError, OSError, ValueError) as error:
             raise WheeltapperError(f"{path}: damaged, expected a safetensors file ({error})") from error
     try:
-        with torch.serialization.safe_globals(HARMLESS):
+        with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd pickles, which are refused below or read
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError:
         raise
@@ -88,7 +90,7 @@ def read_config_beside(path: str | os.PathLike, name: str = "config.json") -> di
         return {}
     try:
         found = json.loads(beside.read_text(encoding="utf-8"))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise WheeltapperError(f"{beside}: expected JSON, found {error}") from error
     if not isinstance(found, dict):
         raise WheeltapperError(f"{beside}: expected keys and values, found {type(found).__name__}")

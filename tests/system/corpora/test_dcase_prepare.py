@@ -105,7 +105,10 @@ def test_attribute_files_fill_names_without_attributes_and_lose_against_names(tm
     folder = put_machine(tmp_path, target=0)
     put_machine(tmp_path, source=0, target=2, test=0, tail="_noAttribute")
     rows = ["file_name,d1p,d1v,d2p,d2v", "fan/train/section_00_target_train_normal_0000_noAttribute.wav,vel,9,loc,B"]
-    rows += ["fan/train/section_00_source_train_normal_0000_vel_1.wav,vel,7,,"]
+    rows += [
+        "fan/train/section_00_source_train_normal_0000_vel_1.wav,vel,7,,",
+        "fan/test/section_00_source_test_normal_0099.wav,vel,7,,",
+    ]
     (folder / "attributes_00.csv").write_text("\n".join(rows))
     with caplog.at_level(logging.WARNING):
         clips = {clip.file: clip for clip in prepare_dcase(tmp_path)}
@@ -113,6 +116,7 @@ def test_attribute_files_fill_names_without_attributes_and_lose_against_names(tm
     assert clips["section_00_target_train_normal_0001_noAttribute.wav"].attributes == ""
     assert clips["section_00_source_train_normal_0000_vel_1.wav"].attributes == "vel_1"
     assert "1 file names and attributes_NN.csv disagree" in caplog.text
+    assert "names 1 recordings that are not there (test/section_00_source_test_normal_0099.wav)" in caplog.text
 
 
 def test_a_damaged_attribute_file_is_a_problem(tmp_path):
