@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # From recordings to a validated DCASE Task 2 submission package.
 #
-#   ./run.sh [--data synthetic|dcase2026|DIR] [--conf FILE] [--exp DIR] [--stage N] [--stop-stage M] [--set "KEY=VALUE ..."]
+#   ./run.sh [--data synthetic|dcase2026|DIR|manifest.csv] [--conf FILE] [--exp DIR] [--stage N] [--stop-stage M] [--set "KEY=VALUE ..."]
 #
 # Stages: 0 data, 1 pretrain, 2 adapt, 3 embed, 4 score, 5 fuse, 6 evaluate, 7 package, 8 benchmark, 9 report.
 # Each skips what is complete and goes on where a killed run stopped. DIR holds <machine>/{train,test}/*.wav.

@@ -146,7 +146,7 @@ def embed_branch(
         part = _read_part(path, len(rows))
         if part is None:
             own = [clips[row] for row in rows]
-            part = _embed_machine(model, own, workers, device, progress, batch_size, readouts)
+            part = embed_machine(model, own, workers, device, progress, batch_size, readouts)
             with open_atomic(path, "wb") as file:
                 np.savez(file, **part)
         elif progress:
@@ -156,15 +156,16 @@ def embed_branch(
     return result
 
 
-def _embed_machine(
+def embed_machine(
     model: "AdaptedEncoder",
     clips: Sequence[Clip],
-    workers: int,
-    device: str,
-    progress: Callable[[int], None] | None,
-    batch_size: int,
-    readouts: Mapping[str, tuple[str, float]],
+    workers: int = 1,
+    device: str = "cpu",
+    progress: Callable[[int], None] | None = None,
+    batch_size: int = 1,
+    readouts: Mapping[str, tuple[str, float]] = MappingProxyType({}),
 ) -> dict[str, np.ndarray]:
+    """What ``embed_branch`` does for the clips of one machine, with a model that is on its device and in its type."""
     config = model.config
 
     def load(clip: Clip) -> Tensor:

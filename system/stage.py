@@ -243,6 +243,15 @@ def tree_signature(folder: str | os.PathLike) -> str:
     return hasher.hexdigest()
 
 
+def files_signature(paths: Iterable[str | os.PathLike]) -> str:
+    """``tree_signature`` of files by name, wherever they lie."""
+    hasher = hashlib.sha256()
+    for path in paths:
+        status = os.stat(path)
+        hasher.update(f"{os.path.abspath(path)}|{status.st_size}|{status.st_mtime_ns}\n".encode())
+    return hasher.hexdigest()
+
+
 def file_hash(path: Path) -> str:
     """SHA-256 of a file's content; WheeltapperError where there is none."""
     try:

@@ -27,7 +27,7 @@ from system import processes
 from system.config import LoopConfig
 from system.config.training import LOOP_FREE
 from system.errors import WheeltapperError
-from system.training_state import STATE, Events, Position, Row, StateFile, left
+from system.training_state import STATE, Events, Position, Row, StateFile, left, step_seed
 
 Batch = dict[str, Any]
 
@@ -258,10 +258,3 @@ def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, A
         )
         pair[0 if parameter.ndim > 1 and "token" not in name else 1]["params"].append(parameter)
     return [group for pair in groups.values() for group in pair]
-
-
-def step_seed(seed: int, step: int) -> int:
-    """One seed per (seed, step), spread over 63 bits so that neighbouring steps and runs share no stream."""
-    mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
-    return (mixed ^ (mixed >> 31)) >> 1

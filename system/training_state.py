@@ -28,6 +28,13 @@ def kept_names(module: nn.Module) -> list[str]:
     return [name for name, p in module.named_parameters() if p.requires_grad] + list(extra)
 
 
+def step_seed(seed: int, step: int) -> int:
+    """One seed per (seed, step), spread over 63 bits so that neighbouring steps and runs share no stream."""
+    mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+    return (mixed ^ (mixed >> 31)) >> 1
+
+
 @dataclass
 class Position:
     """How far a run has come: steps done, rows of the curve, figures that await the next row."""

@@ -3,14 +3,14 @@
 import json
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from system.adaptation.lora import merge_lora
+from system.adaptation.lora import all_linear, merge_lora, merge_tensors
 from system.adaptation.model import AdaptationTask, AdaptedEncoder
 from system.adaptation.pseudo_attributes import Key
 from system.config import SIMAM, BranchConfig
@@ -20,10 +20,10 @@ from system.encoders import checkpoints
 from system.errors import WheeltapperError
 from system.frontends.channels import hear
 from system.manifest import Clip, check_training
-from system.training import fit, step_seed
-from system.training_state import kept_names
+from system.training_state import kept_names, step_seed
 
 ADAPTER = "adapter.safetensors"
+ENCODER = "model.encoder."  # before the names of its tensors in that file
 ALIGNING = 512  # training clips that the projection starts from
 
 
@@ -47,6 +47,8 @@ def adapt(
         simam: kind of SimAM by machine, on top of the encoder's front end; kept in the file.
         clusters: pseudo-attributes of training clips without attributes (``pseudo_attributes.py``).
     """
+    from system.training import fit  # brings accelerate: seconds that inference does not need
+
     check_training(clips)
     clips = learnt_clips(clips, config)
     attributes, domains = attribute_labels(clips, clusters), domain_labels(clips, config.heads.domain_classes)
@@ -109,11 +111,23 @@ def load_adapted(encoder: nn.Module, path: str | os.PathLike, config: BranchConf
         simam = dict(metadata.get("simam", {}))
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise WheeltapperError(f"{path}: expected the adapter of a branch, found other metadata") from error
-    task = AdaptationTask(AdaptedEncoder(encoder, config, rate, simam), attribute_classes, domain_classes)
+    tensors, adapters = loaded["model"], {}
+    apart = config.tune == "lora" and all_linear(encoder, config.lora)
+    if apart:
+        adapters = {name: tensor for name, tensor in tensors.items() if name.startswith(ENCODER)}
+        tensors = {name: tensor for name, tensor in tensors.items() if name not in adapters}
+    plain = replace(config, tune="frozen") if apart else config
+    task = AdaptationTask(AdaptedEncoder(encoder, plain, rate, simam), attribute_classes, domain_classes)
     own = task.state_dict(keep_vars=True)
     trained = nn.ParameterDict({name.replace(".", "/"): own[name] for name in kept_names(task)})
-    checkpoints.load_strict(trained, {name.replace(".", "/"): t for name, t in loaded["model"].items()}, path)
-    merge_lora(task.model.encoder)
+    checkpoints.load_strict(trained, {name.replace(".", "/"): t for name, t in tensors.items()}, path)
+    if apart:
+        merge_tensors(
+            encoder, config.lora, {name.removeprefix(ENCODER): tensor for name, tensor in adapters.items()}, path
+        )
+        task.model.config = task.config = config
+    elif config.tune == "lora":
+        merge_lora(encoder)
     return task.model.eval().requires_grad_(False)
 
 

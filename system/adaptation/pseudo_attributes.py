@@ -28,7 +28,7 @@ from system.frontends.simam import enhance_rows
 from system.manifest import Clip, check_training
 from system.pooling import pool_tokens, select
 from system.stage import open_atomic
-from system.training import step_seed
+from system.training_state import step_seed
 
 FILE = "pseudo_attributes.csv"
 COLUMNS = ("machine", "section", "file", "cluster", "silhouette")

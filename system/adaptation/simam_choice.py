@@ -23,7 +23,7 @@ from system.frontends.simam import enhance
 from system.manifest import Clip, check_training
 from system.pooling import pool_tokens, select
 from system.scoring.knn import KnnScorer
-from system.training import step_seed
+from system.training_state import step_seed
 
 KINDS = ("global", "local")  # that are chosen from
 ERRORS = 3.0  # by which the second must be better; the error leaves out that of the references, as large again

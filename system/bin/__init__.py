@@ -47,6 +47,18 @@ VERBS = {
 }
 
 
+PLUGINS = "WHEELTAPPER_PLUGINS"  # environment variable: modules that bring encoders and scorers of their own
+
+
+def _load_plugins() -> None:
+    """Imports the modules that PLUGINS names, which register what they bring (docs/extend.md)."""
+    for name in os.environ.get(PLUGINS, "").split():
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise WheeltapperError(f"{PLUGINS}: {name}: expected a module on PYTHONPATH, found {error}") from error
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one verb; returns the exit status (0 well, 1 a mistake of the user's, 2 wrong usage, 130 interrupted)."""
     # Threads that wait for one another by spinning slow a busy machine down ten times and more.
@@ -66,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             module.add_arguments(sub)
     args = parser.parse_args(argv)
     try:
+        _load_plugins()
         return module.main(args) or 0
     except WheeltapperError as error:
         _say(f"wheeltapper {args.verb}: {error}")

@@ -1,7 +1,7 @@
 """What the stages do for a branch that is an autoencoder."""
 
 import csv
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,3 +97,27 @@ def embed(
         with common.progress_bar(len(clips), f"describing {name}") as bar:
             rows = crossfit.describe(clips, config, rate, card.parent, run.config.seed, workers, bar.update)
         yield name, dict.fromkeys(VIEWS, rows)
+
+
+def alone(run: Experiment, name: str) -> "Callable[[Clip], dict[str, np.ndarray]]":
+    """A branch as a function of one clip that no network has learned from: its row (1, ...) in every view."""
+    from functools import cache
+
+    import numpy as np
+
+    from system.references import crossfit
+    from system.references.autoencoder import Autoencoder
+    from system.stage import read_json
+
+    config, card = run.config.branches[name].autoencoder, run.card(name)
+    rate, settings = int(read_json(card)["rate"]), crossfit.settings(config, run.config.seed, "cpu")
+
+    @cache
+    def network(machine: str) -> Autoencoder:
+        return Autoencoder.load(crossfit.Job(machine, crossfit.ALL).path(card.parent), settings)
+
+    def describe(clip: Clip) -> "dict[str, np.ndarray]":
+        row = crossfit.describe_clip(clip, network(clip.machine), config.score, rate)
+        return dict.fromkeys(VIEWS, row[None].astype(np.float32))
+
+    return describe

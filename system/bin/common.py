@@ -204,13 +204,17 @@ def for_all_machines(config: EncoderConfig) -> EncoderConfig:
 
 
 @contextlib.contextmanager
-def progress_bar(total: int, text: str) -> Iterator:
-    """A bar with the time left on a terminal; in a log a line now and then. ``bar.to(done, total)`` sets both."""
+def progress_bar(total: int, text: str, delay: float = 0.0) -> Iterator:
+    """A bar with the time left on a terminal, after ``delay`` seconds; in a log a line now and then.
+
+    ``bar.to(done, total)`` sets both.
+    """
     from tqdm import tqdm
 
     quiet = not sys.stderr.isatty()
     interval, hidden = 20 if quiet else 0.2, not processes.is_main()
-    with tqdm(total=total, desc=text, mininterval=interval, leave=False, dynamic_ncols=True, disable=hidden) as bar:
+    shown = {"mininterval": interval, "leave": False, "dynamic_ncols": True, "disable": hidden, "delay": delay}
+    with tqdm(total=total, desc=text, **shown) as bar:
 
         def to(done: int, total: int) -> None:
             bar.total = total

@@ -5,11 +5,10 @@ import tempfile
 from pathlib import Path
 
 from system import manifest
-from system.bin import common, encoder_branch, package
-from system.bin.branch_kinds import kind
+from system.bin import common, package
+from system.bin.branch_kinds import embedder
 from system.errors import WheeltapperError
 from system.experiment import Experiment
-from system.manifest import Clip
 
 SLACK = {"fp32": 1e-4, "bf16": 0.05}  # between one embedding and the same on another machine or in a batch
 
@@ -44,25 +43,10 @@ def _check(run: Experiment, recompute: int) -> list[str]:
     rules.append(sent.check_package(run, facts))
     if recompute:
         with tempfile.TemporaryDirectory() as folder:
-            embed = _embedder(run)
+            common.prepare_torch(run)
+            embed = embedder(run, [name for name in run.config.branches if run.index(name).is_file()])
             slack = SLACK["fp32" if run.config.embed.precision == "fp32" else "bf16"]
             rules.append(sent.check_embeddings(run, clips, recompute, embed, Path(folder), slack))
     compliance.write(run.compliance, rules)
     print("\n".join(compliance.markdown(rules)))
     return compliance.violations(rules)
-
-
-def _embedder(run: Experiment):
-    """The run's networks as a function of (branch, clip, an empty folder); one clip at a time."""
-    common.prepare_torch(run)
-    models = {}
-
-    def embed(branch: str, clip: Clip, folder: Path):
-        owner = run.owner(branch)
-        if owner not in run.encoder_branches:
-            return dict(kind(run.config.branches[owner]).embed(run, [owner], [clip], 1))[owner]
-        if owner not in models:
-            models[owner] = encoder_branch.load(run, owner)
-        return encoder_branch.embed_by(models[owner], run, owner, [clip], folder)
-
-    return embed

@@ -81,27 +81,27 @@ def embed(
     run: Experiment, names: Sequence[str], clips: Sequence[Clip], workers: int
 ) -> "Iterator[tuple[str, dict[str, np.ndarray]]]":
     """Rows of each branch's clips in every view and reading; a finished machine outlives the end of the process."""
-    for name in names:
-        with common.progress_bar(len(clips), f"embedding {name}") as bar:
-            yield name, embed_by(load(run, name), run, name, clips, parts(run, name), workers, bar.update)
-
-
-def embed_by(
-    model,
-    run: Experiment,
-    name: str,
-    clips: Sequence[Clip],
-    folder: Path,
-    workers: int = 1,
-    progress: Callable[[int], None] | None = None,
-) -> "dict[str, np.ndarray]":
-    """``embedding.embed_branch`` with the settings of a run; ``folder`` keeps finished machines."""
     from system import embedding
 
     config = run.config
     dtype, batch_size = embedding.choose_precision(config.embed.precision, config.device), config.embed.batch_size
-    others = readouts(run, name)
-    return embedding.embed_branch(model, clips, folder, workers, config.device, progress, batch_size, dtype, others)
+    for name in names:
+        model, folder, others = load(run, name), parts(run, name), readouts(run, name)
+        with common.progress_bar(len(clips), f"embedding {name}") as bar:
+            rows = embedding.embed_branch(
+                model, clips, folder, workers, config.device, bar.update, batch_size, dtype, others
+            )
+        yield name, rows
+
+
+def alone(run: Experiment, name: str) -> "Callable[[Clip], dict[str, np.ndarray]]":
+    """A branch's network, loaded now, as a function of one clip: its row (1, ...) in every view and reading."""
+    from system import embedding
+
+    device, others = run.config.device, readouts(run, name)
+    model = load(run, name).to(device)
+    model.encoder.to(embedding.choose_precision(run.config.embed.precision, device))
+    return lambda clip: embedding.embed_machine(model, [clip], device=device, readouts=others)
 
 
 def parts(run: Experiment, name: str) -> Path:

@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--where", action="append", default=[], metavar="CONDITION", help="rows to keep: column=value or column~regex"
     )
     common.add_experiment_arguments(parser, required=False)
-    parser.add_argument("--data", default=SYNTHETIC, help="with --exp: synthetic | dcase<year> | DIR")
+    parser.add_argument("--data", default=SYNTHETIC, help="with --exp: synthetic | dcase<year> | DIR | manifest.csv")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -164,6 +164,8 @@ def _write(path: Path, clips: "list[Clip]") -> None:
 
 
 def _stage(run: "Experiment", data: str) -> None:
+    if _is_table(Path(data)):
+        return _manifest_stage(run, Path(data))
     folder = _folder(run, data)
     settings = {"data": data if data == SYNTHETIC else str(folder.resolve()), "corpus": run.config.data.corpus}
     if run.config.data.machines != "all":
@@ -171,9 +173,31 @@ def _stage(run: "Experiment", data: str) -> None:
     if data == SYNTHETIC:
         settings |= {"synthetic": run.config.data.synthetic, "seed": run.config.seed}
     elif not data.startswith(CHALLENGE) and not folder.is_dir():
-        raise WheeltapperError(f"--data {data}: expected synthetic, dcase<year> or a folder, found no such folder")
+        raise WheeltapperError(
+            f"--data {data}: expected synthetic, dcase<year>, a folder or a manifest.csv, found no such folder"
+        )
     stage = run.stage("data", settings, [], owns=["manifest.csv", "data"], watched=folder)
     common.run_stage(stage, lambda: _work(run, data, folder))
+
+
+def _manifest_stage(run: "Experiment", path: Path) -> None:
+    """Stage 0 from a manifest, of a corpus in whatever layout; runs again when it or one of its recordings changes."""
+    from system import manifest
+    from system.corpora.inspection import check_recordings
+    from system.stage import files_signature
+
+    clips = manifest.of_machines(manifest.read(path), run.config.data.machines, path)
+    settings = {"data": str(path.resolve()), "machines": run.config.data.machines}
+    stage = run.stage("data", settings, [path], owns=["manifest.csv", "data"])
+    stage.watch = lambda: files_signature(clip.path for clip in clips)
+
+    def work() -> Iterable[Path]:
+        with _reading() as progress:
+            check_recordings(clips, path, progress)
+        _write(run.manifest, clips)
+        return [run.manifest]
+
+    common.run_stage(stage, work)
 
 
 def _folder(run: "Experiment", data: str) -> Path:

@@ -74,9 +74,9 @@ def _source(text: str) -> SourceConfig:
 
 def _described(run: Experiment) -> list[dict[str, Any]]:
     """What the recordings are: the stage runs again when they change."""
-    from system.pretraining.corpus import describe
-
     if run.config.pretrain.sources:
+        from system.pretraining.corpus import describe
+
         return [describe(source) for source in run.config.pretrain.sources]
     clips = common.training_clips(run)
     hours = round(sum(clip.seconds for clip in clips) / 3600, 4)

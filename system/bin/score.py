@@ -1,4 +1,5 @@
-"""Stage 4: distance of every clip to the normal references of its machine, for each branch and view."""
+"""Stage 4: distance of every clip to the normal references of its machine, for each branch and view. With files: scores
+and decisions for new recordings, by a finished run."""
 
 import argparse
 from collections.abc import Iterable
@@ -6,15 +7,18 @@ from dataclasses import asdict
 from pathlib import Path
 
 from system import manifest
-from system.bin import common
+from system.bin import common, score_files
 from system.experiment import Experiment
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     common.add_experiment_arguments(parser)
+    score_files.add_arguments(parser)
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> int | None:
+    if args.files:
+        return score_files.main(args)
     with common.experiment(args) as run:
         settings = {
             "scorers": {name: asdict(branch.scorer) for name, branch in run.config.branches.items()},

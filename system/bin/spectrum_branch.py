@@ -1,7 +1,7 @@
 """What the stages do for a branch that is a spectrum."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -69,11 +69,24 @@ def embed(
                 rows[name].append(row)
             bar.update(1)
     for name in names:
-        both = np.stack(rows[name])
-        if both.shape[1] == 1:
-            yield name, dict.fromkeys(VIEWS, both[:, 0])
-        else:
-            yield name, dict(zip(VIEWS, (both, np.repeat(both[:, :1], 2, axis=1)), strict=True))
+        yield name, _views(np.stack(rows[name]))
+
+
+def alone(run: Experiment, name: str) -> "Callable[[Clip], dict[str, np.ndarray]]":
+    """A branch as a function of one clip: its row (1, ...) in every view."""
+    from system.stage import read_json
+
+    rates = {name: int(read_json(run.card(name))["rate"])}
+    return lambda clip: _views(_describe(run, rates, clip)[name][None])
+
+
+def _views(both: "np.ndarray") -> "dict[str, np.ndarray]":
+    """(N, inputs, bands) as both views have them."""
+    import numpy as np
+
+    if both.shape[1] == 1:
+        return dict.fromkeys(VIEWS, both[:, 0])
+    return dict(zip(VIEWS, (both, np.repeat(both[:, :1], 2, axis=1)), strict=True))
 
 
 def _describe(run: Experiment, rates: Mapping[str, int], clip: Clip) -> "dict[str, np.ndarray]":

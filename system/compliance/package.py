@@ -16,7 +16,7 @@ from system.experiment import Experiment
 from system.manifest import Clip
 from system.store import read_rows
 
-Embed = Callable[[str, Clip, Path], dict[str, np.ndarray]]
+Embed = Callable[[str, Clip], dict[str, np.ndarray]]
 
 
 def check_package(run: Experiment, facts: RunFacts) -> Rule:
@@ -50,7 +50,7 @@ def check_embeddings(
 
     Args:
         clips: of the manifest. count: how many test clips, drawn at random.
-        embed: (branch, clip, an empty folder) to the embeddings (1, D) of every view.
+        embed: (branch, clip) to the embeddings (1, D) of every view.
         folder: for the copies. slack: largest difference allowed, relative to the largest number of an embedding.
     """
     says = "The embedding of a test clip follows from its sound alone, not from its name or its company."
@@ -66,7 +66,7 @@ def check_embeddings(
         shutil.copyfile(clip.path, copy)
         alone = replace(clip, file=copy.name, path=str(copy), label="", domain="", attributes="", group="")
         for branch in branches:
-            again = embed(branch, alone, place / branch)
+            again = embed(branch, alone)
             for view in run.views[branch]:
                 stored = read_rows(run.index(branch), run.embeddings(branch, view)).get(clip.key)
                 if stored is None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from system import audio
 from system.errors import WheeltapperError
+from system.manifest import Clip
 
 BLOCK = 1 << 22  # samples read at a time: about 4 minutes at 16 kHz
 
@@ -73,6 +74,30 @@ def inspect_all(
         # An interrupted run must not wait for thousands of files that are still queued.
         executor.shutdown(wait=True, cancel_futures=True)
     return results
+
+
+def check_recordings(
+    clips: Sequence[Clip], where: str | os.PathLike, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Opens the recordings of a manifest and compares them with what it says of them.
+
+    Args:
+        where: the manifest, for messages. progress: called with (done, total) after each recording.
+
+    Raises WheeltapperError that names the first recording which is not as declared, and how many more there are.
+    """
+    problems = []
+    for clip, found in zip(clips, inspect_all([clip.path for clip in clips], progress=progress), strict=True):
+        if isinstance(found, str):
+            problems.append(found)
+            continue
+        for name in ("channels", "rate", "samples", "digest"):
+            said, heard = getattr(clip, name), getattr(found, name)
+            if said and said != heard:
+                problems.append(f"{clip.path}: expected {name} {said} as {where} says, found {heard}")
+    if problems:
+        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+        raise WheeltapperError(f"{problems[0]}{more}")
 
 
 def _try_inspect(path: str) -> Sound | str:

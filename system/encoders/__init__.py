@@ -7,8 +7,8 @@ from system.config import EncoderConfig
 from system.encoders.base import Encoder
 from system.errors import WheeltapperError
 
-# Family as a configuration names it: module and class.
-FAMILIES = {
+# Family as a configuration names it: module and class here, or the class itself.
+FAMILIES: dict[str, tuple[str, str] | type[Encoder]] = {
     "fisher": ("fisher", "Fisher"),
     "echo": ("echo", "Echo"),
     "beats": ("beats", "Beats"),
@@ -23,7 +23,10 @@ def family_class(name: str) -> type[Encoder]:
     """The class of a family; WheeltapperError for an unknown one."""
     if name not in FAMILIES:
         raise WheeltapperError(f"encoder family: expected one of {', '.join(FAMILIES)}, found {name!r}")
-    module, kind = FAMILIES[name]
+    found = FAMILIES[name]
+    if isinstance(found, type):
+        return found
+    module, kind = found
     return getattr(importlib.import_module(f"system.encoders.{module}"), kind)
 
 

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from system import audio
 from system.encoders import checkpoints
+from system.encoders.shapes import building_shapes
 from system.errors import WheeltapperError
 from system.frontends.simam import SIMAM, enhance
 
@@ -303,7 +304,7 @@ class Encoder(nn.Module):
         else:
             beside = checkpoints.read_config_beside(path)
             config, tensors = cls.published(loaded, {**beside, **settings}, path)
-        with torch.device("meta"):  # shapes alone, until the file is known to have them
+        with building_shapes():
             module = cls(config)
         checkpoints.load_strict(module, tensors, path)
         return module.eval()
@@ -345,11 +346,11 @@ class Encoder(nn.Module):
 
     @classmethod
     def is_possible(cls, config) -> bool:
-        """Whether the sizes of a transformer's configuration can be built at all."""
+        """Whether the sizes of a configuration, as transformers have them, can be built at all."""
         numbers = [value for value in asdict(config).values() if isinstance(value, int | float)]
         return (
             all(0 < value <= 16384 for value in numbers)
-            and config.embed_dim % config.num_heads == config.embed_dim % 4 == 0
+            and config.embed_dim % getattr(config, "num_heads", 1) == config.embed_dim % 4 == 0
             and config.depth <= 256
         )
 

@@ -152,9 +152,11 @@ def load_strict(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: st
     if problems:
         more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
         raise WheeltapperError(f"{path}: does not fit {type(module).__name__}: {'; '.join(problems[:8])}{more}")
-    if any(tensor.is_meta for tensor in own.values()):
-        module.to_empty(device="cpu")
-    module.load_state_dict(dict(tensors))
+    if any(tensor.is_meta for tensor in own.values()):  # they take the place of what has no numbers, in its type
+        tensors = {name: tensor.to(own[name].dtype, copy=True).contiguous() for name, tensor in tensors.items()}
+        module.load_state_dict(tensors, assign=True)
+    else:
+        module.load_state_dict(dict(tensors))
 
 
 def save(path: str | os.PathLike, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:

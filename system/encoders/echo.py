@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from system.encoders import checkpoints
 from system.encoders.base import Encoder, Mode, Tokens, check_wave, heads_of
+from system.encoders.shapes import shapes_alone
 from system.encoders.transformer import PostNormBlock, run_blocks, sine_cosine
 from system.errors import WheeltapperError
 from system.frontends.simam import enhance
@@ -91,8 +92,10 @@ class Echo(Encoder):
         # A convolution in the published files; as a matrix over flattened patches it runs at the speed of one.
         self.patch_embed = nn.Linear(config.band_width * config.patch_frames, dim)
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
-        table = torch.cat([torch.zeros(1, dim), sine_cosine(torch.arange(patches), dim).float()])
-        self.register_buffer("positions", table.unsqueeze(0))  # row 0, of the CLS, is stored but never used
+        table = torch.zeros(1, patches + 1, dim)
+        if not shapes_alone():
+            table[0, 1:] = sine_cosine(torch.arange(patches), dim)
+        self.register_buffer("positions", table)  # row 0, of the CLS, is stored but never used
         self.blocks = nn.ModuleList(
             PostNormBlock(dim, config.num_heads, config.mlp_ratio, config.norm_eps) for _ in range(config.depth)
         )

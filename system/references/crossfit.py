@@ -174,12 +174,7 @@ def describe(
 
     def row(clip: Clip) -> np.ndarray:
         fold = folds.get(clip.key, ALL) if clip.split == "train" else ALL
-        try:
-            found = _row(networks[Job(clip.machine, fold)], spectrogram(clip, rate), config.score)
-        except WheeltapperError as error:
-            raise WheeltapperError(f"{clip.path}: {error}") from error
-        if not np.isfinite(found).all():
-            raise WheeltapperError(f"{clip.path}: expected finite scores, found NaN or infinity")
+        found = describe_clip(clip, networks[Job(clip.machine, fold)], config.score, rate)
         if progress:
             progress(1)
         return found
@@ -188,6 +183,17 @@ def describe(
         if Job(clip.machine, ALL) not in networks:
             raise WheeltapperError(f"{clip.machine}: expected training clips for its autoencoder, found none")
     return np.stack(list(ahead(row, clips, workers))).astype(np.float32)
+
+
+def describe_clip(clip: Clip, model: Autoencoder, score: str, rate: int) -> np.ndarray:
+    """Numbers (D,) of one clip by one network, as ``AutoencoderConfig.score`` says; errors name the clip."""
+    try:
+        found = _row(model, spectrogram(clip, rate), score)
+    except WheeltapperError as error:
+        raise WheeltapperError(f"{clip.path}: {error}") from error
+    if not np.isfinite(found).all():
+        raise WheeltapperError(f"{clip.path}: expected finite scores, found NaN or infinity")
+    return found
 
 
 def _row(model: Autoencoder, spectrogram: np.ndarray, score: str) -> np.ndarray:

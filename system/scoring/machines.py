@@ -54,12 +54,7 @@ def score_machines(
     Raises WheeltapperError naming machine and section where references are missing.
     """
     rows: list[Row] = []
-    generator = np.random.default_rng(seed)
-    for (machine, section), members in group_by(clips, "machine", "section").items():
-        references = [clips[i] for i in members if clips[i].split == "train"]
-        tests = [clips[i] for i in members if clips[i].split == "test"]
-        references = [references[i] for i in generator.permutation(len(references))]
-        tests = [tests[i] for i in generator.permutation(len(tests))]
+    for (machine, section), (references, tests) in shuffled(clips, seed).items():
         if not references and not tests:
             continue
         missing = [clip.file for clip in references + tests if clip.key not in embeddings]
@@ -67,9 +62,7 @@ def score_machines(
             found = f"no embedding of {missing[0]} (embed again)" if missing else "no normal training clip"
             raise WheeltapperError(f"{machine} section {section}: expected embedded training clips, found {found}")
         try:
-            matrix = np.stack([embeddings[clip.key] for clip in references])
-            scorer = scoring.build(config.name, **config.settings)
-            scorer.fit(matrix, np.array([clip.domain or "source" for clip in references]))
+            scorer = fit_scorer(references, embeddings, config)
             if scorer.note:
                 log.warning("%s section %s: %s", machine, section, scorer.note)
             reference_scores = scorer.reference_scores()
@@ -81,6 +74,26 @@ def score_machines(
         for clip, score in zip(tests, test_scores, strict=True):
             rows.append(Row(machine, section, "test", clip.file, "", float(score)))
     return sorted(rows, key=lambda row: (row.machine, row.section, row.split, row.file))
+
+
+def shuffled(clips: Sequence[Clip], seed: int) -> dict[tuple[str, str], tuple[list[Clip], list[Clip]]]:
+    """References and test clips of each (machine, section), in the order in which a scorer meets them."""
+    generator, found = np.random.default_rng(seed), {}
+    for group, members in group_by(clips, "machine", "section").items():
+        references = [clips[i] for i in members if clips[i].split == "train"]
+        tests = [clips[i] for i in members if clips[i].split == "test"]
+        references = [references[i] for i in generator.permutation(len(references))]
+        found[group] = (references, [tests[i] for i in generator.permutation(len(tests))])
+    return found
+
+
+def fit_scorer(
+    references: Sequence[Clip], embeddings: Mapping[tuple[str, ...], np.ndarray], config: ScorerConfig
+) -> scoring.Scorer:
+    """A branch's scorer over the normal references of one machine and section; ``embeddings`` by clip key."""
+    scorer = scoring.build(config.name, **config.settings)
+    matrix = np.stack([embeddings[clip.key] for clip in references])
+    return scorer.fit(matrix, np.array([clip.domain or "source" for clip in references]))
 
 
 def raw_thresholds(run: "Experiment", system: SystemConfig) -> dict[str, float] | None:
@@ -158,8 +171,13 @@ def write_system(
         challenge_csv.write_decisions(written[-1], {name: int(score > threshold) for name, score in scores.items()})
     written += [folder / REFERENCES, folder / THRESHOLDS]
     write_rows(folder / REFERENCES, [row for row in rows if row.split == "train"])
-    write_json(folder / THRESHOLDS, {f"{machine}_section_{section}": t for (machine, section), t in thresholds.items()})
+    write_json(folder / THRESHOLDS, {threshold_key(*group): threshold for group, threshold in thresholds.items()})
     return written
+
+
+def threshold_key(machine: str, section: str) -> str:
+    """How a machine and section are named in THRESHOLDS."""
+    return f"{machine}_section_{section}"
 
 
 def write_rows(path: str | os.PathLike, rows: Iterable[Row]) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from system.adaptation.lora import add_lora, merge_lora
+from system.adaptation.lora import add_lora, all_linear, merge_lora, merge_tensors
 from system.config import LoraConfig
 from system.encoders.cnn import ResNeXt
 from system.encoders.fisher import Fisher
@@ -108,3 +108,23 @@ def test_convolutions_take_adapters_by_name():
     assert (after - before).norm() <= 1e-5 * before.norm()
     with pytest.raises(WheeltapperError, match=r"expected names among 0, conv1, conv2, conv3, found qkv"):
         add_lora(ResNeXt.build("nano", 0), LoraConfig(targets=["qkv"]))
+
+
+@pytest.mark.parametrize("targets", [[], ["qkv", "fc1"], ["blocks.1.attn.proj"]])
+def test_matrices_are_added_as_peft_adds_them(tiny_encoder, targets):
+    config = LoraConfig(rank=3, alpha=7, targets=targets)
+    adapted, plain = add_lora(tiny_encoder(), config).eval(), tiny_encoder()
+    disturb(adapted)
+    tensors = {name: tensor for name, tensor in adapted.state_dict().items() if "lora_" in name}
+    assert all_linear(plain, config)
+    merge_tensors(plain, config, tensors, "a.safetensors")
+    merge_lora(adapted)
+    assert torch.equal(plain.embed(WAVE, 16000), adapted.embed(WAVE, 16000))
+    fewer = dict(list(tensors.items())[1:])
+    with pytest.raises(WheeltapperError, match=r"a\.safetensors: does not fit .*missing "):
+        merge_tensors(tiny_encoder(), config, fewer, "a.safetensors")
+
+
+def test_convolutions_are_left_to_peft():
+    assert not all_linear(ResNeXt.build("nano", 0), LoraConfig(targets=["conv3"]))
+    assert all_linear(ResNeXt.build("nano", 0), LoraConfig())

@@ -337,7 +337,7 @@ def test_embeddings_computed_again(run, tmp_path):
     index = {clip.digest: row for row, clip in enumerate(clips)}
     seen = []
 
-    def honest(branch, clip, folder):
+    def honest(branch, clip):
         seen.append((clip.file, clip.label, Path(clip.path).name))
         row = index[audio.digest(clip.path)]
         return {view: stored[branch, view][row : row + 1] for view in run.views[branch]}
@@ -347,8 +347,8 @@ def test_embeddings_computed_again(run, tmp_path):
     assert "5 test clips embedded again, largest difference 0" in rule.checked
     assert all(not label and file == name and "section" not in file for file, label, name in seen)
 
-    def company(branch, clip, folder):
-        return {view: value * 1.01 for view, value in honest(branch, clip, folder).items()}
+    def company(branch, clip):
+        return {view: value * 1.01 for view, value in honest(branch, clip).items()}
 
     rule = sent.check_embeddings(run, clips, 2, company, tmp_path / "b", 1e-4)
     assert "expected the stored embedding, found one that differs" in rule.violations[0]
