@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from system.bin import common
+from system.bin.progress import progress_bar
 from system.config import VIEWS, BranchConfig
 from system.experiment import Experiment
 from system.manifest import Clip
@@ -44,7 +44,7 @@ def adapt(run: Experiment, name: str, clips: Sequence[Clip], rate: int) -> list[
     workers = min(cores, len(jobs)) if device == "cpu" else 1
     torch.set_num_threads(cores // workers)
     folder = run.card(name).parent
-    with common.progress_bar(len(jobs) * config.epochs, f"training {name}") as bar:
+    with progress_bar(len(jobs) * config.epochs, f"training {name}") as bar:
         written = crossfit.train(clips, config, rate, folder, run.config.seed, device, workers, bar.update)
     torch.set_num_threads(cores)
     settings = crossfit.settings(config, run.config.seed, "cpu")
@@ -94,7 +94,7 @@ def embed(
     for name in names:
         config, card = run.config.branches[name].autoencoder, run.card(name)
         rate = int(read_json(card)["rate"])
-        with common.progress_bar(len(clips), f"describing {name}") as bar:
+        with progress_bar(len(clips), f"describing {name}") as bar:
             rows = crossfit.describe(clips, config, rate, card.parent, run.config.seed, workers, bar.update)
         yield name, dict.fromkeys(VIEWS, rows)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from system import manifest
 from system.bin import cached_benchmarks, common, suites
+from system.bin.progress import progress_bar
 from system.errors import WheeltapperError
 from system.experiment import Experiment
 
@@ -104,7 +105,7 @@ def _work(run: Experiment) -> Iterable[Path]:
         classes = sorted({label for _, label in members})
         result["tasks"][name] = {"clips": len(members), "classes": classes, "chance": 100.0 / len(classes)}
     for encoder_name, encoder in encoders.items():
-        with common.progress_bar(len(paths), f"benchmark, {encoder_name}") as bar:
+        with progress_bar(len(paths), f"benchmark, {encoder_name}") as bar:
             mode, rate = encoder.whole, run.config.data.rate
             rows = embed_files(encoder, paths, mode, rate, workers, bar.update) if paths else []
         by_path = dict(zip(paths, rows, strict=True))

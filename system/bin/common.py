@@ -5,7 +5,6 @@ import contextlib
 import importlib
 import logging
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextvars import ContextVar
 from dataclasses import replace
@@ -201,50 +200,3 @@ def base_encoder(run: Experiment, branch: str):
 def for_all_machines(config: EncoderConfig) -> EncoderConfig:
     """What of an encoder's settings holds for all machines: SimAM that differs between them is their branch's task."""
     return replace(config, simam="none", simam_machines={}) if config.per_machine else config
-
-
-@contextlib.contextmanager
-def progress_bar(total: int, text: str, delay: float = 0.0) -> Iterator:
-    """A bar with the time left on a terminal, after ``delay`` seconds; in a log a line now and then.
-
-    ``bar.to(done, total)`` sets both.
-    """
-    from tqdm import tqdm
-
-    quiet = not sys.stderr.isatty()
-    interval, hidden = 20 if quiet else 0.2, not processes.is_main()
-    shown = {"mininterval": interval, "leave": False, "dynamic_ncols": True, "disable": hidden, "delay": delay}
-    with tqdm(total=total, desc=text, **shown) as bar:
-
-        def to(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        bar.to = to
-        yield bar
-
-
-class DownloadBars:
-    """One progress bar per file that is fetched, on a terminal only."""
-
-    def __init__(self) -> None:
-        self.bar = None
-
-    def __enter__(self) -> "DownloadBars":
-        return self
-
-    def __exit__(self, *_) -> None:
-        if self.bar is not None:
-            self.bar.close()
-        self.bar = None
-
-    def show(self, name: str, done: int, total: int) -> None:
-        from tqdm import tqdm
-
-        if self.bar is None:
-            self.bar = tqdm(desc=name, total=total or None, unit="B", unit_scale=True, disable=None)
-        self.bar.update(done - self.bar.n)
-
-    def say(self, line: str) -> None:
-        self.__exit__()
-        print(line, flush=True)

@@ -9,7 +9,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from system.bin import common
+from system.bin.progress import progress_bar
 from system.errors import WheeltapperError
 
 
@@ -65,7 +65,7 @@ def _write(args: argparse.Namespace, clips: list) -> dict[str, Any]:
     from system import manifest
     from system.pretraining.duplicates import find_duplicates
 
-    with common.progress_bar(len(clips), "reading") as bar:
+    with progress_bar(len(clips), "reading") as bar:
         found = find_duplicates(clips, args.threshold, args.stationary, args.workers, bar.to)
     manifest.write(args.out, [clips[number] for number in found.kept])
     dropped = [number for number in range(len(clips)) if found.like[number] >= 0]

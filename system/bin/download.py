@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from system.bin import common
+from system.bin.progress import DownloadBars
 from system.errors import WheeltapperError
 
 
@@ -47,7 +47,7 @@ def _challenge(args: argparse.Namespace) -> None:
 
     year = load_year(args.year)
     print(f"DCASE {year.year} Task 2, audio under {year.licence}")
-    with common.DownloadBars() as bars:
+    with DownloadBars() as bars:
         folders = download_dcase(
             year,
             args.out,
@@ -67,7 +67,7 @@ def _data_set(name: str, out: Path) -> None:
 
     corpus = faults.find(name)
     print(f"{corpus.title}, {corpus.source}, licence: {corpus.licence or 'not stated, see the page'}")
-    with common.DownloadBars() as bars:
+    with DownloadBars() as bars:
         raw = download(corpus, out, progress=bars.show, say=bars.say)
     print(f"next: wheeltapper prepare {raw} --corpus {name} --out FOLDER")
 

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from system.bin import common
+from system.bin.progress import DownloadBars
 from system.config import DataConfig
 from system.errors import WheeltapperError
 
@@ -35,7 +36,7 @@ def main(args: argparse.Namespace) -> None:
     print(f"{card.name}: {card.family} {card.size}, {card.licence or 'licence not stated'}, {card.source}")
     if card.note:
         print(f"note: {card.note}")
-    with common.DownloadBars() as bars:
+    with DownloadBars() as bars:
         path = cards.download(card, args.to, args.url, bars.show, bars.say)
     published = "as published" if card.sha256 else "no hash is published to compare it with"
     print(f"{path}: SHA-256 {digest(path, 'sha256')}, {published}")

@@ -8,6 +8,7 @@ from pathlib import Path
 from system import manifest
 from system.bin import common, encoder_branch, frozen
 from system.bin.branch_kinds import by_kind, kind
+from system.bin.progress import progress_bar
 from system.errors import WheeltapperError
 from system.experiment import Experiment
 
@@ -101,7 +102,7 @@ def _files(args: argparse.Namespace) -> None:
     workers = common.one_thread_each(args.workers)
     dtype = choose_precision(args.precision, args.device)
     begin = time.monotonic()
-    with common.progress_bar(len(paths), "embedding") as bar:
+    with progress_bar(len(paths), "embedding") as bar:
         embeddings = embed_files(
             encoder, paths, args.mode, args.rate, workers, bar.update, args.pool, args.pool_power, args.layer,
             args.device, args.batch_size, dtype,

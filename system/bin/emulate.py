@@ -4,6 +4,8 @@ import argparse
 import os
 import sys
 
+from system.bin.progress import progress_bar
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
@@ -38,10 +40,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     from system.corpora.emulate import EmulateSettings, emulate
 
-    def progress(done: int, total: int) -> None:
-        if done % 20 == 0 or done == total:
-            print(f"emulate: {done} of {total} clips", file=sys.stderr)
-
     settings = EmulateSettings(
         seed=args.seed,
         snr_low=args.snr[0],
@@ -59,5 +57,6 @@ def main(args: argparse.Namespace) -> None:
         anonymous=tuple(args.anonymous),
         noise_group=args.noise_group,
     )
-    emulate(args.table, args.noise, args.out, settings, args.references, max(1, args.workers), progress)
+    with progress_bar(0, "emulating") as bar:
+        emulate(args.table, args.noise, args.out, settings, args.references, max(1, args.workers), bar.to)
     print(f"emulate: {args.out} is complete; emulate.json says what went into it", file=sys.stderr)

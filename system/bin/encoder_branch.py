@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from system import manifest
 from system.bin import common
+from system.bin.progress import progress_bar
 from system.config import BranchConfig, EncoderConfig
 from system.experiment import Experiment
 from system.manifest import Clip
@@ -50,7 +51,7 @@ def adapt(run: Experiment, name: str, clips: Sequence[Clip], rate: int) -> list[
     choices = _simam(run, name, encoder, clips, rate)
     kinds = {machine: choice["kind"] for machine, choice in choices.items()}
     pseudo = _pseudo_attributes(run, name, encoder, clips, rate, kinds)
-    with common.progress_bar(branch.loop.steps, f"adapting {name}") as bar:
+    with progress_bar(branch.loop.steps, f"adapting {name}") as bar:
         task = adapt(
             encoder, clips, branch, rate, folder, seed, config.device,
             lambda step, values: bar.update(step + 1 - bar.n), kinds, {row.key: row.cluster for row in pseudo},
@@ -87,7 +88,7 @@ def embed(
     dtype, batch_size = embedding.choose_precision(config.embed.precision, config.device), config.embed.batch_size
     for name in names:
         model, folder, others = load(run, name), parts(run, name), readouts(run, name)
-        with common.progress_bar(len(clips), f"embedding {name}") as bar:
+        with progress_bar(len(clips), f"embedding {name}") as bar:
             rows = embedding.embed_branch(
                 model, clips, folder, workers, config.device, bar.update, batch_size, dtype, others
             )
@@ -123,7 +124,7 @@ def _simam(run: Experiment, branch: str, encoder, clips: Sequence[Clip], rate: i
 
     own, seed, device = run.config.branches[branch], run.config.seed, run.config.device
     machines, clips = manifest.machines(clips), learnt_clips(clips, own)
-    with common.progress_bar(0, f"choosing SimAM for {branch}") as bar:
+    with progress_bar(0, f"choosing SimAM for {branch}") as bar:
         return simam_choice.kinds_of_machines(config, machines, encoder, clips, rate, seed, own.depth, device, bar.to)
 
 
@@ -138,7 +139,7 @@ def _pseudo_attributes(
 
     if not path.is_file():
         clips, seed, device = learnt_clips(clips, own), run.config.seed, run.config.device
-        with common.progress_bar(0, f"clustering clips for {branch}") as bar:
+        with progress_bar(0, f"clustering clips for {branch}") as bar:
             rows = pseudo_attributes.cluster_clips(encoder, clips, own, rate, seed, device, simam, bar.to)
         pseudo_attributes.write(path, rows)
     return pseudo_attributes.read(path)

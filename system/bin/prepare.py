@@ -4,13 +4,13 @@ With --exp: stage 0 of a recipe, whatever --data names.
 """
 
 import argparse
-import contextlib
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from system.bin import common
+from system.bin.progress import progress_bar
 from system.errors import WheeltapperError
 
 if TYPE_CHECKING:
@@ -102,8 +102,8 @@ def _data_set(args: argparse.Namespace) -> None:
     from system.corpora import faults
     from system.corpora.faults.convert import MANIFEST, prepare
 
-    with _reading() as progress:
-        clips = prepare(faults.find(args.corpus), args.source, args.out, args.view, progress)
+    with progress_bar(0, "reading") as bar:
+        clips = prepare(faults.find(args.corpus), args.source, args.out, args.view, bar.to)
     print(class_summary(clips))
     print(f"wrote {args.out / MANIFEST}: {len(clips)} clips")
 
@@ -111,8 +111,8 @@ def _data_set(args: argparse.Namespace) -> None:
 def _year(args: argparse.Namespace) -> "list[Clip]":
     from system.corpora.benchmark_years import prepare_year
 
-    with _reading() as progress:
-        return prepare_year(args.year, args.source, args.truth, args.corrected, progress)
+    with progress_bar(0, "reading") as bar:
+        return prepare_year(args.year, args.source, args.truth, args.corrected, bar.to)
 
 
 def _is_table(source: Path) -> bool:
@@ -127,7 +127,7 @@ def _listed(args: argparse.Namespace) -> "list[Clip]":
     columns = {f"{name}_column": getattr(args, f"{name}_column") for name in COLUMNS}
     if args.out.resolve() == args.source.resolve():
         raise WheeltapperError(f"--out: expected another file than the table, found {args.out}")
-    with _reading() as progress:
+    with progress_bar(0, "reading") as bar:
         return prepare_table(
             args.source,
             args.root,
@@ -135,7 +135,7 @@ def _listed(args: argparse.Namespace) -> "list[Clip]":
             where=args.where,
             corpus=args.corpus,
             normal=args.normal,
-            progress=progress,
+            progress=bar.to,
         )
 
 
@@ -148,8 +148,8 @@ def _below(args: argparse.Namespace) -> "list[Clip]":
     if args.layout == "files":
         from system.corpora.table import prepare_files
 
-        with _reading() as progress:
-            return prepare_files(args.source, args.corpus, args.normal, progress=progress)
+        with progress_bar(0, "reading") as bar:
+            return prepare_files(args.source, args.corpus, args.normal, progress=bar.to)
     if args.normal:
         raise WheeltapperError("--normal: expected a TABLE.csv or --layout files; DCASE names say it themselves")
     return prepare(args.source, args.corpus or "dcase")
@@ -192,8 +192,8 @@ def _manifest_stage(run: "Experiment", path: Path) -> None:
     stage.watch = lambda: files_signature(clip.path for clip in clips)
 
     def work() -> Iterable[Path]:
-        with _reading() as progress:
-            check_recordings(clips, path, progress)
+        with progress_bar(0, "reading") as bar:
+            check_recordings(clips, path, bar.to)
         _write(run.manifest, clips)
         return [run.manifest]
 
@@ -217,13 +217,13 @@ def _work(run: "Experiment", data: str, folder: Path) -> Iterable[Path]:
         from system.corpora.synthetic import SyntheticSettings, synthesize
 
         settings = SyntheticSettings.of_size(run.config.data.synthetic)
-        with common.progress_bar(0, "simulating") as bar:
+        with progress_bar(0, "simulating") as bar:
             synthesize(folder, settings, run.config.seed, workers=2, progress=bar.to)
     elif _folder(run, data) != Path(data):
         from system.corpora.download import download_dcase
 
         year = int(data[len(CHALLENGE) :])
-        with common.progress_bar(0, "downloading") as bar:
+        with progress_bar(0, "downloading") as bar:
             found = download_dcase(
                 year,
                 folder,
@@ -241,25 +241,11 @@ def _work(run: "Experiment", data: str, folder: Path) -> Iterable[Path]:
 
 
 def prepare(folder: Path, corpus: str = "dcase") -> "list[Clip]":
-    """prepare_dcase with a progress bar (on a terminal only)."""
+    """prepare_dcase with a progress bar."""
     from system.corpora.dcase import prepare_dcase
 
-    with _reading() as progress:
-        return prepare_dcase(folder, corpus, progress=progress)
-
-
-@contextlib.contextmanager
-def _reading() -> Iterator[Callable[[int, int], None]]:
-    """A bar of files read, on a terminal only; yields what takes (done, total)."""
-    from tqdm import tqdm
-
-    with tqdm(desc="reading", unit="clip", disable=None) as bar:
-
-        def progress(done: int, total: int) -> None:
-            bar.total = total
-            bar.update(done - bar.n)
-
-        yield progress
+    with progress_bar(0, "reading") as bar:
+        return prepare_dcase(folder, corpus, progress=bar.to)
 
 
 def summary(clips: "list[Clip]") -> str:

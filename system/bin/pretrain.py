@@ -8,6 +8,7 @@ from typing import Any
 
 from system import manifest, processes
 from system.bin import common
+from system.bin.progress import progress_bar
 from system.config import PretrainConfig, SourceConfig
 from system.config.training import LOOP_FREE
 from system.errors import WheeltapperError
@@ -95,7 +96,7 @@ def _work(run: Experiment) -> Iterable[Path]:
     written = [run.encoder]
     if config.loop.steps:
         mixture = Mixture.open(config.sources) if config.sources else Mixture.of_clips(common.training_clips(run))
-        with common.progress_bar(config.loop.steps, "pre-training") as bar:
+        with progress_bar(config.loop.steps, "pre-training") as bar:
             pretrain(
                 encoder,
                 mixture,

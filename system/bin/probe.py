@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from system.bin import common, frozen
+from system.bin.progress import progress_bar
 from system.errors import WheeltapperError
 
 if TYPE_CHECKING:
@@ -149,7 +150,7 @@ def _measure(
     if args.baselines:
         networks[BASELINE] = spectral_statistics
     workers = common.one_thread_each(args.workers)
-    with common.progress_bar(len(clips), f"embedding {name}") as bar:
+    with progress_bar(len(clips), f"embedding {name}") as bar:
         vectors = embed_clips(clips, networks, near=task == ANOMALIES, workers=workers, progress=bar.update)
     for network, kinds in vectors.items():
         weights = BASELINE if network == BASELINE else runs[int(network)].weights

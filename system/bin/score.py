@@ -8,6 +8,7 @@ from pathlib import Path
 
 from system import manifest
 from system.bin import common, score_files
+from system.bin.progress import progress_bar
 from system.experiment import Experiment
 
 
@@ -35,12 +36,18 @@ def _work(run: Experiment) -> Iterable[Path]:
     from system.scoring import machines
     from system.store import read_rows
 
-    clips = manifest.read(run.manifest)
-    written = []
-    for branch, views in run.views.items():
-        for view in views:
-            embeddings = read_rows(run.index(branch), run.embeddings(branch, view))
-            rows = machines.score_machines(clips, embeddings, run.config.branches[branch].scorer, run.config.seed)
-            written.append(run.scores(branch, view))
-            machines.write_rows(written[-1], rows)
+    clips, written = manifest.read(run.manifest), []
+    count = sum(clip.split in ("train", "test") for clip in clips)
+    with progress_bar(count * sum(map(len, run.views.values())), "scoring") as bar:
+        for branch, views in run.views.items():
+            for view in views:
+                rows = machines.score_machines(
+                    clips,
+                    read_rows(run.index(branch), run.embeddings(branch, view)),
+                    run.config.branches[branch].scorer,
+                    run.config.seed,
+                    bar.update,
+                )
+                written.append(run.scores(branch, view))
+                machines.write_rows(written[-1], rows)
     return written

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from system import config as configuration
 from system import manifest
 from system.bin import common
+from system.bin.progress import progress_bar
 from system.config import check_systems
 from system.errors import WheeltapperError
 from system.experiment import Experiment
@@ -136,7 +137,7 @@ def _results(run: Experiment, number: int, clips: Sequence[manifest.Clip], entri
 
     from system.embedding import ahead
 
-    with common.progress_bar(len(entries), "scoring", PATIENCE) as bar:
+    with progress_bar(len(entries), "scoring", PATIENCE) as bar:
         for result in ahead(judge, entries, workers):
             bar.update(1)
             yield result

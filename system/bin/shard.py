@@ -4,7 +4,7 @@ import argparse
 import os
 from pathlib import Path
 
-from system.bin import common
+from system.bin.progress import progress_bar
 from system.errors import WheeltapperError
 
 MIB = 1 << 20
@@ -30,10 +30,10 @@ def main(args: argparse.Namespace) -> None:
     for path in args.manifests:
         clips += manifest.read(path)
         manifest.check_training(clips, path)
-    with common.progress_bar(len(clips), "sharding") as bar:
+    with progress_bar(len(clips), "sharding") as bar:
         folder = write_shards(clips, args.out, args.shard_mib * MIB, bar.to, args.workers)
     if args.verify:
-        with common.progress_bar(len(folder.sizes) + 1, "verifying") as bar:
+        with progress_bar(len(folder.sizes) + 1, "verifying") as bar:
             folder.verify(bar.to)
     print(
         f"{args.out}: {len(folder)} clips, {folder.record['hours']:.1f} h, {len(folder.sizes)} shards, "

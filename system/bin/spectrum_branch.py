@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from system.bin import common
+from system.bin.progress import progress_bar
 from system.config import VIEWS, BranchConfig
 from system.experiment import Experiment
 from system.manifest import Clip
@@ -63,7 +63,7 @@ def embed(
 
     rates = {name: int(read_json(run.card(name))["rate"]) for name in names}
     rows: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    with common.progress_bar(len(clips), f"describing {', '.join(names)}") as bar:
+    with progress_bar(len(clips), f"describing {', '.join(names)}") as bar:
         for found in ahead(lambda clip: _describe(run, rates, clip), clips, workers):
             for name, row in found.items():
                 rows[name].append(row)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from system.bin import common
+from system.bin.progress import progress_bar
 from system.errors import WheeltapperError
 from system.experiment import Experiment
 from system.stage import Stage
@@ -185,7 +186,7 @@ def _spectrograms(run: Experiment, args: argparse.Namespace) -> None:
             front_end = features.log_mel_front_end(inputs.study.channel)
         store = inputs.spectrograms(front_end)
         workers = common.one_thread_each(run.config.threads)
-        with common.progress_bar(store.missing(), f"spectrograms for {front_end.name}") as bar:
+        with progress_bar(store.missing(), f"spectrograms for {front_end.name}") as bar:
             features.fill_spectrograms(store, front_end, workers, bar.update)
         return [store.about, store.array]
 
@@ -212,7 +213,7 @@ def _work_embed(inputs: _Inputs, model: str) -> Iterable[Path]:
     spectrograms = features.read_spectrograms(inputs.spectrograms(front_end), front_end.bands)
     workers = common.one_thread_each(inputs.run.config.threads)
     mode = inputs.study.models[model].mode
-    with common.progress_bar(store.missing(), f"embedding with {model}") as bar:
+    with progress_bar(store.missing(), f"embedding with {model}") as bar:
         features.fill_embeddings(store, encoder, mode, spectrograms, device, workers, bar.update)
     return [store.about, store.array]
 
@@ -239,7 +240,7 @@ def _work_autoencoder(inputs: _Inputs, scope: str) -> Iterable[Path]:
     rows, places = inputs.scope(scope)
     own = [spectrograms[place] for place in places]
     config = inputs.study.autoencoder
-    with common.progress_bar(config.epochs, f"autoencoder of {scope}") as bar:
+    with progress_bar(config.epochs, f"autoencoder of {scope}") as bar:
         scores = unsupervised.autoencoder_scores(
             rows, own, config, inputs.run.config.seed, device, lambda *_: bar.update(1)
         )
@@ -314,7 +315,7 @@ def _work_supervised(inputs: _Inputs, scope: str, model: str) -> Iterable[Path]:
     if config.supervised:
         spectrograms = features.read_spectrograms(inputs.spectrograms(front_end), front_end.bands)
         own = [spectrograms[place] for place in places]
-        with common.progress_bar(0, f"fine-tuning {model} on {scope}") as bar:
+        with progress_bar(0, f"fine-tuning {model} on {scope}") as bar:
             classifier = supervised.fine_tune(
                 encoder,
                 own,
@@ -327,7 +328,7 @@ def _work_supervised(inputs: _Inputs, scope: str, model: str) -> Iterable[Path]:
                 device,
                 lambda step, figures: bar.update(1),
             )
-        with common.progress_bar(len(rows), f"applying {model} to {scope}") as bar:
+        with progress_bar(len(rows), f"applying {model} to {scope}") as bar:
             batch = run.config.embed.batch_size
             columns["finetuned"], logits = supervised.apply(classifier, own, device, batch, bar.update)
         results.write_scores(folder / "supervised.csv", rows, {"supervised": logits[data.evaluated(rows)]})

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from system import processes
 from system.bin import cached_benchmarks, common, frozen
+from system.bin.progress import progress_bar
 from system.errors import WheeltapperError
 
 if TYPE_CHECKING:
@@ -133,7 +134,7 @@ def _run(
     share = (int(os.environ.get("RANK", "0")), processes.count())
     if store.read() is None:
         threads = max(1, args.workers // processes.per_machine())
-        with common.progress_bar(store.missing(), f"embedding {plan.name}") as bar:
+        with progress_bar(store.missing(), f"embedding {plan.name}") as bar:
             store.fill(embedder, common.one_thread_each(threads), share, lambda done: bar.update(done * share[1]))
     if not processes.is_main():
         return None

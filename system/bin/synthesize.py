@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 
+from system.bin.progress import progress_bar
 from system.errors import WheeltapperError
 
 KINDS = ("machines", "procedural")
@@ -31,20 +32,17 @@ def main(args: argparse.Namespace) -> None:
             other = KINDS[1 - KINDS.index(args.kind)]
             raise WheeltapperError(f"--{name}: expected --kind {other} with it, found --kind {args.kind}")
 
-    def progress(done: int, total: int) -> None:
-        if done % 50 == 0 or done == total:
-            print(f"synthesize: {done} of {total} clips", file=sys.stderr)
-
     workers = max(1, args.workers)
-    if args.kind == "machines":
-        from system.corpora.synthetic import SyntheticSettings, synthesize
+    with progress_bar(0, "synthesizing") as bar:
+        if args.kind == "machines":
+            from system.corpora.synthetic import SyntheticSettings, synthesize
 
-        synthesize(args.out, SyntheticSettings.of_size(args.size or "default"), args.seed, workers, progress)
-    else:
-        from system.corpora.procedural import ProceduralSettings, synthesize_procedural
+            synthesize(args.out, SyntheticSettings.of_size(args.size or "default"), args.seed, workers, bar.to)
+        else:
+            from system.corpora.procedural import ProceduralSettings, synthesize_procedural
 
-        settings = ProceduralSettings(
-            CLIPS if args.clips is None else args.clips, SECONDS if args.seconds is None else args.seconds
-        )
-        synthesize_procedural(args.out, settings, args.seed, workers, progress)
+            settings = ProceduralSettings(
+                CLIPS if args.clips is None else args.clips, SECONDS if args.seconds is None else args.seconds
+            )
+            synthesize_procedural(args.out, settings, args.seed, workers, bar.to)
     print(f"synthesize: {args.out} is complete", file=sys.stderr)

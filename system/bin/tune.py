@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from system import config as configuration
 from system import manifest, selection
 from system.bin import common, evaluate
+from system.bin.progress import progress_bar
 from system.config import TuneConfig
 from system.errors import WheeltapperError
 from system.experiment import Experiment
@@ -116,7 +117,7 @@ def _objective(
     from system.tuning import cache, task, workers
 
     folder = args.out / "scores"
-    with common.progress_bar(sum(len(job.scorers) for job in todo), "scoring") as bar:
+    with progress_bar(sum(len(job.scorers) for job in todo), "scoring") as bar:
         workers.side_by_side(cache.compute, (todo, folder), min(args.processes, len(todo)), bar.to)
     objective, notes = task.build(runs, tune, todo)
     for note in notes:
@@ -132,7 +133,7 @@ def _search(objective: "Objective", design, tune: TuneConfig, args: argparse.Nam
     arguments = (args.out, objective, design, tune.sampler, tune.seed)
     total = tune.trials * len(search.studies(objective.machines, tune.sampler))
     begin = time.monotonic()
-    with common.progress_bar(total, "trials") as bar:
+    with progress_bar(total, "trials") as bar:
         workers.side_by_side(search.run, arguments, args.processes, bar.to)
     print(f"{total} trials by {tune.sampler}, complete after {time.monotonic() - begin:.1f} s")
 

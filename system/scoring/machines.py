@@ -3,7 +3,7 @@
 import csv
 import logging
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -42,14 +42,19 @@ class Row:
 
 
 def score_machines(
-    clips: Sequence[Clip], embeddings: Mapping[tuple[str, ...], np.ndarray], config: ScorerConfig, seed: int
+    clips: Sequence[Clip],
+    embeddings: Mapping[tuple[str, ...], np.ndarray],
+    config: ScorerConfig,
+    seed: int,
+    progress: Callable[[int], None] | None = None,
 ) -> list[Row]:
     """Scores all clips of a run with one branch.
 
     The scorer sees arrays in shuffled order, without names; labels of test clips are never read.
 
     Args:
-        clips: of the manifest. embeddings: by clip key. config: of the scorer. seed: of the shuffling.
+        clips: of the manifest. embeddings: by clip key. config: of the scorer. seed: of the shuffling. progress: called
+            with the number of clips scored more.
 
     Raises WheeltapperError naming machine and section where references are missing.
     """
@@ -73,6 +78,8 @@ def score_machines(
             rows.append(Row(machine, section, "train", clip.file, clip.domain, float(score)))
         for clip, score in zip(tests, test_scores, strict=True):
             rows.append(Row(machine, section, "test", clip.file, "", float(score)))
+        if progress:
+            progress(len(references) + len(tests))
     return sorted(rows, key=lambda row: (row.machine, row.section, row.split, row.file))
 
 

@@ -1,0 +1,114 @@
+"""How far long work is: a bar with the time left on a terminal, a line now and then in a log."""
+
+import contextlib
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+from system import processes
+
+SHORT = 1.0  # seconds without a bar
+FIRST, EVERY = 15.0, 60.0  # seconds before the first line of a log, and between lines
+
+
+class Lines:
+    """What a bar shows, as lines of text, for a log.
+
+    Args:
+        total: how much there is to do; 0 where that is not known yet. say: takes a line. unit: B for bytes. clock:
+            seconds from anywhere.
+    """
+
+    def __init__(
+        self,
+        total: int,
+        text: str,
+        say: Callable[[str], None],
+        unit: str = "it",
+        clock: Callable[[], float] = time.monotonic,
+    ):
+        self.n, self.total, self.text, self.say, self.unit, self.clock = 0, total, text, say, unit, clock
+        self.begin = clock()
+        self.due = self.begin + FIRST
+        self.taken_up = 0  # of an interrupted run: done at once, so that they say nothing about the time left
+
+    def update(self, count: int = 1) -> None:
+        """Counts ``count`` more as done."""
+        self.n += count
+        now = self.clock()
+        if now - self.begin < SHORT and count > 1:
+            self.taken_up = self.n
+        if now >= self.due and self.n < self.total:
+            self.due = now + EVERY
+            amounts = (f"{amount / 1e6:.0f} MB" if self.unit == "B" else str(amount) for amount in (self.n, self.total))
+            self.say(f"{self.text}: {' of '.join(amounts)}{self._left(now)}")
+
+    def _left(self, now: float) -> str:
+        done = self.n - self.taken_up
+        if done <= 0:
+            return ""
+        return f", {duration((now - self.begin) / done * (self.total - self.n))} left"
+
+    def close(self) -> None:
+        """Nothing: a line needs no clearing."""
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person says them: 40 s, 12 min, 3 h 5 min."""
+    minutes = round(seconds / 60)
+    if minutes < 2:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _bar(total: int, text: str, delay: float, unit: str):
+    if not processes.is_main():
+        return Lines(total, text, lambda line: None, unit)
+    if not sys.stderr.isatty():
+        return Lines(total, text, lambda line: print(line, file=sys.stderr, flush=True), unit)
+    from tqdm import tqdm
+
+    shown = {"unit": unit, "unit_scale": unit == "B", "mininterval": 0.2, "leave": False, "dynamic_ncols": True}
+    return tqdm(total=total or None, desc=text, delay=delay, **shown)
+
+
+@contextlib.contextmanager
+def progress_bar(total: int, text: str, delay: float = SHORT, unit: str = "it") -> Iterator:
+    """A bar on standard error, after ``delay`` seconds; ``bar.to(done, total)`` sets both, ``bar.update(n)`` adds."""
+    bar = _bar(total, text, delay, unit)
+
+    def to(done: int, total: int) -> None:
+        bar.total = total
+        bar.update(done - bar.n)
+
+    bar.to = to
+    try:
+        yield bar
+    finally:
+        bar.close()
+
+
+class DownloadBars:
+    """One bar for each file that is fetched."""
+
+    def __init__(self) -> None:
+        self.bar = None
+
+    def __enter__(self) -> "DownloadBars":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.bar is not None:
+            self.bar.close()
+        self.bar = None
+
+    def show(self, name: str, done: int, total: int) -> None:
+        """Says how much of a file is here, in bytes."""
+        if self.bar is None:
+            self.bar = _bar(total, name, SHORT, "B")
+        self.bar.update(done - self.bar.n)
+
+    def say(self, line: str) -> None:
+        """Prints what has become of the file."""
+        self.__exit__()
+        print(line, flush=True)
