@@ -1,10 +1,10 @@
-"""The table of encoders in the README: every figure computed or measured now.
+"""The table of encoders in docs/encoders.md: every figure computed or measured now.
 
 Parity: largest difference from a reference value over the largest reference value, of small random networks; the
 references are the official code's (tests/fixtures), transformers' for AST and timm's for ResNeXt. Multiply-adds and
 speed: recordings of 10 s, from the wav file to the embedding, random weights, one recording per core at once.
 
-Usage: encoder_table.py [--no-speed] [--write README.md]        (prints the table; --write puts it between the markers)
+Usage: encoder_table.py [--no-speed] [--write docs/encoders.md]        (prints the table; --write puts it between the markers)
 """
 
 import argparse

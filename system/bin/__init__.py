@@ -29,7 +29,7 @@ VERBS = {
     "launch": "start pretrain or benchmark in several processes, as torchrun does",
     "adapt": "adapt a branch: LoRA, gated fusion, ArcFace heads",
     "embed": "turn recordings into embeddings",
-    "score": "distance of every clip to its machine's normal references",
+    "score": "distance of every clip to its normal references; with files: decisions on new recordings",
     "fuse": "calibrate, weight and threshold the branches into systems",
     "evaluate": "official metrics of challenge CSVs",
     "tune": "choose scorers and weights on development runs, cross-validated over machines",

@@ -47,9 +47,23 @@ def test_every_stage_and_no_verb_that_is_none():
         assert verbs - {"process"} <= VERBS.keys()
 
 
+def test_the_table_of_verbs_is_complete():
+    rows = re.findall(r"^\| `([a-z-]+)` \| (.+) \|$", (DOCS / "verbs.md").read_text(), re.MULTILINE)
+    assert dict(rows) == VERBS
+
+
+def test_the_read_me_is_two_screens_and_leads_to_every_page():
+    text = (ROOT / "README.md").read_text()
+    assert len(text.splitlines()) <= 100
+    assert {f"docs/{page.name}" for page in DOCS.glob("*.md")} <= set(re.findall(r"\]\(([^)#]+)", text))
+
+
 def test_links_lead_somewhere():
-    for page in DOCS.glob("*.md"):
-        for target in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text()):
+    for page in [ROOT / "README.md", *DOCS.glob("*.md")]:
+        targets = re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text())
+        for target in targets:
+            if target.startswith("https://"):
+                continue
             assert (page.parent / target).exists(), f"{page.name}: {target}"
 
 
