@@ -2,13 +2,21 @@
 
 import argparse
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from system import manifest
 from system.bin import common, package
 from system.bin.branch_kinds import embedder
+from system.bin.progress import progress_bar
 from system.errors import WheeltapperError
 from system.experiment import Experiment
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from system.compliance.rule import Rule
 
 SLACK = {"fp32": 1e-4, "bf16": 0.05}  # between one embedding and the same on another machine or in a batch
 
@@ -42,11 +50,24 @@ def _check(run: Experiment, recompute: int) -> list[str]:
     rules = compliance.check(run, stages, facts, package.documents(run))
     rules.append(sent.check_package(run, facts))
     if recompute:
-        with tempfile.TemporaryDirectory() as folder:
-            common.prepare_torch(run)
-            embed = embedder(run, [name for name in run.config.branches if run.index(name).is_file()])
-            slack = SLACK["fp32" if run.config.embed.precision == "fp32" else "bf16"]
-            rules.append(sent.check_embeddings(run, clips, recompute, embed, Path(folder), slack))
+        rules.append(_embed_again(run, clips, recompute))
     compliance.write(run.compliance, rules)
     print("\n".join(compliance.markdown(rules)))
     return compliance.violations(rules)
+
+
+def _embed_again(run: Experiment, clips: Sequence[manifest.Clip], count: int) -> "Rule":
+    from system.compliance import package as sent
+
+    branches = [name for name in run.config.branches if run.index(name).is_file()]
+    common.prepare_torch(run)
+    again = embedder(run, branches)
+    slack = SLACK["fp32" if run.config.embed.precision == "fp32" else "bf16"]
+    total = len(branches) * min(count, sum(clip.split == "test" for clip in clips))
+    with tempfile.TemporaryDirectory() as folder, progress_bar(total, "embedding once more") as bar:
+
+        def embed(branch: str, clip: manifest.Clip) -> "dict[str, np.ndarray]":
+            bar.update(1)
+            return again(branch, clip)
+
+        return sent.check_embeddings(run, clips, count, embed, Path(folder), slack)
