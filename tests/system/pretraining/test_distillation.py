@@ -247,7 +247,8 @@ def test_a_split_batch_gives_the_same_losses(build, waves, norm, band):
     task.update_statistics()
     for name in ("loss", "loss_band", "loss_patch"):
         assert float(together[name].detach()) == pytest.approx((parts[0][name] + parts[1][name]) / 2, rel=1e-5)
-    torch.testing.assert_close(statistics, apart)
+    # Sums of single-precision features, whose rounding depends on the size of the batch.
+    torch.testing.assert_close(statistics, apart, rtol=1e-4, atol=1e-5)
 
 
 def test_the_teacher_stays_in_evaluation_mode(build):
