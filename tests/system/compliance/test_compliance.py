@@ -220,7 +220,7 @@ def test_a_branch_whose_scores_are_normalised_over_test_clips(run):
 def test_a_program_that_reads_labels_is_caught(run, monkeypatch):
     honest = machines.score_machines
 
-    def leaking(clips, embeddings, config, seed):
+    def leaking(clips, embeddings, config, seed, progress=None):
         labels = {clip.key: clip.label == "anomaly" for clip in clips}
         return [
             replace(row, score=row.score + labels.get((row.machine, row.section, row.split, row.file), False))
@@ -238,7 +238,7 @@ def test_a_program_that_reads_labels_is_caught(run, monkeypatch):
 def test_a_program_that_reads_positions_is_caught(run, monkeypatch):
     honest = machines.score_machines
 
-    def leaking(clips, embeddings, config, seed):
+    def leaking(clips, embeddings, config, seed, progress=None):
         rows = honest(clips, embeddings, config, seed)
         return [replace(row, score=row.score + 0.1 * number) for number, row in enumerate(rows)]
 

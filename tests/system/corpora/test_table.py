@@ -152,9 +152,7 @@ def test_a_folder_of_files(tmp_path):
         ("set", "pump", "pump/a.wav", "train", ""),
     ]
     (tmp_path / "set" / "pump" / "a.wav").write_bytes(b"")
-    with pytest.raises(
-        WheeltapperError, match=r"^.*set: .*pump/a\.wav: expected a sound file, found an empty file .*$"
-    ):
+    with pytest.raises(WheeltapperError, match=r"^.*set: .*pump/a\.wav: expected a sound file, found an empty file"):
         prepare_files(tmp_path / "set")
     (tmp_path / "set" / "loose.wav").write_bytes(b"")
     with pytest.raises(WheeltapperError, match=r"set: 2 of 4 recordings cannot be used\n .*loose\.wav: expected a sou"):
