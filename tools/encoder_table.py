@@ -4,7 +4,7 @@ Parity: largest difference from a reference value over the largest reference val
 references are the official code's (tests/fixtures), transformers' for AST and timm's for ResNeXt. Multiply-adds and
 speed: recordings of 10 s, from the wav file to the embedding, random weights, one recording per core at once.
 
-Usage: encoder_table.py [--no-speed] [--write docs/encoders.md]        (prints the table; --write puts it between the markers)
+Usage: encoder_table.py [--no-speed] [--write docs/encoders.md]   (prints the table; --write puts it there)
 """
 
 import argparse

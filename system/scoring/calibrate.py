@@ -22,19 +22,18 @@ class ZScore:
         return (np.asarray(scores, np.float64) - self.centre) / self.scale
 
 
-def robust_z(reference_scores: np.ndarray, domains: np.ndarray | None = None) -> ZScore:
+def robust_z(reference_scores: np.ndarray) -> ZScore:
     """Fits the calibration of one branch on one machine: median and 1.4826 MAD (Wang and Liu 2026, section 4).
 
-    Ten target clips cannot carry a median and a deviation of their own, so all references of a machine count together
-    (``domains`` None). With ``domains`` each domain weighs the same, through weighted quantiles. Where more than half
-    of the scores are one number the MAD is nothing, and the mean absolute deviation stands in. The scale is at least
-    1 % of the median's size, so that near-constant scores cannot outvote another branch.
+    Ten target clips cannot carry a median and a deviation of their own, so all references of a machine count together.
+    Where more than half of the scores are one number the MAD is nothing, and the mean absolute deviation stands in. The
+    scale is at least 1 % of the median's size, so that near-constant scores cannot outvote another branch.
 
     Args:
-        reference_scores: (N,) leave-one-out scores. domains: (N,) or None.
+        reference_scores: (N,) leave-one-out scores.
     """
     scores = _check(reference_scores)
-    weights = domain_weights(domains) if domains is not None else np.full(len(scores), 1.0 / len(scores))
+    weights = np.full(len(scores), 1.0 / len(scores))
     median = weighted_quantile(scores, weights, 0.5)
     deviations = np.abs(scores - median)
     spread = MAD_TO_SIGMA * weighted_quantile(deviations, weights, 0.5)

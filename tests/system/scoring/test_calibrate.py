@@ -56,13 +56,6 @@ def test_near_constant_scores_do_not_outvote():
     assert np.isfinite(robust_z(np.zeros(5))(np.array([0.0, 1.0]))).all()
 
 
-def test_robust_z_with_domains_weighs_them_alike():
-    scores = np.concatenate([np.linspace(0, 1, 99), np.full(11, 10.0)])
-    domains = np.array(["source"] * 99 + ["target"] * 11)
-    assert robust_z(scores).centre < 1.0
-    assert 1.0 <= robust_z(scores, domains).centre <= 10.0
-
-
 @pytest.mark.parametrize("scores", [[], [1.0], [1.0, np.nan], [1.0, np.inf]])
 def test_scores_that_say_nothing(scores):
     with pytest.raises(WheeltapperError, match="reference scores: expected at least 2 finite numbers"):
