@@ -55,8 +55,10 @@ def load_file(path: str | os.PathLike) -> dict[str, Any]:
         with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd pickles, which are refused below or read
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError:
-        raise
+    except MemoryError as error:  # a damaged length is allocated before anything is read
+        raise WheeltapperError(
+            f"{path}: expected a checkpoint that fits into memory, found {path.stat().st_size} bytes that ask for more"
+        ) from error
     except Exception as error:  # torch checks little: a damaged byte may surface as any exception
         if isinstance(error, OSError) and error.errno != errno.EINVAL:  # what a file cut short may raise
             raise

@@ -4,6 +4,8 @@ import argparse
 import io
 import os
 import pickle
+import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -68,6 +70,24 @@ def test_refusal_is_told_from_damage(tmp_path):
     with pytest.raises(WheeltapperError, match="damaged, expected a torch checkpoint") as caught:
         checkpoints.load_file(tmp_path / "x.pt")
     assert "weights_only" not in str(caught.value)
+
+
+def test_a_damaged_length_asks_for_more_memory_than_there_is(tmp_path):
+    """Found by damaging files at random."""
+    good = saved(STATE, zipped=False)
+    name = b"X" + len("protocol_version").to_bytes(4, "little") + b"protocol_version"
+    assert name in good
+    (tmp_path / "x.pt").write_bytes(good.replace(name, b"X\x10\x00\xff\xff" + name[5:]))  # 4 GB
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    resource.setrlimit(resource.RLIMIT_AS, (used + (2 << 30), limits[1]))
+    try:
+        with pytest.raises(
+            WheeltapperError, match=r"x\.pt: expected a checkpoint that fits into memory, found \d+ bytes"
+        ):
+            checkpoints.load_file(tmp_path / "x.pt")
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 def masked_autoencoder() -> dict:
