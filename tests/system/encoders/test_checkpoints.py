@@ -83,7 +83,7 @@ def test_a_damaged_length_asks_for_more_memory_than_there_is(tmp_path):
     resource.setrlimit(resource.RLIMIT_AS, (used + (2 << 30), limits[1]))
     try:
         with pytest.raises(
-            WheeltapperError, match=r"x\.pt: expected a checkpoint that fits into memory, found \d+ bytes"
+            WheeltapperError, match=r"x\.pt: expected a checkpoint that fits into memory, found"
         ):
             checkpoints.load_file(tmp_path / "x.pt")
     finally:
