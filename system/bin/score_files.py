@@ -3,6 +3,7 @@
 import argparse
 import csv
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from system.scoring.recordings import Verdict
 
 SCORED = ("pretrain", "adapt", "embed", "score", "fuse")  # stages that a run must have behind it
-COLUMNS = ("file", "machine", "section", "score", "threshold", "decision", "deviations", "error")
+COLUMNS = ("file", "machine", "section", "score", "threshold", "decision", "deviations", "remark", "error")
 SHOWN = ("file", "machine", "score", "threshold", "decision", "deviations")
 PATIENCE = 5.0  # seconds without a progress bar
 
@@ -148,8 +149,7 @@ def _row(path: Path, verdict: "Verdict | None", error: str) -> dict[str, Any]:
     if verdict is not None:
         row |= {name: getattr(verdict, name) for name in COLUMNS[1:5]}
         row |= {"decision": "ANOMALY" if verdict.anomalous else "normal", "deviations": verdict.deviations}
-        if verdict.silent:
-            print(f"{_printable(row['file'])}: silent (all samples are zero), scored like any other", file=sys.stderr)
+        row["remark"] = verdict.remark
     return row
 
 
@@ -175,6 +175,9 @@ def _show(rows: Sequence[dict[str, Any]]) -> None:
     found = sum(row["decision"] == "ANOMALY" for row in scored)
     failed = f", {len(rows) - len(scored)} not scored" if len(scored) < len(rows) else ""
     print(f"{len(scored)} recordings, {found} anomalous{failed}", file=sys.stderr)
+    remarks = Counter((row["machine"], row["remark"]) for row in scored if row["remark"])
+    for (machine, remark), count in remarks.items():
+        print(f"note: {machine}: scores that may mean little, of {count} recordings: {remark}", file=sys.stderr)
 
 
 def _cell(row: dict[str, Any], name: str) -> str:

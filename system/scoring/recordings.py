@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from system.config import SystemConfig
-from system.corpora.inspection import inspect
+from system.corpora.inspection import Sound, inspect
 from system.corpora.names import parse_name
 from system.errors import WheeltapperError
 from system.experiment import Experiment
@@ -27,7 +27,8 @@ class Verdict:
     """What a system says of one recording.
 
     ``score`` above ``threshold`` is an anomaly; ``deviations`` is how far the score lies above the median of the normal
-    references' leave-one-out scores, in robust standard deviations (1.4826 MAD); ``silent`` where all samples are zero.
+    references' leave-one-out scores, in robust standard deviations (1.4826 MAD); ``remark`` says what makes the score
+    doubtful: silence, or a recording made otherwise than the references.
     """
 
     file: str
@@ -36,7 +37,7 @@ class Verdict:
     score: float
     threshold: float
     deviations: float
-    silent: bool
+    remark: str = ""
 
     @property
     def anomalous(self) -> bool:
@@ -47,13 +48,16 @@ class Verdict:
 class Judge:
     """A system of a run, fitted to the normal references of one machine and section.
 
-    ``scorers``: of each branch with a weight above zero, and the calibration of its scores.
+    ``scorers``: of each branch with a weight above zero, and the calibration of its scores; ``channels`` and ``rate``:
+    of the recordings it was fitted to, the fewest channels and the lowest rate (Hz) among them.
     """
 
     system: SystemConfig
     scorers: Mapping[str, tuple[Scorer, ZScore]]
     threshold: float
     references: ZScore
+    channels: int
+    rate: int
 
     def score(self, rows: Mapping[str, np.ndarray]) -> float:
         """Fused score of one clip from its row (1, ...) by each branch."""
@@ -101,7 +105,9 @@ def judges(run: Experiment, number: int, clips: Sequence[Clip], groups: Sequence
         if key not in thresholds:
             raise WheeltapperError(f"{path}: expected a threshold of {key}, found {', '.join(thresholds)}")
         references = calibrate.robust_z(fuse(fused[group], system))
-        found[group] = Judge(system, fitted[group], float(thresholds[key]), references)
+        own = members[group][0]
+        made = min(clip.channels for clip in own), min(clip.rate for clip in own)
+        found[group] = Judge(system, fitted[group], float(thresholds[key]), references, *made)
     return found
 
 
@@ -124,7 +130,18 @@ def judge_file(path: Path, group: Group, judge: Judge, run: Experiment, embed: E
     if not np.isfinite(score):
         raise WheeltapperError(f"{path}: expected a finite score, found {score}")
     deviations = float(judge.references(np.array(score)))
-    return Verdict(str(path), *group, score, judge.threshold, deviations, sound.silent)
+    return Verdict(str(path), *group, score, judge.threshold, deviations, _remark(sound, judge, run.config.data.rate))
+
+
+def _remark(sound: Sound, judge: Judge, used: int) -> str:
+    """What makes a score doubtful; ``used``: the rate in Hz that recordings are brought to, 0 for their own."""
+    if sound.silent:
+        return "silent (all samples are zero)"
+    if sound.channels < judge.channels:
+        return f"{sound.channels} channel{'s' * (sound.channels > 1)}, the references have {judge.channels}"
+    if sound.rate < min(judge.rate, used or judge.rate):
+        return f"{sound.rate} Hz, the references have {judge.rate}"
+    return ""
 
 
 def group_of(path: Path, groups: Sequence[Group], machine: str = "", section: str = "") -> Group:

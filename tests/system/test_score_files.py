@@ -129,6 +129,7 @@ def test_any_recording_is_scored_and_bad_ones_are_named(run, tmp_path, capsys):
     place.mkdir()
     soundfile.write(place / "mono 44.1.flac", sound(1, 1.5, 1, 44100), 44100)
     soundfile.write(place / "six.wav", sound(2, 0.7, 6, 11025), 11025, subtype="FLOAT")
+    soundfile.write(place / "low.wav", sound(4, 1.0, 2, 4000), 4000)
     soundfile.write(place / "zeros.wav", np.zeros((RATE, 2)), RATE)
     soundfile.write(place / "good.wav", sound(3), RATE)
     whole = (place / "good.wav").read_bytes()
@@ -142,13 +143,20 @@ def test_any_recording_is_scored_and_bad_ones_are_named(run, tmp_path, capsys):
     assert score(run, place, place / "missing.wav", "--section", "01", "--json", out, "--csv", tmp_path / "o.csv") == 1
     found = {Path(row["file"]).name: row for row in json.loads(out.read_text())["recordings"]}
     good = {name for name, row in found.items() if not row["error"]}
-    assert good == {"mono 44.1.flac", "six.wav", "zeros.wav", "good.wav"}
+    assert good == {"mono 44.1.flac", "six.wav", "low.wav", "zeros.wav", "good.wav"}
     assert all(np.isfinite(found[name]["score"]) and found[name]["section"] == "01" for name in good)
     told = capsys.readouterr()
     for name in ("cut.wav", "text.wav", "empty.wav", "nan.wav", "none.wav", "missing.wav"):
         assert found[name]["score"] is None
         assert sum(f"{name}: " in line for line in told.err.splitlines()) == 1
-    assert "zeros.wav: silent" in told.err
+    doubts = {
+        "zeros.wav": "silent (all samples are zero)",
+        "mono 44.1.flac": "1 channel, the references have 2",
+        "low.wav": "4000 Hz, the references have 8000",
+    }
+    assert {name: found[name]["remark"] for name in good if found[name]["remark"]} == doubts
+    for remark in doubts.values():
+        assert f"note: Fan: scores that may mean little, of 1 recordings: {remark}\n" in told.err
     assert len(told.out.splitlines()) == 1 + len(good)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["Fan", "o.csv", "o.json"]
     assert {row["file"]: row["error"] for row in rows_of(tmp_path / "o.csv")} == {

@@ -82,9 +82,7 @@ def test_a_damaged_length_asks_for_more_memory_than_there_is(tmp_path):
     used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
     resource.setrlimit(resource.RLIMIT_AS, (used + (2 << 30), limits[1]))
     try:
-        with pytest.raises(
-            WheeltapperError, match=r"x\.pt: expected a checkpoint that fits into memory, found"
-        ):
+        with pytest.raises(WheeltapperError, match=r"x\.pt: expected a checkpoint that fits into memory, found"):
             checkpoints.load_file(tmp_path / "x.pt")
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
