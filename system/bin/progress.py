@@ -30,6 +30,7 @@ class Lines:
         self.n, self.total, self.text, self.say, self.unit, self.clock = 0, total, text, say, unit, clock
         self.begin = clock()
         self.due = self.begin + FIRST
+        self.note = ""
         self.taken_up = 0  # of an interrupted run: done at once, so that they say nothing about the time left
 
     def update(self, count: int = 1) -> None:
@@ -41,7 +42,11 @@ class Lines:
         if now >= self.due and self.n < self.total:
             self.due = now + EVERY
             amounts = (f"{amount / 1e6:.0f} MB" if self.unit == "B" else str(amount) for amount in (self.n, self.total))
-            self.say(f"{self.text}: {' of '.join(amounts)}{self._left(now)}")
+            self.say(f"{self.text}: {' of '.join(amounts)}{self._left(now)}{self.note and f', {self.note}'}")
+
+    def set_postfix_str(self, text: str, refresh: bool = False) -> None:
+        """What the next line says beside the time left; named as tqdm has it."""
+        self.note = text
 
     def _left(self, now: float) -> str:
         done = self.n - self.taken_up

@@ -45,6 +45,15 @@ def test_what_an_earlier_run_had_done_does_not_count_for_the_time_left():
     assert said == ["training: 820 of 1000, 3 min left"]  # 1 s for each of 180, not 20 s for 820
 
 
+def test_a_line_says_what_the_work_has_come_to():
+    clock, said = Clock(), []
+    lines = Lines(40, "training", said.append, clock=clock)
+    clock.now += 20
+    lines.set_postfix_str("loss 0.125", refresh=False)
+    lines.update(10)
+    assert said == ["training: 10 of 40, 60 s left, loss 0.125"]
+
+
 def test_bytes_are_said_in_megabytes():
     clock, said = Clock(), []
     lines = Lines(2_000_000_000, "dev_fan.zip", said.append, unit="B", clock=clock)
