@@ -1,4 +1,4 @@
-"""The charts of scores: histograms, ROC, the systems side by side, false alarms, the map of embeddings."""
+"""The charts of scores: histograms, ROC, the systems side by side, the published ones, false alarms."""
 
 from collections.abc import Mapping, Sequence
 
@@ -104,6 +104,7 @@ def roc_chart(
     plot.area(xs, np.zeros(len(xs)), ys, "both")
     plot.rule(limit, "faint")
     plot.line([0, 1], [0, 1], "chance")
+    plot.text(plot.px(limit) + 4, 196, f"pAUC: up to {limit:g}", "tick")
     for domain in ("source", "target"):
         chosen = anomalous | (domains == domain)
         if (chosen & ~anomalous).any() and not chosen.all():
@@ -125,14 +126,17 @@ def _thinned(xs: np.ndarray, ys: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return xs[chosen], ys[chosen]
 
 
-def systems_chart(rows: Sequence[tuple[str, float, Sequence[float] | None]], marks: Mapping[str, float]) -> Markup:
-    """Official scores (name, score, interval or None) in percent as dots with whiskers; marks are other figures."""
+def systems_chart(
+    rows: Sequence[tuple[str, float, Sequence[float] | None]],
+    marks: Mapping[str, float],
+    title: str = "Official score of each system with its interval",
+    x_label: str = "official score (%)",
+) -> Markup:
+    """Scores (name, score, interval or None) in percent as dots with whiskers; marks are other figures."""
     values = [v for _, score, interval in rows for v in (score, *(interval or ()))] + [50.0, *marks.values()]
     low, high = padded(values, 0.08)
     height = 26 * len(rows) + 14 * len(marks) + 10
-    plot = Plot(
-        (low, high), (0, len(rows)), (84, 8 + 14 * len(marks), 264, 26 * len(rows)), "official score (%)", "", None, []
-    )
+    plot = Plot((low, high), (0, len(rows)), (104, 8 + 14 * len(marks), 244, 26 * len(rows)), x_label, "", None, [])
     plot.rule(50.0, "chance")
     for number, (name, value) in enumerate(marks.items()):
         plot.rule(value, "published")
@@ -140,11 +144,11 @@ def systems_chart(rows: Sequence[tuple[str, float, Sequence[float] | None]], mar
         plot.text(plot.px(value), 16 + 14 * number, f"{name} {value:.2f}", "tick end" if right else "tick")
     for number, (name, score, interval) in enumerate(rows):
         y = len(rows) - number - 0.5
-        plot.text(78, plot.py(y) + 4, name, "tick end")
+        plot.text(98, plot.py(y) + 4, _short(name), "tick end")
         if interval:
             plot.line(list(interval), [y, y], "both thick")
         plot.dots([score], [y], "both large")
-    return figure("Official score of each system with its interval", (WIDTH, height + 38), [plot])
+    return figure(title, (WIDTH, height + 38), [plot])
 
 
 def false_alarm_chart(rows: Sequence[tuple[str, float | None, float | None]], asked: float) -> Markup:
@@ -170,20 +174,19 @@ def _short(name: str, most: int = 16) -> str:
     return name if len(name) <= most else name[: most - 1] + "…"
 
 
-def embedding_map(
-    name: str, points: np.ndarray, groups: Sequence[tuple[np.ndarray, str, str]], shares: Sequence[float]
-):
-    """Embeddings in two dimensions. points: (N, 2); groups: (mask (N,), colour, shape) from back to front."""
-    plot = Plot(
-        padded(points[:, 0]),
-        padded(points[:, 1]),
-        (LEFT, 10, INNER, 200),
-        f"first axis ({100 * shares[0]:.0f} % of the spread)",
-        f"second axis ({100 * shares[1]:.0f} %)",
-    )
-    for mask, colour, shape in groups:
-        plot.dots(points[mask, 0], points[mask, 1], colour, shape)
-    return figure(f"{name}: map of the embeddings", (WIDTH, 252), [plot])
+def ranking_chart(title: str, rows: Sequence[tuple[str, float, bool]]) -> Markup:
+    """Systems by official score in percent (name, score, whether ours), the best on top; bars begin at guessing."""
+    rows = sorted(rows, key=lambda row: -row[1])
+    low, high = padded([50.0, *(value for _, value, _ in rows)], 0.1)
+    height = 22 * len(rows)
+    plot = Plot((low, high), (0, len(rows)), (130, 8, 190, height), "official score (%)", "", None, [])
+    plot.rule(50.0, "chance")
+    for number, (name, value, own) in enumerate(rows):
+        y = len(rows) - number - 0.5
+        plot.text(124, plot.py(y) + 4, _short(name, 20), "tick end onband" if own else "tick end")
+        plot.line([50.0, value], [y, y], "anomaly bar" if own else "reference bar")
+        plot.text(plot.px(max(value, 50.0)) + 5, plot.py(y) + 4, f"{value:.2f}", "onband" if own else "tick")
+    return figure(f"{title}: official scores, best first", (WIDTH, height + 44), [plot])
 
 
 def gauge(score: float, interval: Sequence[float] | None, marks: Mapping[str, float]) -> Markup:
@@ -206,3 +209,20 @@ def gauge(score: float, interval: Sequence[float] | None, marks: Mapping[str, fl
         plot.rule(value, "published")
     plot.dots([score], [0.5], "both huge")
     return figure(f"Official score {score:.2f} percent on a scale where 50 is guessing", (WIDTH, 64), [plot])
+
+
+def small_gauge(name: str, score: float | None, interval: Sequence[float] | None) -> Markup:
+    """A score (percent) between guessing and perfect, without numbers; an empty bar for None."""
+    plot = Plot((40, 100), (0, 1), (2, 3, 196, 14), "", "", [], [])
+    left, top, width, height = plot.box
+    plot.parts = [f'<rect class="track" x="{left}" y="{top}" width="{width}" height="{height}" rx="7"/>']
+    if score is None:
+        return figure(f"{name}: no score", (200, 20), [plot])
+    if interval:
+        x, right = (plot.px(min(max(value, 40.0), 100.0)) for value in interval)
+        plot.parts.append(
+            f'<rect class="band" x="{x:.1f}" y="{top}" width="{max(2.0, right - x):.1f}" height="{height}" rx="6"/>'
+        )
+    plot.rule(50, "chance")
+    plot.dots([min(max(score, 40.0), 100.0)], [0.5], "both large")
+    return figure(f"{name}: {score:.0f} on a scale where 50 is guessing and 100 perfect", (200, 20), [plot])

@@ -30,16 +30,33 @@ def curve_chart(title: str, curve: Curve, columns: Sequence[tuple[str, str]], y_
     return figure(f"{title}: {y_label} over the training steps", (WIDTH, 210), [plot])
 
 
-def gate_chart(name: str, profiles: Sequence[tuple[str, np.ndarray]], seconds: float) -> Markup:
-    """Mean weight of the near microphone over time, (T,) for each branch; what is left goes to the far one."""
+def gate_chart(
+    name: str,
+    profiles: Sequence[tuple[str, np.ndarray]],
+    seconds: float,
+    inputs: Sequence[str] = ("near", "far"),
+    spread: tuple[np.ndarray, np.ndarray] | None = None,
+    height: float = 120,
+) -> Markup:
+    """Weight of the first input over time, (T,) for each branch; what is left goes to the second.
+
+    Args:
+        spread: (T,) each, between which most clips lie, of the first branch. height: of the frame in px.
+    """
     slots = len(profiles[0][1])
-    times = (np.arange(slots) + 0.5) * seconds / slots
-    plot = Plot((0, seconds), (0, 1), (44, 10, 304, 120), "time (s)", "weight", None, [0, 0.5, 1])
+    times = np.clip(
+        (np.arange(-0.5, slots + 1) * seconds) / slots, 0, seconds
+    )  # the middles of the slots, and both ends
+    profiles = [(branch, np.pad(profile, 1, "edge")) for branch, profile in profiles]
+    plot = Plot((0, seconds), (0, 1), (44, 10, 304, height), "time (s)", "weight", None, [0, 0.5, 1])
     first = profiles[0][1]
-    plot.area(times, np.zeros(slots), first, "near")
-    plot.area(times, first, np.ones(slots), "far")
+    plot.area(times, np.zeros(len(times)), first, "near")
+    plot.area(times, first, np.ones(len(times)), "far")
+    if spread:
+        plot.area(times, *(np.pad(edge, 1, "edge") for edge in spread), "both")
     for number, (_, profile) in enumerate(profiles):
         plot.line(times, profile, "both" if number == 0 else "both dashed")
-    plot.text(52, 124, "near", "tick onband")
-    plot.text(52, 22, "far", "tick onband")
-    return figure(f"{name}: weight of the near and the far microphone over time", (WIDTH, 172), [plot])
+    plot.text(52, height + 4, inputs[0], "tick onband")
+    plot.text(52, 22, inputs[1], "tick onband")
+    described = f"{name}: weight of the {inputs[0]} and the {inputs[1]} microphone over time"
+    return figure(described, (WIDTH, height + 52), [plot])

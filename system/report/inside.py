@@ -1,59 +1,31 @@
-"""The sections of a report about what happened inside: recordings to hear, training, gate, embeddings, the run."""
+"""The sections of a report about what happened inside: training, gate, benchmark, the stages of the run."""
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from system.errors import WheeltapperError
-from system.report import charts, curves, sound
-from system.report.reading import Curve, Run, Unit, read_array, read_curve
+from system.report import curves
+from system.report.reading import Curve, Run, read_array, read_curve
 from system.report.results import Section
 from system.stage import read_json
 
-MOST_POINTS = 400  # of a kind on one map
-MOST_SOUND_MACHINES = 16
 CURVES = 3  # machines in one chart
-
-
-def recordings(run: Run) -> Section:
-    """The most anomalous and the most typical test clip of each development machine, to see and to hear."""
-    if not run.development:
-        return "There are no development machines in this run, so no clips are shown."
-    shown = [entry for unit in run.development[:MOST_SOUND_MACHINES] if (entry := _recordings_of(run, unit))]
-    return {"units": shown} if shown else "The recordings are not where the manifest says, so none can be shown."
-
-
-def _recordings_of(run: Run, unit: Unit) -> dict[str, Any] | None:
-    order = np.argsort(-unit.scores, kind="stable")
-    chosen = dict.fromkeys([int(order[0]), int(order[-1])])
-    sounds = []
-    for index in chosen:
-        try:
-            sounds.append(sound.listen(unit.clips[index]))
-        except (WheeltapperError, OSError) as error:
-            run.problems.append(f"{unit.name}: {error}")
-            return None
-    low, high = sound.limits(sounds)
-    entries = []
-    players = sound.excerpts(sounds)
-    for place, (index, heard, player) in enumerate(zip(chosen, sounds, players, strict=True)):
-        clip = unit.clips[index]
-        kind = "most anomalous" if place == 0 else "most typical"
-        entries.append(
-            {
-                "kind": kind,
-                "score": f"{unit.scores[index]:.2f}",
-                "truth": "an anomaly" if clip.label == "anomaly" else "healthy",
-                "right": (clip.label == "anomaly") == (place == 0),
-                "domain": clip.domain,
-                "file": clip.file,
-                "picture": sound.picture(heard, low, high, f"{unit.name}: spectrogram of the {kind} clip"),
-                "player": player,
-            }
-        )
-    return {"name": unit.name, "clips": entries}
+MOST_CLIPS = (0.1, 0.9)  # quantiles between which most clips' gates lie
+TASKS = {  # what each stage does
+    "data": "collects the recordings and lists them",
+    "pretrain": "gets the network that turns sound into numbers",
+    "adapt": "lets it learn these machines' healthy sound",
+    "embed": "turns every recording into numbers",
+    "score": "measures how far each clip lies from the healthy ones",
+    "fuse": "combines the scores, sets the alarm levels, decides",
+    "evaluate": "compares with the truth, where it is known",
+    "package": "packs the results for submission",
+    "benchmark": "checks the network on another task",
+    "report": "writes this page",
+}
 
 
 def training(run: Run) -> Section:
@@ -103,97 +75,54 @@ def _autoencoder_curves(branch: str, curve: Curve) -> list[dict[str, Any]]:
     return found
 
 
+@dataclass(frozen=True)
+class Gates:
+    """What a branch's gate made of all clips: weights of the first input (N, slots) over time, and each clip's row."""
+
+    inputs: Sequence[str]
+    values: np.ndarray
+    rows: Mapping[tuple[str, ...], int]
+
+
+def gates(run: Run) -> dict[str, Gates]:
+    """The gates of the branches that weigh two inputs against one another, as far as they were kept."""
+    found = {}
+    for branch, config in run.config.branches.items() if run.config else ():
+        table = read_array(run, branch, run.paths.gate(branch)) if not config.of and len(config.inputs) > 1 else None
+        if table:
+            found[branch] = Gates(config.inputs, table[1], {key: row for row, key in enumerate(table[0])})
+    return found
+
+
 def gate(run: Run) -> Section:
     """Mean weight of the near microphone over time, per machine and branch."""
     if run.clips and all(clip.channels < 2 for clip in run.clips):
         return "The recordings have one channel, so there is nothing for the gate to choose between."
-    tables = {}
-    for branch, config in run.config.branches.items() if run.config else ():
-        found = read_array(run, branch, run.paths.gate(branch))
-        if found and not config.of and len(config.inputs) > 1:
-            tables[branch] = found
-    if not tables:
+    found = gates(run)
+    if not found:
         if run.config and not any(len(run.config.branches[name].inputs) > 1 for name in run.paths.encoder_branches):
             return "No network hears two inputs, so there is no gate."
         return "The run has left no weights of the gate."
+    inputs = next(iter(found.values())).inputs
+    found = {branch: table for branch, table in found.items() if table.inputs == inputs}
     seconds: dict[str, list[float]] = {}
     for clip in run.clips:
         seconds.setdefault(clip.machine, []).append(clip.seconds)
-    names = list(dict.fromkeys(key[0] for keys, _ in tables.values() for key in keys))
+    names = list(dict.fromkeys(key[0] for table in found.values() for key in table.rows))
     shown = []
     for name in names:
-        profiles = []
-        for branch, (keys, values) in tables.items():
-            rows = [index for index, key in enumerate(keys) if key[0] == name]
+        profiles, spread = [], None
+        for branch, table in found.items():
+            rows = [row for key, row in table.rows.items() if key[0] == name]
             if rows:
-                profiles.append((branch, np.asarray(values[rows], float).mean(0)))
+                courses = np.asarray(table.values[rows], float)
+                profiles.append((branch, courses.mean(0)))
+                spread = spread or tuple(np.quantile(courses, MOST_CLIPS, axis=0))
         length = float(np.median(seconds.get(name, [1.0])))
         means = ", ".join(f"{branch} {100 * profile.mean():.0f}\N{NO-BREAK SPACE}%" for branch, profile in profiles)
-        shown.append({"name": name, "chart": curves.gate_chart(name, profiles, length), "means": means})
-    return {"units": shown, "branches": list(tables)}
-
-
-def maps(run: Run) -> Section:
-    """Embeddings of each machine along the two directions in which its references spread most."""
-    system = run.system_config(run.best)
-    if system is None:
-        return "There are no systems in this run whose embeddings could be shown."
-    branch = max(system.weights, key=lambda name: system.weights[name])
-    found = read_array(run, branch, run.paths.embeddings(branch, system.view))
-    if not found:
-        return "The run has left no embeddings."
-    keys, values = found
-    if values.shape[1] < 2:
-        return f"Branch {branch} describes a clip by one number, its score: there is nothing to draw a map of."
-    by_key = {clip.key: clip for clip in run.clips}
-    rows: dict[str, list[int]] = {}
-    for index, key in enumerate(keys):
-        if key in by_key:
-            rows.setdefault(key[0], []).append(index)
-    shown = []
-    for name, own in rows.items():
-        chart = _map_of(name, [by_key[keys[i]] for i in own], np.asarray(values[own], float))
-        if chart:
-            shown.append({"name": name, "chart": chart})
-    return {"units": shown, "branch": branch} if shown else "There are too few references for a map."
-
-
-def _map_of(name: str, clips: Sequence, values: np.ndarray) -> Any:
-    kinds = np.array([_kind(clip) for clip in clips])
-    references = values[np.char.startswith(kinds, "reference")]
-    if len(references) < 3:
-        return None
-    center = references.mean(0)
-    _, spread, axes = np.linalg.svd(references - center, full_matrices=False)
-    if len(axes) < 2 or spread[1] <= 0:
-        return None
-    # The sign of a singular vector is arbitrary; fixed, the picture is the same on every machine.
-    axes = axes[:2] * np.sign(axes[:2][np.arange(2), np.abs(axes[:2]).argmax(1)])[:, None]
-    points = (values - center) @ axes.T
-    groups = []
-    for kind, colour, shape in KINDS:
-        mask = kinds == kind
-        chosen = np.flatnonzero(mask)
-        mask[:] = False
-        mask[chosen[charts.thin(len(chosen), MOST_POINTS)]] = True
-        groups.append((mask, colour, shape))
-    return charts.embedding_map(name, points, groups, spread[:2] ** 2 / np.sum(spread**2))
-
-
-KINDS = (
-    ("reference source", "reference", "circle"),
-    ("reference target", "reference strong", "triangle"),
-    ("normal source", "normal", "circle"),
-    ("normal target", "normal", "triangle"),
-    ("anomaly source", "anomaly", "circle"),
-    ("anomaly target", "anomaly", "triangle"),
-    ("unknown source", "both", "circle"),
-)
-
-
-def _kind(clip) -> str:
-    group = "reference" if clip.split == "train" else clip.label or "unknown"
-    return f"{group} {'target' if clip.domain == 'target' else 'source'}"
+        chart = curves.gate_chart(name, profiles, length, inputs, spread)
+        shown.append({"name": name, "chart": chart, "means": means})
+    return {"units": shown, "branches": list(found), "inputs": list(inputs)}
 
 
 def stages(run: Run) -> Section:
@@ -209,6 +138,7 @@ def stages(run: Run) -> Section:
             {
                 "number": record["number"],
                 "name": record["name"],
+                "about": TASKS.get(record["name"], ""),
                 "seconds": _duration(seconds),
                 "share": round(100 * seconds / total) if total else 0,
                 "reads": list(record.get("reads") or ()),
@@ -219,7 +149,11 @@ def stages(run: Run) -> Section:
         )
     last = run.stages[-1]
     moment = max(record["finished"] for record in run.stages)
+    written = {name: size for record in run.stages for name, size in (record.get("writes") or {}).items()}
+    heard = sum(clip.seconds for clip in run.clips)
     return {
+        "recordings": f"{len(run.clips)} recordings of {_duration(heard)}" if run.clips else "",
+        "written": f"{len(written)} files of {_size(sum(written.values()))}" if written else "",
         "rows": rows,
         "total": _duration(total),
         "finished": f"{datetime.datetime.fromtimestamp(moment, datetime.UTC):%Y-%m-%d %H:%M} UTC",

@@ -24,8 +24,11 @@ def notes(run: Run) -> list[str]:
         found.append(f"{where} is left out of the metrics: {reason}.")
     found += _below_chance(run)
     asked = run.config.false_positive_rate if run.config else 0.1
+    alike: dict[str, list[str]] = {}
     for unit in run.units:
-        found += _of_unit(unit, asked)
+        for text in _of_unit(unit, asked):
+            alike.setdefault(text, []).append(unit.name)
+    found += [f"{', '.join(names)}: {text}" for text, names in alike.items()]
     found += _collapse(run)
     found += _idle_training(run)
     return list(dict.fromkeys(found))
@@ -44,24 +47,25 @@ def _below_chance(run: Run) -> list[str]:
 
 
 def _of_unit(unit: Unit, asked: float) -> list[str]:
+    """What there is to say of a machine, without its name."""
     found = []
     healthy = ~unit.anomalous
     if unit.development and unit.decided is not None and healthy.any():
         alarms, count = int(unit.decided[healthy].sum()), int(healthy.sum())
         if _binomial_tail(alarms, count, asked) < SURE:
             found.append(
-                f"{unit.name}: {alarms} of {count} healthy clips raise an alarm ({100 * alarms / count:.0f} %) where "
+                f"{alarms} of {count} healthy clips raise an alarm ({100 * alarms / count:.0f} %) where "
                 f"{100 * asked:g} % were asked: the test clips sound less like the references than these do among "
                 "themselves."
             )
     if not unit.development and unit.decided is not None and (unit.decided.all() or not unit.decided.any()):
-        found.append(f"{unit.name}: {'all' if unit.decided.all() else 'no'} test clips raise an alarm.")
+        found.append(f"{'all' if unit.decided.all() else 'no'} test clips raise an alarm.")
     if len(np.unique(unit.scores)) == 1 < len(unit.scores):
-        found.append(f"{unit.name}: all test clips have the same score.")
+        found.append("all test clips have the same score.")
     for domain in ("source", "target"):
         count = int((unit.reference_domains == domain).sum())
         if 0 < count < FEW_REFERENCES:
-            found.append(f"{unit.name}: only {count} normal references of the {domain} domain.")
+            found.append(f"only {count} normal references of the {domain} domain.")
     return found
 
 

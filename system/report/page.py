@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from system import __version__, manifest
-from system.report import inside, results, tables
+from system.report import inside, maps, overview, recordings, results, tables
 from system.report.notes import notes
 from system.report.reading import Run, read_run
 from system.report.template import template
@@ -26,18 +26,20 @@ def write_report(exp: str | os.PathLike) -> Path:
 
 def render(run: Run) -> str:
     """The page as HTML."""
+    judged = overview.judge(run)
     content = {
+        "overview": overview.overview(run, judged),
         "headline": results.headline(run),
         "systems": results.systems(run),
         "published": tables.published(run),
-        "machines": results.machines(run),
+        "machines": results.machines(run, judged),
         "scores": results.scores(run),
         "decisions": results.decisions(run),
-        "recordings": inside.recordings(run),
+        "recordings": recordings.recordings(run),
         "evaluation": results.evaluation(run),
         "training": inside.training(run),
         "gate": inside.gate(run),
-        "maps": inside.maps(run),
+        "maps": maps.maps(run),
         "benchmark": inside.benchmark(run),
         "stages": inside.stages(run),
     }

@@ -5,10 +5,12 @@ from typing import Any
 
 import numpy as np
 
+from system import roc
 from system.benchmarks import beside, tables
 from system.metrics import harmonic_mean
 from system.report import charts
-from system.report.reading import Run, Unit
+from system.report.overview import VERDICTS, Judgement, count
+from system.report.reading import Run
 
 Section = dict[str, Any] | str  # what the template shows, or a sentence that says why there is nothing
 
@@ -151,8 +153,8 @@ def _hundredfold(values: list[float] | None) -> list[float] | None:
     return [100 * value for value in values] if values else None
 
 
-def machines(run: Run) -> Section:
-    """The best system machine by machine."""
+def machines(run: Run, judged: Mapping[str, Judgement]) -> Section:
+    """The best system machine by machine, with the interval of each machine's score."""
     if not run.systems:
         return UNLABELLED
     values = run.systems[run.best]["per_machine"]
@@ -160,7 +162,8 @@ def machines(run: Run) -> Section:
     baselines = published_baselines(run) if tuple(measures) == beside.MEASURES else {}
     rows = []
     for machine, own in values.items():
-        units = [u for u in run.development if u.machine == machine and u.decided is not None]
+        units = [unit for unit in run.development if unit.machine == machine]
+        found = judged[machine]
         rows.append(
             {
                 "machine": machine,
@@ -169,23 +172,30 @@ def machines(run: Run) -> Section:
                     percent(float(harmonic_mean(table[machine]))) if machine in table else ""
                     for table in baselines.values()
                 ],
-                "found": _count(units, True),
-                "false": _count(units, False),
+                "interval": " – ".join(percent(value, 1) for value in found.interval or ()),
+                "verdict": found.verdict,
+                "word": VERDICTS[found.verdict],
+                "found": count(units, True),
+                "false": count(units, False),
             }
         )
-    return {"measures": [*measures, "harmonic mean"], "baselines": list(baselines), "rows": rows}
+    chart = [
+        (name, 100 * found.score, _hundredfold(found.interval))
+        for name, found in judged.items()
+        if found.score is not None
+    ]
+    return {
+        "measures": [*measures, "harmonic mean"],
+        "baselines": list(baselines),
+        "rows": rows,
+        "chart": charts.systems_chart(chart, {}, "Score of each machine with its interval", "score (%)"),
+    }
 
 
 def _cell(value: float | None) -> dict[str, Any]:
     if value is None:
         return {"text": "", "level": 0, "below": False}
     return {"text": percent(value), "level": round(200 * max(0.0, min(value, 1.0) - 0.5)), "below": value < 0.5}
-
-
-def _count(units: list[Unit], anomalous: bool) -> str:
-    decided = [unit.decided[unit.anomalous == anomalous] for unit in units]
-    total = sum(len(values) for values in decided)
-    return f"{sum(int(values.sum()) for values in decided)} of {total}" if total else ""
 
 
 def scores(run: Run) -> Section:
@@ -201,6 +211,8 @@ def scores(run: Run) -> Section:
                 "name": unit.name,
                 "histogram": charts.score_histogram(*arguments, unit.threshold),
                 "roc": charts.roc_chart(*arguments, unit.decided) if both else None,
+                "auc": percent(roc.auc(unit.scores, unit.anomalous), 1) if both else "",
+                "pauc": percent(roc.partial_auc(unit.scores, unit.anomalous), 1) if both else "",
             }
         )
     return {"units": shown}

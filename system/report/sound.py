@@ -11,8 +11,9 @@ from system import audio
 from system.manifest import Clip
 from system.report.svg import WIDTH, Plot, figure
 
-EXCERPT_SECONDS = 3.0
+EXCERPT_SECONDS = 3.0  # where nobody asks for more
 EXCERPT_RATE = 16000  # Hz at most
+CHANNELS = ("near", "far")
 ROWS, COLUMNS = 96, 304  # of a picture
 PEAK = 0.7  # of the louder excerpt of a machine
 SECONDS_SHOWN = 60.0
@@ -20,18 +21,25 @@ SECONDS_SHOWN = 60.0
 
 @dataclass(frozen=True)
 class Sound:
-    """Near channel of a clip: samples (N,) float32 at ``rate`` Hz; its picture in dB (ROWS, COLUMNS or fewer)."""
+    """A channel of a clip: samples (N,) float32 at ``rate`` Hz; its picture in dB (ROWS, COLUMNS or fewer)."""
 
     clip: Clip
     wave: np.ndarray
     rate: int
     picture: np.ndarray
+    channel: str = ""
 
 
-def listen(clip: Clip) -> Sound:
-    """Reads the near channel; WheeltapperError where the recording is missing or damaged."""
+def listen(clip: Clip) -> list[Sound]:
+    """Reads the near channel, and the far one where there is one.
+
+    Raises WheeltapperError where the recording is missing or damaged.
+    """
     wave, rate = audio.read(clip.path, samples=min(clip.samples, int(SECONDS_SHOWN * clip.rate)))
-    return Sound(clip, wave[0], rate, spectrogram(wave[0], rate))
+    return [
+        Sound(clip, channel, rate, spectrogram(channel, rate), name)
+        for channel, name in zip(wave, CHANNELS, strict=False)
+    ]
 
 
 def mel(hertz: np.ndarray | float) -> np.ndarray:
@@ -96,30 +104,35 @@ def framed(image: bytes, seconds: float, rate: int) -> Plot:
     return plot
 
 
-def picture(sound: Sound, low: float, high: float, description: str) -> Markup:
-    """The spectrogram with axes; the excerpt is marked below the time axis."""
+def picture(sound: Sound, low: float, high: float, description: str, excerpt: float = EXCERPT_SECONDS) -> Markup:
+    """The spectrogram with axes; what of it can be played is marked below the time axis."""
     plot = framed(png(sound.picture, low, high), len(sound.wave) / sound.rate, sound.rate)
-    seconds, (_, top, _, height) = plot.x[1], plot.box
-    start = excerpt_start(sound) / sound.rate
-    x, end = plot.px(start), plot.px(min(seconds, start + EXCERPT_SECONDS))
+    seconds, (left, top, _, height) = plot.x[1], plot.box
+    start = excerpt_start(sound, excerpt) / sound.rate
+    x, end = plot.px(start), plot.px(min(seconds, start + excerpt))
     plot.parts.append(f'<path class="line both" d="M{x:.1f} {top + height + 3}H{end:.1f}"/>')
+    plot.parts.append(f'<path class="playhead" d="M{left} {top}v{height}"/>')
     return figure(description, (WIDTH, 170), [plot])
 
 
-def excerpt_start(sound: Sound) -> int:
+def excerpt_start(sound: Sound, seconds: float = EXCERPT_SECONDS) -> int:
     """First sample of the excerpt: the middle of the clip."""
-    return max(0, (len(sound.wave) - int(EXCERPT_SECONDS * sound.rate)) // 2)
+    return max(0, (len(sound.wave) - int(seconds * sound.rate)) // 2)
 
 
-def excerpts(sounds: list[Sound]) -> list[Markup]:
-    """A short sample of each clip as a data address, one gain for all so that their loudness compares."""
+def excerpts(sounds: list[Sound], seconds: float = EXCERPT_SECONDS) -> list[Markup]:
+    """``seconds`` of each clip at most as a data address, one gain for all so that their loudness compares."""
     cuts = []
     for sound in sounds:
-        start = excerpt_start(sound)
-        cuts.append(sound.wave[start : start + int(EXCERPT_SECONDS * sound.rate)])
+        start = excerpt_start(sound, seconds)
+        cuts.append(sound.wave[start : start + int(seconds * sound.rate)])
     peak = max((float(np.abs(cut).max(initial=0.0)) for cut in cuts), default=0.0)
     return [
-        _player(cut * (PEAK / peak if peak > 0 else 0.0), s.rate, s.clip.file)
+        _player(
+            cut * (PEAK / peak if peak > 0 else 0.0),
+            s.rate,
+            f"{s.clip.file}, {s.channel} microphone" if s.channel else s.clip.file,
+        )
         for cut, s in zip(cuts, sounds, strict=True)
     ]
 

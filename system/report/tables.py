@@ -7,10 +7,13 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from markupsafe import Markup
+
 from system import __version__
 from system.benchmarks import beside, own_columns, tables
 from system.benchmarks.beside import Block, Column, Runs, Standing
 from system.benchmarks.tables import DEVELOPMENT, EVALUATION, SCORE
+from system.report import charts
 from system.report.reading import Run
 from system.report.template import template
 from system.stage import open_atomic
@@ -104,7 +107,22 @@ def published(run: Run) -> dict[str, Any] | str:
         and (ours := [column for column in own if beside.official_split(year, column) == split])
         for block in beside.beside(table, ours)
     ]
-    return {"blocks": [block_view(block) for block in found], "orientation": "" if found else orientation}
+    rankings = [chart for block in found if (chart := _ranking(block))]
+    return {
+        "blocks": [block_view(block) for block in found],
+        "rankings": rankings,
+        "orientation": "" if found else orientation,
+    }
+
+
+def _ranking(block: Block) -> Markup | None:
+    """The block's systems by official score as bars; None where it has no official scores."""
+    for line in block.lines:
+        if not line.machine and line.measure == SCORE and not block.by_system:
+            pairs = zip(block.columns, line.values, strict=True)
+            rows = [(column.name, fmean(runs), column.own) for column, runs in pairs if runs]
+            return charts.ranking_chart(block.title, rows)
+    return None
 
 
 def _orientation(year: int | None) -> str:

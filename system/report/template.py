@@ -1,5 +1,6 @@
 """The templates of the pages."""
 
+from functools import cache
 from pathlib import Path
 
 import jinja2
@@ -9,11 +10,15 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 def template(name: str) -> jinja2.Template:
     """A template by its name; what it names and is not given is an error, and all text is escaped."""
-    environment = jinja2.Environment(
+    return _environment().get_template(name)
+
+
+@cache  # keeps the compiled templates
+def _environment() -> jinja2.Environment:
+    return jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(name)

@@ -57,7 +57,7 @@ def test_spectrogram_shows_a_tone_at_its_place():
 def test_excerpts_are_the_middle_of_the_recording(tmp_path):
     wave = (0.25 * np.sin(np.arange(5 * RATE) / 7)).astype(np.float32)[None]
     audio.write(tmp_path / "a.wav", wave, RATE)
-    heard = sound.listen(
+    (heard,) = sound.listen(
         Clip("mine", "m", "00", "test", "a.wav", str(tmp_path / "a.wav"), "", "", "", "", 1, RATE, 5 * RATE)
     )
     (player,) = sound.excerpts([heard])
@@ -65,3 +65,23 @@ def test_excerpts_are_the_middle_of_the_recording(tmp_path):
     samples, rate = soundfile.read(io.BytesIO(base64.b64decode(coded)))
     assert (rate, len(samples)) == (RATE, 3 * RATE)
     np.testing.assert_allclose(samples, wave[0, RATE : 4 * RATE] * 0.7 / 0.25, atol=2e-3)
+
+
+def test_a_published_ranking_has_the_best_on_top_and_ours_marked():
+    chart = charts.ranking_chart("2026", [("low", 55.0, False), ("ours", 61.5, True), ("high", 63.25, False)])
+    labels = re.findall(r'<text class="([^"]*)" x="124" y="([0-9.]+)">([^<]*)', chart)
+    assert [name for _, _, name in sorted(labels, key=lambda row: float(row[1]))] == ["high", "ours", "low"]
+    assert [name for css, _, name in labels if "onband" in css] == ["ours"]
+    assert "63.25" in chart
+
+
+def test_both_microphones_are_heard(tmp_path):
+    wave = (0.25 * np.sin(np.outer([1.0, 2.0], np.arange(2 * RATE) / 7))).astype(np.float32)
+    audio.write(tmp_path / "a.wav", wave, RATE)
+    clip = Clip("mine", "m", "00", "test", "a.wav", str(tmp_path / "a.wav"), "", "", "", "", 2, RATE, 2 * RATE)
+    heard = sound.listen(clip)
+    assert [one.channel for one in heard] == ["near", "far"]
+    for one, samples in zip(heard, wave, strict=True):
+        np.testing.assert_allclose(one.wave, samples, atol=1e-4)
+    assert sound.excerpt_start(heard[0], 1.0) == RATE // 2
+    assert sound.excerpt_start(heard[0], 5.0) == 0
