@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from system.bin import common
+from system.bin.progress import progress_bar
 from system.experiment import STAGES, Experiment
 
 
@@ -23,4 +24,5 @@ def main(args: argparse.Namespace) -> None:
 def _work(run: Experiment) -> Iterable[Path]:
     from system.report import write_report
 
-    return [write_report(run.folder)]
+    with progress_bar(0, "drawing") as bar:
+        return [write_report(run.folder, bar.to)]

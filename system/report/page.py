@@ -1,6 +1,7 @@
 """The report of a run: one HTML file that needs nothing else."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,37 +13,43 @@ from system.report.template import template
 from system.stage import open_atomic
 
 
-def write_report(exp: str | os.PathLike) -> Path:
+def write_report(exp: str | os.PathLike, progress: Callable[[int, int], None] | None = None) -> Path:
     """Writes report.html of an experiment folder, whole or not at all; the same folder gives the same page.
 
-    What a run lacks is said in the page. Raises WheeltapperError where there is no such folder.
+    What a run lacks is said in the page. ``progress`` is called with (done, total) after each section. Raises
+    WheeltapperError where there is no such folder.
     """
     run = read_run(Path(exp))
-    page = render(run)
+    page = render(run, progress)
     with open_atomic(run.paths.report) as file:
         file.write(page)
     return run.paths.report
 
 
-def render(run: Run) -> str:
+def render(run: Run, progress: Callable[[int, int], None] | None = None) -> str:
     """The page as HTML."""
     judged = overview.judge(run)
-    content = {
-        "overview": overview.overview(run, judged),
-        "headline": results.headline(run),
-        "systems": results.systems(run),
-        "published": tables.published(run),
-        "machines": results.machines(run, judged),
-        "scores": results.scores(run),
-        "decisions": results.decisions(run),
-        "recordings": recordings.recordings(run),
-        "evaluation": results.evaluation(run),
-        "training": inside.training(run),
-        "gate": inside.gate(run),
-        "maps": maps.maps(run),
-        "benchmark": inside.benchmark(run),
-        "stages": inside.stages(run),
+    sections: dict[str, Callable[[Run], Any]] = {
+        "overview": lambda run: overview.overview(run, judged),
+        "headline": results.headline,
+        "systems": results.systems,
+        "published": tables.published,
+        "machines": lambda run: results.machines(run, judged),
+        "scores": results.scores,
+        "decisions": results.decisions,
+        "recordings": recordings.recordings,
+        "evaluation": results.evaluation,
+        "training": inside.training,
+        "gate": inside.gate,
+        "maps": maps.maps,
+        "benchmark": inside.benchmark,
+        "stages": inside.stages,
     }
+    content = {}
+    for name, section in sections.items():
+        content[name] = section(run)
+        if progress:
+            progress(len(content), len(sections))
     # Last, because reading the files for the sections may find more to note.
     return template("report.html.j2").render(
         **content,
