@@ -1,7 +1,8 @@
 """Stages: what a recipe runs, skips and resumes; atomic files; the record of a run.
 
 A stage is done when its marker exists, says the same fingerprint (settings and inputs) and every file that it wrote
-is still there with the same size. The marker is written last, so that a killed stage is never taken for a finished one.
+is still there with the same content. The marker is written last, so that a killed stage is never taken for a finished
+one.
 """
 
 import contextlib
@@ -10,6 +11,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import resource
 import shlex
 import shutil
@@ -26,6 +28,7 @@ from system import __version__, processes
 from system.errors import WheeltapperError
 
 MARKERS = "stages"
+TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # as open_atomic names them, by process
 
 
 @contextlib.contextmanager
@@ -139,10 +142,11 @@ class Stage:
             return False  # a damaged marker says nothing: the stage runs again
         if record.get("fingerprint") != self.fingerprint() or record.get("watched") != self.watch():
             return False
-        return all(
-            (self.exp / name).is_file() and (self.exp / name).stat().st_size == size
-            for name, size in record.get("writes", {}).items()
-        )
+        sizes, hashes = record.get("writes", {}), record.get("sha256", {})
+        paths = {name: self.exp / name for name in sizes}
+        if not all(path.is_file() and path.stat().st_size == sizes[name] for name, path in paths.items()):
+            return False
+        return all(name not in hashes or file_hash(path) == hashes[name] for name, path in paths.items())
 
     def run(self, work: Callable[[], Iterable[Path]], say: Callable[[str], None] = print) -> bool:
         """Runs ``work`` unless the stage is complete; returns whether it ran.
@@ -154,6 +158,7 @@ class Stage:
         say(f"stage {self.number} {self.name}: reads {inputs or 'no earlier stage'}")
         fingerprint = self.fingerprint()
         if self.is_complete():
+            self.started.unlink(missing_ok=True)  # of a run that was killed right after it had written the marker
             say(f"stage {self.number} {self.name}: complete, nothing to do")
             return False
         resumes = self.started.is_file() and self.started.read_text() == fingerprint
@@ -165,9 +170,10 @@ class Stage:
                 file.write(fingerprint)
         else:
             say(f"stage {self.number} {self.name}: taking up what an interrupted run left")
-        begin = time.time()
+        self._sweep()
+        begin = time.monotonic()
         writes = [Path(path) for path in work()]
-        seconds = time.time() - begin
+        seconds = time.monotonic() - begin
         write_json(
             self.marker,
             {
@@ -184,6 +190,15 @@ class Stage:
         self.started.unlink(missing_ok=True)
         say(f"stage {self.number} {self.name}: wrote {_listing(writes, self.exp) or 'nothing'} in {seconds:.1f} s")
         return True
+
+    def _sweep(self) -> None:
+        """Removes what killed runs left half-written (see ``open_atomic``) where this stage writes."""
+        found = [*self.exp.glob(".*.tmp"), *self.marker.parent.glob(".*.tmp")]
+        for name in self.owns:
+            found += (self.exp / name).rglob(".*.tmp")
+        for path in found:
+            if TEMPORARY.fullmatch(path.name) and path.is_file():
+                path.unlink()
 
     def _clear(self) -> None:
         for name in self.owns:

@@ -39,6 +39,18 @@ class _Asked(Exception):
 
 
 _asking: ContextVar[Experiment | None] = ContextVar("asking", default=None)
+_held: ContextVar[str | None] = ContextVar("held", default=None)
+
+
+@contextlib.contextmanager
+def held(folder: str) -> Iterator[None]:
+    """Holds an experiment folder for all verbs that are called in the block; another process is refused at once."""
+    with lock(folder):
+        token = _held.set(folder)
+        try:
+            yield
+        finally:
+            _held.reset(token)
 
 
 def stage_of(run: Experiment, verb: str, *options: str) -> Stage:
@@ -74,7 +86,8 @@ def experiment(args: argparse.Namespace, several: bool = False) -> Iterator[Expe
     if processes.count() > 1 and not several:
         raise WheeltapperError(f"runs in one process, found {processes.count()} (pretrain runs in several)")
     overrides = [s for given in args.set for s in given.split()]
-    with _one_voice(), lock(args.exp) if processes.is_main() else contextlib.nullcontext():
+    locks = processes.is_main() and _held.get() != args.exp
+    with _one_voice(), lock(args.exp) if locks else contextlib.nullcontext():
         if processes.is_main():
             run = open_experiment(args.exp, args.conf, overrides)
         else:

@@ -43,10 +43,11 @@ def adapt(run: Experiment, name: str, clips: Sequence[Clip], rate: int) -> list[
     config, branch = run.config, run.config.branches[name]
     written = [run.adapter(name), run.card(name)]
     written += [run.pseudo_attributes(name)] if branch.pseudo_attributes.clusters else []
+    folder = run.adapter(name).parent
     if all(path.is_file() for path in written):
+        (folder / "state.pt").unlink(missing_ok=True)  # of a run that was killed between card and end
         return written
     seed = config.seed * 100 + list(config.branches).index(name)
-    folder = run.adapter(name).parent
     encoder = common.base_encoder(run, name)
     choices = _simam(run, name, encoder, clips, rate)
     kinds = {machine: choice["kind"] for machine, choice in choices.items()}

@@ -22,9 +22,10 @@ def main(args: argparse.Namespace) -> int:
         if not 0 <= number < len(VERBS):
             raise WheeltapperError(f"--stage, --stop-stage: expected 0 to {len(VERBS) - 1}, found {number}")
     shared = ["--exp", args.exp, *(["--conf", args.conf] if args.conf else []), *(f"--set={text}" for text in args.set)]
-    for verb in VERBS[args.stage : args.stop_stage + 1]:
-        own = ["--data", args.data] if verb == "prepare" and args.data else []
-        status = system.bin.main([verb, *shared, *own])
-        if status:
-            return status
+    with common.held(args.exp):
+        for verb in VERBS[args.stage : args.stop_stage + 1]:
+            own = ["--data", args.data] if verb == "prepare" and args.data else []
+            status = system.bin.main([verb, *shared, *own])
+            if status:
+                return status
     return 0

@@ -66,6 +66,8 @@ def download_dcase(
                 say(f"{archive.name}: fetching {url}")
                 fetch(url, zip_path, archive.bytes, progress, pause)
             check(zip_path, archive)
+            if archive.md5 is None:
+                say(f"{archive.name}: no published MD5 is known here, compared with its own check sums alone")
             count = unpack(zip_path, target, archive.machine)
             say(f"{archive.name}: {count} files in {target / archive.machine}")
     return list(dict.fromkeys(folder / archive.folder for archive in archives))

@@ -60,6 +60,8 @@ def unpack(zip_path: Path, target: Path, machine: str = "") -> int:
                 place.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(entry) as source, open(place, "wb") as file:
                     shutil.copyfileobj(source, file, CHUNK)
+                if (size := place.stat().st_size) != entry.file_size:  # more than it says is never unpacked
+                    raise zipfile.BadZipFile(f"{name}: {size} bytes in the place of {entry.file_size}")
         for name in entries:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             os.replace(temporary / name, target / name)
@@ -86,6 +88,8 @@ def _select(zip_path: Path, entries: list[zipfile.ZipInfo], machine: str) -> dic
         kind = stat.S_IFMT(entry.external_attr >> 16)
         if not path.parts:
             continue
+        if "\0" in entry.orig_filename:  # zipfile cuts the name there
+            raise WheeltapperError(f"{zip_path}: refused, expected a file name, found {entry.orig_filename!r}")
         if path.is_absolute() or ".." in path.parts or "\\" in entry.filename or ":" in path.parts[0]:
             raise WheeltapperError(f"{zip_path}: refused, {entry.filename!r} leads outside the folder")
         if kind not in (0, stat.S_IFREG, stat.S_IFDIR):

@@ -162,11 +162,20 @@ def load_strict(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: st
 
 
 def save(path: str | os.PathLike, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Writes a safetensors file whole or not at all; metadata values other than str are stored as JSON."""
+    """Writes a safetensors file whole or not at all; metadata values other than str are stored as JSON.
+
+    The same tensors and metadata give the same bytes: safetensors itself shuffles the metadata.
+    """
     text = {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
     packed = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = memoryview(safetensors.torch.save(packed, metadata=text))
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(bytes(content[8 : 8 + size])) | {"__metadata__": dict(sorted(text.items()))}
+    line = json.dumps(header, separators=(",", ":")).encode()
+    line += b" " * (-len(line) % 8)  # what follows must begin at a multiple of 8
     with open_atomic(path, "wb") as file:
-        file.write(safetensors.torch.save(packed, metadata=text))
+        file.write(len(line).to_bytes(8, "little") + line)
+        file.write(content[8 + size :])
 
 
 def save_torch(path: str | os.PathLike, state: Mapping[str, Any]) -> None:

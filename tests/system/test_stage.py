@@ -75,6 +75,10 @@ def cut_output(toy):
     toy.output.write_text("o")
 
 
+def rewrite_output(toy):
+    toy.output.write_text(toy.output.read_text()[::-1])
+
+
 def change_watched(toy):
     (toy.watched / "new.wav").write_text("x")
 
@@ -89,7 +93,16 @@ def empty_marker(toy):
 
 @pytest.mark.parametrize(
     "change",
-    [change_settings, change_input, lose_output, cut_output, change_watched, damage_marker, empty_marker],
+    [
+        change_settings,
+        change_input,
+        lose_output,
+        cut_output,
+        rewrite_output,
+        change_watched,
+        damage_marker,
+        empty_marker,
+    ],
     ids=lambda change: change.__name__,
 )
 def test_runs_again_after_a_change(toy, change):
@@ -162,6 +175,34 @@ def test_a_finished_stage_clears_only_what_it_owns(toy):
     toy.run()
     assert (toy.exp / "mine.txt").read_text() == "keep"
     assert not (toy.output.parent / "old.txt").exists()
+
+
+def test_killed_just_after_the_marker_it_is_not_taken_up_later(toy):
+    """What says that the stage was begun goes at the next start, lest changed files be taken for a killed run's."""
+    toy.run()
+    toy.stage().started.write_text(toy.stage().fingerprint())
+    assert not toy.run()
+    assert not toy.stage().started.exists()
+
+
+def test_what_was_half_written_is_removed(toy):
+    interrupted(toy, ".copy.txt.123.tmp")
+    left = [toy.exp / ".config.yaml.77.tmp", toy.exp / "stages" / ".3_copy.json.123.tmp"]
+    kept = [toy.exp / ".mine.tmp", toy.exp / "other" / ".out.txt.123.tmp"]
+    for path in left + kept:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text("half")
+    toy.run()
+    assert [path.name for path in toy.output.parent.iterdir()] == ["copy.txt"]
+    assert not any(path.exists() for path in left)
+    assert all(path.exists() for path in kept)
+
+
+def test_seconds_do_not_hang_on_the_clock(toy, monkeypatch):
+    times = iter(range(10**9, 0, -3600))
+    monkeypatch.setattr(stage.time, "time", lambda: next(times))
+    toy.run()
+    assert 0 <= read_json(toy.stage().marker)["seconds"] < 60
 
 
 def test_no_marker_after_a_failure(toy):

@@ -74,6 +74,7 @@ def test_fetch_check_unpack_prepare_and_nothing_to_do_again(tmp_path, server, co
     folders = get(year, tmp_path / "out", server, say=said.append, progress=lambda *step: seen.append(step))
     assert folders == [tmp_path / "out" / "raw"]
     assert [path for path, _ in server.requests] == list(contents)
+    assert [text.partition(":")[0] for text in said if "no published MD5" in text] == ["eval_data_Sander_train.zip"]
     assert len(prepare_dcase(folders[0])) == 13 + 7
     assert sorted(path.name for path in folders[0].iterdir()) == ["Sander", "fan"]
     assert {(name, total) for name, done, total in seen if done == total} == {

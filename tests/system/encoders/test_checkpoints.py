@@ -236,6 +236,23 @@ def test_strict_loading_fills_a_module_without_storage():
     assert module(torch.ones(1, 2)).tolist() == [[2.0, 2.0, 2.0]]
 
 
+def test_the_same_weights_are_the_same_bytes(tmp_path):
+    """Whatever the order of what is said about them; and they are what was saved."""
+    about = {name: str(number) for number, name in enumerate("abcdefgh")} | {"steps": 3}
+    tensors = {"w": torch.arange(6.0).view(2, 3), "b": torch.arange(3), "ü": torch.ones(1, dtype=torch.bfloat16)}
+    contents = set()
+    for path in (tmp_path / f"{number}.safetensors" for number in range(4)):
+        checkpoints.save(path, tensors, about)
+        contents.add(path.read_bytes())
+    assert len(contents) == 1
+    checkpoints.save(path, dict(reversed(tensors.items())), dict(reversed(about.items())))
+    assert {path.read_bytes()} == contents
+    found = checkpoints.load_file(path)
+    assert found["metadata"] == about | {"steps": "3"}
+    assert set(found["model"]) == set(tensors)
+    assert all(torch.equal(found["model"][name], tensor) for name, tensor in tensors.items())
+
+
 def test_saving_is_whole_or_not_at_all(tmp_path):
     path = tmp_path / "x.pt"
     checkpoints.save_torch(path, STATE)

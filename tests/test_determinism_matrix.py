@@ -1,0 +1,133 @@
+"""The same run under other circumstances gives the same files: ``python tools/determinism_matrix.py`` tries all."""
+
+import re
+import shutil
+import zipfile
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from toy_runs import QUICK, ZIP, Reference, Server, recipe, write_conf
+
+from system.scoring import machines
+
+# Largest difference of a score between two processes and one, relative to the scores' spread: see the test.
+PROCESSES = 1e-3
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def quick(server, tmp_path_factory) -> Reference:
+    """A run without networks."""
+    folder = tmp_path_factory.mktemp("quick")
+    return Reference(folder, server, write_conf(folder, QUICK))
+
+
+@pytest.fixture(scope="module")
+def toy(server, tmp_path_factory) -> Reference:
+    """A run with every kind of branch."""
+    folder = tmp_path_factory.mktemp("toy")
+    return Reference(folder, server, write_conf(folder))
+
+
+def check_same(run: Reference, *settings: str, **options) -> None:
+    """A run from nothing under other circumstances has the reference's results, the settings' own file left out."""
+    shutil.rmtree(run.exp)
+    ended = run.run(0, 9, *(f"--set={setting}" for setting in settings), **options)
+    assert ended.status == 0, ended.told
+    assert [text for text in run.differences() if settings == () or "config.yaml" not in text] == []
+
+
+CIRCUMSTANCES = {
+    "again": {},
+    "folders in another order": {"hook": ["abuse_hooks", {"name": "reversed_folders"}]},
+    "Turkish": {"environment": {"LC_ALL": "tr_TR.UTF-8", "LANG": "tr_TR.UTF-8"}},
+    "plain C": {"environment": {"LC_ALL": "C"}},
+    "time zone": {"environment": {"TZ": "Asia/Kathmandu"}},
+    "another working directory": {"cwd": "/"},
+    "clock": {"hook": ["abuse_hooks", {"name": "clock_backwards"}]},
+}
+
+
+def test_folders_in_another_order_without_networks(quick):
+    check_same(quick, **CIRCUMSTANCES["folders in another order"])
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("name", CIRCUMSTANCES)
+def test_circumstances(toy, name):
+    check_same(toy, **CIRCUMSTANCES[name])
+
+
+@pytest.mark.matrix
+def test_stage_by_stage(toy):
+    shutil.rmtree(toy.exp)
+    for stage in range(10):
+        ended = toy.run(stage, stage)
+        assert ended.status == 0, ended.told
+    assert toy.differences() == []
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("seed", ["0", "1"])
+def test_hash_seed(toy, tmp_path, monkeypatch, seed):
+    """Python's own hashes of text, which order its sets, are drawn when a process starts."""
+    monkeypatch.setenv("PYTHONHASHSEED", seed)
+    with Server(tmp_path) as other:
+        shutil.rmtree(toy.exp)
+        ended = other.run(*recipe(toy.exp, toy.conf))
+    assert ended.status == 0, ended.told
+    assert toy.differences() == []
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("setting", ["threads=2", "threads=3", "branches.main.loop.workers=3"])
+def test_threads_and_workers(toy, setting):
+    check_same(toy, setting)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [pytest.param("another place", marks=pytest.mark.matrix), "Ort mit Lücken ünd 'Zeichen'", "a/b/c"],
+)
+def test_place_without_networks(quick, tmp_path, place):
+    """Manifest and records name the place, the package and what is measured do not."""
+    exp = tmp_path / place
+    ended = quick.server.run(*recipe(exp, quick.conf))
+    assert ended.status == 0, ended.told
+    names = [ZIP, "metrics.json", *(name for name in quick.expected if name.startswith(("scores/", "systems/")))]
+    assert [name for name in names if (exp / name).read_bytes() != quick.expected[name]] == []
+
+
+def test_no_time_stands_in_the_package(quick):
+    """The zip's entries are dated 1980, the report in it 2000."""
+    with zipfile.ZipFile(quick.finished / ZIP) as archive:
+        assert {entry.date_time for entry in archive.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        for entry in archive.infolist():
+            assert set(re.findall(rb"D:(\d{14})", archive.read(entry))) <= {b"20000101000000"}
+
+
+@pytest.mark.matrix
+def test_two_processes_pretrain(toy, server):
+    """Gradients are summed in another order, so that weights differ by rounding; how far that carries is measured."""
+    shutil.rmtree(toy.exp)
+    assert toy.run(0, 0).status == 0
+    common = ["--exp", str(toy.exp), "--conf", str(toy.conf)]
+    ended = server.run("launch", "--processes", "2", "pretrain", *common)
+    assert ended.status == 0, ended.told
+    ended = toy.run(2, 6)
+    assert ended.status == 0, ended.told
+    worst = 0.0
+    for path in sorted((toy.finished / "scores").glob("main.*.csv")):
+        found, expected = (
+            np.array([row.score for row in machines.read_rows(place / "scores" / path.name)])
+            for place in (toy.exp, toy.finished)
+        )
+        worst = max(worst, float(np.abs(found - expected).max() / expected.std()))
+    print(f"two processes: scores differ by {worst:.1e} of their standard deviation")
+    assert worst < PROCESSES

@@ -1,0 +1,33 @@
+"""Runs every test of hostile files and counts: ``python tools/safety_matrix.py [OPTIONS of pytest]``.
+
+Archives that lead outside or expand without bound, checkpoints, arrays, settings and pages that bring code, downloads
+of another content, ports and connections.
+"""
+
+import sys
+
+import matrix
+
+TESTS = (
+    "tests/test_safety_matrix.py",
+    "tests/system/corpora/test_dcase_unpack.py",
+    "tests/submission/test_validate_hostile.py",
+    "tests/system/encoders/test_checkpoints.py",
+    "tests/system/corpora/test_dcase_download.py",
+    "tests/system/encoders/test_download_checkpoint.py",
+)
+# Of the files that are not about safety alone, the tests that are, by a part of their names.
+PARTS = (
+    "test_safety_matrix",
+    "test_validate_hostile",
+    "unpack",
+    "code",
+    "refused",
+    "hash",
+    "published_one",
+    "whole_one",
+)
+
+if __name__ == "__main__":
+    keep = " or ".join(PARTS)
+    sys.exit(matrix.run("safety", list(TESTS), more=("-k", keep, *sys.argv[1:])))
