@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from toy_runs import QUICK, Ended, Reference, Server, copy, write_conf
+from toy_runs import Ended, Reference, copy
 
 # File and place of one output of each stage that is changed or lost after the stage was complete.
 OUTPUTS = {
@@ -43,26 +43,6 @@ SETTINGS = [
     ("package.title=Another", 7),
     ("benchmark.runs=3", 8),
 ]
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("server")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def quick(server, tmp_path_factory) -> Reference:
-    """A run without networks."""
-    folder = tmp_path_factory.mktemp("quick")
-    return Reference(folder, server, write_conf(folder, QUICK))
-
-
-@pytest.fixture(scope="module")
-def toy(server, tmp_path_factory) -> Reference:
-    """A run with every kind of branch."""
-    folder = tmp_path_factory.mktemp("toy")
-    return Reference(folder, server, write_conf(folder))
 
 
 def check_refused(ended: Ended, named: Path | str, text: str) -> None:

@@ -3,36 +3,15 @@
 import re
 import shutil
 import zipfile
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from toy_runs import QUICK, ZIP, Reference, Server, recipe, write_conf
+from toy_runs import ZIP, Reference, Server, recipe, results
 
 from system.scoring import machines
 
 # Largest difference of a score between two processes and one, relative to the scores' spread: see the test.
 PROCESSES = 1e-3
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("server")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def quick(server, tmp_path_factory) -> Reference:
-    """A run without networks."""
-    folder = tmp_path_factory.mktemp("quick")
-    return Reference(folder, server, write_conf(folder, QUICK))
-
-
-@pytest.fixture(scope="module")
-def toy(server, tmp_path_factory) -> Reference:
-    """A run with every kind of branch."""
-    folder = tmp_path_factory.mktemp("toy")
-    return Reference(folder, server, write_conf(folder))
 
 
 def check_same(run: Reference, *settings: str, **options) -> None:
@@ -101,7 +80,8 @@ def test_place_without_networks(quick, tmp_path, place):
     ended = quick.server.run(*recipe(exp, quick.conf))
     assert ended.status == 0, ended.told
     names = [ZIP, "metrics.json", *(name for name in quick.expected if name.startswith(("scores/", "systems/")))]
-    assert [name for name in names if (exp / name).read_bytes() != quick.expected[name]] == []
+    found = results(exp)
+    assert [name for name in names if found[name] != quick.expected[name]] == []
 
 
 def test_no_time_stands_in_the_package(quick):

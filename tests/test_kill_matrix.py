@@ -1,15 +1,7 @@
 """A run that is killed and started again gives what an undisturbed one gives: three points of tools/kill_matrix.py."""
 
 import pytest
-from kill_points import MOMENTS, TORN, Event, Matrix, Point
-from toy_runs import Server, write_conf
-
-
-@pytest.fixture(scope="module")
-def matrix(tmp_path_factory) -> Matrix:
-    folder = tmp_path_factory.mktemp("kill")
-    with Server(folder) as server:
-        yield Matrix(folder, server, write_conf(folder))
+from kill_points import MOMENTS, TORN, Event, Point
 
 
 @pytest.mark.parametrize(
@@ -17,12 +9,12 @@ def matrix(tmp_path_factory) -> Matrix:
     [(2, "adapt/main/state.pt", TORN), (3, "stages/3_embed.json", TORN), (7, "Wheeltapper_Demo_task2.zip", TORN)],
     ids=["network", "record", "package"],
 )
-def test_killed_and_started_again(matrix, stage, name, mode):
-    event = [event for event in matrix.all_events() if (event.stage, event.name) == (stage, name)][-1]
-    assert matrix.attempt(Point(stage, "", event, mode)) == []
+def test_killed_and_started_again(toy, stage, name, mode):
+    event = [event for event in toy.all_events() if (event.stage, event.name) == (stage, name)][-1]
+    assert toy.attempt(Point(stage, "", event, mode)) == []
 
 
-def test_every_stage_has_every_moment(matrix):
-    points = list(matrix.points(seed=1))
+def test_every_stage_has_every_moment(toy):
+    points = list(toy.points(seed=1))
     assert {(point.stage, point.moment) for point in points} >= {(s, moment) for s in range(10) for moment in MOMENTS}
     assert all(isinstance(point.event, Event) or 0 <= point.share < 1 for point in points)

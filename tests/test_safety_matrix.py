@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from toy_runs import QUICK, Reference, Server, recipe, write_conf
+from toy_runs import QUICK, recipe, write_conf
 
 from submission import technical_report
 from system import config as configuration
@@ -25,18 +25,6 @@ NOISE = np.random.default_rng(0).bytes(20000)
 # As file and machine names may have it: no slash, no quotes that a shell or a table would stumble over.
 TAG = "<img src=x onerror=alert(1)>"
 SOURCES = sorted([*(ROOT / "system").rglob("*.py"), *(ROOT / "submission").rglob("*.py")])
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory) -> Iterator[Server]:
-    with Server(tmp_path_factory.mktemp("server")) as server:
-        yield server
-
-
-@pytest.fixture(scope="module")
-def quick(server, tmp_path_factory) -> Reference:
-    folder = tmp_path_factory.mktemp("quick")
-    return Reference(folder, server, write_conf(folder, QUICK))
 
 
 def archive(path: Path, name: str = "fan/train/a.wav", content: bytes = NOISE) -> Path:

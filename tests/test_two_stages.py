@@ -15,7 +15,7 @@ from submission.validate import validate
 from system import manifest, store
 from system.bin import main
 from system.config import load
-from system.stage import read_json
+from system.stage import file_hash, read_json, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "recipes" / "dcase2026"
@@ -159,12 +159,18 @@ def test_runs_that_cannot_be_selected(clone, capsys):
     out = ["--out", str(clone / "other.yaml")]
     assert main(["select", str(exp), *out, "--system", "9"]) == 1
     assert "expected a system 9, found 4 systems" in capsys.readouterr().err
-    # A metrics.json that says more than its scores do.
+    # A metrics.json that says more than its scores do, and a record that covers for it.
     text = (exp / "metrics.json").read_text()
     score = read_json(exp / "metrics.json")["systems"][LABEL]["official_score"]
     (exp / "metrics.json").write_text(text.replace(str(score), f"0.9{str(score)[3:]}"))
     assert main(["select", str(exp), *out]) == 1
+    assert "found stage 6 evaluate incomplete" in capsys.readouterr().err
+    marker = exp / "stages" / "6_evaluate.json"
+    record = read_json(marker)
+    write_json(marker, record | {"sha256": {"metrics.json": file_hash(exp / "metrics.json")}})
+    assert main(["select", str(exp), *out]) == 1
     assert "as recomputed" in capsys.readouterr().err
+    write_json(marker, record)
     (exp / "metrics.json").write_text(text)
     (exp / "stages" / "5_fuse.json").unlink()
     assert main(["select", str(exp), *out]) == 1
