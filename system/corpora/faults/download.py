@@ -5,20 +5,18 @@ was unpacked, each zip in a folder of its own, and single files. ``raw/`` is wha
 """
 
 import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 
+from system.corpora import zenodo
 from system.corpora.faults.base import Corpus, Download
 from system.corpora.unpack import is_unpacked, unpack
 from system.errors import WheeltapperError
 from system.fetch import Progress, digest, fetch
-from system.stage import lock, read_json
+from system.stage import lock
 
-ZENODO = "https://zenodo.org/api"
 ZIPS, RAW = "zips", "raw"
 PACKED = (".zip", ".rar", ".7z")
-SAFE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_. -]*")
 
 
 def download(
@@ -26,7 +24,7 @@ def download(
     folder: str | os.PathLike,
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda line: None,
-    zenodo: str = ZENODO,
+    api: str = zenodo.API,
     pause: float = 2.0,
 ) -> Path:
     """Fetches what can be fetched; what is complete is not touched again.
@@ -35,7 +33,7 @@ def download(
 
     Args:
         progress: called with (file, bytes so far, bytes in all or 0). say: told what is done.
-        zenodo: address of Zenodo's interface, asked for the files of a record and their MD5.
+        api: address of Zenodo's interface, asked for the files of a record and their MD5.
         pause: seconds before the second attempt, doubled for each further one.
 
     Returns:
@@ -50,7 +48,7 @@ def download(
             f"{corpus.name}: no address to fetch from is known; fetch it by hand from {corpus.source} ({corpus.advice})"
         )
     with lock(folder):
-        for item in corpus.downloads or _listed(corpus, folder, zenodo, pause):
+        for item in corpus.downloads or _listed(corpus, folder, api, pause):
             _fetch(item, folder, progress, say, pause)
     if corpus.advice:
         say(corpus.advice)
@@ -86,26 +84,10 @@ def _check(path: Path, item: Download) -> None:
             raise WheeltapperError(f"{path}: expected MD5 {item.md5}, found {found}; {advice}")
 
 
-def _listed(corpus: Corpus, folder: Path, zenodo: str, pause: float) -> list[Download]:
+def _listed(corpus: Corpus, folder: Path, api: str, pause: float) -> list[Download]:
     """The files of a Zenodo record, with sizes and MD5, as Zenodo lists them."""
-    path = folder / ZIPS / f"record_{corpus.zenodo}.json"
-    if not path.is_file():
-        fetch(f"{zenodo}/records/{corpus.zenodo}", path, pause=pause)
-    try:
-        found = [
-            Download(
-                url=f"{zenodo}/records/{corpus.zenodo}/files/{entry['key']}/content",
-                name=entry["key"],
-                md5=re.fullmatch("md5:([0-9a-f]{32})", entry["checksum"])[1],
-                bytes=int(entry["size"]),
-            )
-            for entry in read_json(path)["files"]
-        ]
-        if not found or not all(SAFE.fullmatch(item.name) for item in found):
-            raise ValueError("no file, or one with a path")
-    except (KeyError, TypeError, ValueError) as error:
-        raise WheeltapperError(
-            f"{path}: expected Zenodo's list of the files of record {corpus.zenodo}, found something else ({error}); "
-            "delete it and start again"
-        ) from error
-    return found
+    found = zenodo.record_files(corpus.zenodo, folder / ZIPS, api, pause).values()
+    address = f"{api}/records/{corpus.zenodo}/files"
+    return [
+        Download(f"{address}/{item.name}/content", name=item.name, md5=item.md5, bytes=item.bytes) for item in found
+    ]

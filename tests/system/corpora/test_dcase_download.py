@@ -1,5 +1,6 @@
 import hashlib
 import io
+import json
 import zipfile
 
 import pytest
@@ -83,6 +84,36 @@ def test_fetch_check_unpack_prepare_and_nothing_to_do_again(tmp_path, server, co
     get(year, tmp_path / "out", server, say=said.append)
     assert len(server.requests) == 3
     assert said[-3:] == [f"{path.rpartition('/')[2]}: complete, nothing to do" for path in contents]
+
+
+def listing(contents, **changes):
+    """Zenodo's answers for the records of the zips: MD5 and size of each, or those in ``changes`` by zip."""
+    found = {}
+    for path, content in contents.items():
+        _, record, _, name = path.split("/")
+        md5 = changes.get(name, hashlib.md5(content).hexdigest())
+        answer = {"files": [{"key": name, "checksum": f"md5:{md5}", "size": len(content)}]}
+        found[f"/api/records/{record}"] = json.dumps(answer).encode()
+    return found
+
+
+def test_zenodo_is_asked_for_hashes_that_are_not_known(tmp_path, server, contents):
+    said = []
+    server.contents = contents | listing(contents)
+    get(a_year(contents, md5=("dev",)), tmp_path / "good", server, say=said.append, api=f"{server.url}/api")
+    assert [path for path, _ in server.requests if path.startswith("/api")] == ["/api/records/2", "/api/records/3"]
+    assert not any("no published MD5" in text for text in said)
+    server.contents = contents | listing(contents, **{"eval_data_Sander_test.zip": "0" * 32})
+    with pytest.raises(WheeltapperError, match=r"eval_data_Sander_test\.zip: expected MD5 0{32}, found "):
+        get(a_year(contents), tmp_path / "bad", server, api=f"{server.url}/api")
+    assert not (tmp_path / "bad" / "raw" / "Sander" / "test").exists()
+
+
+def test_where_zenodo_does_not_answer_the_program_says_so(tmp_path, server, contents, caplog):
+    said = []
+    get(a_year(contents), tmp_path, server, say=said.append, api=f"{server.url}/api", parts=("dev",))
+    assert "/api/records/1: could not be fetched (the server answers 404" in caplog.text
+    assert [text.partition(":")[0] for text in said if "no published MD5" in text] == ["dev_fan_r2.zip"]
 
 
 def test_selection_of_machines_and_parts(tmp_path, server, contents):

@@ -94,15 +94,15 @@ def test_zenodo_lists_its_files(tmp_path):
     contents |= {f"{address}/files/{name}.zip/content": ZIP for name in "ab"}
     with serving(contents) as server:
         server.types[address] = "application/json"
-        raw = download(iica, tmp_path / "x", zenodo=f"{server.url}/api", pause=0)
+        raw = download(iica, tmp_path / "x", api=f"{server.url}/api", pause=0)
         assert sorted(path.name for path in raw.iterdir()) == ["a", "b"]
         contents[f"{address}/files/b.zip/content"] = ZIP[:-1] + b"x"
         with pytest.raises(WheeltapperError, match=r"b\.zip: expected MD5"):
-            download(iica, tmp_path / "y", zenodo=f"{server.url}/api", pause=0)
+            download(iica, tmp_path / "y", api=f"{server.url}/api", pause=0)
         for number, bad in enumerate((b"{}", b"[]", listing("../a.zip"), listing(), b"no json")):
             contents[address] = bad
             with pytest.raises(WheeltapperError, match=r"record_7551606\.json: expected "):
-                download(iica, tmp_path / str(number), zenodo=f"{server.url}/api", pause=0)
+                download(iica, tmp_path / str(number), api=f"{server.url}/api", pause=0)
 
 
 def test_what_cannot_be_fetched_says_where_it_is(tmp_path):

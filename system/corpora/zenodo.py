@@ -1,0 +1,47 @@
+"""What Zenodo says of the files of a record: sizes and MD5."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from system.errors import WheeltapperError
+from system.fetch import fetch
+from system.stage import read_json
+
+API = "https://zenodo.org/api"
+SAFE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_. -]*")
+
+
+@dataclass(frozen=True)
+class Listed:
+    """A file of a record; ``bytes`` is its size."""
+
+    name: str
+    md5: str
+    bytes: int
+
+
+def record_files(record: int, folder: Path, api: str = API, pause: float = 2.0) -> dict[str, Listed]:
+    """The files of a record by name, asked for once: the answer stays in ``folder`` as ``record_<record>.json``.
+
+    Args:
+        api: address of Zenodo's interface. pause: seconds before the second attempt, doubled for each further one.
+
+    Raises WheeltapperError where it cannot be reached or answers something else.
+    """
+    path = folder / f"record_{record}.json"
+    if not path.is_file():
+        fetch(f"{api}/records/{record}", path, pause=pause)
+    try:
+        found = [
+            Listed(entry["key"], re.fullmatch("md5:([0-9a-f]{32})", entry["checksum"])[1], int(entry["size"]))
+            for entry in read_json(path)["files"]
+        ]
+        if not found or not all(SAFE.fullmatch(item.name) for item in found):
+            raise ValueError("no file, or one with a path")
+    except (KeyError, TypeError, ValueError) as error:
+        raise WheeltapperError(
+            f"{path}: expected Zenodo's list of the files of record {record}, found something else ({error}); "
+            "delete it and start again"
+        ) from error
+    return {item.name: item for item in found}
