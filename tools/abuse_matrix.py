@@ -9,4 +9,4 @@ import sys
 import matrix
 
 if __name__ == "__main__":
-    sys.exit(matrix.run("abuse", ["tests/test_abuse_matrix.py"], more=tuple(sys.argv[1:])))
+    sys.exit(matrix.run("abuse", ["tests/matrices/test_abuse_matrix.py"], more=tuple(sys.argv[1:])))

@@ -20,4 +20,4 @@ def group(nodeid: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(matrix.run("bad inputs", ["tests/test_bad_input_matrix.py"], group))
+    sys.exit(matrix.run("bad inputs", ["tests/matrices/test_bad_input_matrix.py"], group))

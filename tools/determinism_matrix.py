@@ -9,4 +9,4 @@ import sys
 import matrix
 
 if __name__ == "__main__":
-    sys.exit(matrix.run("determinism", ["tests/test_determinism_matrix.py"], more=tuple(sys.argv[1:])))
+    sys.exit(matrix.run("determinism", ["tests/matrices/test_determinism_matrix.py"], more=tuple(sys.argv[1:])))

@@ -38,7 +38,7 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", metavar="READER", help="these readers (default: all)")
     parser.add_argument("--out", type=Path, default=Path("fuzz_findings"), help="folder for findings (fuzz_findings)")
     args = parser.parse_args()
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "matrices")]
     from fuzz_targets import TARGETS, attempt, mutate
 
     warnings.simplefilter("ignore")

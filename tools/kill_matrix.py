@@ -23,7 +23,7 @@ def main() -> int:
     parser.add_argument("--timed", type=int, default=1, help="random times in each stage among them (default 1)")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of writes and times (default 0)")
     args = parser.parse_args()
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "matrices")]
     from kill_points import STAGES, Matrix
     from toy_runs import Server, write_conf
 

@@ -9,7 +9,7 @@ import sys
 import matrix
 
 TESTS = (
-    "tests/test_safety_matrix.py",
+    "tests/matrices/test_safety_matrix.py",
     "tests/system/corpora/test_dcase_unpack.py",
     "tests/submission/test_validate_hostile.py",
     "tests/system/encoders/test_checkpoints.py",

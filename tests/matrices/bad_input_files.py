@@ -13,7 +13,7 @@ import numpy as np
 import soundfile
 
 RATE = 8000
-FIXTURES = Path(__file__).resolve().parent / "fixtures"
+FIXTURES = Path(__file__).resolve().parents[1] / "fixtures"
 TRAIN = "train/section_00_source_train_normal_0000_vel_1.wav"
 TEST = "test/section_00_source_test_normal_0000_vel_1.wav"
 SCORES = "anomaly_score_fan_section_00_test.csv"

@@ -20,7 +20,7 @@ from system.corpora.challenge import known_years, load_year
 from system.corpora.unpack import unpack
 from system.errors import WheeltapperError
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 NOISE = np.random.default_rng(0).bytes(20000)
 # As file and machine names may have it: no slash, no quotes that a shell or a table would stumble over.
 TAG = "<img src=x onerror=alert(1)>"

@@ -28,7 +28,7 @@ from system.corpora.unpack import unpack
 from system.errors import WheeltapperError
 from system.stage import read_json
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 # What readers of these formats have stumbled over: ends of ranges, marks, brackets without end, numbers beyond limits.
 WORDS = [
     b"", b"\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff", b"\xff" * 8, b"\0" * 8, b"\x01\0\0\0", b"\xef\xbb\xbf",

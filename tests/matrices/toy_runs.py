@@ -13,7 +13,7 @@ from pathlib import Path
 import yaml
 from fork_server import MODULES
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 ZIP = "Wheeltapper_Demo_task2.zip"
 LOOP = {"steps": 4, "batch_size": 2, "warmup_steps": 1, "log_every": 1, "save_every": 1}
 CONF = {
@@ -75,9 +75,9 @@ class Server:
     def __init__(self, folder: Path):
         self.folder = folder
         environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-        paths = [str(ROOT), str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]
+        paths = [str(ROOT), str(ROOT / "tests" / "matrices"), os.environ.get("PYTHONPATH", "")]
         self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests" / "fork_server.py")],
+            [sys.executable, str(ROOT / "tests" / "matrices" / "fork_server.py")],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
