@@ -194,7 +194,8 @@ INPUTS = {
     "rewritten, same size": lambda folder: roll(sorted((folder / "SimFan" / "train").iterdir())[0]),
     "lost": lambda folder: sorted((folder / "SimFan" / "test").iterdir())[0].unlink(),
     "another one": lambda folder: shutil.copy2(
-        sorted((folder / "SimPump" / "test").iterdir())[0], folder / "SimPump" / "test" / "section_00_0999.wav"
+        next((folder / "SimFan" / "test").glob("section_00_source_test_normal_*")),
+        folder / "SimFan" / "test" / "section_00_source_test_normal_0999_noAttribute.wav",
     ),
     "truth": lambda folder: (folder / "truth.csv").write_text(
         (folder / "truth.csv").read_text().replace("anomaly", "normal", 1)
