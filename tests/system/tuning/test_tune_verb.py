@@ -215,9 +215,7 @@ def test_unfinished_and_changed_runs_are_refused(tmp_path, capsys):
     (exp / "config.yaml").write_text(saved)
     path = exp / "embeddings" / "main" / "two_channel.npy"
     store.write_array(path, np.load(path) + 1.0)  # of equal size
-    assert f"{path}: expected what stage 3 embed wrote, found other content" in refused(
-        capsys, exp, "--out", tmp_path / "out"
-    )
+    assert "found stage 3 embed incomplete with its configuration" in refused(capsys, exp, "--out", tmp_path / "out")
 
 
 def test_embeddings_that_changed_since_are_noticed(tmp_path, capsys):
