@@ -38,7 +38,8 @@ done < <(find "$PWD" \( -name .git -o -path "$WHEELTAPPER_VENV" -o -path "$PWD/e
 check "ruff check" ruff check .
 check "ruff format" ruff format --check .
 check "shellcheck" shellcheck --external-sources "${scripts[@]}" .ci/run
-check "pytest" python -m pytest -n 2
+# A file stays with one process: what its tests share is made once.
+check "pytest" python -m pytest -n 2 --dist loadfile
 if [ ${#failed[@]} -gt 0 ]; then
     echo "test: failed: ${failed[*]}" >&2
     exit 1
