@@ -1,9 +1,7 @@
 """The first screen of a report, what it plays, and its maps, from a hand-made experiment folder."""
 
 import re
-import shutil
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,23 +12,6 @@ from system import manifest
 from system.report import maps, overview, write_report
 from system.report.notes import notes
 from system.report.reading import read_run
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    return build(tmp_path_factory.mktemp("run"))
-
-
-@pytest.fixture(scope="module")
-def html(finished) -> str:
-    return write_report(finished).read_text(encoding="utf-8")
-
-
-@pytest.fixture
-def folder(finished, tmp_path, monkeypatch) -> Path:
-    """A copy to spoil; the manifest's audio lies below it. Its maps are not worked out but cut out, which is fast."""
-    monkeypatch.setattr(maps, "tsne", lambda vectors, seed: vectors[:, :2])
-    return Path(shutil.copytree(finished, tmp_path / "exp"))
 
 
 def test_the_first_screen_says_which_machines_are_judged_well():

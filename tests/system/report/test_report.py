@@ -15,29 +15,12 @@ from submission import challenge_csv
 from system import manifest, stage
 from system.errors import WheeltapperError
 from system.manifest import Clip
-from system.report import maps, overview, page, results, write_report
+from system.report import overview, page, results, write_report
 from system.report import tables as report_tables
 from system.report.reading import Run, Unit, read_run
 
 SECTIONS = ("headline", "machines", "systems", "published", "scores", "decisions", "recordings", "evaluation")
 SECTIONS += ("training", "gate", "maps", "benchmark", "stages", "configuration")
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory) -> Path:
-    return build(tmp_path_factory.mktemp("run"))
-
-
-@pytest.fixture(scope="module")
-def html(finished) -> str:
-    return write_report(finished).read_text(encoding="utf-8")
-
-
-@pytest.fixture
-def folder(finished, tmp_path, monkeypatch) -> Path:
-    """A copy to spoil; the manifest's audio lies below it. Its maps are not worked out but cut out, which is fast."""
-    monkeypatch.setattr(maps, "tsne", lambda vectors, seed: vectors[:, :2])
-    return Path(shutil.copytree(finished, tmp_path / "exp"))
 
 
 def test_page_has_every_section_and_needs_nothing_else(html, finished):

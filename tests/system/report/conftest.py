@@ -1,0 +1,27 @@
+"""A hand-made run and its page."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from report_runs import build
+
+from system.report import maps, write_report
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory) -> Path:
+    """An experiment folder, not to be changed."""
+    return build(tmp_path_factory.mktemp("run"))
+
+
+@pytest.fixture(scope="session")
+def html(finished) -> str:
+    return write_report(finished).read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def folder(finished, tmp_path, monkeypatch) -> Path:
+    """A copy to spoil; the manifest's audio lies below it. Its maps are not worked out but cut out, which is fast."""
+    monkeypatch.setattr(maps, "tsne", lambda vectors, seed: vectors[:, :2])
+    return Path(shutil.copytree(finished, tmp_path / "exp"))
