@@ -12,7 +12,7 @@ if [ "${1:-}" = --help ]; then
     sed -n '2,/^[^#]/s/^# \{0,1\}//p' tools/test.sh
     exit 0
 fi
-tools/setup.sh
+tools/setup.sh --dev
 # shellcheck source=tools/path.sh
 . tools/path.sh
 # The tests' arrays are small: threads cost more than they bring, and the processes share the cores.
