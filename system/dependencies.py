@@ -211,6 +211,8 @@ def _is_hollow(value: object) -> bool:
 
 def _distribution(module: str) -> str:
     """The distribution that a top-level module belongs to; its own name where none claims it."""
+    if module in sys.stdlib_module_names:
+        return module
     try:
         found = importlib.metadata.packages_distributions().get(module)
     except Exception:  # metadata of a damaged environment

@@ -1,8 +1,6 @@
-"""The shell layer: options, set-up without an installation, and no trace of anybody's machine in the repository."""
+"""The shell layer: options, pins, and no trace of anybody's machine in the repository."""
 
-import os
 import re
-import shutil
 import subprocess
 from pathlib import Path
 
@@ -99,124 +97,6 @@ def test_help_prints_the_header_and_the_options_with_defaults(toy):
 def test_positional_arguments_stay_where_the_script_wants_them(toy):
     result = toy("one", "--stage", "2", "a b", "--", "--stage", keep=True)
     assert (result.returncode, result.stdout) == (0, "2|data|false||one|a b|--stage|")
-
-
-FAKE_PYTHON = """#!/bin/sh
-# Stands in for python: makes an environment of itself, and notes what it is asked to install.
-case "$*" in
-    *"-m venv"*)
-        for venv; do :; done
-        mkdir -p "$venv/bin"
-        cp "$0" "$venv/bin/python"
-        echo "VIRTUAL_ENV=$venv" >"$venv/bin/activate"
-        touch "$venv/pyvenv.cfg" ;;
-    *"pip install"*" uv") exit "${FAKE_UV_STATUS:-0}" ;;
-    *"pip install"*) echo "$*" >>"$FAKE_LOG"; exit "${FAKE_STATUS:-0}" ;;
-    *"pip --version"*) test -f "$(dirname "$0")/activate" ;;
-    *--version*) echo "Python 3.11.0" ;;
-esac
-"""
-
-
-@pytest.fixture
-def checkout(tmp_path):
-    """A copy of the set-up scripts in a folder with a space, with a stand-in for python on PATH."""
-    folder = tmp_path / "a checkout"
-    (folder / "tools").mkdir(parents=True)
-    for name in ("pyproject.toml", "tools/setup.sh", "tools/path.sh", "tools/constraints.txt"):
-        shutil.copy(ROOT / name, folder / name)
-    (tmp_path / "bin").mkdir()
-    fake = tmp_path / "bin" / "python3.11"
-    fake.write_text(FAKE_PYTHON)
-    fake.chmod(0o755)
-    return folder
-
-
-def setup(checkout: Path, **environment: str) -> tuple[subprocess.CompletedProcess, list[str]]:
-    """Runs tools/setup.sh; returns the result and the installations asked for."""
-    log = checkout.parent / "log"
-    log.unlink(missing_ok=True)
-    path = f"{checkout.parent / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    clean = {key: value for key, value in os.environ.items() if not key.startswith(("WHEELTAPPER_", "UV_"))}
-    result = subprocess.run(
-        [str(checkout / "tools" / "setup.sh")],
-        env={**clean, "PATH": path, "FAKE_LOG": str(log), **environment},
-        capture_output=True,
-        text=True,
-        timeout=30,
-    )
-    return result, log.read_text().splitlines() if log.exists() else []
-
-
-def test_setup_installs_once_and_again_when_the_pins_change(checkout):
-    result, installed = setup(checkout)
-    assert result.returncode == 0, result.stderr
-    assert len(installed) == 1
-    assert "-m uv pip install" in installed[0]
-    assert "--constraint tools/constraints.txt" in installed[0]
-    assert (checkout / ".venv" / "bin" / "python").exists()
-
-    result, installed = setup(checkout)
-    assert (result.returncode, installed) == (0, [])
-    assert "nothing to do" in result.stdout
-
-    with open(checkout / "tools" / "constraints.txt", "a") as file:
-        file.write("something==1.0\n")
-    result, installed = setup(checkout)
-    assert (result.returncode, len(installed)) == (0, 1)
-    assert "--reinstall" not in installed[0]
-
-
-def test_failed_setup_is_not_taken_for_finished(checkout):
-    result, installed = setup(checkout, FAKE_STATUS="1")
-    assert result.returncode == 1
-    assert len(installed) == 2  # uv, then pip
-    assert "-m pip install" in installed[1]
-    assert "the installation failed" in result.stderr
-
-    result, installed = setup(checkout)
-    assert (result.returncode, len(installed)) == (0, 1)
-    assert "did not finish" in result.stdout
-    assert "--reinstall" in installed[0]
-    assert "nothing to do" in setup(checkout)[0].stdout
-
-
-def test_setup_goes_on_with_pip_where_there_is_no_uv(checkout):
-    result, installed = setup(checkout, FAKE_UV_STATUS="1")
-    assert result.returncode == 0
-    assert len(installed) == 1
-    assert "-m pip install" in installed[0]
-    assert "--constraint tools/constraints.txt --editable .[dev]" in installed[0]
-
-
-def test_setup_uses_the_named_environment(checkout, tmp_path):
-    named = tmp_path / "named environment"
-    result, installed = setup(checkout, WHEELTAPPER_VENV=str(named))
-    assert (result.returncode, len(installed)) == (0, 1)
-    assert (named / "bin" / "python").exists()
-    assert not (checkout / ".venv").exists()
-
-
-def test_setup_never_writes_over_a_folder_that_is_no_environment(checkout, tmp_path):
-    folder = tmp_path / "letters"
-    folder.mkdir()
-    (folder / "letter.txt").write_text("dear")
-    result, installed = setup(checkout, WHEELTAPPER_VENV=str(folder))
-    assert (result.returncode, installed) == (1, [])
-    assert f"{folder}: expected a Python environment or an empty folder, found other files" in result.stderr
-    assert [path.name for path in folder.iterdir()] == ["letter.txt"]
-
-
-def test_setup_without_python_says_what_is_missing(checkout, tmp_path):
-    tools = tmp_path / "tools_only"
-    tools.mkdir()
-    for name in ("bash", "cat", "dirname", "sed", "sha256sum", "env"):
-        (tools / name).symlink_to(shutil.which(name))
-    result, _ = setup(checkout, PATH=str(tools))
-    assert result.returncode == 1
-    assert "expected Python 3.11 or newer" in result.stderr
-    assert "apt-get install" in result.stderr
-    assert not (checkout / ".venv").exists()
 
 
 def test_every_requirement_is_pinned():

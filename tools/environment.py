@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -73,29 +73,30 @@ class Environment:
             return ["set up for other versions or another folder"]
         if not (self.folder / "pyvenv.cfg").is_file():
             return ["pyvenv.cfg is gone"]
-        damage = self.damaged(stamp.get("records", {}))
+        records = {self.folder / name: digest for name, digest in stamp.get("records", {}).items()}
+        damage = self.damaged(records, records)
         if not damage and self.developer and not stamp.get("developer"):
             return ["set up without the developer's tools"]
         return [f"{distribution_name(place)}: {reason}" for place, reason in damage.items()]
 
-    def damaged(self, records: dict[str, str]) -> dict[Path, str]:
-        """The distributions, by their metadata folders, whose files are not as they were installed, and why.
+    def damaged(self, places: Iterable[Path], hashes: Mapping[Path, str] | None = None) -> dict[Path, str]:
+        """The distributions whose files are not as their own RECORD has them, and why.
 
         Args:
-            records: metadata folder, relative to the environment, to the hash of its RECORD ("" for any).
+            places: metadata folders.
+            hashes: expected SHA-256 of the RECORD of each.
         """
         since = self.stamp.stat().st_mtime if self.stamp.is_file() else 0.0
         found = {}
-        for name, expected in records.items():
-            place = self.folder / name
+        for place in places:
             try:
-                content = (place / "RECORD").read_bytes()
+                record = (place / "RECORD").read_bytes()
             except OSError:
                 found[place] = f"{place.name}/RECORD is gone"
                 continue
-            if expected and hashlib.sha256(content).hexdigest() != expected:
+            if hashes and hashlib.sha256(record).hexdigest() != hashes[place]:
                 found[place] = f"{place.name}/RECORD was changed"
-            elif reason := _damage(place.parent, content.decode("utf-8", "replace"), since):
+            elif reason := _damage(place.parent, record.decode("utf-8", "replace"), since):
                 found[place] = reason
         return found
 

@@ -29,6 +29,7 @@ from system.dependencies import DEPENDENCIES, named, normal  # noqa: E402
 
 OLDEST, NEWEST = (3, 11), (3, 14)  # Python versions that the pinned packages have wheels for
 OLDEST_GLIBC = (2, 28)
+LAST_LINES = 15  # of pip's output, shown where it failed and nobody watched
 
 
 class SetupError(Exception):
@@ -103,7 +104,7 @@ def make(environment: Environment) -> None:
     """Makes the virtual environment, or what is missing of one, pip included."""
     folder, python = environment.folder, environment.python
     if _works(python) and not _is_moved(environment):
-        if _works(python, "-m", "pip", "--version") or _restore_pip(environment):
+        if _has_pip(environment) or _restore_pip(environment):
             return
         if not environment.is_own:
             raise SetupError(f"{folder}: expected an environment with pip, found none that works; mend or remove it")
@@ -121,7 +122,7 @@ def make(environment: Environment) -> None:
                 link.unlink()
     if subprocess.run([base, "-m", "venv", *options, str(folder)]).returncode or not _works(python):
         raise SetupError(f"{folder}: making the environment failed, see above; remove the folder and start again")
-    if not _works(python, "-m", "pip", "--version") and not _restore_pip(environment):
+    if not _has_pip(environment) and not _restore_pip(environment):
         raise SetupError(f"{folder}: the environment has no pip that works; remove the folder and start again")
 
 
@@ -141,30 +142,38 @@ def _is_moved(environment: Environment) -> bool:
     )
 
 
-def _restore_pip(environment: Environment) -> bool:
-    for site in {place.parent for place in distributions(environment).values()}:
-        shutil.rmtree(site / "pip", ignore_errors=True)
-        for place in site.glob("pip-*.dist-info"):
-            shutil.rmtree(place, ignore_errors=True)
-    run_python(environment, "-m", "ensurepip", "--upgrade", "--default-pip", check=False)
+def _has_pip(environment: Environment) -> bool:
+    """Whether pip is there and whole; one from outside the environment counts as whole."""
+    place = distributions(environment).get("pip")
+    if place and place.is_relative_to(environment.folder) and environment.damaged([place]):
+        return False
     return _works(environment.python, "-m", "pip", "--version")
+
+
+def _restore_pip(environment: Environment) -> bool:
+    say("pip is damaged or missing: installing it again")
+    place = distributions(environment).get("pip")
+    if place and place.is_relative_to(environment.folder):
+        remove_distribution(place, environment.folder)
+    run_python(environment, "-m", "ensurepip", "--upgrade", "--default-pip", check=False)
+    return _has_pip(environment)
 
 
 def clear_damage(environment: Environment) -> None:
     """Removes half-written and half-deleted distributions, which pip would take for installed or could not remove."""
-    records = environment.read_stamp().get("records", {})
-    if environment.started.is_file() or not records:
+    places = [environment.folder / name for name in environment.read_stamp().get("records", {})]
+    if environment.started.is_file() or not places:
         if environment.started.is_file():
             say("an earlier set-up did not finish: checking what it left")
-        pins = {line.partition("==")[0] for line in _constraints()}
-        pinned = {normal(name) for name in pins} | {"wheeltapper", "pip"}
+        pinned = {normal(line.partition("==")[0]) for line in _constraints()} | {"wheeltapper"}
         for name, place in distributions(environment).items():
             # What else may be in somebody's own environment is none of our business.
             if environment.is_own or name in pinned or name.startswith(("nvidia-", "cuda-")):
-                records.setdefault(place.relative_to(environment.folder).as_posix(), "")
-    for place, reason in environment.damaged(records).items():
-        say(f"{distribution_name(place)}: {reason}; installing it again")
-        remove_distribution(place, environment.folder)
+                places.append(place)
+    for place, reason in environment.damaged(places).items():
+        if distribution_name(place) != "pip":  # made whole before
+            say(f"{distribution_name(place)}: {reason}; installing it again")
+            remove_distribution(place, environment.folder)
 
 
 def _constraints() -> list[str]:
@@ -176,10 +185,16 @@ def pip_install(environment: Environment, *arguments: str) -> bool:
     settings = {**os.environ, "PIP_USER": "0"}
     for name in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_NO_DEPS", "PIP_DRY_RUN", "PIP_REQUIRE_HASHES"):
         settings.pop(name, None)
-    quiet = [] if sys.stderr.isatty() else ["-qq"]
-    command = [str(environment.python), "-P", "-m", "pip", "install", *quiet, "--disable-pip-version-check"]
+    command = [str(environment.python), "-P", "-m", "pip", "install", "--disable-pip-version-check"]
     command += ["--constraint", "tools/constraints.txt", *arguments]
-    return not subprocess.run(command, cwd=ROOT, env=settings).returncode
+    if sys.stderr.isatty():
+        return not subprocess.run(command, cwd=ROOT, env=settings).returncode
+    result = subprocess.run(
+        command, cwd=ROOT, env=settings, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    if result.returncode:
+        print(*result.stdout.splitlines()[-LAST_LINES:], sep="\n", file=sys.stderr)
+    return not result.returncode
 
 
 def prove(environment: Environment) -> None:
