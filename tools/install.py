@@ -200,11 +200,12 @@ def pip_install(environment: Environment, *arguments: str) -> bool:
 def prove(environment: Environment) -> None:
     """Every direct dependency must import and do one thing. One that does not is installed again, with what it names
     as the cause; raises SetupError where that does not help."""
-    names = [each.name for each in DEPENDENCIES if environment.developer or not each.developer]
+    installed = distributions(environment)
+    # Of the developer's tools some have no wheels for some platforms.
+    names = [each.name for each in DEPENDENCIES if not each.developer or each.name in installed]
     tried: set[str] = set()
     while failures := failed_probes(environment, names):
         package, reason, culprit = (failures[0][key] for key in ("package", "reason", "culprit"))
-        installed = distributions(environment)
         suspects = [name for name in dict.fromkeys((package, culprit)) if name not in tried]
         suspects = [name for name in suspects if name in installed or named(name)]
         if not suspects or not all(_install_again(environment, name, reason, tried) for name in suspects):
