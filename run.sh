@@ -1,23 +1,27 @@
 #!/usr/bin/env bash
 # From recordings to a validated DCASE Task 2 submission package.
 #
-#   ./run.sh [--data synthetic|dcase2026|DIR|manifest.csv] [--conf FILE] [--exp DIR] [--stage N] [--stop-stage M] [--set "KEY=VALUE ..."]
+#   ./run.sh [--data synthetic|dcase2026|DIR|manifest.csv] [--conf FILE] [--exp DIR] [--stage N] [--stop-stage M] [--set KEY=VALUE]...
 #
 # Stages: 0 data, 1 pretrain, 2 adapt, 3 embed, 4 score, 5 fuse, 6 evaluate, 7 package, 8 benchmark, 9 report.
 # Each skips what is complete and goes on where a killed run stopped. DIR holds <machine>/{train,test}/*.wav.
+# Paths are relative to the folder in which it is started; --conf also takes a name among the recipes' (toy.yaml).
 set -euo pipefail
-cd "$(dirname "$0")"
+ROOT="$(cd "$(dirname "$0")" && pwd)"
 
 stage=0               # first stage
 stop_stage=9          # last stage
 data=synthetic        # simulated machines, the challenge's own recordings (downloaded), or a folder
-conf=recipes/dcase2026/conf/default.yaml
+conf="$ROOT/recipes/dcase2026/conf/default.yaml"
 exp=exp/default       # all results go here
-set=                  # settings over the configuration's, "key.key=value ..."
+set=()                # settings over the configuration's, key.key=value
 
-. tools/parse_options.sh
+# shellcheck source=tools/parse_options.sh
+. "$ROOT/tools/parse_options.sh"
 
-tools/setup.sh
-. tools/path.sh
+"$ROOT/tools/setup.sh"
+# shellcheck source=tools/path.sh
+. "$ROOT/tools/path.sh"
 
-exec wheeltapper run --exp "$exp" --conf "$conf" --data "$data" --set "$set" --stage "$stage" --stop-stage "$stop_stage"
+exec wheeltapper run --exp "$exp" --conf "$conf" --data "$data" ${set[@]+"${set[@]/#/--set=}"} \
+  --stage "$stage" --stop-stage "$stop_stage"

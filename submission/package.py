@@ -12,25 +12,25 @@ from pathlib import Path
 
 import yaml
 
-from submission import challenge_csv, meta, pdf, technical_report
+from submission import challenge_csv, declared, meta, pdf, technical_report
 from submission.archive import TASK
 from submission.challenge_csv import KINDS, SCORE
-from submission.config import AuthorConfig, PackageConfig
+from submission.config import PackageConfig
+from submission.declared import label
 from submission.facts import RunFacts
 from submission.findings import ERROR, Collector, Finding, listing
 from submission.machines_check import OFFICIAL_CLIPS, decide
-from submission.meta_check import DESCRIPTION, LABEL, RESULTS, SUBSYSTEMS, label_form
+from submission.meta_check import RESULTS, SUBSYSTEMS
 from submission.technical_report import SECTIONS, ReportFacts
 from submission.validate import REPORT_SUFFIX, validate
 from system.corpora.challenge import load_year
-from system.errors import WheeltapperError
+from system.errors import WheeltapperError, several
 from system.manifest import Clip, is_development
 from system.stage import open_atomic
 
 # Zip cannot tell an earlier time.
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 README = "README.md"
-NULL = ("null", "!!null")
 
 
 @dataclass(frozen=True)
@@ -78,14 +78,6 @@ def system_texts() -> dict[int, dict]:
         index: {**texts, "description": {**content["common"], **texts["description"]}}
         for index, texts in content["systems"].items()
     }
-
-
-def label(config: PackageConfig, index: int) -> str:
-    """Label of a system; WheeltapperError where surname or affiliation cannot stand in one."""
-    text = f"{config.surname}_{config.affiliation}_task2_{index}"
-    if not LABEL.fullmatch(text):
-        raise WheeltapperError(f"package.surname, package.affiliation: expected {label_form()}, found {text!r}")
-    return text
 
 
 def write_package(
@@ -151,11 +143,8 @@ def _check_arguments(config: PackageConfig, systems: Sequence[SystemEntry], repo
     indices = [system.index for system in systems]
     if not systems or len(systems) > 4 or len(set(indices)) != len(indices) or not set(indices) <= {1, 2, 3, 4}:
         raise WheeltapperError(f"systems: expected 1 to 4 with different indices from 1 to 4, found {indices}")
-    unknown = sorted(set(config.description) - set(DESCRIPTION))
-    if unknown:
-        raise WheeltapperError(
-            f"package.description: expected only {', '.join(DESCRIPTION)}; found {', '.join(unknown)}"
-        )
+    if problems := list(declared.problems(config, [(system.name, system.abbreviation) for system in systems])):
+        raise several("package", problems)
     strange = sorted(set(report.lines if report else ()) - set(SECTIONS))
     if strange:
         raise WheeltapperError(f"report: expected only {', '.join(SECTIONS)}; found {', '.join(strange)}")
@@ -216,36 +205,17 @@ def _write_system(config: PackageConfig, system: SystemEntry, plan: _Plan, year:
 
 def make_meta(config: PackageConfig, system: SystemEntry) -> meta.Meta:
     """The meta file of a system, with the fields that the configuration replaces."""
-    description = {key: system.description.get(key) for key in DESCRIPTION}
+    description = dict(system.description)
     description[SUBSYSTEMS] = system.subsystem_count if system.subsystem_count > 1 else None
-    for key, value in config.description.items():
-        if value in NULL or not value:
-            description[key] = None
-        else:
-            description[key] = int(value) if key == SUBSYSTEMS and value.isdigit() else value
     results = {
         machine: {key: round(float(values[key]), 4) for key in RESULTS if _is_figure(values.get(key))}
         for machine, values in system.results.items()
     }
-    return meta.Meta(
-        label=label(config, system.index),
-        name=system.name,
-        abbreviation=system.abbreviation,
-        authors=tuple(_author(author) for author in config.authors),
-        description=description,
-        total_parameters=int(system.total_parameters),
-        macs=system.macs and int(system.macs),
-        external_datasets=tuple(
-            meta.ExternalDataset(entry.name or None, entry.url or None) for entry in config.external_datasets
-        ),
-        source_code=config.source_code or None,
-        results=results,
+    macs = system.macs and int(system.macs)
+    texts = (system.name, system.abbreviation)
+    return declared.described(
+        config, label(config, system.index), texts, description, int(system.total_parameters), macs, results
     )
-
-
-def _author(author: AuthorConfig) -> meta.Author:
-    affiliation = meta.Affiliation(author.institution, author.department or None, author.location or None)
-    return meta.Author(author.first, author.last, author.email, affiliation, author.corresponding)
 
 
 def _is_figure(value: object) -> bool:
@@ -255,13 +225,7 @@ def _is_figure(value: object) -> bool:
 def _report_pdf(config: PackageConfig, text: str) -> bytes:
     if not config.report_pdf:
         return pdf.render(text, config.title, ", ".join(f"{a.first} {a.last}" for a in config.authors))
-    path = Path(config.report_pdf)
-    if not path.is_file():
-        raise WheeltapperError(f"{path}: expected the PDF that package.report_pdf names, found nothing")
-    content = path.read_bytes()
-    if not content.startswith(b"%PDF"):
-        raise WheeltapperError(f"{path}: expected a PDF, found a file that does not begin with %PDF")
-    return content
+    return Path(config.report_pdf).read_bytes()
 
 
 def _complete_facts(facts: RunFacts | None, clips: Sequence[Clip]) -> RunFacts:

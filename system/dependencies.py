@@ -64,7 +64,6 @@ DEPENDENCIES = (
     Dependency("tqdm", "import tqdm; assert list(tqdm.tqdm([1], disable=True)) == [1]"),
     Dependency("jinja2", "import jinja2; assert jinja2.Template('{{ 1 }}').render() == '1'"),
     Dependency("pydantic", "import pydantic; assert pydantic.TypeAdapter(int).validate_python('1') == 1"),
-    Dependency("omegaconf", "import omegaconf; assert omegaconf.OmegaConf.create({'a': 1}).a == 1"),
     Dependency("pandas", "import pandas; assert pandas.Series([1, 2]).sum() == 3"),
     Dependency(
         "scikit-learn",

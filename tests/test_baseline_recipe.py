@@ -178,11 +178,11 @@ def test_killed_while_it_trains_it_goes_on_to_the_same_package(faithful, data, t
         ({"autoencoder": {"batch": 1}}, {}, "autoencoder.batch: expected at least 2, found 1"),
         ({"autoencoder": {"hidden": [0]}}, {}, "autoencoder.hidden: expected numbers of at least 1, found [0]"),
         ({"autoencoder": {"epoch": 3}}, {}, "unknown key branches.main.autoencoder.epoch: did you mean epochs?"),
-        ({}, {"threshold": "batch"}, "systems.1.threshold: expected one of references, batches, found 'batch'"),
+        ({}, {"threshold": "batch"}, "systems.0.threshold: expected one of references, batches, found 'batch'"),
         (
             {"autoencoder": {"score": "residual"}, "scorer": {"name": "mahalanobis"}},
             {"threshold": "batches"},
-            "systems.1.threshold: batches: expected one autoencoder branch with the scorer given",
+            "systems.0.threshold: batches: expected one autoencoder branch with the scorer given",
         ),
     ],
 )

@@ -1,6 +1,8 @@
 """The shell layer: options, pins, and no trace of anybody's machine in the repository."""
 
+import os
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -18,11 +20,12 @@ stage=0            # first stage to run
 data_folder=data   # where the recordings are
 verbose=false      # tell more
 suffix=            # nothing by default
+set=()             # settings
 PRIVATE=1
 {{positional}}
 . "{ROOT}/tools/parse_options.sh"
 below=1
-printf '%s|' "$stage" "$data_folder" "$verbose" "$suffix" "$@"
+printf '%s|' "$stage" "$data_folder" "$verbose" "$suffix" ${{{{set[@]+"${{{{set[@]}}}}"}}}} "$@"
 """
 
 
@@ -46,6 +49,8 @@ def toy(tmp_path):
         (["--stage", "1", "--stage", "2"], "2|data|false||"),
         (["--data-folder", "$(touch oops); `id`"], "0|$(touch oops); `id`|false||"),
         (["--data_folder", "x"], "0|x|false||"),
+        (["--set", "a b=$c  'd\"", "--stage", "1", "--set=e=*", "--set", ""], "1|data|false||a b=$c  'd\"|e=*||"),
+        (["--set", "$(touch oops)", "--set=`id`"], "0|data|false||$(touch oops)|`id`|"),
     ],
 )
 def test_options_become_variables(toy, arguments, expected):
@@ -68,6 +73,8 @@ def test_options_become_variables(toy, arguments, expected):
         (["--stage", "two"], "--stage: expected an integer, found 'two'"),
         (["--stage", "1-2"], "--stage: expected an integer, found '1-2'"),
         (["--stage="], "--stage: expected an integer, found ''"),
+        (["--set"], "--set: expected a value, found nothing"),
+        (["--sett", "x"], "the nearest known one is --set"),
         (["-v"], "unknown option -v"),
         (["extra"], "expected options only, found 'extra'"),
     ],
@@ -85,11 +92,12 @@ def test_help_prints_the_header_and_the_options_with_defaults(toy):
     assert result.returncode == 0
     lines = result.stdout.splitlines()
     assert lines[:3] == ["Toy script.", "", "Usage: toy.sh [options]"]
-    assert [line.split() for line in lines[-4:]] == [
+    assert [line.split() for line in lines[-5:]] == [
         ["--stage", "0", "first", "stage", "to", "run"],
         ["--data-folder", "data", "where", "the", "recordings", "are"],
         ["--verbose", "false", "tell", "more"],
         ["--suffix", '""', "nothing", "by", "default"],
+        ["--set", "TEXT", "...", "settings;", "give", "it", "again", "for", "more"],
     ]
     assert "shellcheck" not in result.stdout
 
@@ -97,6 +105,91 @@ def test_help_prints_the_header_and_the_options_with_defaults(toy):
 def test_positional_arguments_stay_where_the_script_wants_them(toy):
     result = toy("one", "--stage", "2", "a b", "--", "--stage", keep=True)
     assert (result.returncode, result.stdout) == (0, "2|data|false||one|a b|--stage|")
+
+
+RECORD = """#!/bin/sh
+# Stands in for a program: notes where it is started, its name and its arguments.
+{ printf '%s\\n' "$PWD" "${0##*/}" "$@"; echo; } >>"$RECORD"
+"""
+
+
+@pytest.fixture
+def started(tmp_path):
+    """Runs a script of a copy of the checkout from another folder; (folder, program, arguments) of what it starts."""
+    root, here = tmp_path / "a checkout", tmp_path / "here"
+    for source in [ROOT / "run.sh", *ROOT.glob("recipes/*/*.sh"), *ROOT.glob("tools/*.sh")]:
+        (root / source.relative_to(ROOT)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, root / source.relative_to(ROOT))
+    (root / "tools" / "setup.sh").write_text("#!/bin/sh\n")
+    here.mkdir()
+    (tmp_path / "venv" / "bin").mkdir(parents=True)
+    for name in ("wheeltapper", "python", "srun", "scontrol"):
+        program = tmp_path / "venv" / "bin" / name
+        program.write_text(RECORD)
+        program.chmod(0o755)
+
+    def run(script: str, *arguments: str, **environment: str) -> list[tuple[str, ...]]:
+        known = {"WHEELTAPPER_VENV": str(tmp_path / "venv"), "RECORD": str(tmp_path / "record")}
+        command = [str(root / script), *arguments]
+        done = subprocess.run(command, cwd=here, env=os.environ | known | environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+        calls = [tuple(call.split("\n")) for call in (tmp_path / "record").read_text().split("\n\n")[:-1]]
+        assert {call[0] for call in calls} == {str(here)}
+        return [tuple(text.replace(str(root), "ROOT") for text in call[1:]) for call in calls]
+
+    return run
+
+
+def test_paths_are_those_of_whoever_starts_it_and_settings_stay_whole(started):
+    settings = ["package.title=My own title", "seed=3 data.rate=8000", 'package.abstract=it\'s "so"  $HOME']
+    options = [text for setting in settings for text in ("--set", setting)]
+    calls = started("run.sh", "--data", "recordings", "--conf", "my own.yaml", "--exp", "out", *options)
+    assert calls == [
+        (
+            *("wheeltapper", "run", "--exp", "out", "--conf", "my own.yaml", "--data", "recordings"),
+            *(f"--set={setting}" for setting in settings),
+            *("--stage", "0", "--stop-stage", "9"),
+        )
+    ]
+
+
+def test_what_is_not_said_is_the_checkouts_and_lands_here(started):
+    conf = "ROOT/recipes/dcase2026/conf/default.yaml"
+    call = ("wheeltapper", "run", "--exp", "exp/default", "--conf", conf, "--data", "synthetic", "--stage", "0")
+    assert started("run.sh") == [(*call, "--stop-stage", "9")]
+
+
+@pytest.mark.parametrize(
+    ("script", "options", "conf"),
+    [
+        ("dcase2024_simam_eat/run.sh", ["--stop-stage", "0"], None),
+        ("dcase2026/run.sh", ["--stop-stage", "0"], "dcase2026/beats_audiomae"),
+        (
+            "dcase2026/noise_study.sh",
+            ["--recordings", "t.csv", "--noise", "n", "--stage", "2", "--stop-stage", "2"],
+            None,
+        ),
+        ("mimii_ast_cnn/run.sh", ["--data", "d.csv", "--stop-stage", "1"], None),
+        ("pretrain/run.sh", ["--stage", "4", "--stop-stage", "4"], None),
+        ("pretrain/slurm.sh", [], None),
+        ("propeller/run.sh", ["--recordings", "r", "--noise", "n", "--stage", "2", "--stop-stage", "2"], None),
+    ],
+)
+def test_every_recipe_hands_on_all_settings_from_any_folder(started, tmp_path, script, options, conf):
+    if script == "dcase2024_simam_eat/run.sh":  # copies what the program would have written
+        (tmp_path / "here/exp/dcase2024_simam_eat/seed0/system").mkdir(parents=True)
+        (tmp_path / "here/exp/dcase2024_simam_eat/seed0/system/metrics.json").touch()
+    slurm = {"WHEELTAPPER_ROOT": str(tmp_path / "a checkout"), "SLURM_JOB_ID": "7", "SLURM_JOB_NODELIST": "a"}
+    slurm |= {"SLURM_CPUS_PER_TASK": "1", "SLURM_NNODES": "1", "SLURM_GPUS_ON_NODE": "1"}
+    calls = started(f"recipes/{script}", *options, "--set", "package.title=My own title", "--set", "threads=1", **slurm)
+    calls = [call for call in calls if "--conf" in call]
+    assert calls
+    for call in calls:
+        assert "--set=package.title=My own title" in call
+        assert "--set=threads=1" in call
+        found = call[call.index("--conf") + 1]
+        assert found.startswith(conf or "ROOT/recipes/")
+        assert not call[call.index("--exp") + 1].startswith("/")
 
 
 def test_every_requirement_is_pinned():

@@ -23,10 +23,28 @@ HEAD = """# Configuration reference
 Made by `python tools/config_reference.py --write docs/configuration.md` from the code (`system/config`,
 `submission/config.py`); do not edit.
 
-A configuration is a yaml file with only what differs from the defaults below. `base: other.yaml` reads another file
-first. `--set "key.key=value ..."` overrides single settings (`systems.0.view=two_channel`: lists are counted from 0).
-An unknown key, a value of the wrong type and settings that contradict one another are refused, naming the key. What a
-run used, all settings with their values, lies in `EXP/config.yaml`. NAME is a name of your own.
+A configuration is a yaml file with only what differs from the defaults below. What a run used, all settings with their
+values, lies in `EXP/config.yaml`. NAME is a name of your own.
+
+* **`base: other.yaml`** reads another file first. Mappings are merged; a list replaces the other one as a whole. The
+  file is looked up beside the file that names it, and the one of `--conf` in the current folder; if it is not there,
+  among the recipes: `default.yaml` is the main recipe's, others are `pretrain/small.yaml` and the like.
+* **`--set key.key=value`** overrides all files and may be repeated. List items are numbered from 0:
+  `systems.0.weights.main=0.7`; the number after the last item adds one: `package.authors.1.last=Li`. New names are
+  created: `branches.third.pool=mean`. Lists and mappings are written as in yaml: `tune.views=[two_channel]`.
+* **Spaces** may stand in a value: `--set "package.title=My own title"`. One `--set` may hold several settings:
+  `--set "seed=3 data.rate=8000"`. So a value that itself contains a space followed by `word=` needs quotes of its own:
+  `--set 'package.title="A b=c"'`.
+* **Text** is taken as typed: `surname: 007`, `precision: no`, `--set "package.title=Note: this"`, and
+  `--set package.title=` for an empty one. In a file, as always in yaml, text with `: ` or ` #` in it needs quotes; the
+  word null needs them too.
+* **Paths** (`data.folder`, a checkpoint, `package.report_pdf`) are relative to the current folder; `~` is your home.
+* **No references**: `${...}` in a value is refused, since a configuration reads neither other settings nor the
+  environment, whose secrets could end up in a package. A `$` without braces is plain text.
+
+All mistakes are reported at once, before anything runs, each with its file or `--set` and what was expected: unknown
+keys, wrong types, settings that contradict one another, unknown settings of a scorer, and anything under `package` from
+which no valid package could be made.
 """
 
 

@@ -7,11 +7,12 @@
 #   stage=0             # first stage     (becomes --stage N; the comment is printed by --help)
 #   data_folder=data    # recordings      (becomes --data-folder DIR)
 #   verbose=false       # tell more       (becomes --verbose true|false)
+#   set=()              # settings        (becomes --set TEXT, which may be given again: each text is an item)
 #   . tools/parse_options.sh
 #
 # An option is every lower-case variable that is assigned at the start of a line above the one that sources this file;
 # other names (upper case, leading underscore) stay private. An integer default asks for an integer, true or false for
-# one of the two, anything else takes any text. --flag value and --flag=value are the same; -- ends the options.
+# one of the two, an empty array any texts, one each time, anything else any text. --flag value and --flag=value are the same; -- ends the options.
 # Positional arguments are refused unless the script says OPTIONS_POSITIONAL=keep above; then they stay in "$@".
 # Wrong usage ends the script with status 2 and one line on standard error.
 
@@ -32,6 +33,8 @@ _options_list() {
         }' "$1"
 }
 
+_options_is_list() { case "$(declare -p "$1")" in "declare -a"*) ;; *) return 1 ;; esac; }
+
 _options_help() {
     local name comment flag
     awk 'NR == 1 && /^#!/ { next } !/^#/ { exit } /^# shellcheck / { next } { sub(/^# ?/, ""); print }' "$1"
@@ -39,6 +42,10 @@ _options_help() {
     echo "Options (with their defaults):"
     while IFS=$'\t' read -r name comment; do
         flag="--${name//_/-} ${!name:-\"\"}"
+        if _options_is_list "$name"; then
+            flag="--${name//_/-} TEXT ..."
+            comment="$comment; give it again for more"
+        fi
         printf '  %-34s %s\n' "$flag" "$comment"
     done <<<"$_options"
 }
@@ -64,9 +71,13 @@ _options_nearest() {
         END { gsub(/_/, "-", name); print name }' <<<"$_options"
 }
 
-# Assigns $2 to the variable $1 after comparing it with the kind of its default.
+# Assigns $2 to the variable $1 after comparing it with the kind of its default; to a list it is added.
 _options_set() {
     local flag="--${1//_/-}"
+    if _options_is_list "$1"; then
+        eval "$1+=(\"\$2\")"
+        return
+    fi
     case "${!1}" in
         true | false)
             case "$2" in

@@ -6,25 +6,27 @@
 # Stages: 0 the system, from data to package; 1 filter banks; 2 SimAM; 3 SimAM before a frozen network, with pictures;
 # 4 domain normalisation; 5 table. SEED in --data stands for the seed, where each has recordings of its own.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+ROOT="$(cd "$(dirname "$0")/../.." && pwd)"
 
 stage=0         # first stage
 stop_stage=5    # last stage
 data=dcase2024  # what ./run.sh takes
-conf=recipes/dcase2024_simam_eat/conf/default.yaml
+conf="$ROOT/recipes/dcase2024_simam_eat/conf/default.yaml"
 exp=exp/dcase2024_simam_eat
 seeds=          # the experiments are repeated with each ("0")
-set=            # settings over the configuration's, "key.key=value ..."
+set=()          # settings over the configuration's, key.key=value
 
 # shellcheck source=tools/parse_options.sh
-. tools/parse_options.sh
+. "$ROOT/tools/parse_options.sh"
 
-tools/setup.sh
+"$ROOT/tools/setup.sh"
 # shellcheck source=tools/path.sh
-. tools/path.sh
+. "$ROOT/tools/path.sh"
 
-recipe=recipes/dcase2024_simam_eat
+recipe=$ROOT/recipes/dcase2024_simam_eat
 read -ra all_seeds <<<"${seeds:-0}"
+base=$conf quote="'" # as the configurations of the experiments name it
+if [ -f "$conf" ]; then base=$(realpath "$conf"); fi
 
 run_stage() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
 
@@ -36,9 +38,9 @@ experiment() {
     variant=$(basename "$file" .yaml)
     folder=$place/$name/${shared:-$variant}
     mkdir -p "$place/results" "$place/conf"
-    { echo "base: $(realpath "$conf")" && cat "$file"; } >"$place/conf/$name.$variant.yaml"
+    { echo "base: '${base//$quote/$quote$quote}'" && cat "$file"; } >"$place/conf/$name.$variant.yaml"
     wheeltapper run --exp "$folder" --conf "$place/conf/$name.$variant.yaml" --data "$recordings" \
-      --set "seed=$seed $set" --stop-stage 6
+      --set "seed=$seed" ${set[@]+"${set[@]/#/--set=}"} --stop-stage 6
     cp "$folder/metrics.json" "$place/results/$name.$variant.json"
   done
 }
@@ -47,7 +49,8 @@ for seed in "${all_seeds[@]}"; do
   place=$exp/seed$seed
   recordings=${data//SEED/$seed}
   if run_stage 0; then
-    wheeltapper run --exp "$place/system" --conf "$conf" --data "$recordings" --set "seed=$seed $set"
+    wheeltapper run --exp "$place/system" --conf "$conf" --data "$recordings" --set "seed=$seed" \
+      ${set[@]+"${set[@]/#/--set=}"}
     mkdir -p "$place/results" && cp "$place/system/metrics.json" "$place/results/system.json"
   fi
   if [ "$recordings" = synthetic ]; then recordings=$place/system/data; fi # simulated once

@@ -7,7 +7,7 @@
 # TABLE.csv as wheeltapper emulate reads it (recipes/propeller/local/make_table.py writes one). Stages: 0 mix, 1 ablation,
 # 2 noise-aware system, 3 conditions, 4 tables. Each goes on where a killed run stopped.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+ROOT="$(cd "$(dirname "$0")/../.." && pwd)"
 
 stage=0        # first stage
 stop_stage=4   # last stage
@@ -17,20 +17,20 @@ noise_group='(\d-\d+)-'  # takes of one noise recording, by their names; ESC-50'
 seeds="7 8 9"  # a mixture for each
 condition_seeds="7"  # those that the conditions are mixed with
 exp=exp/noise_study
-set=           # settings over the configurations', "key.key=value ..."
+set=()         # settings over the configurations', key.key=value
 
 # shellcheck source=tools/parse_options.sh
-. tools/parse_options.sh
+. "$ROOT/tools/parse_options.sh"
 if [ -z "$recordings" ] || [ -z "$noise" ]; then
   echo "noise_study.sh: expected --recordings TABLE.csv and --noise DIR (--help)" >&2
   exit 2
 fi
 
-tools/setup.sh
+"$ROOT/tools/setup.sh"
 # shellcheck source=tools/path.sh
-. tools/path.sh
+. "$ROOT/tools/path.sh"
 
-conf=recipes/dcase2026/conf
+conf=$ROOT/recipes/dcase2026/conf
 tables=$exp/tables
 spectra=low=1,quarter=1,magnitude_low=1,magnitude_quarter=1
 read -ra all_seeds <<<"$seeds"
@@ -46,7 +46,8 @@ mix() {
 
 # try NAME CONF SEED DATA LAST: a run to its last stage in $exp/NAME/seedSEED.
 try() {
-  wheeltapper run --exp "$exp/$1/seed$3" --conf "$conf/$2.yaml" --data "$4" --set "seed=$3 $set" --stop-stage "$5"
+  wheeltapper run --exp "$exp/$1/seed$3" --conf "$conf/$2.yaml" --data "$4" --set "seed=$3" \
+    ${set[@]+"${set[@]/#/--set=}"} --stop-stage "$5"
 }
 
 # seeds_of NAME SEEDS...: folders of its runs.
@@ -93,14 +94,14 @@ if run_stage 4; then
   mkdir -p "$tables"
   for name in front_ends statistics encoder; do
     mapfile -t folders < <(seeds_of "$name" "${all_seeds[@]}")
-    python recipes/dcase2026/local/branch_table.py "${folders[@]}" >"$tables/$name.md"
+    python "$ROOT/recipes/dcase2026/local/branch_table.py" "${folders[@]}" >"$tables/$name.md"
   done
   mapfile -t folders < <(seeds_of noise_aware "${all_seeds[@]}")
-  python recipes/dcase2026/local/branch_table.py "${folders[@]}" --fuse low=1,quarter=1 "$spectra" \
+  python "$ROOT/recipes/dcase2026/local/branch_table.py" "${folders[@]}" --fuse low=1,quarter=1 "$spectra" \
     "$spectra,network=1" >"$tables/noise_aware.md"
   for name in "${conditions[@]}"; do
     mapfile -t folders < <(seeds_of "conditions/$name" "${few_seeds[@]}")
-    python recipes/dcase2026/local/branch_table.py "${folders[@]}" --fuse low=1,quarter=1 "$spectra" >"$tables/$name.md"
+    python "$ROOT/recipes/dcase2026/local/branch_table.py" "${folders[@]}" --fuse low=1,quarter=1 "$spectra" >"$tables/$name.md"
   done
   tail -n +1 "$tables"/*.md
 fi

@@ -6,20 +6,20 @@
 #
 # Stages: 0 development runs, 1 select, 2 final run, 3 comply, 4 table. Each goes on where a killed run stopped.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+ROOT="$(cd "$(dirname "$0")/../.." && pwd)"
 
 stage=0          # first stage
 stop_stage=4     # last stage
 data=dcase2026   # the challenge's own recordings (downloaded), a folder, or simulated machines
 size=default     # of the simulated machines: default or tiny
-candidates="recipes/dcase2026/conf/beats_audiomae.yaml recipes/dcase2026/conf/beats_audiomae_standardized.yaml"
+candidates="dcase2026/beats_audiomae.yaml dcase2026/beats_audiomae_standardized.yaml"
 system=1         # whose score counts in the selection
 exp=exp/dcase2026 # all results go here
 recompute=8      # test clips to embed once more in stage 3, each alone
-set=             # settings over the configurations', "key.key=value ..."; the final run takes only what changes no score
+set=()           # settings over the configurations', key.key=value; the final run takes only what changes no score
 
 # shellcheck source=tools/parse_options.sh
-. tools/parse_options.sh
+. "$ROOT/tools/parse_options.sh"
 
 read -ra confs <<<"$candidates"
 if [ ${#confs[@]} -eq 0 ]; then
@@ -27,9 +27,9 @@ if [ ${#confs[@]} -eq 0 ]; then
   exit 2
 fi
 
-tools/setup.sh
+"$ROOT/tools/setup.sh"
 # shellcheck source=tools/path.sh
-. tools/path.sh
+. "$ROOT/tools/path.sh"
 
 run_stage() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
 
@@ -44,7 +44,7 @@ for conf in "${confs[@]}"; do runs+=("$exp/development/$(basename "$conf" .yaml)
 if run_stage 0; then
   for number in "${!confs[@]}"; do
     wheeltapper run --exp "${runs[$number]}" --conf "${confs[$number]}" --data "$data" \
-      --set "$set" --set data.machines=development --stop-stage 6
+      ${set[@]+"${set[@]/#/--set=}"} --set data.machines=development --stop-stage 6
   done
 fi
 
@@ -54,7 +54,7 @@ fi
 
 if run_stage 2; then
   wheeltapper run --exp "$exp/final" --conf "$exp/frozen.yaml" --data "$data" \
-    --set "$set" --set data.machines=evaluation --set "data.frozen=$exp/frozen.yaml" --stop-stage 7
+    ${set[@]+"${set[@]/#/--set=}"} --set data.machines=evaluation --set "data.frozen=$exp/frozen.yaml" --stop-stage 7
 fi
 
 if run_stage 3; then

@@ -6,11 +6,11 @@
 #
 # Skips the runs that are complete; one that was killed goes on where it stopped.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+ROOT="$(cd "$(dirname "$0")/../.." && pwd)"
 
 from=exp/pretrain # experiment of run.sh: its shards and manifests
 exp=exp/ablation  # all results go here
-conf=recipes/pretrain/conf/small.yaml
+conf="$ROOT/recipes/pretrain/conf/small.yaml"
 rows="full no_band_loss no_patch_loss eat_band_target augmentation six_masks" # runs to make
 steps=600         # of each run
 seeds=            # of each run (0; row full: 0 1 2)
@@ -18,11 +18,11 @@ threads=1         # of each run
 propeller=        # manifests of emulated sets, to be judged
 
 # shellcheck source=tools/parse_options.sh
-. tools/parse_options.sh
+. "$ROOT/tools/parse_options.sh"
 
-tools/setup.sh
+"$ROOT/tools/setup.sh"
 # shellcheck source=tools/path.sh
-. tools/path.sh
+. "$ROOT/tools/path.sh"
 
 # What a row changes.
 change() {
@@ -69,4 +69,4 @@ for row in "${rows_given[@]}"; do
     wheeltapper probe "${sets[@]}" --exp "$run" --checkpoint "${weights[@]}" --out "$judged"
   fi
 done
-python recipes/pretrain/local/ablation_table.py "$exp" "${rows_given[@]}"
+python "$ROOT/recipes/pretrain/local/ablation_table.py" "$exp" "${rows_given[@]}"

@@ -9,11 +9,11 @@
 # simulated sound alone. Of ESC-50 it learns the part under CC BY, of the drone recordings the part under CC0, unless
 # --free-only false; all of ESC-50 is judged.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+ROOT="$(cd "$(dirname "$0")/../.." && pwd)"
 
 stage=0           # first stage
 stop_stage=6      # last stage
-conf=recipes/pretrain/conf/small.yaml
+conf="$ROOT/recipes/pretrain/conf/small.yaml"
 exp=exp/pretrain
 clips=8000        # simulated recordings of 5 s
 esc50=            # folder of ESC-50 with meta.csv or meta/esc50.csv
@@ -25,14 +25,14 @@ processes=1       # on this machine
 cwru=             # folder of CWRU as its publisher has it, to be judged
 propeller=        # manifests of emulated sets, to be judged
 seeds="0 1 2"     # of the random weights that the probe compares with
-set=              # settings over the configuration's, "key.key=value ..."
+set=()            # settings over the configuration's, key.key=value
 
 # shellcheck source=tools/parse_options.sh
-. tools/parse_options.sh
+. "$ROOT/tools/parse_options.sh"
 
-tools/setup.sh
+"$ROOT/tools/setup.sh"
 # shellcheck source=tools/path.sh
-. tools/path.sh
+. "$ROOT/tools/path.sh"
 
 run_stage() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
 manifests=$exp/manifests
@@ -90,7 +90,7 @@ for source in "${sources[@]}"; do
 done
 
 if run_stage 4; then
-  pretrain=(wheeltapper pretrain --exp "$exp" --conf "$conf" --set "$set" "${prepared[@]}")
+  pretrain=(wheeltapper pretrain --exp "$exp" --conf "$conf" ${set[@]+"${set[@]/#/--set=}"} "${prepared[@]}")
   if [ "$processes" -gt 1 ]; then
     wheeltapper launch --processes "$processes" -- "${pretrain[@]:1}"
   else
@@ -99,7 +99,7 @@ if run_stage 4; then
 fi
 
 if run_stage 5; then
-  python recipes/pretrain/local/model_card.py "$exp" --out "$exp/weights"
+  python "$ROOT/recipes/pretrain/local/model_card.py" "$exp" --out "$exp/weights"
 fi
 
 if run_stage 6; then

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Pre-training on several machines with GPUs, as a SLURM job. An example: set what your cluster asks for.
 #
-#   sbatch [--nodes N] [--gpus-per-node G] recipes/pretrain/slurm.sh [--exp DIR] [--conf FILE] [--set "KEY=VALUE ..."]
+#   sbatch [--nodes N] [--gpus-per-node G] recipes/pretrain/slurm.sh [--exp DIR] [--conf FILE] [--set KEY=VALUE]...
 #
-# Submit it from the top of the checkout, set up by tools/setup.sh, which all machines must see, as they must see the experiment folder and the
-# recordings. One process works on each GPU; pretrain.loop.batch_size is the batch of all of them together. The job may
-# be cut off at any time: it starts again by itself where its machine failed, it was pre-empted or its time is up, and
-# by the same sbatch command otherwise. It always goes on from the last saved step.
+# Submit it from the top of the checkout, set up by tools/setup.sh, or name that in WHEELTAPPER_ROOT. All machines must see
+# it, the experiment folder and the recordings. One process works on each GPU; pretrain.loop.batch_size is the batch of all
+# of them together. The job may be cut off at any time: it starts again by itself where its machine failed, it was
+# pre-empted or its time is up, and by the same sbatch command otherwise. It always goes on from the last saved step.
 #SBATCH --job-name=wheeltapper-pretrain
 #SBATCH --nodes=2
 #SBATCH --ntasks-per-node=1
@@ -18,15 +18,17 @@
 #SBATCH --output=wheeltapper-pretrain-%j.log
 #SBATCH --signal=B:USR1@120
 set -euo pipefail
-cd "${SLURM_SUBMIT_DIR:?start it by sbatch}"
+ROOT="${WHEELTAPPER_ROOT:-${SLURM_SUBMIT_DIR:?start it by sbatch}}" # SLURM runs a copy of this script
 
 exp=exp/pretrain      # all results go here
-conf=recipes/pretrain/conf/fisher.yaml
-set=                  # settings over the configuration's, "key.key=value ..."
+conf="$ROOT/recipes/pretrain/conf/fisher.yaml"
+set=()                # settings over the configuration's, key.key=value
 
-. tools/parse_options.sh
+# shellcheck source=tools/parse_options.sh
+. "$ROOT/tools/parse_options.sh"
 
-. tools/path.sh
+# shellcheck source=tools/path.sh
+. "$ROOT/tools/path.sh"
 
 first="$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)"
 port=$((20000 + SLURM_JOB_ID % 20000))
@@ -39,5 +41,5 @@ trap 'echo "time is up: queued again"; scontrol requeue "$SLURM_JOB_ID"' USR1
 srun --cpus-per-task="$SLURM_CPUS_PER_TASK" wheeltapper launch \
     --machines "$SLURM_NNODES" --processes "$SLURM_GPUS_ON_NODE" \
     --meet "$first:$port" --run-id "$SLURM_JOB_ID.${SLURM_RESTART_COUNT:-0}" \
-    pretrain --exp "$exp" --conf "$conf" --set "device=cuda $set" &
+    pretrain --exp "$exp" --conf "$conf" --set device=cuda ${set[@]+"${set[@]/#/--set=}"} &
 wait $!

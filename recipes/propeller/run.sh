@@ -6,33 +6,34 @@
 #
 # DIR of --recordings holds the 10 s cuts and their manifest.csv. Stages: 0 mix, 1 references, 2 main recipe, 3 table.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+ROOT="$(cd "$(dirname "$0")/../.." && pwd)"
 
 stage=0          # first stage
 stop_stage=3     # last stage
 recordings=      # folder with the propeller recordings
 noise=           # folder with noise recordings
 seeds="1 2 3"    # one set for each
-conf=recipes/dcase2026/conf/default.yaml
+conf="$ROOT/recipes/dcase2026/conf/default.yaml"
 exp=exp/propeller
+set=()           # settings over the configuration's, key.key=value
 
 # shellcheck source=tools/parse_options.sh
-. tools/parse_options.sh
+. "$ROOT/tools/parse_options.sh"
 if [ -z "$recordings" ] || [ -z "$noise" ]; then
   echo "run.sh: expected --recordings DIR and --noise DIR (--help)" >&2
   exit 2
 fi
 
-tools/setup.sh
+"$ROOT/tools/setup.sh"
 # shellcheck source=tools/path.sh
-. tools/path.sh
+. "$ROOT/tools/path.sh"
 
 read -ra all_seeds <<<"$seeds"
 for seed in "${all_seeds[@]}"; do
   place="$exp/seed$seed"
   if [ "$stage" -le 0 ] && [ "$stop_stage" -ge 0 ]; then
     mkdir -p "$exp"
-    python recipes/propeller/local/make_table.py "$recordings/manifest.csv" "$exp/table.csv"
+    python "$ROOT/recipes/propeller/local/make_table.py" "$recordings/manifest.csv" "$exp/table.csv"
     # ESC-50 names are fold-recording-take: takes of one recording stay on one side of the split.
     wheeltapper emulate "$exp/table.csv" "$noise" "$place/recordings" --seed "$seed" --snr -20 -12 \
       --noise-group '(\d-\d+)-'
@@ -42,9 +43,10 @@ for seed in "${all_seeds[@]}"; do
     wheeltapper reference --manifest "$place/manifest.csv" --system all --out "$place/references"
   fi
   if [ "$stage" -le 2 ] && [ "$stop_stage" -ge 2 ]; then
-    ./run.sh --data "$place/recordings" --conf "$conf" --exp "$place/system" --set "seed=$seed"
+    "$ROOT/run.sh" --data "$place/recordings" --conf "$conf" --exp "$place/system" --set "seed=$seed" \
+      ${set[@]+"${set[@]/#/--set=}"}
   fi
 done
 if [ "$stop_stage" -ge 3 ]; then
-  python recipes/propeller/local/tabulate.py "$exp" "${all_seeds[@]}"
+  python "$ROOT/recipes/propeller/local/tabulate.py" "$exp" "${all_seeds[@]}"
 fi

@@ -7,7 +7,7 @@
 # Stages: 0 download, 1 prepare, 2 embed and measure, 3 table. Each recording is embedded once for an encoder; a run
 # that was stopped goes on where it was.
 set -euo pipefail
-cd "$(dirname "$0")/../.."
+ROOT="$(cd "$(dirname "$0")/../.." && pwd)"
 
 stage=1           # first stage; 0 fetches what can be fetched, some hundred GB
 stop_stage=3      # last stage
@@ -25,7 +25,7 @@ device=cpu        # or cuda
 precision=fp32    # or bf16, auto
 
 # shellcheck source=tools/parse_options.sh
-. tools/parse_options.sh
+. "$ROOT/tools/parse_options.sh"
 
 data=${data:-data/$benchmark} exp=${exp:-exp/$benchmark}
 years="dcase2020 dcase2021 dcase2022 dcase2023 dcase2024 dcase2025"
@@ -38,9 +38,9 @@ esac
 read -ra names <<<"${sets:-${all//$'\n'/ }}"
 read -ra rows <<<"$encoders"
 
-tools/setup.sh
+"$ROOT/tools/setup.sh"
 # shellcheck source=tools/path.sh
-. tools/path.sh
+. "$ROOT/tools/path.sh"
 
 run_stage() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
 

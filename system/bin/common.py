@@ -85,7 +85,7 @@ def experiment(args: argparse.Namespace, several: bool = False) -> Iterator[Expe
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     if processes.count() > 1 and not several:
         raise WheeltapperError(f"runs in one process, found {processes.count()} (pretrain runs in several)")
-    overrides = [s for given in args.set for s in given.split()]
+    overrides = args.set
     locks = processes.is_main() and _held.get() != args.exp
     with _one_voice(), lock(args.exp) if locks else contextlib.nullcontext():
         if processes.is_main():

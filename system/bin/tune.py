@@ -64,8 +64,7 @@ def main(args: argparse.Namespace) -> None:
 
 def _settings(args: argparse.Namespace) -> TuneConfig:
     conf = args.conf or args.exps[0] / "config.yaml"
-    overrides = [text for given in args.set for text in given.split()]
-    tune = configuration.load(conf, overrides).tune
+    tune = configuration.load(conf, args.set, packaged=False).tune
     if args.trials:
         tune.trials = args.trials
     if tune.choose_for == "machine" and not args.per_machine:
@@ -86,7 +85,7 @@ def _run(exp: Path, label: str, views: Sequence[str]) -> "Run":
     """A development run whose stages up to the embeddings are complete with the settings and inputs they have now."""
     from system.tuning.task import Run
 
-    run = Experiment(exp, configuration.load(exp / "config.yaml"))
+    run = Experiment(exp, configuration.load(exp / "config.yaml", packaged=False))
     clips = manifest.read(run.manifest)
     selection.check_development(clips, run.manifest)
     for verb in EMBEDDED:

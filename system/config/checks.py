@@ -5,12 +5,14 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
+from system.config.families import FAMILIES
 from system.config.schema import (
     AUTOENCODER_SCORES,
     BALANCES,
     CHANNELS,
     CLUSTERED_BY,
     CLUSTERINGS,
+    DEVICES,
     EMBED_PRECISIONS,
     FILTERBANKS,
     FUSIONS,
@@ -22,6 +24,7 @@ from system.config.schema import (
     SIMAM,
     STATISTICS,
     SUBTRACTIONS,
+    SYNTHETIC_SIZES,
     THRESHOLDS,
     TUNES,
     VIEWS,
@@ -45,6 +48,7 @@ from system.config.training import (
     PretrainConfig,
 )
 from system.config.tuning import tune_problems
+from system.corpora.year_files import known_years
 from system.errors import WheeltapperError
 
 GIVEN = "given"  # the scorer for branches whose rows are scores already
@@ -57,7 +61,8 @@ LIMITS = {
     "clips": (2, math.inf),
     **dict.fromkeys(("dim", "layers", "kernel", "groups", "rank", "embedding_dim", "subclusters"), (1, math.inf)),
     **dict.fromkeys(("base_rate", "min_rate", "max_rate", "neighbours", "runs", "min_clips"), (1, math.inf)),
-    **dict.fromkeys(("seed", "threads", "rate", "depth", "steps", "warmup_steps", "ema_steps"), (0, math.inf)),
+    "seed": (0, 2**32 - 1),  # of numpy's and scikit-learn's generators
+    **dict.fromkeys(("threads", "rate", "depth", "steps", "warmup_steps", "ema_steps"), (0, math.inf)),
     **dict.fromkeys(("heads", "pool_power"), (0, math.inf)),
     **dict.fromkeys(
         ("encoder_learning_rate", "learning_rate", "final_learning_rate", "weight_decay", "noise_std"), (0, math.inf)
@@ -88,12 +93,14 @@ def _number_problems(value: Any, name: str = "") -> Iterator[str]:
     elif isinstance(value, dict):
         items = list(value.items())
     else:
-        items = list(enumerate(value, 1)) if isinstance(value, list) else []
+        items = list(enumerate(value)) if isinstance(value, list) else []
     for key, item in items:
         path = f"{name}.{key}" if name else str(key)
         low, high = LIMITS.get(key, (-math.inf, math.inf)) if is_dataclass(value) else (-math.inf, math.inf)
         if isinstance(item, int | float) and not low <= item <= high:
-            wanted = f"at least {low}" if high == math.inf else f"a number from {low} to {high:.4g}"
+            wanted = "a number" if low == -math.inf else f"at least {low}"
+            if high != math.inf:
+                wanted = f"a number from {low} to {high if isinstance(high, int) else round(high, 3)}"
             yield f"{path}: expected {wanted}, found {item}"
         yield from _number_problems(item, path)
 
@@ -129,7 +136,13 @@ def _pretrain_problems(config: PretrainConfig) -> Iterator[str]:
         yield "pretrain.probe.manifest: expected a manifest of labelled clips, found none"
 
 
-def _simam_problems(encoder: EncoderConfig, name: str) -> Iterator[str]:
+def _encoder_problems(encoder: EncoderConfig, name: str) -> Iterator[str]:
+    for field, found, known in (
+        ("family", encoder.family, FAMILIES),
+        ("filterbank", encoder.filterbank, FILTERBANKS),
+    ):
+        if found not in known:
+            yield f"{name}.{field}: expected one of {', '.join(known)}, found {found!r}"
     for machine, mode in {"": encoder.simam, **encoder.simam_machines}.items():
         known = SIMAM if machine else (*SIMAM, "auto")
         if mode not in known:
@@ -152,7 +165,7 @@ def _branch_problems(branch: BranchConfig, name: str) -> Iterator[str]:
         if found not in known:
             yield f"{name}.{field}: expected one of {', '.join(known)}, found {found!r}"
     if branch.encoder:
-        yield from _simam_problems(branch.encoder, f"{name}.encoder")
+        yield from _encoder_problems(branch.encoder, f"{name}.encoder")
     if branch.heads.domain_classes not in ("machine", "domain"):
         yield f"{name}.heads.domain_classes: expected machine or domain, found {branch.heads.domain_classes!r}"
     if branch.heads.kind == "adaproj" and branch.heads.subclusters >= branch.embedding_dim:
@@ -167,10 +180,8 @@ def _branch_problems(branch: BranchConfig, name: str) -> Iterator[str]:
     if branch.spectrum is not None:
         yield from _spectrum_problems(branch.spectrum, f"{name}.spectrum")
     yield from _input_problems(branch.inputs, branch.subtraction, name)
-    try:
-        scoring.build(branch.scorer.name, **branch.scorer.settings)
-    except WheeltapperError as error:
-        yield f"{name}.scorer: {error}"
+    for setting, text in scoring.problems(branch.scorer.name, branch.scorer.settings):
+        yield f"{name}.scorer.{f'settings.{setting}' if setting else 'name'}: {text}"
 
 
 def _spectrum_problems(spectrum: SpectrumConfig, name: str) -> Iterator[str]:
@@ -217,6 +228,7 @@ def _study_problems(study: StudyConfig) -> Iterator[str]:
         if not scope.machines:
             yield f"study.scopes.{name}.machines: expected at least one"
     for name, model in study.models.items():
+        yield from _encoder_problems(model.encoder, f"study.models.{name}.encoder")
         if model.balance not in BALANCES:
             yield f"study.models.{name}.balance: expected one of {', '.join(BALANCES)}, found {model.balance!r}"
     if not study.lof.contaminations or not all(0.0 < share <= 0.5 for share in study.lof.contaminations):
@@ -253,46 +265,51 @@ def _fusion_problems(system: SystemConfig, name: str) -> Iterator[str]:
         yield f"{name}.weights: expected equal ones for fusion minimum, found {used}"
 
 
-def check(config: Config, where: str) -> None:
-    """Raises WheeltapperError, which begins with ``where``, naming every problem of a configuration."""
-    problems = list(_number_problems(config))
-    problems += [*_study_problems(config.study), *tune_problems(config.tune, VIEWS, FUSIONS)]
-    if config.embed.precision not in EMBED_PRECISIONS:
-        found = config.embed.precision
-        problems.append(f"embed.precision: expected one of {', '.join(EMBED_PRECISIONS)}, found {found!r}")
-    problems += [*_simam_problems(config.encoder, "encoder"), *_pretrain_problems(config.pretrain)]
+def problems(config: Config) -> Iterator[str]:
+    """What is wrong with a configuration, one sentence each, the key first."""
+    yield from _number_problems(config)
+    yield from _study_problems(config.study)
+    yield from tune_problems(config.tune, VIEWS, FUSIONS)
+    yield from _encoder_problems(config.encoder, "encoder")
+    yield from _pretrain_problems(config.pretrain)
+    for name, found, known in (
+        ("device", config.device, DEVICES),
+        ("embed.precision", config.embed.precision, EMBED_PRECISIONS),
+        ("data.machines", config.data.machines, MACHINES),
+        ("data.synthetic", config.data.synthetic, SYNTHETIC_SIZES),
+        ("evaluate.year", config.evaluate.year, known_years()),
+    ):
+        if found not in known:
+            yield f"{name}: expected one of {', '.join(map(str, known))}, found {found!r}"
     if config.pretrain.loop.steps and config.encoder.per_machine:
-        problems.append("encoder.simam: expected one way for all machines with pretrain.loop.steps above 0")
-    if config.data.machines not in MACHINES:
-        problems.append(f"data.machines: expected one of {', '.join(MACHINES)}, found {config.data.machines!r}")
-    if config.systems and not config.branches:
-        problems.append("branches: expected at least one")
-    if len(config.systems) > 4 or (config.branches and not config.systems):
-        problems.append(f"systems: expected 1 to 4, found {len(config.systems)}")
-    if not 0.0 < config.false_positive_rate < 1.0:
-        problems.append(f"false_positive_rate: expected a number between 0 and 1, found {config.false_positive_rate}")
-    for number, system in enumerate(config.systems, 1):
-        if system.view not in VIEWS:
-            problems.append(f"systems.{number}.view: expected one of {', '.join(VIEWS)}, found {system.view!r}")
-        problems += [
-            *_threshold_problems(config, system, f"systems.{number}"),
-            *_fusion_problems(system, f"systems.{number}"),
-        ]
-        unknown = [name for name in system.weights if name not in config.branches]
-        if unknown or not system.weights:
-            problems.append(
-                f"systems.{number}.weights: expected branches among {', '.join(config.branches)}, "
-                f"found {', '.join(unknown) or 'none'}"
-            )
-        elif min(system.weights.values()) < 0 or sum(system.weights.values()) <= 0:
-            problems.append(f"systems.{number}.weights: expected none below zero and one above it")
-    problems += _sharing_problems(config)
+        yield "encoder.simam: expected one way for all machines with pretrain.loop.steps above 0"
+    if config.false_positive_rate <= 0.0 or config.false_positive_rate >= 1.0:
+        yield f"false_positive_rate: expected a number between 0 and 1, found {config.false_positive_rate}"
+    yield from _systems_problems(config)
+    yield from _sharing_problems(config)
     for name, branch in config.branches.items():
-        problems += _branch_problems(branch, f"branches.{name}")
+        yield from _branch_problems(branch, f"branches.{name}")
         if not name.isidentifier():
-            problems.append(f"branches.{name}: expected a name of letters, digits and underscores")
-    if problems:
-        raise WheeltapperError(f"{where}: {'; '.join(problems)}")
+            yield f"branches.{name}: expected a name of letters, digits and underscores"
+
+
+def _systems_problems(config: Config) -> Iterator[str]:
+    if config.systems and not config.branches:
+        yield "branches: expected at least one"
+    if len(config.systems) > 4 or (config.branches and not config.systems):
+        yield f"systems: expected 1 to 4, found {len(config.systems)}"
+    for number, system in enumerate(config.systems):
+        name = f"systems.{number}"
+        if system.view not in VIEWS:
+            yield f"{name}.view: expected one of {', '.join(VIEWS)}, found {system.view!r}"
+        yield from _threshold_problems(config, system, name)
+        yield from _fusion_problems(system, name)
+        unknown = [branch for branch in system.weights if branch not in config.branches]
+        if unknown or not system.weights:
+            known, found = ", ".join(config.branches), ", ".join(unknown) or "none"
+            yield f"{name}.weights: expected branches among {known}, found {found}"
+        elif min(system.weights.values()) < 0 or not 0 < sum(system.weights.values()) < math.inf:
+            yield f"{name}.weights: expected none below zero and one above it"
 
 
 def check_systems(config: Config, where: str) -> None:

@@ -1,57 +1,56 @@
 """A recipe's yaml, read over the defaults and checked, and written back."""
 
-import difflib
 import os
-from dataclasses import asdict, fields
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import yaml
-from omegaconf import OmegaConf
-from omegaconf.errors import ConfigKeyError, OmegaConfBaseException
 
-from system.config.checks import check
-from system.config.reading import one_line, parse
-from system.config.schema import (
-    AutoencoderConfig,
-    BranchConfig,
-    Config,
-    EncoderConfig,
-    SpectrumConfig,
-)
-from system.errors import WheeltapperError
+from submission import declared
+from system.config import checks, overrides, typed
+from system.config.finding import find
+from system.config.reading import Plain, one_line, parse
+from system.config.schema import Config
+from system.errors import WheeltapperError, several
 from system.stage import open_atomic
 
+MANY = 50  # problems that somebody may want to read at once
+Origins = dict[str, str]  # key to the file or option that says it, the latest last
 
-def load(path: str | os.PathLike, overrides: list[str] | None = None) -> Config:
+
+def load(path: str | os.PathLike, given: Iterable[str] | None = None, packaged: bool = True) -> Config:
     """Reads a recipe's yaml over the defaults.
 
     Args:
-        path: yaml file.
-        overrides: ``key.key=value`` each.
+        path: yaml file, or a name among the recipes (``finding.find``).
+        given: texts of --set, each with one or several ``key.key=value``.
+        packaged: whether what cannot stand in a submission package is wrong too; of a run that is only looked at it
+            does not matter.
 
-    Raises WheeltapperError that names the file and the key: an unknown key (with the nearest known one), a value of
-    the wrong type, or settings that contradict one another.
+    Raises WheeltapperError whose ``problems`` are all that is wrong, each with the file or the option, and the key:
+    unknown keys (with the nearest known one), values of the wrong type, settings that contradict one another.
     """
-    path = Path(path)
-    config = _merge(OmegaConf.structured(Config), _read(path), str(path))
-    for override in overrides or []:
-        if "=" not in override:
-            raise WheeltapperError(f"--set {override}: expected key=value")
+    path = find(path, Path())
+    tree: dict[str, Any] = {}
+    origins: Origins = {}
+    problems = []
+    for file, content in _files(path):
+        _merge(tree, content, str(file), origins)
+    given = list(given or ())
+    for override in overrides.split(given):
         try:
-            given = OmegaConf.from_dotlist([override])
-        except (yaml.YAMLError, ValueError, RecursionError) as error:
-            raise WheeltapperError(
-                f"--set {one_line(override, 80)}: expected a value, found {one_line(error)}"
-            ) from error
-        config = _merge(config, given, f"--set {override}")
-    try:
-        result: Config = OmegaConf.to_object(config)
-    except OmegaConfBaseException as error:
-        raise WheeltapperError(f"{path}: {error.full_key or 'value'}: {str(error).splitlines()[0]}") from error
-    except RecursionError as error:
-        raise WheeltapperError(f"{path}: expected values, found references ${{...}} without end") from error
-    check(result, str(path))
-    return result
+            tree = _override(tree, override, origins, override not in given)
+        except WheeltapperError as error:
+            problems += error.problems
+    config, found = _build(tree, packaged)
+    problems += [f"{_origin(key, origins, str(path))}: {text}" for key, text in found[:MANY]]
+    if len(found) > MANY:
+        problems.append(f"{path}: and {len(found) - MANY} more")
+    if problems:
+        raise several(str(path), problems)
+    return config
 
 
 def save(path: str | os.PathLike, config: Config) -> None:
@@ -64,50 +63,87 @@ def save(path: str | os.PathLike, config: Config) -> None:
         file.write(text)
 
 
-def _read(path: Path, above: tuple[Path, ...] = ()):
-    """A yaml file; a key ``base: other.yaml`` (relative to the file) is read first, what the file says goes on top."""
-    if not path.is_file():
-        named = f"{above[-1]}: base: " if above else ""
-        raise WheeltapperError(f"{named}{path}: expected a configuration, found nothing")
+def _files(path: Path, above: tuple[Path, ...] = ()) -> Iterator[tuple[Path, dict[str, Any]]]:
+    """A yaml file after those that it builds on: ``base: other.yaml``."""
     if path.resolve() in above:
         raise WheeltapperError(f"{path}: base: expected another file, found a circle of files")
     try:
         found = parse(path.read_bytes())
-        # A text would be parsed once more.
-        given = OmegaConf.create(found if isinstance(found, dict) else {})
-    except (ValueError, RecursionError, OmegaConfBaseException) as error:
+    except (ValueError, RecursionError) as error:
         raise WheeltapperError(f"{path}: expected yaml, found {one_line(error)}") from error
-    if not given:
-        kind = {list: "a list", type(None): "none", dict: "none"}.get(type(found), f"one value, {str(found)[:40]!r}")
+    if not isinstance(found, dict) or not found:
+        one = found.text if isinstance(found, Plain) else found
+        kind = "a list" if isinstance(found, list) else f"one value, {one[:40]!r}" if one else "none"
         raise WheeltapperError(f"{path}: expected yaml of keys and values, found {kind}")
-    base = given.pop("base", None)
-    if base is None:
-        return given
-    return OmegaConf.merge(_read(path.parent / str(base), (*above, path.resolve())), given)
+    base = found.pop("base", None)
+    if isinstance(base, str):
+        yield from _files(find(base, path.parent, f"{path}: base: "), (*above, path.resolve()))
+    elif base is not None and not (isinstance(base, Plain) and base.value is None):
+        raise WheeltapperError(f"{path}: base: expected the name of a file, found another value")
+    yield path, found
 
 
-def _merge(config, given, where: str):
+def _merge(tree: dict[str, Any], given: dict[str, Any], where: str, origins: Origins, above: str = "") -> None:
+    """Puts a file's settings over others, mappings into one another, all else as a whole; notes where each stands."""
+    for name, value in given.items():
+        key = f"{above}.{name}" if above else name
+        before = tree.get(name)
+        if isinstance(value, dict):
+            tree[name] = before if isinstance(before, dict) else {}
+            _merge(tree[name], value, where, origins, key)
+        else:
+            if isinstance(before, dict):
+                _forget(key, origins)
+            tree[name] = value
+        if not isinstance(value, dict) or not value:
+            origins.pop(key, None)
+            origins[key] = where
+
+
+def _override(tree: dict[str, Any], override: str, origins: Origins, one_of_several: bool) -> dict[str, Any]:
+    key, value = overrides.key_and_value(override)
+    said = f"--set {one_line(override, 80)}"
+    first, known = key.partition(".")[0], typed.hints(Config)
+    if one_of_several and first not in known:
+        quotes = "(where it is a part of a value, put that in quotes)"
+        raise WheeltapperError(f"{said}: unknown key {key}: {typed.advice(first, known)} {quotes}")
     try:
-        return OmegaConf.merge(config, given)
-    except ConfigKeyError as error:
-        key = str(error.full_key)
-        parent, _, name = key.rpartition(".")
-        node = OmegaConf.select(config, parent) if parent else config
-        known = sorted(str(k) for k in node) if node is not None else _branch_keys(parent)
-        near = difflib.get_close_matches(name, known, n=1)
-        advice = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(known)}"
-        raise WheeltapperError(f"{where}: unknown key {key}: {advice}") from error
-    except OmegaConfBaseException as error:
-        reason = str(error.msg or error).split("\n")[0]
-        raise WheeltapperError(f"{where}: {error.full_key or 'value'}: {one_line(reason)}") from error
-    except TypeError as error:
-        raise WheeltapperError(f"{where}: a list is set as a whole, not item by item") from error
+        tree = overrides.assign(Config, tree, Config(), key.split("."), value)
+    except WheeltapperError as error:
+        raise WheeltapperError(f"{said}: {error}") from error
+    _forget(key, origins)
+    origins[key] = said
+    return tree
 
 
-def _branch_keys(parent: str) -> list[str]:
-    """Keys under ``branches.NAME`` and its optional parts, of a branch that is not there yet."""
-    if not parent.startswith("branches."):
-        return []
-    kinds = {"autoencoder": AutoencoderConfig, "encoder": EncoderConfig, "spectrum": SpectrumConfig}
-    kind = kinds.get(parent.split(".")[-1], BranchConfig)
-    return sorted(field.name for field in fields(kind))
+def _forget(key: str, origins: Origins) -> None:
+    for other in [other for other in origins if other == key or other.startswith(f"{key}.")]:
+        del origins[other]
+
+
+def _origin(key: str, origins: Origins, usual: str) -> str:
+    """What says a setting: the last that speaks of the key or of a part of it, or else of what it is a part of."""
+    within = [where for other, where in origins.items() if f"{other}.".startswith(f"{key}.")]
+    if within:
+        return within[-1]
+    while key and key not in origins:
+        key = key.rpartition(".")[0]
+    return origins.get(key, usual)
+
+
+def _build(tree: dict[str, Any], packaged: bool) -> tuple[Config, list[tuple[str, str]]]:
+    """The configuration of a tree, and (key, what is wrong)."""
+    refused: typed.Problems = {}
+    config = typed.build(Config, tree, Config(), "", refused)
+    found = list(checks.problems(config))
+    if packaged and (config.systems or "systems" in refused):
+        names = [(system.name, system.abbreviation) for system in config.systems]
+        found += declared.problems(config.package, names)
+    more = [(text.partition(":")[0], text) for text in dict.fromkeys(found)]
+    wrong = [(key, text) for key, text in refused.items() if text]
+    return config, [*wrong, *((key, text) for key, text in more if not _follows(key, refused))]
+
+
+def _follows(key: str, refused: typed.Problems) -> bool:
+    """Whether what is wrong with a key may come of a value that was refused and replaced by its default."""
+    return any(f"{key}.".startswith(f"{other}.") or key == other.rpartition(".")[0] for other in refused)

@@ -1,5 +1,7 @@
 """YAML from a file that anybody wrote: plain values alone, each key once, nothing that hangs or outgrows memory."""
 
+import re
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -8,8 +10,37 @@ MAX_BYTES = 1 << 18  # a recipe has some kB; PyYAML needs seconds for a hostile 
 MAX_VALUES = 100_000  # with every reference written out
 
 
+@dataclass(frozen=True)
+class Plain:
+    """A value other than text, and how it was written: where text is wanted, 007, 1.10 and no stand for themselves."""
+
+    text: str
+    value: Any
+
+
+class _Loader(yaml.SafeLoader):
+    """Keeps how values were written; keys of mappings are text."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        value = super().construct_object(node, deep)
+        return value if isinstance(value, str) or not isinstance(node, yaml.ScalarNode) else Plain(node.value, value)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        found = super().construct_mapping(node, deep)
+        named = {key.text if isinstance(key, Plain) else key: value for key, value in found.items()}
+        if len(named) < len(found) or not all(isinstance(key, str) for key in named):
+            raise ValueError(f"keys other than texts, each once, in line {node.start_mark.line + 1}")
+        return named
+
+
+# PyYAML takes 1e-3 for text: its numbers need a point.
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?[0-9][0-9_]*(\.[0-9_]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
 def parse(data: bytes) -> Any:
-    """The value of a YAML text in UTF-8; None where it holds none.
+    """The value of a YAML text in UTF-8: mappings, lists, texts, and ``Plain`` for all else; None where it holds none.
 
     Raises ValueError, which says in one line what was found, for anything else: damage, more than ``MAX_BYTES``, tags
     of Python's, a key that stands twice in a mapping, a reference to itself, and references (&name, *name) that stand
@@ -18,7 +49,7 @@ def parse(data: bytes) -> Any:
     if len(data) > MAX_BYTES:
         raise ValueError(f"{len(data)} bytes, more than {MAX_BYTES}")
     try:
-        loader = yaml.SafeLoader(data.decode("utf-8-sig"))
+        loader = _Loader(data.decode("utf-8-sig"))
         node = loader.get_single_node()
         if node is None:
             return None
@@ -30,7 +61,8 @@ def parse(data: bytes) -> Any:
         raise ValueError(one_line(error)) from error
     except (yaml.YAMLError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
         # SafeLoader's constructors let these out for tags like !!timestamp on a word.
-        raise ValueError(f"damage ({one_line(error)})") from error
+        hint = ', a text with ": " in it needs quotes' if "mapping values are not allowed" in str(error) else ""
+        raise ValueError(f"damage ({one_line(error)}){hint}") from error
 
 
 def _count(node: yaml.Node, known: dict[int, int]) -> int:

@@ -7,6 +7,8 @@ from submission.config import PackageConfig
 from system.config.training import LoopConfig, PretrainConfig
 from system.config.tuning import TuneConfig
 
+DEVICES = ("cpu", "cuda")
+SYNTHETIC_SIZES = ("default", "tiny")
 VIEWS = ("two_channel", "left_duplicated")
 BALANCES = ("none", "weight")
 EMBED_PRECISIONS = ("fp32", "bf16", "auto")
@@ -20,7 +22,6 @@ AUTOENCODER_SCORES = ("mse", "mahalanobis", "residual")
 THRESHOLDS = ("references", "batches")
 FUSIONS = ("sum", "minimum")
 CHECKPOINTS = "checkpoints"  # folder of downloaded weights, within the data folder
-EMBED_PRECISIONS = ("fp32", "bf16", "auto")
 MACHINES = ("all", "development", "evaluation")
 POOLS = ("mean", "band", "cls", "attentive", "gem", "rdp")
 READOUTS = ("projection", "mean", "band", "cls", "gem", "rdp")

@@ -4,8 +4,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from system.errors import WheeltapperError
-
 SAMPLERS = ("sobol", "tpe")
 CHOICES = ("all", "machine")
 
@@ -46,10 +44,7 @@ def grid_problems(scorers: Mapping[str, Any], name: str) -> Iterator[str]:
                 yield f"{where}.{key}: expected a list of at least one value, found {values!r}"
                 continue
             for value in values:
-                try:
-                    scoring.build(scorer, **{str(key): value})
-                except (WheeltapperError, TypeError, ValueError) as error:
-                    yield f"{where}.{key}: {error}"
+                yield from (f"{where}.{key}: {text}" for _, text in scoring.problems(scorer, {key: value}))
 
 
 def tune_problems(

@@ -7,9 +7,9 @@ from typing import Annotated, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
+from system.corpora.year_files import YEARS, known_years
 from system.errors import WheeltapperError
 
-YEARS = Path(__file__).parent / "years"
 PARTS = ("dev", "train", "test")
 
 Section = Annotated[str, StringConstraints(pattern=r"^[0-9]{2}$")]
@@ -141,11 +141,6 @@ class Year(_Strict):
             md5=entry.md5.get(machine),
             bytes=entry.bytes.get(machine),
         )
-
-
-def known_years() -> list[int]:
-    """Years with a file."""
-    return sorted(int(path.stem) for path in YEARS.glob("*.yaml") if path.stem.isdigit())
 
 
 @lru_cache(maxsize=32)

@@ -4,19 +4,9 @@ import importlib
 import os
 
 from system.config import EncoderConfig
+from system.config.families import FAMILIES
 from system.encoders.base import Encoder
 from system.errors import WheeltapperError
-
-# Family as a configuration names it: module and class here, or the class itself.
-FAMILIES: dict[str, tuple[str, str] | type[Encoder]] = {
-    "fisher": ("fisher", "Fisher"),
-    "echo": ("echo", "Echo"),
-    "beats": ("beats", "Beats"),
-    "eat": ("eat", "Eat"),
-    "audiomae": ("audiomae", "AudioMae"),
-    "ast": ("ast", "Ast"),
-    "cnn": ("cnn", "ResNeXt"),
-}
 
 
 def family_class(name: str) -> type[Encoder]:

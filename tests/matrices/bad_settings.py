@@ -38,7 +38,7 @@ def with_nan(loaded: dict) -> dict:
 
 CONFIGS = {
     "unknown key": Case(configured("pretrain: {lop: {steps: 1}}\n"), "conf.yaml", "did you mean loop", "pretrain.lop"),
-    "wrong type": Case(configured("seed: many\n"), "conf.yaml: seed", "Integer", "many"),
+    "wrong type": Case(configured("seed: many\n"), "conf.yaml: seed", "expected a whole number", "many"),
     "tab": Case(configured("data:\n\tsynthetic: tiny\n"), "conf.yaml", "expected yaml", "'\\t'"),
     "list": Case(configured("- seed\n"), "conf.yaml", "expected yaml of keys and values", "found a list"),
     "text": Case(configured("just words\n"), "conf.yaml", "expected yaml of keys and values", "found"),

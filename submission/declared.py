@@ -1,0 +1,144 @@
+"""What a team declares in a configuration: as the meta files say it, and what of it cannot stand there."""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+
+from submission import meta
+from submission.config import AuthorConfig, PackageConfig
+from submission.findings import ERROR
+from submission.meta_check import DESCRIPTION, LABEL, SUBSYSTEMS, check, label_form
+from system.corpora.year_files import known_years
+from system.errors import WheeltapperError
+
+NULL = ("null", "!!null")
+NAME = re.compile("[A-Za-z0-9-]{1,60}")  # of surname and affiliation, which name files
+# Letters that Unicode takes for letters of their own, as passports write them; the others lose their marks.
+SPELLED = "ä=ae ö=oe ü=ue ß=ss å=aa æ=ae ø=oe œ=oe ł=l đ=d ð=d þ=th ı=i "
+SPELLED += "Ä=Ae Ö=Oe Ü=Ue ẞ=SS Å=Aa Æ=Ae Ø=Oe Œ=Oe Ł=L Đ=D Ð=D Þ=Th"
+# Fields of a meta file that a configuration sets, and their keys there.
+KEYS = (
+    (r"submission\.authors\[(\d+)\]\.firstname", r"package.authors.\1.first"),
+    (r"submission\.authors\[(\d+)\]\.lastname", r"package.authors.\1.last"),
+    (r"submission\.authors\[(\d+)\]\.affiliation\.", r"package.authors.\1."),
+    (r"submission\.authors\[(\d+)\]", r"package.authors.\1"),
+    (r"submission\.authors", "package.authors"),
+    (r"system\.description", "package.description"),
+    (r"system\.external_datasets\[(\d+)\]", r"package.external_datasets.\1"),
+    (r"system\.source_code", "package.source_code"),
+)
+
+
+def label(config: PackageConfig, index: int) -> str:
+    """Label of a system; WheeltapperError where surname or affiliation cannot stand in one."""
+    text = f"{config.surname}_{config.affiliation}_task2_{index}"
+    if not LABEL.fullmatch(text):
+        raise WheeltapperError(f"package.surname, package.affiliation: expected {label_form()}, found {text!r}")
+    return text
+
+
+def described(
+    config: PackageConfig,
+    label: str,
+    texts: tuple[str, str],
+    description: Mapping[str, str | int | None],
+    parameters: int,
+    macs: int | None,
+    results: Mapping[str, Mapping[str, float]],
+) -> meta.Meta:
+    """The meta file of a system.
+
+    Args:
+        texts: name and abbreviation. description: fields of ``system.description``, before the configuration's.
+        parameters, macs, results: as ``meta.Meta`` has them.
+    """
+    fields = {key: description.get(key) for key in DESCRIPTION}
+    for key, value in config.description.items():
+        if value in NULL or not value:
+            fields[key] = None
+        else:
+            fields[key] = int(value) if key == SUBSYSTEMS and value.isdecimal() else value
+    return meta.Meta(
+        label=label,
+        name=texts[0],
+        abbreviation=texts[1],
+        authors=tuple(_author(author) for author in config.authors),
+        description=fields,
+        total_parameters=parameters,
+        macs=macs,
+        external_datasets=tuple(
+            meta.ExternalDataset(entry.name or None, entry.url or None) for entry in config.external_datasets
+        ),
+        source_code=config.source_code or None,
+        results=results,
+    )
+
+
+def _author(author: AuthorConfig) -> meta.Author:
+    affiliation = meta.Affiliation(author.institution, author.department or None, author.location or None)
+    return meta.Author(author.first, author.last, author.email, affiliation, author.corresponding)
+
+
+def problems(config: PackageConfig, systems: Sequence[tuple[str, str]] = ()) -> Iterator[str]:
+    """What of a configuration no package can be made with, one sentence each, the key first.
+
+    Args:
+        systems: name and abbreviation of each, empty ones to be replaced.
+    """
+    for key in ("surname", "affiliation"):
+        yield from _name_problems(f"package.{key}", getattr(config, key))
+    yield from _description_problems(config)
+    if config.year and config.year not in known_years():
+        known = ", ".join(map(str, known_years()))
+        yield f"package.year: expected 0, to infer it from the machines, or one of {known}, found {config.year}"
+    yield from _report_problems(config)
+    sample = described(config, "A_B_task2_1", ("System", "System"), dict.fromkeys(DESCRIPTION, "text"), 1, 1, {})
+    sample.description[SUBSYSTEMS] = config.description.get(SUBSYSTEMS) and sample.description[SUBSYSTEMS]
+    for found in check(sample.document(), {}, ""):
+        if found.level == ERROR:
+            yield from _of_configuration(found.message)
+    for number, texts in enumerate(systems):
+        for key, text in zip(("name", "abbreviation"), texts, strict=True):
+            if text and not text.strip():
+                yield f"systems.{number}.{key}: expected text, found only blanks"
+
+
+def _of_configuration(message: str) -> Iterator[str]:
+    for pattern, key in KEYS:
+        text, count = re.subn(rf"^{pattern}", key, message)
+        if count:
+            yield text
+            return
+
+
+def _name_problems(key: str, name: str) -> Iterator[str]:
+    if NAME.fullmatch(name):
+        return
+    spelled = str.maketrans(dict(pair.split("=") for pair in SPELLED.split()))
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFC", name).translate(spelled))
+    words = "".join(letter for letter in plain if not unicodedata.combining(letter))
+    proposed = re.sub(r"[^A-Za-z0-9]+", "-", words).strip("-")[:60]
+    advice = f": write {proposed}" if NAME.fullmatch(proposed) else ""
+    yield f"{key}: expected 1 to 60 of the letters A to Z and a to z, digits and hyphens, found {name[:80]!r}{advice}"
+
+
+def _description_problems(config: PackageConfig) -> Iterator[str]:
+    """Fields of ``package.description`` that no meta file has."""
+    for key in config.description:
+        if key not in DESCRIPTION:
+            near = get_close_matches(key, DESCRIPTION, n=1)
+            advice = f": did you mean {near[0]}?" if near else ""
+            yield f"package.description.{key}: expected one of {', '.join(DESCRIPTION)}, found {key}{advice}"
+
+
+def _report_problems(config: PackageConfig) -> Iterator[str]:
+    """What is wrong with the technical report that ``package.report_pdf`` names."""
+    path = Path(config.report_pdf)
+    if config.report_pdf and not path.is_file():
+        yield f"package.report_pdf: expected a PDF, found {'a folder' if path.is_dir() else 'nothing'} at {path}"
+    elif config.report_pdf:
+        with open(path, "rb") as file:
+            if file.read(4) != b"%PDF":
+                yield f"package.report_pdf: expected a PDF, found a file that does not begin with %PDF at {path}"

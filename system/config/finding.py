@@ -1,0 +1,57 @@
+"""Where a configuration lies that somebody names: beside the file that names it, or among the recipes."""
+
+import difflib
+import os
+from pathlib import Path
+
+from system.errors import WheeltapperError
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"  # of the checkout; an installation without one has none
+MAIN = "dcase2026"
+
+
+def find(named: str | os.PathLike, folder: Path, said: str = "") -> Path:
+    """The file of a configuration.
+
+    Args:
+        named: a path relative to ``folder``; where nothing lies there, one of a recipe: ``default.yaml`` (the main
+            recipe's, or else the only one of the name), ``pretrain/small.yaml``, ``recipes/pretrain/conf/small.yaml``.
+        said: where the name stands, for messages.
+
+    Raises WheeltapperError where there is none, or several recipes have one.
+    """
+    name = Path(os.path.expanduser(named))
+    path = folder / name
+    if path.is_file():
+        return path
+    there = "a folder" if path.is_dir() else "nothing"
+    if name.is_absolute() or not name.name:
+        raise WheeltapperError(f"{said}{path}: expected a configuration, found {there}")
+    shipped = _shipped(name)
+    if len(shipped) == 1:
+        return shipped[0]
+    if shipped:
+        which = " and ".join(_name(each) for each in shipped)
+        raise WheeltapperError(f"{said}{path}: expected a configuration, found {there}; recipes have {which}")
+    near = difflib.get_close_matches(name.name, [each.name for each in RECIPES.glob("*/conf/*.yaml")], n=1)
+    advice = f": did you mean {near[0]}?" if near else ""
+    raise WheeltapperError(
+        f"{said}{path}: expected a configuration, found {there}, and none of this name in {RECIPES}/*/conf{advice}"
+    )
+
+
+def _shipped(name: Path) -> list[Path]:
+    """The configurations of the recipes that a name may mean."""
+    name = name.with_suffix(name.suffix or ".yaml")
+    first, *rest = name.parts
+    certain = [RECIPES.parent / name] if first == RECIPES.name else []
+    certain += [RECIPES / first / "conf" / Path(*rest)] if rest else []
+    for path in (*certain, RECIPES / MAIN / "conf" / name):
+        if path.is_file():
+            return [path]
+    return [conf / name for conf in sorted(RECIPES.glob("*/conf")) if (conf / name).is_file()]
+
+
+def _name(path: Path) -> str:
+    recipe, _, *rest = path.relative_to(RECIPES).parts
+    return "/".join([recipe, *rest])
