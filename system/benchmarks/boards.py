@@ -6,6 +6,7 @@ its mean of fault classification is over five figures, because MaFaulDa has two.
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 SCORE = "score"  # of the whole benchmark, beside the tasks' names
 
@@ -61,12 +62,12 @@ class Board:
     def means(self, scores: Mapping[str, float]) -> dict[str, float]:
         """By task and ``SCORE``, in percent, each only where none of its figures is missing."""
         found = {
-            task.name: sum(scores[figure.name] for figure in task.figures) / len(task.figures)
+            task.name: fmean(scores[figure.name] for figure in task.figures)
             for task in self.tasks
             if all(figure.name in scores for figure in task.figures)
         }
         if len(found) == len(self.tasks):
-            found[SCORE] = sum(found.values()) / len(found)
+            found[SCORE] = fmean(found.values())
         return found
 
     def only(self, names: Collection[str]) -> "Board":
