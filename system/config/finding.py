@@ -24,20 +24,20 @@ def find(named: str | os.PathLike, folder: Path, said: str = "") -> Path:
     path = folder / name
     if path.is_file():
         return path
-    there = "a folder" if path.is_dir() else "nothing"
-    if name.is_absolute() or not name.name:
-        raise WheeltapperError(f"{said}{path}: expected a configuration, found {there}")
-    shipped = _shipped(name)
+    shipped = _shipped(name) if name.name and not name.is_absolute() else []
     if len(shipped) == 1:
         return shipped[0]
+    missing = f"{said}{path}: expected a configuration, found {'a folder' if path.is_dir() else 'nothing'}"
     if shipped:
-        which = " and ".join(_name(each) for each in shipped)
-        raise WheeltapperError(f"{said}{path}: expected a configuration, found {there}; recipes have {which}")
-    near = difflib.get_close_matches(name.name, [each.name for each in RECIPES.glob("*/conf/*.yaml")], n=1)
-    advice = f": did you mean {near[0]}?" if near else ""
-    raise WheeltapperError(
-        f"{said}{path}: expected a configuration, found {there}, and none of this name in {RECIPES}/*/conf{advice}"
-    )
+        raise WheeltapperError(f"{missing}; recipes have {' and '.join(_name(each) for each in shipped)}")
+    if len(name.parts) == 1 or _is_recipe(name.parts[0]):
+        near = difflib.get_close_matches(name.name, [each.name for each in RECIPES.glob("*/conf/*.yaml")], n=1)
+        missing += f", and none of this name in {RECIPES}/*/conf{f': did you mean {near[0]}?' if near else ''}"
+    raise WheeltapperError(missing)
+
+
+def _is_recipe(name: str) -> bool:
+    return name == RECIPES.name or (RECIPES / name / "conf").is_dir()
 
 
 def _shipped(name: Path) -> list[Path]:
