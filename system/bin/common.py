@@ -15,6 +15,7 @@ from system import manifest, processes
 from system.config import CHECKPOINTS, EncoderConfig
 from system.errors import WheeltapperError
 from system.experiment import Experiment, open_experiment
+from system.machine import check_device, threads
 from system.manifest import Clip
 from system.stage import Stage, lock
 
@@ -142,24 +143,9 @@ def prepare_torch(run: Experiment) -> str:
     """Sets torch's threads as configured and returns the device; WheeltapperError where there is no such device."""
     import torch
 
-    torch.set_num_threads(run.config.threads or max(1, (os.cpu_count() or 1) // processes.per_machine()))
+    torch.set_num_threads(threads(run.config.threads))
     check_device(run.config.device)
     return run.config.device
-
-
-def check_device(device: str) -> None:
-    """Raises WheeltapperError unless torch can compute there."""
-    import torch
-
-    if device not in ("cpu", "cuda"):
-        raise WheeltapperError(f"device: expected cpu or cuda, found {device!r}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise WheeltapperError("device: cuda was asked for, torch finds no CUDA device on this machine")
-    if device == "cuda" and torch.cuda.device_count() < processes.per_machine() > 1:
-        raise WheeltapperError(
-            f"device: expected a CUDA device for each of the {processes.per_machine()} processes on this machine, "
-            f"found {torch.cuda.device_count()}"
-        )
 
 
 def training_clips(run: Experiment) -> list[Clip]:
@@ -167,12 +153,12 @@ def training_clips(run: Experiment) -> list[Clip]:
     return [clip for clip in manifest.read(run.manifest) if clip.split == "train"]
 
 
-def one_thread_each(threads: int = 0) -> int:
+def one_thread_each(workers: int = 0) -> int:
     """Workers for recordings that are embedded side by side, with one thread inside torch each."""
     import torch
 
     torch.set_num_threads(1)
-    return threads or os.cpu_count() or 1
+    return threads(workers)
 
 
 def checkpoint_file(config: EncoderConfig, folder: str) -> Path | None:

@@ -1,7 +1,6 @@
 """Several processes at one task, in this command or in another one with the same folder."""
 
 import contextlib
-import fcntl
 import multiprocessing
 import os
 import signal
@@ -9,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from system import locks
 from system.errors import WheeltapperError
 
 PATIENCE = 10.0  # s, that helpers have to find out that nothing is left
@@ -30,15 +30,13 @@ class Claims:
     @contextlib.contextmanager
     def hold(self, number: int) -> Iterator[bool]:
         """Whether the piece is this process's own within the block."""
-        try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
-        except OSError:
+        if not locks.hold_byte(self._file, number):
             yield False
             return
         try:
             yield True
         finally:
-            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
+            locks.release_byte(self._file, number)
 
     def close(self) -> None:
         """Gives everything back."""
@@ -56,12 +54,12 @@ class JournalLock:
 
     def acquire(self) -> bool:
         """Waits for the right."""
-        fcntl.lockf(self._file, fcntl.LOCK_EX)
+        locks.wait_for_byte(self._file, 0)
         return True
 
     def release(self) -> None:
         """Gives it back."""
-        fcntl.lockf(self._file, fcntl.LOCK_UN)
+        locks.release_byte(self._file, 0)
 
 
 def side_by_side(work: Callable[..., None], arguments: tuple[Any, ...], processes: int, progress: Callable) -> None:
