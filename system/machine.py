@@ -64,30 +64,44 @@ def tell_libraries() -> None:
 
 def quotas(root: Path = ROOT) -> Iterator[float]:
     """The quotas of processor time, in cores, of this process's control groups up to the root, versions 1 and 2."""
-    for kind, mounted, inside in _mounts(root):
+    for kind, folder in _groups(root, "cpu"):
+        if kind == "cgroup2":
+            given, period, *_ = [*_words(folder / "cpu.max"), "", ""]
+        else:
+            given, period = (" ".join(_words(folder / f"cpu.cfs_{name}_us")) for name in ("quota", "period"))
+        if given.isdecimal() and period.isdecimal() and int(given) and int(period):
+            yield int(given) / int(period)
+
+
+def memory(root: Path = ROOT) -> int:
+    """Bytes of memory that this process may use: the machine's, or what its control groups allow; 0 where nothing
+    tells."""
+    found = [int(line.split()[1]) * 1024 for line in _lines(root / "proc/meminfo") if line.startswith("MemTotal:")]
+    for kind, folder in _groups(root, "memory"):
+        limit = " ".join(_words(folder / ("memory.max" if kind == "cgroup2" else "memory.limit_in_bytes")))
+        found += [int(limit)] if limit.isdecimal() and int(limit) else []
+    return min(found, default=0)
+
+
+def _groups(root: Path, controller: str) -> Iterator[tuple[str, Path]]:
+    """Folders of this process's control groups and of those above them that govern something: kind and folder."""
+    for kind, mounted, inside in _mounts(root, controller):
         for place in (inside, *inside.parents):
-            folder = root / mounted.relative_to("/") / place
-            if kind == "cgroup2":
-                given, period, *_ = [*_words(folder / "cpu.max"), "", ""]
-            else:
-                given, period = (" ".join(_words(folder / f"cpu.cfs_{name}_us")) for name in ("quota", "period"))
-            if given.isdecimal() and period.isdecimal() and int(given) and int(period):
-                yield int(given) / int(period)
+            yield kind, root / mounted.relative_to("/") / place
 
 
-def _mounts(root: Path) -> Iterator[tuple[str, Path, Path]]:
-    """Hierarchies of control groups that govern the processor: kind, where it is mounted, this process's group in it
-    (relative to there)."""
+def _mounts(root: Path, controller: str) -> Iterator[tuple[str, Path, Path]]:
+    """Hierarchies of control groups: kind, where it is mounted, this process's group in it (relative to there)."""
     groups = {}
     for line in _lines(root / "proc/self/cgroup"):
         number, controllers, path = [*line.split(":", 2), "", ""][:3]
-        groups["cgroup2" if number == "0" else "cgroup" if "cpu" in controllers.split(",") else ""] = path
+        groups["cgroup2" if number == "0" else "cgroup" if controller in controllers.split(",") else ""] = path
     for line in _lines(root / "proc/self/mountinfo"):
         before, _, after = line.partition(" - ")
         fields, kind = before.split(), after.split()
         if len(fields) < 5 or len(kind) < 3 or kind[0] not in ("cgroup", "cgroup2") or kind[0] not in groups:
             continue
-        if kind[0] == "cgroup" and "cpu" not in kind[2].split(","):
+        if kind[0] == "cgroup" and controller not in kind[2].split(","):
             continue
         top, mounted = (_plain(field) for field in fields[3:5])
         # A container sees its own group as the top of the mount, whatever the path says from outside.

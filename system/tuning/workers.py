@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from system import locks
+from system.dependencies import import_failure
 from system.errors import WheeltapperError
 
 PATIENCE = 10.0  # s, that helpers have to find out that nothing is left
@@ -86,6 +87,9 @@ def side_by_side(work: Callable[..., None], arguments: tuple[Any, ...], processe
 
 def _help(work: Callable[..., None], arguments: tuple[Any, ...], parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started it hears it too, and ends this one
-    # The same mistake meets the process that started it, which reports it.
-    with contextlib.suppress(WheeltapperError):
+    try:
         work(*arguments, lambda done, total: None, lambda: os.getppid() == parent)
+    except Exception as error:
+        # The same mistake meets the process that started it, which reports it.
+        if not isinstance(error, WheeltapperError) and import_failure(error) is None:
+            raise
