@@ -12,9 +12,10 @@ from pathlib import Path
 
 from system import config as configuration
 from system import manifest, processes
-from system.config import CHECKPOINTS, EncoderConfig
+from system.config import EncoderConfig
+from system.encoders.cards import checkpoint_file
 from system.errors import WheeltapperError
-from system.experiment import Experiment, open_experiment
+from system.experiment import Experiment, read_configuration
 from system.machine import check_device, threads
 from system.manifest import Clip
 from system.stage import Stage, lock
@@ -29,6 +30,11 @@ def add_experiment_arguments(parser: argparse.ArgumentParser, required: bool = T
     parser.add_argument("--exp", required=required, help="experiment folder of a recipe's run")
     parser.add_argument("--conf", help="yaml of the recipe; default: the one saved in the experiment folder")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
+
+
+def overrides(args: argparse.Namespace) -> list[str]:
+    """What --set says, ``key=value`` each."""
+    return [text for given in args.set for text in given.split()]
 
 
 class _Asked(Exception):
@@ -86,14 +92,18 @@ def experiment(args: argparse.Namespace, several: bool = False) -> Iterator[Expe
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     if processes.count() > 1 and not several:
         raise WheeltapperError(f"runs in one process, found {processes.count()} (pretrain runs in several)")
-    overrides = [s for given in args.set for s in given.split()]
-    locks = processes.is_main() and _held.get() != args.exp
-    with _one_voice(), lock(args.exp) if locks else contextlib.nullcontext():
-        if processes.is_main():
-            run = open_experiment(args.exp, args.conf, overrides)
+    folder, main = Path(args.exp), processes.is_main()
+    with _one_voice(), contextlib.ExitStack() as stack:
+        # Before anything is made, so that a mistyped folder is not.
+        if main:
+            config = read_configuration(folder, args.conf, overrides(args))
         else:
-            conf = args.conf or Path(args.exp) / "config.yaml"
-            run = Experiment(Path(args.exp), configuration.load(conf, overrides))
+            config = configuration.load(args.conf or folder / "config.yaml", overrides(args))
+        if main and _held.get() != args.exp:
+            stack.enter_context(lock(folder))
+        if main:
+            configuration.save(folder / "config.yaml", config)
+        run = Experiment(folder, config)
         if processes.count() > 1:
             check_device(run.config.device)
             processes.join(run.config.device)
@@ -159,24 +169,6 @@ def one_thread_each(workers: int = 0) -> int:
 
     torch.set_num_threads(1)
     return threads(workers)
-
-
-def checkpoint_file(config: EncoderConfig, folder: str) -> Path | None:
-    """The file of an encoder's checkpoint: a path, or a name that download-checkpoint knows; None for untrained.
-
-    Raises WheeltapperError where the name is of another family or size than the configuration says.
-    """
-    if not config.checkpoint:
-        return None
-    from system.encoders import cards
-
-    known = cards.CARDS.get(config.checkpoint)
-    if known and (known.family, known.size) != (config.family, config.size):
-        raise WheeltapperError(
-            f"checkpoint {known.name}: expected an encoder of family {known.family}, size {known.size}, found "
-            f"{config.family}, {config.size}; without a checkpoint the weights are random"
-        )
-    return cards.find(config.checkpoint, Path(folder) / CHECKPOINTS)
 
 
 def configured_encoder(run: Experiment, config: EncoderConfig):
