@@ -1,6 +1,6 @@
 """Wheeltapper: anomalous sound detection for machine condition monitoring.
 
-The library knows no command line, no recipe and no path of its own; see ``system.bin`` for the verbs
+The library knows no command line, no recipe and no path of its own; see ``system.bin`` for the commands
 and ``recipes/`` for the experiments.
 """
 

@@ -112,13 +112,18 @@ def hide(key: str, text: str) -> str:
     Args:
         key: of the setting; one that speaks of a secret has its text left out as a whole.
     """
-    if SECRET.search(key):
-        return HIDDEN
-    text = re.sub(r"://[^\s'\",]*@", f"://{HIDDEN}@", text)
-    text = re.sub(r"[^\s'\"/=,]+:[^\s'\",@]*@", f"{HIDDEN}@", text)
-    text = re.sub(r"(://[^\s'\",?#]*)[?#][^\s'\",]*", rf"\1?{HIDDEN}", text)
-    address = re.compile(r"://[^\s'\",]*")
-    return address.sub(lambda match: re.sub(r"/(?=[^/]*\d)[\w.~+=%-]{16,}(?=/|$)", f"/{HIDDEN}", match[0]), text)
+    return HIDDEN if SECRET.search(key) else re.sub(r"[^\s'\",]+", lambda word: _hide_word(word[0]), text)
+
+
+def _hide_word(word: str) -> str:
+    scheme, is_address, rest = word.rpartition("://")
+    name, is_named, host = rest.rpartition("@")
+    if is_named and (is_address or ":" in name):
+        rest = f"{HIDDEN}@{host}"
+    if is_address:
+        rest = re.sub("[?#].*", f"?{HIDDEN}", rest)
+        rest = re.sub(r"/(?=[^/]*\d)[\w.~+=%-]{16,}(?=/|$)", f"/{HIDDEN}", rest)
+    return scheme + is_address + rest
 
 
 def _text(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What the stage verbs share: options, the experiment, progress on the terminal."""
+"""What the stage commands share: options, the experiment, progress on the terminal."""
 
 import argparse
 import contextlib
@@ -20,7 +20,7 @@ from system.machine import check_device, threads
 from system.manifest import Clip
 from system.stage import Stage, lock
 
-MEASURED = ("pretrain", "adapt", "embed", "score", "fuse", "evaluate")  # verbs that lead from a manifest to metrics
+MEASURED = ("pretrain", "adapt", "embed", "score", "fuse", "evaluate")  # commands from a manifest to metrics
 LAUNCHED = "WHEELTAPPER_LAUNCHED"  # set in the environment of processes that ``wheeltapper launch`` started
 LOST = 75  # exit status of such a process that stops because another one is gone
 
@@ -38,7 +38,7 @@ def overrides(args: argparse.Namespace) -> list[str]:
 
 
 class _Asked(Exception):
-    """Carries the stage of a verb to ``stage_of``."""
+    """Carries the stage of a command to ``stage_of``."""
 
     def __init__(self, stage: Stage):
         super().__init__(stage.name)
@@ -51,7 +51,7 @@ _held: ContextVar[str | None] = ContextVar("held", default=None)
 
 @contextlib.contextmanager
 def held(folder: str) -> Iterator[None]:
-    """Holds an experiment folder for all verbs that are called in the block; another process is refused at once."""
+    """Holds an experiment folder for all commands that are called in the block; another process is refused at once."""
     with lock(folder):
         token = _held.set(folder)
         try:
@@ -61,7 +61,7 @@ def held(folder: str) -> Iterator[None]:
 
 
 def stage_of(run: Experiment, verb: str, *options: str) -> Stage:
-    """The stage that a verb would run in an experiment, settings and inputs as they are now; nothing is run or written.
+    """The stage that a command would run in an experiment, settings and inputs as they are now; nothing is run.
 
     Raises WheeltapperError where an input is missing.
     """
@@ -83,8 +83,8 @@ def experiment(args: argparse.Namespace, several: bool = False) -> Iterator[Expe
     """The experiment that the options name, held against a second command.
 
     Args:
-        several: the verb may run in several processes, as torchrun starts them: they connect to one another here, the
-            main one holds the folder for all, and when they stop for an error one of them says so.
+        several: the command may run in several processes, as torchrun starts them: they connect to one another here,
+            the main one holds the folder for all, and when they stop for an error one of them says so.
     """
     if asked := _asking.get():
         yield asked
