@@ -1,5 +1,6 @@
 """The experiment folder: the one place that knows what lies where."""
 
+import difflib
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from typing import Any
 from system import config as configuration
 from system import selection
 from system.config import BranchConfig, Config, EncoderConfig
+from system.errors import WheeltapperError
 from system.stage import Stage, tree_signature
 
 STAGES = ("data", "pretrain", "adapt", "embed", "score", "fuse", "evaluate", "package", "benchmark", "report")
@@ -203,12 +205,25 @@ class Experiment:
         return Stage(STAGES.index(name), name, self.folder, settings, reads, watch, owns, partly or [])
 
 
+def configuration_file(folder: str | os.PathLike, conf: str | os.PathLike | None) -> Path:
+    """The yaml of an experiment: ``conf``, or the one saved in its folder.
+
+    Raises WheeltapperError, which names the experiment beside it of the nearest name, where there is neither.
+    """
+    saved = Path(folder) / "config.yaml"
+    if conf or saved.is_file():
+        return Path(conf or saved)
+    others = [path.parent.name for path in saved.absolute().parent.parent.glob("*/config.yaml")]
+    near = difflib.get_close_matches(saved.parent.name, others, 1)
+    advice = f"did you mean {saved.parent.parent / near[0]}?" if near else "--conf FILE names one for a new run"
+    raise WheeltapperError(f"{saved}: expected a configuration, found nothing; {advice}")
+
+
 def read_configuration(folder: str | os.PathLike, conf: str | os.PathLike | None, overrides: list[str]) -> Config:
     """The configuration ``conf`` of an experiment, or the one saved in its folder, which may not be there yet."""
-    saved = Path(folder) / "config.yaml"
-    config = configuration.load(conf or saved, overrides)
+    config = configuration.load(configuration_file(folder, conf), overrides)
     if config.data.frozen or config.data.machines == "evaluation":
-        selection.check_frozen(config, saved)
+        selection.check_frozen(config, Path(folder) / "config.yaml")
     return config
 
 

@@ -4,6 +4,7 @@ The rules are those of the stages, which check again what they read. Nothing is 
 device other than the cpu and for unusual encoders alone.
 """
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -91,7 +92,9 @@ def check_folder(folder: Path) -> None:
         raise WheeltapperError(f"{folder}: expected a folder to write to, found {found} at {there}")
     for path in (there, *(folder / name for name in (MARKERS, "config.yaml") if (folder / name).exists())):
         if not os.access(path, os.W_OK | (os.X_OK if path.is_dir() else 0)):
-            raise WheeltapperError(f"{folder}: expected a folder to write to, found no permission to write {path}")
+            read_only = hasattr(os, "statvfs") and os.statvfs(path).f_flag & os.ST_RDONLY
+            reason = os.strerror(errno.EROFS if read_only else errno.EACCES)
+            raise WheeltapperError(f"{folder}: expected a folder to write to, found {path}: {reason}")
     check_free(folder)
 
 
@@ -108,8 +111,9 @@ def check_packages(stages: range) -> None:
 
 def _configuration(plan: Plan) -> Any:
     from system import config as configuration
+    from system.experiment import configuration_file
 
-    return configuration.load(plan.conf or plan.exp / "config.yaml", plan.overrides)
+    return configuration.load(configuration_file(plan.exp, plan.conf), plan.overrides)
 
 
 def _run(plan: Plan, config: Any) -> Any:

@@ -62,11 +62,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     command = argv[0] if argv and argv[0] in VERBS else ""
     try:
+        if command != "launch":  # whose processes share the machine
+            machine.tell_libraries()
         args, module = _read(argv, command)
         if module is None:
             return 2
-        if command != "launch":  # whose processes share the machine
-            machine.tell_libraries()
         if command not in OWN_PLUGINS:
             plugins.load()
         return module.main(args) or 0

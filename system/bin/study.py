@@ -104,7 +104,7 @@ def _split(run: Experiment, args: argparse.Namespace) -> None:
 
 
 def _check_models(run: Experiment) -> None:
-    """Says before the long stages what would end them: no such device, weights that are missing, a family that cannot be
+    """Says before the long stages what would end them: a device or weights that are not there, a family that cannot be
     fine-tuned."""
     from system.encoders import Encoder, family_class
 

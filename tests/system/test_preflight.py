@@ -105,8 +105,13 @@ def test_without_a_configuration_the_rest_is_looked_at(place, monkeypatch, capsy
 
 def test_a_mistyped_folder_is_not_made(place, capsys):
     assert main(["run", "--exp", "mistyped", "--stage", "3"]) == 1
-    assert "mistyped/config.yaml: expected a configuration" in capsys.readouterr().err
+    said = "mistyped/config.yaml: expected a configuration, found nothing; --conf FILE names one for a new run"
+    assert said in capsys.readouterr().err
     assert list(place.iterdir()) == []
+    save("exp/mine/config.yaml", load(TOY))
+    assert main(["run", "--exp", "exp/mien", "--stage", "3"]) == 1
+    assert "found nothing; did you mean exp/mine?" in capsys.readouterr().err
+    assert not Path("exp/mien").exists()
 
 
 @pytest.mark.parametrize(
@@ -298,7 +303,7 @@ def test_the_folder_is_free_and_can_be_written_to(place, monkeypatch):
     usual = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "stages" and usual(path, mode))
     Path("exp/stages").mkdir()
-    with pytest.raises(WheeltapperError, match="found no permission to write exp/stages"):
+    with pytest.raises(WheeltapperError, match="found exp/stages: Permission denied"):
         preflight.check_folder(Path("exp"))
 
 
