@@ -16,6 +16,7 @@ import hashlib
 import itertools
 import json
 import os
+import platform
 import struct
 import time
 import zlib
@@ -191,7 +192,7 @@ class _Appender:
     """A file of records that grows; it is made when the first one comes."""
 
     def __init__(self, folder: Path) -> None:
-        self.path = folder / f"{os.uname().nodename}-{os.getpid()}-{time.time_ns():x}.rows"
+        self.path = folder / f"{platform.node()}-{os.getpid()}-{time.time_ns():x}.rows"
         self.file, self.width = -1, 0
 
     def __enter__(self) -> "_Appender":
@@ -204,7 +205,7 @@ class _Appender:
     def append(self, digest: bytes, row: np.ndarray) -> None:
         if self.file < 0:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)
+            self.file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
             self.width = len(row)
             self._write(HEADER.pack(MAGIC, FORMAT, self.width))
         if len(row) != self.width:

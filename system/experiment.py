@@ -1,6 +1,8 @@
 """The experiment folder: the one place that knows what lies where."""
 
+import difflib
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,10 +10,13 @@ from typing import Any
 from system import config as configuration
 from system import selection
 from system.config import BranchConfig, Config, EncoderConfig
+from system.errors import WheeltapperError
 from system.stage import Stage, tree_signature
 
 STAGES = ("data", "pretrain", "adapt", "embed", "score", "fuse", "evaluate", "package", "benchmark", "report")
 SYSTEMLESS = ("data", "pretrain")  # of a recipe that goes no further than the encoder
+# By number: the stages whose files each stage reads.
+READS = {1: (0,), 2: (0, 1), 3: (0, 1, 2), 4: (0, 3), 5: (4,), 6: (0, 5), 7: (0, 2, 5, 6), 8: (0, 1), 9: (0,)}
 
 
 @dataclass(frozen=True)
@@ -139,6 +144,48 @@ class Experiment:
                     needed[branch].append(system.view)
         return needed
 
+    def marker(self, number: int) -> Path:
+        """The record of a stage by its number, there when it has been complete."""
+        return Stage(number, STAGES[number], self.folder, {}).marker
+
+    def encoders(self, stages: Iterable[int]) -> dict[str, EncoderConfig]:
+        """The encoders that some stages, by number, take from the configuration, by key."""
+        config, numbers = self.config, set(stages)
+        own = {f"branches.{name}.encoder": config.branches[name].encoder for name in self.encoder_branches}
+        found = {key: encoder for key, encoder in own.items() if encoder and numbers & {2, 3}}
+        if self.has_encoder and 1 in numbers:
+            found["encoder"] = config.encoder
+        if 7 in numbers:  # the package records the weights that the configuration names, used or not
+            models = {f"study.models.{name}.encoder": model.encoder for name, model in config.study.models.items()}
+            named = {"encoder": config.encoder, **own, **models}
+            found |= {key: encoder for key, encoder in named.items() if encoder and encoder.checkpoint}
+        return found
+
+    def missing(self, stages: range) -> tuple[int, Path] | None:
+        """The first of the earlier stages that some stages need a file of that is not there, and the file; or None."""
+        needed = {number for stage in stages for number in READS.get(stage, ()) if number < stages.start}
+        for number in sorted(needed):
+            for path in self._left(number, stages):
+                if not path.exists():
+                    return number, path
+        return None
+
+    def _left(self, number: int, readers: range) -> list[Path]:
+        """What a stage leaves that others read."""
+        loop, views = self.config.pretrain, self.views
+        if number == 0:
+            own = bool(loop.loop.steps and not loop.sources) if self.has_encoder else False
+            return [self.manifest] if own or set(readers) - {1} else []
+        if number == 1:
+            return [self.encoder] if self.has_encoder else []
+        if number == 2:
+            return [path for name in self.config.branches for path in self.weights(name)]
+        if number == 3:
+            return [self.embeddings(name, view) for name, own in views.items() for view in own]
+        if number == 4:
+            return [self.scores(name, view) for name, own in views.items() for view in own]
+        return [self.system(label) for label in self.labels] if number == 5 else [self.metrics]
+
     def stage(
         self,
         name: str,
@@ -158,12 +205,30 @@ class Experiment:
         return Stage(STAGES.index(name), name, self.folder, settings, reads, watch, owns, partly or [])
 
 
+def configuration_file(folder: str | os.PathLike, conf: str | os.PathLike | None) -> Path:
+    """The yaml of an experiment: ``conf``, or the one saved in its folder.
+
+    Raises WheeltapperError, which names the experiment beside it of the nearest name, where there is neither.
+    """
+    saved = Path(folder) / "config.yaml"
+    if conf or saved.is_file():
+        return Path(conf or saved)
+    others = [path.parent.name for path in saved.absolute().parent.parent.glob("*/config.yaml")]
+    near = difflib.get_close_matches(saved.parent.name, others, 1)
+    advice = f"did you mean {saved.parent.parent / near[0]}?" if near else "--conf FILE names one for a new run"
+    raise WheeltapperError(f"{saved}: expected a configuration, found nothing; {advice}")
+
+
+def read_configuration(folder: str | os.PathLike, conf: str | os.PathLike | None, overrides: list[str]) -> Config:
+    """The configuration ``conf`` of an experiment, or the one saved in its folder, which may not be there yet."""
+    config = configuration.load(configuration_file(folder, conf), overrides)
+    if config.data.frozen or config.data.machines == "evaluation":
+        selection.check_frozen(config, Path(folder) / "config.yaml")
+    return config
+
+
 def open_experiment(folder: str | os.PathLike, conf: str | os.PathLike | None, overrides: list[str]) -> Experiment:
     """The experiment in ``folder`` with the configuration ``conf``, or the one saved there; saves the resolved one."""
-    folder = Path(folder)
-    saved = folder / "config.yaml"
-    config = configuration.load(conf or saved, overrides)
-    if config.data.frozen or config.data.machines == "evaluation":
-        selection.check_frozen(config, saved)
-    configuration.save(saved, config)
-    return Experiment(folder, config)
+    config = read_configuration(folder, conf, overrides)
+    configuration.save(Path(folder) / "config.yaml", config)
+    return Experiment(Path(folder), config)

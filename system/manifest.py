@@ -1,11 +1,13 @@
 """The manifest: one row per clip, the only description of the recordings that later stages see."""
 
+import contextlib
 import csv
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from system.errors import WheeltapperError
 
@@ -77,11 +79,34 @@ def read(path: str | os.PathLike) -> list[Clip]:
     Raises WheeltapperError naming the line and column of the first thing that is wrong.
     """
     path = Path(path)
-    if not path.is_file():
-        raise WheeltapperError(f"{path}: expected a manifest (wheeltapper prepare makes one), found nothing")
-    root = path.resolve().parent
     clips: list[Clip] = []
     seen: dict[tuple, int] = {}
+    with _opened(path) as reader:
+        root = path.resolve().parent
+        for row in reader:
+            clip = _parse(path, reader.line_num, row, root)
+            if clip.key in seen:
+                raise WheeltapperError(
+                    f"{path}: line {reader.line_num}: {'/'.join(clip.key)} stands already in line {seen[clip.key]}"
+                )
+            seen[clip.key] = reader.line_num
+            clips.append(clip)
+    if not clips:
+        raise WheeltapperError(f"{path}: expected at least one clip, found none")
+    return clips
+
+
+def check_header(path: str | os.PathLike) -> None:
+    """Raises WheeltapperError where a file has not the columns of a manifest, whatever follows them."""
+    with _opened(Path(path)):
+        pass
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """csv's reader of a manifest, which has read the header."""
+    if not path.is_file():
+        raise WheeltapperError(f"{path}: expected a manifest (wheeltapper prepare makes one), found nothing")
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.reader(file, strict=True)
@@ -90,19 +115,9 @@ def read(path: str | os.PathLike) -> list[Clip]:
                 raise WheeltapperError(
                     f"{path}: line 1: expected the columns {','.join(COLUMNS)}, found {','.join(header) or 'nothing'}"
                 )
-            for row in reader:
-                clip = _parse(path, reader.line_num, row, root)
-                if clip.key in seen:
-                    raise WheeltapperError(
-                        f"{path}: line {reader.line_num}: {'/'.join(clip.key)} stands already in line {seen[clip.key]}"
-                    )
-                seen[clip.key] = reader.line_num
-                clips.append(clip)
+            yield reader
     except (UnicodeDecodeError, csv.Error) as error:
         raise WheeltapperError(f"{path}: expected UTF-8 text with commas, found {error}") from error
-    if not clips:
-        raise WheeltapperError(f"{path}: expected at least one clip, found none")
-    return clips
 
 
 def _parse(path: Path, line: int, row: list[str], root: Path) -> Clip:

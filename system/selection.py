@@ -219,7 +219,7 @@ def weight_files(config: Config) -> Iterator[tuple[str, tuple[str, Path]]]:
     """(key, (name, file)) of every checkpoint that a configuration names."""
     named = {key: value for key, value in settings(config).items() if key.endswith("checkpoint") and value}
     if named:
-        from system.encoders import cards  # loads torch
+        from system.encoders import cards
 
         for key, value in named.items():
             yield key, (value, cards.find(value, Path(config.data.folder) / CHECKPOINTS))

@@ -6,13 +6,11 @@ one.
 """
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import os
 import platform
 import re
-import resource
 import shlex
 import shutil
 import subprocess
@@ -24,10 +22,12 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from system import __version__, processes
+from system import __version__, locks, processes
 from system.errors import WheeltapperError
+from system.machine import cores, peak_memory_mb
 
 MARKERS = "stages"
+LOCK = ".lock"
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # as open_atomic names them, by process
 
 
@@ -81,14 +81,23 @@ def lock(folder: str | os.PathLike) -> Iterator[None]:
     """Holds a folder for this process; a second process is refused at once."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / ".lock", "a+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise WheeltapperError(
-                f"{folder}: another wheeltapper process is at work here; wait for it or choose another folder"
-            ) from error
+    with open(folder / LOCK, "a+") as file:
+        if not locks.hold(file):
+            raise WheeltapperError(_taken(folder))
         yield
+
+
+def check_free(folder: str | os.PathLike) -> None:
+    """Raises WheeltapperError where another process holds a folder; leaves nothing behind, makes no folder."""
+    path = Path(folder) / LOCK
+    if path.is_file():
+        with open(path, "a+") as file:
+            if not locks.hold(file):
+                raise WheeltapperError(_taken(Path(folder)))
+
+
+def _taken(folder: Path) -> str:
+    return f"{folder}: another wheeltapper process is at work here; wait for it or choose another folder"
 
 
 @dataclass
@@ -220,15 +229,9 @@ def run_record() -> dict[str, Any]:
         "processes": processes.count(),
         "commit": commit(),
         "versions": {"wheeltapper": __version__, "python": platform.python_version(), **versions},
-        "cpus": os.cpu_count(),
+        "cpus": cores(),
         "peak_memory_mb": peak_memory_mb(),
     }
-
-
-def peak_memory_mb() -> int:
-    """The most memory that this process has held so far, in MB."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return round(peak / (1e6 if sys.platform == "darwin" else 1e3))  # bytes there, kilobytes elsewhere
 
 
 def commit() -> str:

@@ -26,9 +26,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from system.machine import peak_memory_mb
+from system.machine import threads as usual_threads
 from system.references import dense
 from system.references.autoencoder import Autoencoder, AutoencoderConfig, build
-from system.stage import peak_memory_mb, run_record
+from system.stage import run_record
 
 BANDS = 128
 CONFIG = AutoencoderConfig()
@@ -109,7 +111,7 @@ def speeds(streams: list[Callable[[], None]], steps: int) -> tuple[float, float]
 
 def measure(args: argparse.Namespace) -> dict:
     """Steps per second of each way, round by round, and what follows from them."""
-    cores = os.cpu_count() or 1
+    cores = usual_threads()
     frames = torch.randn(max(args.steps * (args.rounds + 2), 64) * CONFIG.batch, BANDS)
     network = build(CONFIG.frames * BANDS, CONFIG)
     ours = [our_steps(frames, seed) for seed in range(cores)]

@@ -26,7 +26,8 @@ from system import audio
 from system.embedding import choose_precision, embed_files
 from system.encoders import Encoder, family_class
 from system.encoders.cost import multiply_adds
-from system.stage import peak_memory_mb, run_record
+from system.machine import peak_memory_mb, threads
+from system.stage import run_record
 
 SECONDS = 10
 
@@ -105,7 +106,7 @@ def least_cosine(first: np.ndarray, second: np.ndarray) -> float:
 
 def measure(encoder: Encoder, paths: list[Path], rate: int, args: argparse.Namespace) -> list[dict]:
     """One row for each precision and batch size; all are measured in turn, round by round."""
-    workers = os.cpu_count() or 1
+    workers = threads()
     macs, (rows, dim, hidden) = cost(encoder, rate), mlp_size(encoder, rate)
     kinds = [(precision, batch) for precision in args.precisions for batch in args.batch_sizes]
     found = {kind: [] for kind in kinds}

@@ -26,11 +26,12 @@ import torch
 from system.config import PretrainConfig, load
 from system.encoders import load_encoder
 from system.encoders.cost import multiply_adds
+from system.machine import peak_memory_mb
 from system.pretraining.batches import Batches
 from system.pretraining.corpus import Mixture
 from system.pretraining.distillation import Batch, SelfDistillation
 from system.pretraining.objectives import build_objective
-from system.stage import peak_memory_mb, run_record
+from system.stage import run_record
 from system.training import parameter_groups
 
 CONF = Path(__file__).resolve().parent.parent / "recipes" / "pretrain" / "conf" / "small.yaml"

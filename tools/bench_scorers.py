@@ -19,7 +19,8 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import numpy as np
 
 from system import scoring
-from system.stage import peak_memory_mb, run_record, write_json
+from system.machine import peak_memory_mb
+from system.stage import run_record, write_json
 
 TARGETS = 10
 AUGMENTED = {"smote": 0.2, "memmixup": 0.1}

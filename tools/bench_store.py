@@ -26,8 +26,9 @@ from system.benchmarks.embedders import statistics as spectral
 from system.benchmarks.modes import STATISTICS
 from system.embedding_store import EmbeddingStore
 from system.encoders import Encoder, cards, family_class
+from system.machine import peak_memory_mb, threads
 from system.manifest import Clip
-from system.stage import peak_memory_mb, run_record, write_json
+from system.stage import run_record, write_json
 
 SECONDS = 10
 # Hours by data set and rate.
@@ -94,7 +95,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    workers = os.cpu_count() or 1
+    workers = threads()
     found: dict[str, dict] = {}
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

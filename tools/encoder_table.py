@@ -22,6 +22,7 @@ from bench_encoders import clips_per_second, cost, write_recordings
 
 from system.embedding import embed_files
 from system.encoders import FAMILIES, Encoder, cards, family_class
+from system.machine import threads
 from system.stage import open_atomic
 
 FIXTURES = Path(__file__).resolve().parent.parent / "tests" / "fixtures"
@@ -127,7 +128,7 @@ def layout(encoder: Encoder, keys: str | None) -> str:
 
 def speed(encoder: Encoder, rate: int, seconds: float, rounds: int) -> float:
     """Median recordings per second, files and front end included."""
-    workers = os.cpu_count() or 1
+    workers = threads()
     with tempfile.TemporaryDirectory() as folder:
         count = 2 * workers
         paths = write_recordings(Path(folder), rate, count)

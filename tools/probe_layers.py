@@ -7,7 +7,6 @@ Usage: probe_layers.py MANIFEST ENCODER.safetensors
 """
 
 import argparse
-import os
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -16,6 +15,7 @@ import torch
 from system import audio, manifest
 from system.benchmarks.labelled import OVERALL, SCORERS, official
 from system.encoders.fisher import Fisher
+from system.machine import threads
 
 
 @torch.inference_mode()
@@ -44,7 +44,7 @@ def main() -> None:
     torch.set_num_threads(1)
     trained = Fisher.load(args.encoder)
     for label, encoder in (("pre-trained", trained), ("untrained", Fisher.untrained(trained.config, 0))):
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(threads()) as pool:
             rows = list(pool.map(lambda clip, encoder=encoder: layers(encoder, clip.path), clips))
         for layer in rows[0]:
             vectors = np.stack([row[layer] for row in rows])

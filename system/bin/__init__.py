@@ -1,6 +1,6 @@
-"""The command line: ``wheeltapper VERB ...``, one verb a module of this package.
+"""The command line: ``wheeltapper COMMAND ...``, one command a module of this package.
 
-A verb module holds ``add_arguments(parser)`` and ``main(args) -> int | None`` and imports nothing heavy at its top, so
+Such a module holds ``add_arguments(parser)`` and ``main(args) -> int | None`` and imports nothing heavy at its top, so
 that help and the check whether there is anything to do answer at once.
 """
 
@@ -10,8 +10,11 @@ import importlib
 import os
 import sys
 from collections.abc import Sequence
+from types import ModuleType
 
-from system import __version__
+from system import __version__, machine, plugins
+from system.bin.parsing import Parser
+from system.dependencies import import_failure
 from system.errors import WheeltapperError
 
 LONGEST = 1000  # characters of a line of a message, which may quote what it found
@@ -44,55 +47,72 @@ VERBS = {
     "study": "supervised and unsupervised detection side by side, with AST, a CNN and an autoencoder",
     "explain": "show where an encoder looks in recordings, or the figures of a study, as a page",
     "reference": "score the test clips with simple reference systems",
+    "doctor": "say what runs here and what does not: versions, device, threads, disk; for a report of a bug",
 }
 
-
-PLUGINS = "WHEELTAPPER_PLUGINS"  # environment variable: modules that bring encoders and scorers of their own
-
-
-def _load_plugins() -> None:
-    """Imports the modules that PLUGINS names, which register what they bring (docs/extend.md)."""
-    for name in os.environ.get(PLUGINS, "").split():
-        try:
-            importlib.import_module(name)
-        except ImportError as error:
-            raise WheeltapperError(f"{PLUGINS}: {name}: expected a module on PYTHONPATH, found {error}") from error
+PLUGINS = plugins.PLUGINS
+OWN_PLUGINS = ("run", "doctor")  # commands that load the plug-ins themselves, to say more than what fails there
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one verb; returns the exit status (0 well, 1 a mistake of the user's, 2 wrong usage, 130 interrupted)."""
+    """Runs one command; returns the exit status: 0 well, 1 a mistake of the user's or a package that does not work, 2
+    wrong usage (as SystemExit where the options are wrong), 130 interrupted."""
     # Threads that wait for one another by spinning slow a busy machine down ten times and more.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     argv = list(sys.argv[1:] if argv is None else argv)
-    verb = argv[0] if argv and argv[0] in VERBS else None
-    parser = argparse.ArgumentParser(
+    command = argv[0] if argv and argv[0] in VERBS else ""
+    try:
+        if command != "launch":  # whose processes share the machine
+            machine.tell_libraries()
+        args, module = _read(argv, command)
+        if module is None:
+            return 2
+        if command not in OWN_PLUGINS:
+            plugins.load()
+        return module.main(args) or 0
+    except KeyboardInterrupt:
+        print(f"wheeltapper {command}: interrupted; start again to go on", file=sys.stderr)
+        return 130
+    except Exception as error:
+        message = _message(error)
+        if message is None:
+            raise
+        _say(f"wheeltapper {command}: {message}")
+        return 1
+
+
+def _read(argv: list[str], command: str) -> tuple[argparse.Namespace, ModuleType | None]:
+    """The options, and the module of the command; without one, help is printed."""
+    parser = Parser(
         prog="wheeltapper",
         description="Anomalous sound detection for machines: from recordings to a validated DCASE Task 2 package.",
     )
     parser.add_argument("--version", action="version", version=f"wheeltapper {__version__}")
-    verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
+    commands = parser.add_subparsers(dest="verb", metavar="COMMAND")
+    module = None
     for name, text in VERBS.items():
-        sub = verbs.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        if name == verb:
+        sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
+        if name == command:
             module = importlib.import_module(f"system.bin.{name.replace('-', '_')}")
             module.add_arguments(sub)
+    if argv and argv[0].startswith("-") and not any(name.startswith(argv[0]) for name in ("-h", "--help", "--version")):
+        parser.error(f"expected a command first, found {argv[0]}")
     args = parser.parse_args(argv)
-    try:
-        _load_plugins()
-        return module.main(args) or 0
-    except WheeltapperError as error:
-        _say(f"wheeltapper {args.verb}: {error}")
-        return 1
-    except OSError as error:
-        if error.errno is None and not error.strerror:
-            raise
+    if module is None:
+        parser.print_help()
+    return args, module
+
+
+def _message(error: Exception) -> str | None:
+    """What to say of an error in the place of a traceback; None for a mistake of the program's."""
+    if isinstance(error, WheeltapperError):
+        return str(error)
+    if isinstance(error, OSError) and (error.errno is not None or error.strerror):
         advice = " (free some space and start again: finished work is kept)" if error.errno == errno.ENOSPC else ""
         where = f"{error.filename}: " if error.filename else ""
-        _say(f"wheeltapper {args.verb}: {where}{error.strerror or error}{advice}")
-        return 1
-    except KeyboardInterrupt:
-        print(f"wheeltapper {args.verb}: interrupted; start again to go on", file=sys.stderr)
-        return 130
+        return f"{where}{error.strerror or error}{advice}"
+    failure = import_failure(error)
+    return str(failure) if failure else None
 
 
 def _say(message: str) -> None:

@@ -2,12 +2,12 @@
 
 import argparse
 import contextlib
-import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from system.benchmarks.modes import AS_CODED, MODES
 from system.errors import WheeltapperError
+from system.machine import threads
 
 
 def add_parsers(verbs: argparse._SubParsersAction) -> None:
@@ -63,7 +63,7 @@ def add_sealed(parser: argparse.ArgumentParser) -> None:
 def add_resources(parser: argparse.ArgumentParser) -> None:
     """--memory and --workers."""
     parser.add_argument("--memory", type=int, metavar="MB", help="of similarities held at once (1024)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads")
+    parser.add_argument("--workers", type=int, default=threads(), help="threads of each process")
 
 
 def main(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""What the stage verbs share: options, the experiment, progress on the terminal."""
+"""What the stage commands share: options, the experiment, progress on the terminal."""
 
 import argparse
 import contextlib
@@ -12,13 +12,15 @@ from pathlib import Path
 
 from system import config as configuration
 from system import manifest, processes
-from system.config import CHECKPOINTS, EncoderConfig
+from system.config import EncoderConfig
+from system.encoders.cards import checkpoint_file
 from system.errors import WheeltapperError
-from system.experiment import Experiment, open_experiment
+from system.experiment import Experiment, read_configuration
+from system.machine import check_device, threads
 from system.manifest import Clip
 from system.stage import Stage, lock
 
-MEASURED = ("pretrain", "adapt", "embed", "score", "fuse", "evaluate")  # verbs that lead from a manifest to metrics
+MEASURED = ("pretrain", "adapt", "embed", "score", "fuse", "evaluate")  # commands from a manifest to metrics
 LAUNCHED = "WHEELTAPPER_LAUNCHED"  # set in the environment of processes that ``wheeltapper launch`` started
 LOST = 75  # exit status of such a process that stops because another one is gone
 
@@ -31,7 +33,7 @@ def add_experiment_arguments(parser: argparse.ArgumentParser, required: bool = T
 
 
 class _Asked(Exception):
-    """Carries the stage of a verb to ``stage_of``."""
+    """Carries the stage of a command to ``stage_of``."""
 
     def __init__(self, stage: Stage):
         super().__init__(stage.name)
@@ -44,7 +46,7 @@ _held: ContextVar[str | None] = ContextVar("held", default=None)
 
 @contextlib.contextmanager
 def held(folder: str) -> Iterator[None]:
-    """Holds an experiment folder for all verbs that are called in the block; another process is refused at once."""
+    """Holds an experiment folder for all commands that are called in the block; another process is refused at once."""
     with lock(folder):
         token = _held.set(folder)
         try:
@@ -54,7 +56,7 @@ def held(folder: str) -> Iterator[None]:
 
 
 def stage_of(run: Experiment, verb: str, *options: str) -> Stage:
-    """The stage that a verb would run in an experiment, settings and inputs as they are now; nothing is run or written.
+    """The stage that a command would run in an experiment, settings and inputs as they are now; nothing is run.
 
     Raises WheeltapperError where an input is missing.
     """
@@ -76,8 +78,8 @@ def experiment(args: argparse.Namespace, several: bool = False) -> Iterator[Expe
     """The experiment that the options name, held against a second command.
 
     Args:
-        several: the verb may run in several processes, as torchrun starts them: they connect to one another here, the
-            main one holds the folder for all, and when they stop for an error one of them says so.
+        several: the command may run in several processes, as torchrun starts them: they connect to one another here,
+            the main one holds the folder for all, and when they stop for an error one of them says so.
     """
     if asked := _asking.get():
         yield asked
@@ -85,14 +87,18 @@ def experiment(args: argparse.Namespace, several: bool = False) -> Iterator[Expe
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     if processes.count() > 1 and not several:
         raise WheeltapperError(f"runs in one process, found {processes.count()} (pretrain runs in several)")
-    overrides = args.set
-    locks = processes.is_main() and _held.get() != args.exp
-    with _one_voice(), lock(args.exp) if locks else contextlib.nullcontext():
-        if processes.is_main():
-            run = open_experiment(args.exp, args.conf, overrides)
+    folder, main = Path(args.exp), processes.is_main()
+    with _one_voice(), contextlib.ExitStack() as stack:
+        # Before anything is made, so that a mistyped folder is not.
+        if main:
+            config = read_configuration(folder, args.conf, args.set)
         else:
-            conf = args.conf or Path(args.exp) / "config.yaml"
-            run = Experiment(Path(args.exp), configuration.load(conf, overrides))
+            config = configuration.load(args.conf or folder / "config.yaml", args.set)
+        if main and _held.get() != args.exp:
+            stack.enter_context(lock(folder))
+        if main:
+            configuration.save(folder / "config.yaml", config)
+        run = Experiment(folder, config)
         if processes.count() > 1:
             check_device(run.config.device)
             processes.join(run.config.device)
@@ -142,24 +148,9 @@ def prepare_torch(run: Experiment) -> str:
     """Sets torch's threads as configured and returns the device; WheeltapperError where there is no such device."""
     import torch
 
-    torch.set_num_threads(run.config.threads or max(1, (os.cpu_count() or 1) // processes.per_machine()))
+    torch.set_num_threads(threads(run.config.threads))
     check_device(run.config.device)
     return run.config.device
-
-
-def check_device(device: str) -> None:
-    """Raises WheeltapperError unless torch can compute there."""
-    import torch
-
-    if device not in ("cpu", "cuda"):
-        raise WheeltapperError(f"device: expected cpu or cuda, found {device!r}")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise WheeltapperError("device: cuda was asked for, torch finds no CUDA device on this machine")
-    if device == "cuda" and torch.cuda.device_count() < processes.per_machine() > 1:
-        raise WheeltapperError(
-            f"device: expected a CUDA device for each of the {processes.per_machine()} processes on this machine, "
-            f"found {torch.cuda.device_count()}"
-        )
 
 
 def training_clips(run: Experiment) -> list[Clip]:
@@ -167,30 +158,12 @@ def training_clips(run: Experiment) -> list[Clip]:
     return [clip for clip in manifest.read(run.manifest) if clip.split == "train"]
 
 
-def one_thread_each(threads: int = 0) -> int:
+def one_thread_each(workers: int = 0) -> int:
     """Workers for recordings that are embedded side by side, with one thread inside torch each."""
     import torch
 
     torch.set_num_threads(1)
-    return threads or os.cpu_count() or 1
-
-
-def checkpoint_file(config: EncoderConfig, folder: str) -> Path | None:
-    """The file of an encoder's checkpoint: a path, or a name that download-checkpoint knows; None for untrained.
-
-    Raises WheeltapperError where the name is of another family or size than the configuration says.
-    """
-    if not config.checkpoint:
-        return None
-    from system.encoders import cards
-
-    known = cards.CARDS.get(config.checkpoint)
-    if known and (known.family, known.size) != (config.family, config.size):
-        raise WheeltapperError(
-            f"checkpoint {known.name}: expected an encoder of family {known.family}, size {known.size}, found "
-            f"{config.family}, {config.size}; without a checkpoint the weights are random"
-        )
-    return cards.find(config.checkpoint, Path(folder) / CHECKPOINTS)
+    return threads(workers)
 
 
 def configured_encoder(run: Experiment, config: EncoderConfig):

@@ -5,12 +5,12 @@ the same clips and thresholds there is nothing to do.
 """
 
 import argparse
-import os
 from pathlib import Path
 from typing import Any
 
 from system.bin.progress import progress_bar
 from system.errors import WheeltapperError
+from system.machine import threads
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DB",
         help="variation over time up to which a recording may be left out (default 2)",
     )
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads that read recordings")
+    parser.add_argument("--workers", type=int, default=threads(), help="threads that read recordings")
 
 
 def main(args: argparse.Namespace) -> None:

@@ -3,12 +3,11 @@
 import argparse
 from pathlib import Path
 
-from system.bin import common
 from system.bin.progress import DownloadBars
-from system.config import DataConfig
+from system.config import CHECKPOINTS, DataConfig
 from system.errors import WheeltapperError
 
-DEFAULT_FOLDER = Path(DataConfig.folder) / common.CHECKPOINTS
+DEFAULT_FOLDER = Path(DataConfig.folder) / CHECKPOINTS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

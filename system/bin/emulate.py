@@ -1,10 +1,10 @@
 """``wheeltapper emulate TABLE NOISE_DIR OUT``: a two-channel set from anybody's recordings."""
 
 import argparse
-import os
 import sys
 
 from system.bin.progress import progress_bar
+from system.machine import threads
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +34,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--anonymous", nargs="+", default=(), metavar="MACHINE", help="machines whose test names say nothing")
     add("--noise-group", default="", metavar="REGEX", help="noise files that agree in its match stay on one side")
     add("--references", metavar="DIR", help="also write clean/ and near/ there, for oracle experiments")
-    add("--workers", type=int, default=min(4, os.cpu_count() or 1), help="threads; the result does not depend on it")
+    add("--workers", type=int, default=min(4, threads()), help="threads; the result does not depend on it")
 
 
 def main(args: argparse.Namespace) -> None:

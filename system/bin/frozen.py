@@ -1,4 +1,4 @@
-"""The frozen encoder that --encoder and --checkpoint name, for the verbs that take any."""
+"""The frozen encoder that --encoder and --checkpoint name, for the commands that take any."""
 
 import argparse
 from dataclasses import replace

@@ -1,4 +1,4 @@
-"""Start a verb in several processes: torchrun, with one clear message where a process dies."""
+"""Start a command in several processes: torchrun, with one clear message where a process dies."""
 
 import argparse
 import logging
@@ -6,6 +6,7 @@ import os
 import signal
 from pathlib import Path
 
+from system import machine
 from system.bin import common
 from system.errors import WheeltapperError
 
@@ -17,17 +18,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--machines", type=int, default=1, help="that this command is started on (default 1)")
     parser.add_argument("--meet", metavar="HOST:PORT", help="with several machines: of the first one, any free port")
     parser.add_argument("--run-id", default="wheeltapper", help="the same on all machines, apart from other runs there")
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="VERB ...", help="pretrain or benchmark, options")
+    given = {"nargs": argparse.REMAINDER, "metavar": "COMMAND ..."}
+    parser.add_argument("command", help="pretrain or benchmark, and its options", **given)
 
 
 def main(args: argparse.Namespace) -> int:
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command or args.processes < 1 or args.machines < 1:
-        raise WheeltapperError("expected --processes N and a verb, both numbers at least 1")
+        raise WheeltapperError("expected --processes N and a command, both numbers at least 1")
     if args.machines > 1 and not args.meet:
         raise WheeltapperError("--meet: expected HOST:PORT of the first machine where there are several, found nothing")
     level = os.environ.setdefault("LOGLEVEL", "CRITICAL")  # what torchrun has to say about a failure is said below
     os.environ[common.LAUNCHED] = "1"
+    if not machine.omp_threads():  # torchrun would give each process a single thread
+        os.environ["OMP_NUM_THREADS"] = str(max(1, machine.cores() // args.processes))
     from torch.distributed import run as torchrun
     from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError

@@ -11,17 +11,17 @@ from typing import TYPE_CHECKING
 
 from system.bin import common
 from system.bin.progress import progress_bar
+from system.corpora import source
 from system.errors import WheeltapperError
 
 if TYPE_CHECKING:
+    from system.corpora.source import Source
     from system.experiment import Experiment
     from system.manifest import Clip
 
 HEADER = ("machine", "phase", "sections", "train", "source", "target", "test", "normal", "anomaly", "extra", "seconds")
 
 COLUMNS = {"file": "file", "class": "", "fold": "", "group": ""}  # of a table, and their usual names
-SYNTHETIC = "synthetic"
-CHALLENGE = "dcase"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,7 +69,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--where", action="append", default=[], metavar="CONDITION", help="rows to keep: column=value or column~regex"
     )
     common.add_experiment_arguments(parser, required=False)
-    parser.add_argument("--data", default=SYNTHETIC, help="with --exp: synthetic | dcase<year> | DIR | manifest.csv")
+    parser.add_argument(
+        "--data", default=source.SYNTHETIC, help="with --exp: synthetic | dcase<year> | DIR | manifest.csv"
+    )
 
 
 def main(args: argparse.Namespace) -> None:
@@ -88,7 +90,7 @@ def main(args: argparse.Namespace) -> None:
         raise WheeltapperError("--corrected: expected --truth")
     if args.year is not None:
         return _write(args.out, _year(args))
-    _write(args.out, _listed(args) if _is_table(args.source) else _below(args))
+    _write(args.out, _listed(args) if source.is_table(args.source) else _below(args))
 
 
 def _is_data_set(args: argparse.Namespace) -> bool:
@@ -113,10 +115,6 @@ def _year(args: argparse.Namespace) -> "list[Clip]":
 
     with progress_bar(0, "reading") as bar:
         return prepare_year(args.year, args.source, args.truth, args.corrected, bar.to)
-
-
-def _is_table(source: Path) -> bool:
-    return source.suffix.lower() == ".csv" and not source.is_dir()
 
 
 def _listed(args: argparse.Namespace) -> "list[Clip]":
@@ -164,20 +162,17 @@ def _write(path: Path, clips: "list[Clip]") -> None:
 
 
 def _stage(run: "Experiment", data: str) -> None:
-    if _is_table(Path(data)):
-        return _manifest_stage(run, Path(data))
-    folder = _folder(run, data)
-    settings = {"data": data if data == SYNTHETIC else str(folder.resolve()), "corpus": run.config.data.corpus}
+    found = source.find(data, run.folder, Path(run.config.data.folder))
+    if found.manifest:
+        return _manifest_stage(run, found.manifest)
+    folder = found.folder
+    settings = {"data": data if found.synthetic else str(folder.resolve()), "corpus": run.config.data.corpus}
     if run.config.data.machines != "all":
         settings["machines"] = run.config.data.machines
-    if data == SYNTHETIC:
+    if found.synthetic:
         settings |= {"synthetic": run.config.data.synthetic, "seed": run.config.seed}
-    elif not data.startswith(CHALLENGE) and not folder.is_dir():
-        raise WheeltapperError(
-            f"--data {data}: expected synthetic, dcase<year>, a folder or a manifest.csv, found no such folder"
-        )
     stage = run.stage("data", settings, [], owns=["manifest.csv", "data"], watched=folder)
-    common.run_stage(stage, lambda: _work(run, data, folder))
+    common.run_stage(stage, lambda: _work(run, found))
 
 
 def _manifest_stage(run: "Experiment", path: Path) -> None:
@@ -200,42 +195,26 @@ def _manifest_stage(run: "Experiment", path: Path) -> None:
     common.run_stage(stage, work)
 
 
-def _folder(run: "Experiment", data: str) -> Path:
-    """Where the recordings are, or will be."""
-    if data == SYNTHETIC:
-        return run.folder / "data"
-    if data.startswith(CHALLENGE) and data[len(CHALLENGE) :].isdigit():
-        return Path(run.config.data.folder) / data
-    return Path(data)
-
-
-def _work(run: "Experiment", data: str, folder: Path) -> Iterable[Path]:
+def _work(run: "Experiment", found: "Source") -> Iterable[Path]:
     from system import manifest
 
-    corpus = run.config.data.corpus or Path(data).name
-    if data == SYNTHETIC:
+    folder, corpus = found.folder, run.config.data.corpus or Path(found.data).name
+    if found.synthetic:
         from system.corpora.synthetic import SyntheticSettings, synthesize
 
         settings = SyntheticSettings.of_size(run.config.data.synthetic)
         with progress_bar(0, "simulating") as bar:
             synthesize(folder, settings, run.config.seed, workers=2, progress=bar.to)
-    elif _folder(run, data) != Path(data):
+    elif found.year:
         from system.corpora.download import download_dcase
 
-        year = int(data[len(CHALLENGE) :])
         with progress_bar(0, "downloading") as bar:
-            found = download_dcase(
-                year,
+            (folder,) = download_dcase(
+                found.year,
                 folder,
                 progress=lambda name, done, total: bar.to(done, total),
                 say=lambda text: print(text, file=sys.stderr),
             )
-        if len(found) != 1:
-            raise WheeltapperError(
-                f"--data {data}: development and evaluation share machine names in {year}; the recordings lie in "
-                f"{', '.join(map(str, found))}: give one of them as --data"
-            )
-        folder = found[0]
     _write(run.manifest, manifest.of_machines(prepare(folder, corpus), run.config.data.machines, folder))
     return [run.manifest]
 

@@ -1,11 +1,11 @@
 """``wheeltapper shard MANIFEST ... --out DIR``: recordings to a folder of shards for pre-training."""
 
 import argparse
-import os
 from pathlib import Path
 
 from system.bin.progress import progress_bar
 from system.errors import WheeltapperError
+from system.machine import threads
 
 MIB = 1 << 20
 
@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder, or one to go on with")
     parser.add_argument("--shard-mib", type=int, default=256, metavar="MIB", help="of a shard at most (default 256)")
     parser.add_argument("--verify", action="store_true", help="read all shards afterwards and compare their SHA-256")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads that read recordings")
+    parser.add_argument("--workers", type=int, default=threads(), help="threads that read recordings")
 
 
 def main(args: argparse.Namespace) -> None:

@@ -104,9 +104,11 @@ def _split(run: Experiment, args: argparse.Namespace) -> None:
 
 
 def _check_models(run: Experiment) -> None:
-    """Says before the long stages what would end them: weights that are missing, a family that cannot be fine-tuned."""
+    """Says before the long stages what would end them: a device or weights that are not there, a family that cannot be
+    fine-tuned."""
     from system.encoders import Encoder, family_class
 
+    common.check_device(run.config.device)
     for name, model in run.config.study.models.items():
         common.checkpoint_file(model.encoder, run.config.data.folder)
         kind = family_class(model.encoder.family)

@@ -133,9 +133,8 @@ def _run(
     store = EmbeddingStore(args.store, plan.name, embedder.facts, clips)
     share = (int(os.environ.get("RANK", "0")), processes.count())
     if store.read() is None:
-        threads = max(1, args.workers // processes.per_machine())
         with progress_bar(store.missing(), f"embedding {plan.name}") as bar:
-            store.fill(embedder, common.one_thread_each(threads), share, lambda done: bar.update(done * share[1]))
+            store.fill(embedder, common.one_thread_each(args.workers), share, lambda done: bar.update(done * share[1]))
     if not processes.is_main():
         return None
     store.wait()

@@ -1,11 +1,11 @@
 """``wheeltapper synthesize OUT``: the simulated machines, or a procedural corpus for pre-training."""
 
 import argparse
-import os
 import sys
 
 from system.bin.progress import progress_bar
 from system.errors import WheeltapperError
+from system.machine import threads
 
 KINDS = ("machines", "procedural")
 CLIPS, SECONDS = 3000, 5.0  # of the procedural corpus
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--clips", type=int, metavar="N", help=f"of the procedural corpus (default {CLIPS})")
     parser.add_argument("--seconds", type=float, metavar="S", help=f"of a procedural clip (default {SECONDS:g})")
     parser.add_argument(
-        "--workers", type=int, default=min(4, os.cpu_count() or 1), help="threads; the result does not depend on it"
+        "--workers", type=int, default=min(4, threads()), help="threads; the result does not depend on it"
     )
 
 

@@ -149,7 +149,7 @@ def check_declared(run: Experiment, facts: RunFacts, documents: Mapping[str, Map
     rule.violations += [f"{found.where}: {found.message}" for found in collector.sorted()]
     weights = dict(selection.weight_files(run.config))
     if weights:
-        from system.encoders import cards  # loads torch
+        from system.encoders import cards
 
         for key, (name, path) in weights.items():
             known = cards.CARDS.get(name)

@@ -78,6 +78,38 @@ def prepare_dcase(
     ]
 
 
+def check_layout(folder: str | os.PathLike) -> None:
+    """Looks at a folder as ``prepare_dcase`` does, but at the name of a first recording alone in each folder.
+
+    Raises WheeltapperError listing the first ten of all problems and their number.
+    """
+    folder, problems = Path(folder), []
+    for machine in _machine_folders(folder, problems):
+        firsts = {name: _first_sound(machine / name) for name in FOLDERS}
+        if firsts["train"] is None:
+            problems.append(_too_few(machine))
+        for path in filter(None, firsts.values()):
+            try:
+                _name_clip(path, machine.name, "")
+            except WheeltapperError as error:
+                problems.append(f"{path}: {error}")
+    if problems:
+        raise WheeltapperError(_listing(folder, problems), problems[:SHOWN])
+
+
+def _first_sound(folder: Path) -> Path | None:
+    """Any recording in a folder; None where there is none."""
+    if not folder.is_dir():
+        return None
+    with os.scandir(folder) as entries:
+        found = (Path(entry.path) for entry in entries if not entry.name.startswith("."))
+        return next((path for path in found if _is_sound(path) and not path.is_dir()), None)
+
+
+def _too_few(machine: Path) -> str:
+    return f"{machine}: expected at least {MIN_TRAIN} normal training clips in train/, found none"
+
+
 def _machine_folders(folder: Path, problems: list[str]) -> list[Path]:
     expected = f"{folder}: expected a folder of <machine>/{{train,test}}/*.wav"
     if not folder.is_dir():
@@ -208,7 +240,7 @@ def _check_sets(folder: Path, clips: list[Clip], problems: list[str]) -> None:
         where = folder / machine
         train = Counter(clip.section for clip in own if clip.split == "train")
         if not train:
-            problems.append(f"{where}: expected at least {MIN_TRAIN} normal training clips in train/, found none")
+            problems.append(_too_few(where))
         problems.extend(
             f"{where}: section {section}: expected at least {MIN_TRAIN} normal training clips, found {train[section]}"
             for section in sorted({clip.section for clip in own})

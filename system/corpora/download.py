@@ -12,7 +12,7 @@ from pathlib import Path
 
 from system.corpora import zenodo
 from system.corpora.challenge import PARTS, Archive, Year, load_year
-from system.corpora.unpack import is_unpacked, unpack
+from system.corpora.unpack import is_unpacked, marker_of, unpack
 from system.errors import WheeltapperError
 from system.fetch import Progress, digest, fetch
 from system.stage import lock
@@ -20,6 +20,11 @@ from system.stage import lock
 log = logging.getLogger(__name__)
 
 BASE_URL = "https://zenodo.org/records"
+# Clips of a section in each part, from 2021 on; seconds of a clip where the year file has none, the shortest and as a
+# rule; size of a zip beside what is in it.
+CLIPS = {"dev": 1200, "train": 1000, "test": 200}
+SECONDS = (6.0, 10.0)
+ZIPPED = 0.8
 
 
 def download_dcase(
@@ -81,6 +86,28 @@ def download_dcase(
             count = unpack(zip_path, target, archive.machine)
             say(f"{archive.name}: {count} files in {target / archive.machine}")
     return list(dict.fromkeys(folder / archive.folder for archive in archives))
+
+
+def space(year: Year, folder: str | os.PathLike) -> tuple[float, float]:
+    """Bytes that ``download_dcase`` will write for what is not there yet: at the least, and as a rule.
+
+    The year files say how long a clip is and of few zips how large; the rest follows from what the challenge describes.
+    """
+    least = likely = 0.0
+    for archive in year.select():
+        zip_path = Path(folder) / "zips" / archive.name
+        if marker_of(zip_path).is_file():
+            continue
+        machine = year.machines["dev" if archive.part == "dev" else "eval"][archive.machine]
+        second = len(machine.sections) * CLIPS[archive.part] * year.rate * 2 * year.channels  # of all clips, 16 bits
+        shortest, usual = (machine.seconds or length for length in SECONDS)
+        least, likely = least + shortest * second, likely + usual * second
+        if not zip_path.is_file():
+            part = zip_path.with_name(zip_path.name + ".part")
+            have = part.stat().st_size if part.is_file() else 0
+            least += max(0, (archive.bytes or 0) - have)
+            likely += max(0, (archive.bytes or ZIPPED * usual * second) - have)
+    return least, likely
 
 
 def _ask(archive: Archive, zip_path: Path, api: str | None, pause: float) -> Archive:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from system.errors import WheeltapperError
-from system.stage import lock, open_atomic, read_json
+from system.stage import LOCK, lock, open_atomic, read_json
 
 
 def is_complete(folder: Path, record: str, identity: dict) -> bool:
@@ -45,16 +45,17 @@ def replacing(folder: Path, record: str) -> Iterator[Path]:
         _empty(temporary)
         try:
             yield temporary
-            (temporary / ".lock").unlink()
-            retired = folder.with_name(f".{folder.name}.old")
-            if folder.exists():
-                shutil.rmtree(retired, ignore_errors=True)
-                os.replace(folder, retired)
-            os.replace(temporary, folder)
-            shutil.rmtree(retired, ignore_errors=True)
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+    # Windows moves no folder in which a file is open.
+    (temporary / LOCK).unlink()
+    retired = folder.with_name(f".{folder.name}.old")
+    if folder.exists():
+        shutil.rmtree(retired, ignore_errors=True)
+        os.replace(folder, retired)
+    os.replace(temporary, folder)
+    shutil.rmtree(retired, ignore_errors=True)
 
 
 def _empty(folder: Path) -> None:
@@ -62,7 +63,7 @@ def _empty(folder: Path) -> None:
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
-        elif path.name != ".lock":
+        elif path.name != LOCK:
             path.unlink()
 
 

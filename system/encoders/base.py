@@ -264,9 +264,14 @@ class Encoder(nn.Module):
     @classmethod
     def build(cls, size: str, seed: int) -> "Encoder":
         """An untrained encoder of a named size (``SIZES``)."""
+        return cls.untrained(cls.sized(size), seed)
+
+    @classmethod
+    def sized(cls, size: str) -> Any:
+        """The settings of a named size; WheeltapperError for an unknown one."""
         if size not in cls.SIZES:
             raise WheeltapperError(f"{cls.family} size: expected one of {', '.join(cls.SIZES)}, found {size!r}")
-        return cls.untrained(cls.SIZES[size], seed)
+        return cls.SIZES[size]
 
     @classmethod
     def untrained(cls, config, seed: int) -> "Encoder":

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from system.encoders import checkpoints
+from system.config import CHECKPOINTS, EncoderConfig
 from system.errors import WheeltapperError
 from system.fetch import Progress, digest, fetch
 from system.stage import lock
@@ -77,6 +77,25 @@ def find(name_or_path: str | os.PathLike, folder: str | os.PathLike) -> Path:
     raise WheeltapperError(f"{known.name}: expected {path}, found nothing; {fetching}{_by_hand(known, folder)}")
 
 
+def checkpoint_file(config: EncoderConfig, folder: str | os.PathLike) -> Path | None:
+    """The file of an encoder's checkpoint: a path, or a name that download-checkpoint knows; None for untrained.
+
+    Args:
+        folder: of the recordings, in which ``checkpoints/`` lies.
+
+    Raises WheeltapperError where the name is of another family or size than the configuration says.
+    """
+    if not config.checkpoint:
+        return None
+    known = CARDS.get(config.checkpoint)
+    if known and (known.family, known.size) != (config.family, config.size):
+        raise WheeltapperError(
+            f"checkpoint {known.name}: expected an encoder of family {known.family}, size {known.size}, found "
+            f"{config.family}, {config.size}; without a checkpoint the weights are random"
+        )
+    return find(config.checkpoint, Path(folder) / CHECKPOINTS)
+
+
 def download(
     known: Card,
     folder: str | os.PathLike,
@@ -131,6 +150,8 @@ def download(
 def check(path: str | os.PathLike, known: Card) -> None:
     """Compares a file with the card's hash, or opens it where none is known; WheeltapperError where it is another."""
     if not known.sha256:
+        from system.encoders import checkpoints  # loads torch
+
         checkpoints.load_file(path)
         return
     found = digest(path, "sha256")
@@ -143,6 +164,8 @@ def family_of(path: str | os.PathLike) -> str | None:
 
     Raises WheeltapperError where the file cannot be read.
     """
+    from system.encoders import checkpoints  # loads torch
+
     return identify(checkpoints.load_file(path))
 
 
@@ -175,6 +198,7 @@ _SIGNS = {
     "audiomae": ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"),
     "cnn": ("conv1.weight", "layer1.0.bn1.running_mean", "layer1.0.conv3.weight"),
 }
+KNOWN = tuple(_SIGNS)
 _SUBBAND = ("fisher", "eat")
 _FISHER_ROWS = 6400  # of the position table; EAT's has 6144 or fewer
 

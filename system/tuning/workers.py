@@ -1,7 +1,6 @@
 """Several processes at one task, in this command or in another one with the same folder."""
 
 import contextlib
-import fcntl
 import multiprocessing
 import os
 import signal
@@ -9,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+from system import locks
+from system.dependencies import import_failure
 from system.errors import WheeltapperError
 
 PATIENCE = 10.0  # s, that helpers have to find out that nothing is left
@@ -30,15 +31,13 @@ class Claims:
     @contextlib.contextmanager
     def hold(self, number: int) -> Iterator[bool]:
         """Whether the piece is this process's own within the block."""
-        try:
-            fcntl.lockf(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB, 1, number)
-        except OSError:
+        if not locks.hold_byte(self._file, number):
             yield False
             return
         try:
             yield True
         finally:
-            fcntl.lockf(self._file, fcntl.LOCK_UN, 1, number)
+            locks.release_byte(self._file, number)
 
     def close(self) -> None:
         """Gives everything back."""
@@ -56,12 +55,12 @@ class JournalLock:
 
     def acquire(self) -> bool:
         """Waits for the right."""
-        fcntl.lockf(self._file, fcntl.LOCK_EX)
+        locks.wait_for_byte(self._file, 0)
         return True
 
     def release(self) -> None:
         """Gives it back."""
-        fcntl.lockf(self._file, fcntl.LOCK_UN)
+        locks.release_byte(self._file, 0)
 
 
 def side_by_side(work: Callable[..., None], arguments: tuple[Any, ...], processes: int, progress: Callable) -> None:
@@ -88,6 +87,9 @@ def side_by_side(work: Callable[..., None], arguments: tuple[Any, ...], processe
 
 def _help(work: Callable[..., None], arguments: tuple[Any, ...], parent: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started it hears it too, and ends this one
-    # The same mistake meets the process that started it, which reports it.
-    with contextlib.suppress(WheeltapperError):
+    try:
         work(*arguments, lambda done, total: None, lambda: os.getppid() == parent)
+    except Exception as error:
+        # The same mistake meets the process that started it, which reports it.
+        if not isinstance(error, WheeltapperError) and import_failure(error) is None:
+            raise

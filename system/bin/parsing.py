@@ -1,0 +1,45 @@
+"""The options of the command line, with mistakes in one line that names the nearest of what is known."""
+
+import argparse
+import difflib
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any, NoReturn
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse's parser; wrong usage ends with status 2 and a single line on standard error."""
+
+    given: Sequence[str] = ()  # what is parsed
+
+    def error(self, message: str) -> NoReturn:
+        unknown = [text.partition("=")[0] for text in self.given if text.startswith("--") and text != "--"]
+        wrong = [text for text in unknown if not any(known.startswith(text) for known in self._option_string_actions)]
+        if wrong and message.startswith("the following arguments are required"):
+            message += f"; found {wrong[0]}{nearest(wrong[0], self._option_string_actions)}"
+        print(f"{self.prog}: {' '.join(message.split())} ({self.prog} --help)", file=sys.stderr)
+        raise SystemExit(2)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """As argparse's, but refuses what it does not know, where the options are known that may be meant."""
+        self.given = list(sys.argv[1:] if args is None else args)
+        found, unknown = super().parse_known_args(self.given, namespace)
+        if unknown:
+            wrong = [text.partition("=")[0] for text in unknown if text.startswith("-") and text != "--"]
+            near = nearest(wrong[0], self._option_string_actions) if wrong else ""
+            self.error(f"unrecognized arguments: {' '.join(unknown)}{near}")
+        return found, unknown
+
+    def _check_value(self, action: argparse.Action, value: Any) -> None:
+        """A command that there is none of; argparse itself lists all there are."""
+        if isinstance(action, argparse._SubParsersAction) and value not in action.choices:
+            kind = str(action.metavar or "command").lower()
+            self.error(f"unknown {kind} {value!r}{nearest(value, action.choices)}")
+        super()._check_value(action, value)
+
+
+def nearest(wrong: str, known: Iterable[str]) -> str:
+    """``; did you mean ...?`` with the known name nearest to a wrong one, or nothing where none is near."""
+    by_lower = {name.lower().replace("_", "-"): name for name in known}
+    near = difflib.get_close_matches(wrong.lower().replace("_", "-"), by_lower, 1)
+    return f"; did you mean {by_lower[near[0]]}?" if near else ""

@@ -1,0 +1,223 @@
+"""What runs here and what does not, for a report of a bug: versions, device, threads, disk, settings of the index.
+
+Only the standard library is imported here, since everything else may be damaged: packages are tried in a process of
+their own. Nothing is shown that lets somebody in anywhere.
+"""
+
+import importlib.metadata
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from system import __version__, disk, machine, plugins
+from system.dependencies import DEPENDENCIES, Failure, advice
+from system.stage import commit
+
+ROOT = Path(__file__).resolve().parent.parent
+STAMP = ".wheeltapper-setup"  # that tools/setup.sh leaves in an environment
+PYTHONS = ((3, 11), (3, 14))  # the first and the last that the pinned packages have wheels for
+VARIABLES = re.compile(
+    r"WHEELTAPPER_.*|.*_NUM_THREADS|OMP_.*|CUDA_VISIBLE_DEVICES|(https?|no|all)_proxy", re.IGNORECASE
+)
+SECRET = re.compile("(?i)secret|token|passw|passphrase|credential|auth|api.?key")
+HIDDEN = "***"
+# What only the packages themselves can tell; one that fails leaves its part out.
+ASK = """
+import contextlib, json
+found = {}
+with contextlib.suppress(Exception):
+    import soundfile
+    found["libsndfile"] = soundfile.__libsndfile_version__
+with contextlib.suppress(Exception):
+    import torch
+    found["threads"] = torch.get_num_threads()
+    found["cuda"] = torch.version.cuda or ""
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    found["devices"] = ["cpu", *(torch.cuda.get_device_name(number) for number in range(count))]
+print(json.dumps(found))
+"""
+
+
+def examine(exp: str, quick: bool = False) -> dict[str, Any]:
+    """Everything that a report of a bug should say, JSON-able; ``problems`` lists what does not work, a line each.
+
+    Args:
+        exp: folder whose disk is looked at too.
+        quick: leave out what takes seconds: whether each package works, and what torch says.
+    """
+    packages = {dependency.name: _version(dependency.name) for dependency in DEPENDENCIES if not dependency.developer}
+    failures = _probe(list(packages)) if not quick else _missing(packages)
+    asked = {} if quick else _ask()
+    plugged = {name: plugins.failure(name) for name in plugins.names()}
+    problems = [*failures.values(), *filter(None, plugged.values())]
+    version = sys.version_info[:2]
+    if not PYTHONS[0] <= version <= PYTHONS[1]:
+        first, last = (".".join(map(str, each)) for each in PYTHONS)
+        problems.append(f"Python {platform.python_version()}: expected {first} to {last}; tools/setup.sh looks for one")
+    return {
+        "wheeltapper": {"version": __version__, "commit": commit(), "folder": str(ROOT)},
+        "python": {"version": platform.python_version(), "program": sys.executable},
+        "platform": {"system": platform.platform(), "libc": " ".join(platform.libc_ver())},
+        "environment": {"folder": sys.prefix, "set up": (Path(sys.prefix) / STAMP).is_file()},
+        "packages": {
+            name: {"version": found, "works": False if name in failures else None if quick else True}
+            for name, found in packages.items()
+        },
+        "libsndfile": asked.get("libsndfile", ""),
+        "torch": {name: asked[name] for name in ("threads", "cuda", "devices") if name in asked},
+        "processor": {
+            "cores of the machine": os.cpu_count(),
+            "cores for this process": machine.cores(),
+            "threads": machine.threads(),
+        },
+        "memory": disk.size(machine.memory()) if machine.memory() else "",
+        "disk": {name: _free(path) for name, path in _places(exp).items()},
+        "pip": _pip_settings(),
+        "variables": {key: hide(key, value) for key, value in sorted(os.environ.items()) if VARIABLES.fullmatch(key)},
+        "plug-ins": {name: problem or "works" for name, problem in plugged.items()},
+        "problems": [hide("", problem) for problem in problems],
+    }
+
+
+def render(found: dict[str, Any]) -> str:
+    """What ``examine`` found as lines of text."""
+    lines = []
+    for section, content in found.items():
+        if section == "problems":
+            continue
+        if section == "packages":
+            lines += ["packages", *(_package_line(name, about) for name, about in content.items())]
+        elif isinstance(content, dict):
+            lines += [f"{section}{'' if content else ': none'}"]
+            lines += [f"  {name}: {_text(value)}" for name, value in content.items()]
+        else:
+            lines.append(f"{section}: {_text(content)}")
+    problems = found["problems"]
+    lines += ["", f"{len(problems)} problems:", *problems] if problems else ["", "no problem found"]
+    return "\n".join(lines)
+
+
+def hide(key: str, text: str) -> str:
+    """A text without what lets somebody in: names and passwords, queries, parts of addresses that look like tokens.
+
+    Args:
+        key: of the setting; one that speaks of a secret has its text left out as a whole.
+    """
+    return HIDDEN if SECRET.search(key) else re.sub(r"[^\s'\",]+", lambda word: _hide_word(word[0]), text)
+
+
+def _hide_word(word: str) -> str:
+    scheme, is_address, rest = word.rpartition("://")
+    name, is_named, host = rest.rpartition("@")
+    if is_named and (is_address or ":" in name):
+        rest = f"{HIDDEN}@{host}"
+    if is_address:
+        rest = re.sub("[?#].*", f"?{HIDDEN}", rest)
+        rest = re.sub(r"/(?=[^/]*\d)[\w.~+=%-]{16,}(?=/|$)", f"/{HIDDEN}", rest)
+    return scheme + is_address + rest
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+
+
+def _package_line(name: str, about: dict[str, Any]) -> str:
+    state = {True: "works", False: "DOES NOT WORK", None: ""}[about["works"]]
+    return f"  {name} {about['version'] or '(not installed)'} {state}".rstrip()
+
+
+def _version(name: str) -> str:
+    """Version of an installed distribution; empty where there is none, or its metadata is damaged."""
+    try:
+        return importlib.metadata.version(name) or ""
+    except Exception:
+        return ""
+
+
+def _missing(versions: dict[str, str]) -> dict[str, str]:
+    return {name: f"{name} is not installed; {advice(name)}" for name, found in versions.items() if not found}
+
+
+def _python(*arguments: str) -> subprocess.CompletedProcess:
+    """Another process of this Python, which finds this checkout first and nothing in the folder it was started in."""
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    }
+    command = [sys.executable, "-P", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment, check=False)
+
+
+def _probe(names: list[str]) -> dict[str, str]:
+    """What is wrong with each package that does not work; one may take the process down with it."""
+    failures: dict[str, str] = {}
+    left = list(names)
+    while left:
+        done = _python("-m", "system.dependencies", *left)
+        for line in done.stdout.splitlines():
+            try:
+                name, failure = json.loads(line)
+                left.remove(name)
+            except (ValueError, TypeError):
+                continue  # said by a package
+            if failure:
+                failures[name] = str(Failure(**failure))
+        if left:
+            name = left.pop(0)
+            failures[name] = str(Failure(name, _end(done), name))
+    return failures
+
+
+def _end(done: subprocess.CompletedProcess) -> str:
+    """How a process ended that should not have."""
+    if done.returncode < 0:
+        return f"it ends the process by {signal.Signals(-done.returncode).name}"
+    said = done.stderr.strip().splitlines()
+    return said[-1][:300] if said else f"exit status {done.returncode}"
+
+
+def _ask() -> dict[str, Any]:
+    try:
+        return dict(json.loads(_python("-c", ASK).stdout.splitlines()[-1]))
+    except (ValueError, IndexError):
+        return {}
+
+
+def _places(exp: str) -> dict[str, Path]:
+    try:
+        here = Path.cwd()
+    except OSError:  # it was deleted
+        here = ROOT
+    return {"this folder": here, "experiments": here / exp, "temporary files": Path(tempfile.gettempdir())}
+
+
+def _free(path: Path) -> str:
+    try:
+        usage = shutil.disk_usage(disk.nearest(path))
+    except OSError as error:
+        return f"{path}: {error.strerror}"
+    return f"{disk.size(usage.free)} free of {disk.size(usage.total)} ({path})"
+
+
+def _pip_settings() -> dict[str, str]:
+    """pip's settings, of files and of variables, without secrets."""
+    done = _python("-m", "pip", "config", "list")
+    if done.returncode:
+        return {"pip": f"does not work ({hide('', _end(done))})"}
+    return dict(_settings(done.stdout.splitlines()))
+
+
+def _settings(lines: Iterable[str]) -> Iterable[tuple[str, str]]:
+    for line in lines:
+        key, _, value = line.partition("=")
+        yield key, hide(key, value.strip("'\""))

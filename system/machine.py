@@ -1,0 +1,153 @@
+"""What this machine lends the program: processor cores, memory, a device to compute on.
+
+Nothing heavy is imported before it is needed.
+"""
+
+import contextlib
+import math
+import os
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from system import processes
+from system.errors import WheeltapperError
+
+ROOT = Path("/")
+
+
+def cores(root: Path = ROOT) -> int:
+    """Number of processor cores that this process may use, at least 1.
+
+    The least of those that the machine has, those that the process is bound to (taskset, SLURM), and the quota of its
+    control group and of those above it (containers), rounded up.
+
+    Args:
+        root: where /proc and /sys are looked for.
+    """
+    found = [bound_cores(), *(math.ceil(quota) for quota in quotas(root))]
+    return max(1, min(found))
+
+
+def bound_cores() -> int:
+    """Number of cores that the system would run this process on, quotas aside."""
+    counts = [os.cpu_count() or 1]
+    if hasattr(os, "process_cpu_count"):  # from Python 3.13 on; knows PYTHON_CPU_COUNT too
+        counts.append(os.process_cpu_count() or 1)
+    if hasattr(os, "sched_getaffinity"):
+        with contextlib.suppress(OSError):
+            counts.append(len(os.sched_getaffinity(0)))
+    return max(1, min(counts))
+
+
+def omp_threads() -> int:
+    """The number that OMP_NUM_THREADS asks for; of a list such as ``4,2`` the first; 0 where it asks for none."""
+    first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
+    return int(first) if re.fullmatch("[0-9]{1,6}", first) else 0
+
+
+def threads(configured: int = 0) -> int:
+    """Number of threads or workers: as configured, else as OMP_NUM_THREADS says, else one for each core.
+
+    Of several processes of a run on this machine each gets its share of the cores.
+    """
+    return configured or omp_threads() or max(1, cores() // processes.per_machine())
+
+
+def tell_libraries() -> None:
+    """Tells OpenMP and BLAS, which see the machine's cores alone, of a quota below them; to be called before they
+    are imported."""
+    if not omp_threads() and cores() < bound_cores():
+        os.environ["OMP_NUM_THREADS"] = str(threads())
+
+
+def quotas(root: Path = ROOT) -> Iterator[float]:
+    """The quotas of processor time, in cores, of this process's control groups up to the root, versions 1 and 2."""
+    for kind, folder in _groups(root, "cpu"):
+        if kind == "cgroup2":
+            given, period, *_ = [*_words(folder / "cpu.max"), "", ""]
+        else:
+            given, period = (" ".join(_words(folder / f"cpu.cfs_{name}_us")) for name in ("quota", "period"))
+        if given.isdecimal() and period.isdecimal() and int(given) and int(period):
+            yield int(given) / int(period)
+
+
+def memory(root: Path = ROOT) -> int:
+    """Bytes of memory that this process may use: the machine's, or what its control groups allow; 0 where nothing
+    tells."""
+    found = [int(line.split()[1]) * 1024 for line in _lines(root / "proc/meminfo") if line.startswith("MemTotal:")]
+    for kind, folder in _groups(root, "memory"):
+        limit = " ".join(_words(folder / ("memory.max" if kind == "cgroup2" else "memory.limit_in_bytes")))
+        found += [int(limit)] if limit.isdecimal() and int(limit) else []
+    return min(found, default=0)
+
+
+def _groups(root: Path, controller: str) -> Iterator[tuple[str, Path]]:
+    """Folders of this process's control groups and of those above them that govern something: kind and folder."""
+    for kind, mounted, inside in _mounts(root, controller):
+        for place in (inside, *inside.parents):
+            yield kind, root / mounted.relative_to("/") / place
+
+
+def _mounts(root: Path, controller: str) -> Iterator[tuple[str, Path, Path]]:
+    """Hierarchies of control groups: kind, where it is mounted, this process's group in it (relative to there)."""
+    groups = {}
+    for line in _lines(root / "proc/self/cgroup"):
+        number, controllers, path = [*line.split(":", 2), "", ""][:3]
+        groups["cgroup2" if number == "0" else "cgroup" if controller in controllers.split(",") else ""] = path
+    for line in _lines(root / "proc/self/mountinfo"):
+        before, _, after = line.partition(" - ")
+        fields, kind = before.split(), after.split()
+        if len(fields) < 5 or len(kind) < 3 or kind[0] not in ("cgroup", "cgroup2") or kind[0] not in groups:
+            continue
+        if kind[0] == "cgroup" and controller not in kind[2].split(","):
+            continue
+        top, mounted = (_plain(field) for field in fields[3:5])
+        # A container sees its own group as the top of the mount, whatever the path says from outside.
+        own = Path(groups[kind[0]])
+        inside = own.relative_to(top) if own.is_relative_to(top) and ".." not in own.parts else Path()
+        yield kind[0], Path(mounted), inside
+
+
+def _plain(text: str) -> str:
+    """A path as mountinfo writes it, with spaces as octal numbers."""
+    return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").splitlines()
+    except (OSError, ValueError):
+        return []
+
+
+def _words(path: Path) -> list[str]:
+    return " ".join(_lines(path)).split()
+
+
+def peak_memory_mb() -> int:
+    """The most memory that this process has held so far, in MB; 0 where the system does not tell (Windows)."""
+    try:
+        import resource
+    except ImportError:
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1e6 if sys.platform == "darwin" else 1e3))  # bytes there, kilobytes elsewhere
+
+
+def check_device(device: str) -> None:
+    """Raises WheeltapperError unless torch can compute there; for the cpu torch is not asked."""
+    if device not in ("cpu", "cuda"):
+        raise WheeltapperError(f"device: expected cpu or cuda, found {device!r}")
+    if device == "cpu":
+        return
+    import torch
+
+    if not torch.cuda.is_available():
+        raise WheeltapperError("device: cuda was asked for, torch finds no CUDA device on this machine")
+    if torch.cuda.device_count() < processes.per_machine() > 1:
+        raise WheeltapperError(
+            f"device: expected a CUDA device for each of the {processes.per_machine()} processes on this machine, "
+            f"found {torch.cuda.device_count()}"
+        )
