@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,7 +28,7 @@ class Need:
     likely: float
 
 
-def check(run: "Experiment", stages: range, source: "Source | None") -> list[str]:
+def check(run: "Experiment", stages: Iterable[int], source: "Source | None") -> list[str]:
     """Compares what the stages will write with the free space of each disk.
 
     Args:
@@ -72,7 +72,7 @@ def size(number: float) -> str:
     return f"{number / 1e3:.0f} kB"
 
 
-def _needs(run: "Experiment", stages: range, source: "Source | None") -> Iterator[Need]:
+def _needs(run: "Experiment", stages: Iterable[int], source: "Source | None") -> Iterator[Need]:
     """What stages that were never complete will write. What they left for other settings is not looked at."""
     fresh = [number for number in stages if not run.marker(number).is_file()]
     config = run.config

@@ -15,6 +15,7 @@ from system import processes
 from system.errors import WheeltapperError
 
 ROOT = Path("/")
+DEVICES = ("cpu", "cuda")
 
 
 def cores(root: Path = ROOT) -> int:
@@ -138,8 +139,8 @@ def peak_memory_mb() -> int:
 
 def check_device(device: str) -> None:
     """Raises WheeltapperError unless torch can compute there; for the cpu torch is not asked."""
-    if device not in ("cpu", "cuda"):
-        raise WheeltapperError(f"device: expected cpu or cuda, found {device!r}")
+    if device not in DEVICES:
+        raise WheeltapperError(f"device: expected one of {', '.join(DEVICES)}, found {device!r}")
     if device == "cpu":
         return
     import torch

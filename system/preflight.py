@@ -73,12 +73,15 @@ def check(plan: Plan) -> list[str]:
     found.of(check_folder, plan.exp)
     found.of(check_packages, plan.stages)
     found.extend(filter(None, map(plugins.failure, plugins.names())))
-    config = found.of(_configuration, plan)
+    config, problems = found.of(_configuration, plan) or (None, [])
+    found.extend(problems)
     source = found.of(_source, plan, config) if 0 in plan.stages else None
     notes = []
     if config is not None:
-        _check_configured(found, plan, config)
-        notes = found.of(disk.check, _run(plan, config), plan.stages, source) or []
+        _check_configured(found, plan, config, problems)
+        # What the later stages write depends on branches that may be wrong.
+        stages = [number for number in plan.stages if number == 0 or not problems]
+        notes = found.of(disk.check, _run(plan, config), stages, source) or []
     if found:
         raise several(str(plan.exp), list(dict.fromkeys(found)))
     return notes
@@ -110,10 +113,11 @@ def check_packages(stages: range) -> None:
 
 
 def _configuration(plan: Plan) -> Any:
+    """The configuration, with defaults for what is wrong with it, and what is."""
     from system import config as configuration
     from system.experiment import configuration_file
 
-    return configuration.load(configuration_file(plan.exp, plan.conf), plan.overrides)
+    return configuration.read(configuration_file(plan.exp, plan.conf), plan.overrides)
 
 
 def _run(plan: Plan, config: Any) -> Any:
@@ -134,22 +138,24 @@ def _source(plan: Plan, config: Any) -> Any:
     return found
 
 
-def _check_configured(found: Findings, plan: Plan, config: Any) -> None:
-    """What the configuration asks for beside the recordings."""
+def _check_configured(found: Findings, plan: Plan, config: Any, problems: list[str]) -> None:
+    """What the configuration asks for beside the recordings, but for what ``problems`` speak of already."""
     from system import config as configuration
     from system import selection
     from system.experiment import STAGES, SYSTEMLESS
-    from system.machine import check_device
+    from system.machine import DEVICES, check_device
 
     where = str(plan.conf or plan.exp / "config.yaml")
-    if any(STAGES[number] not in SYSTEMLESS for number in plan.stages):
+    if any(STAGES[number] not in SYSTEMLESS for number in plan.stages) and not problems:
         found.of(configuration.check_systems, config, where)
-    if {1, 2, 3} & set(plan.stages):
+    if {1, 2, 3} & set(plan.stages) and config.device in DEVICES:
         found.of(check_device, config.device)
     run, before = _run(plan, config), len(found)
     for name, encoder in run.encoders(plan.stages).items():
-        found.of(check_weights, name, encoder, config.data.folder)
-    if (config.data.frozen or config.data.machines == "evaluation") and len(found) == before:
+        if not any(name in problem for problem in problems):
+            found.of(check_weights, name, encoder, config.data.folder)
+    frozen = config.data.frozen or config.data.machines == "evaluation"
+    if frozen and len(found) == before and not problems:
         found.of(selection.check_frozen, config, where)
     if 1 in plan.stages and run.has_encoder and config.pretrain.loop.steps:
         found.extend(_pretrain_problems(config.pretrain))

@@ -28,8 +28,12 @@ LOST = 75  # exit status of such a process that stops because another one is gon
 def add_experiment_arguments(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """--exp, --conf and --set, as run.sh passes them to every stage."""
     parser.add_argument("--exp", required=required, help="experiment folder of a recipe's run")
-    parser.add_argument("--conf", help="yaml of the recipe; default: the one saved in the experiment folder")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting")
+    parser.add_argument(
+        "--conf", help="yaml of the recipe, a file or a name such as default.yaml; default: the one saved in --exp"
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="override a setting; may be given several times"
+    )
 
 
 class _Asked(Exception):

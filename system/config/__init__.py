@@ -4,7 +4,7 @@ Nothing here imports torch: a stage that has nothing to do must be able to say s
 """
 
 from system.config.checks import check_systems
-from system.config.loading import load, save
+from system.config.loading import load, read, save
 from system.config.schema import (
     AUTOENCODER_SCORES,
     CHANNELS,
@@ -107,5 +107,6 @@ __all__ = [
     "TuneConfig",
     "check_systems",
     "load",
+    "read",
     "save",
 ]

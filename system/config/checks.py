@@ -12,7 +12,6 @@ from system.config.schema import (
     CHANNELS,
     CLUSTERED_BY,
     CLUSTERINGS,
-    DEVICES,
     EMBED_PRECISIONS,
     FILTERBANKS,
     FUSIONS,
@@ -50,6 +49,7 @@ from system.config.training import (
 from system.config.tuning import tune_problems
 from system.corpora.year_files import known_years
 from system.errors import WheeltapperError
+from system.machine import DEVICES
 
 GIVEN = "given"  # the scorer for branches whose rows are scores already
 

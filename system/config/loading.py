@@ -32,6 +32,22 @@ def load(path: str | os.PathLike, given: Iterable[str] | None = None, packaged: 
     Raises WheeltapperError whose ``problems`` are all that is wrong, each with the file or the option, and the key:
     unknown keys (with the nearest known one), values of the wrong type, settings that contradict one another.
     """
+    config, problems = read(path, given, packaged)
+    if problems:
+        raise several(str(find(path, Path())), problems)
+    return config
+
+
+def read(
+    path: str | os.PathLike, given: Iterable[str] | None = None, packaged: bool = True
+) -> tuple[Config, list[str]]:
+    """``load`` without an end at what is wrong.
+
+    Returns:
+        the configuration, with defaults in the place of values that cannot be read, and what is wrong with it.
+
+    Raises WheeltapperError where no yaml can be read.
+    """
     path = find(path, Path())
     tree: dict[str, Any] = {}
     origins: Origins = {}
@@ -48,9 +64,7 @@ def load(path: str | os.PathLike, given: Iterable[str] | None = None, packaged: 
     problems += [f"{_origin(key, origins, str(path))}: {text}" for key, text in found[:MANY]]
     if len(found) > MANY:
         problems.append(f"{path}: and {len(found) - MANY} more")
-    if problems:
-        raise several(str(path), problems)
-    return config
+    return config, problems
 
 
 def save(path: str | os.PathLike, config: Config) -> None:

@@ -7,7 +7,6 @@ from submission.config import PackageConfig
 from system.config.training import LoopConfig, PretrainConfig
 from system.config.tuning import TuneConfig
 
-DEVICES = ("cpu", "cuda")
 SYNTHETIC_SIZES = ("default", "tiny")
 VIEWS = ("two_channel", "left_duplicated")
 BALANCES = ("none", "weight")

@@ -139,7 +139,7 @@ def test_libraries_are_told_of_a_quota_and_of_nothing_else(free, monkeypatch):
 def test_the_cpu_is_there_without_torch(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     machine.check_device("cpu")
-    with pytest.raises(WheeltapperError, match="device: expected cpu or cuda, found 'gpu'"):
+    with pytest.raises(WheeltapperError, match="device: expected one of cpu, cuda, found 'gpu'"):
         machine.check_device("gpu")
 
 

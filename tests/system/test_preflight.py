@@ -88,6 +88,24 @@ def test_everything_is_said_at_once(place, monkeypatch, capsys):
         assert sum(text in line for line in lines[1:]) == 1, text
 
 
+def test_what_is_wrong_with_a_configuration_hides_nothing_else(place, capsys):
+    mistakes = ["sead=1", "package.surname=Müller", "branches.main.scorer.settings.bnak=domain", "device=gpu"]
+    mistakes += ["systems.0.weights.nobody=1", "branches.main.encoder.checkpoint=gone.pt", "systems=3"]
+    status, lines = run(capsys, "--data", "nowhere", *(f"--set={mistake}" for mistake in mistakes))
+    assert status == 1
+    assert lines[0] == "wheeltapper run: exp: 7 problems:"
+    for text in (
+        "unknown key sead: did you mean seed?",
+        "write Mueller",
+        "the scorer mahalanobis has no such setting: did you mean bank?",
+        "device: expected one of cpu, cuda, found 'gpu'",
+        "systems: expected a list",
+        "branches.main.encoder: gone.pt: expected a file or a name that download-checkpoint --list shows",
+        "--data nowhere: expected",
+    ):
+        assert sum(text in line for line in lines[1:]) == 1, text
+
+
 def test_without_a_configuration_the_rest_is_looked_at(place, monkeypatch, capsys):
     monkeypatch.setenv(plugins.PLUGINS, "no_such_module")
     Path("exp").write_text("a file")
@@ -316,11 +334,11 @@ def test_packages_that_only_late_stages_import(place, monkeypatch):
 
 def test_a_package_that_fails_while_the_configuration_is_read(place, monkeypatch):
     def fail(*_):
-        raise ModuleNotFoundError("No module named 'omegaconf'", name="omegaconf")
+        raise ModuleNotFoundError("No module named 'pydantic'", name="pydantic")
 
-    monkeypatch.setattr("system.config.load", fail)
+    monkeypatch.setattr("system.config.read", fail)
     found = findings(plan(0, 1, data="nowhere"))
-    assert any(text.startswith("omegaconf does not work here") for text in found)
+    assert any(text.startswith("pydantic does not work here") for text in found)
     assert any("--data nowhere" in text for text in found)
 
 
