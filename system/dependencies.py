@@ -222,6 +222,7 @@ DEPENDENCIES = (
     Dependency("accelerate", _accelerate),
     Dependency("peft", _peft),
     Dependency("pytest", _pytest, developer=True),
+    Dependency("pytest-cov", lambda: importlib.import_module("pytest_cov"), developer=True),
     Dependency("pytest-xdist", lambda: importlib.import_module("xdist"), developer=True),
     Dependency("hypothesis", _hypothesis, developer=True),
     Dependency("ruff", _program("ruff"), developer=True),

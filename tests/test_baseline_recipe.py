@@ -1,12 +1,9 @@
 """The official baseline's configurations from recordings to package and report, at toy size."""
 
 import json
-import os
 import re
 import shutil
 import signal
-import subprocess
-import sys
 import time
 import zipfile
 from pathlib import Path
@@ -36,7 +33,6 @@ def toy(folder: Path, name: str, **more) -> Path:
     folds = {"folds": 2} if "corrected" in name else {}
     conf = {
         "base": str(CONF / f"{name}.yaml"),
-        "data": {"synthetic": "tiny"},
         "branches": {"main": {"autoencoder": SMALL | folds}},
         "evaluate": {"bootstrap": 20},
     }
@@ -45,9 +41,10 @@ def toy(folder: Path, name: str, **more) -> Path:
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
+def data(recordings, tmp_path_factory) -> Path:
     exp = tmp_path_factory.mktemp("baseline") / "exp"
-    assert main(["prepare", "--exp", str(exp), "--conf", str(CONF / "toy.yaml")]) == 0
+    options = ["--conf", str(CONF / "toy.yaml"), "--data", str(recordings)]
+    assert main(["prepare", "--exp", str(exp), *options]) == 0
     return exp
 
 
@@ -80,8 +77,8 @@ def test_the_configurations_say_what_the_official_program_does():
     assert scores == ["mse", "mahalanobis", "mse", "residual"]
 
 
-def test_the_faithful_run_is_packaged_and_reported(faithful):
-    assert [finding for finding in validate(faithful / ZIP, faithful / "data") if finding.level == "error"] == []
+def test_the_faithful_run_is_packaged_and_reported(faithful, recordings):
+    assert [finding for finding in validate(faithful / ZIP, recordings) if finding.level == "error"] == []
     with zipfile.ZipFile(faithful / ZIP) as archive:
         meta = yaml.safe_load(archive.read(f"task2/{LABEL}/{LABEL}.meta.yaml"))
     described = meta["system"]["description"]
@@ -149,19 +146,15 @@ def test_the_corrected_run_beside_an_encoder(data, tmp_path):
     assert len(list((exp / "adapt" / "main").glob("SimFan*.safetensors"))) == 3
 
 
-def test_killed_while_it_trains_it_goes_on_to_the_same_package(faithful, data, tmp_path):
+def test_killed_while_it_trains_it_goes_on_to_the_same_package(faithful, data, server, tmp_path):
     """As soon as one machine's network is there the run is killed; that network is not trained again."""
     exp, conf = clone(data, tmp_path / "exp"), toy(tmp_path, "baseline_mse")
-    command = [sys.executable, "-m", "system.bin", "run", "--exp", str(exp), "--conf", str(conf), "--stage", "1"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, start_new_session=True
-    )
-    while not (kept := sorted((exp / "adapt").rglob("*.safetensors"))) and process.poll() is None:
+    running = server.start(["run", "--exp", str(exp), "--conf", str(conf), "--stage", "1"])
+    limit = time.monotonic() + 120
+    while not (kept := sorted((exp / "adapt").rglob("*.safetensors"))) and time.monotonic() < limit:
         time.sleep(0.005)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
     assert kept
+    assert server.wait(running, seconds=0).status == -signal.SIGKILL
     assert not (exp / "stages" / "2_adapt.json").exists()
     before = kept[0].stat().st_mtime_ns
     assert run(exp, conf, last=7) == 0

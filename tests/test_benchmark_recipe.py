@@ -3,12 +3,12 @@
 import csv
 import json
 import re
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from shell_scripts import run_script
 
 from system.benchmarks.suites import SUITES
 from system.corpora.faults.cwru import NUMBERS
@@ -17,12 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent / "system" / "corpora"))
 from faults_files import put_mat
 
 ROOT = Path(__file__).resolve().parent.parent
-
-
-def recipe(name: str, *options: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [str(ROOT / "recipes" / name / "run.sh"), *options], capture_output=True, text=True, check=False
-    )
+RMIS, SIREN = (ROOT / "recipes" / name / "run.sh" for name in ("rmis", "siren"))
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +39,7 @@ def raw(tmp_path_factory) -> Path:
 def test_from_raw_files_to_the_table(raw, tmp_path):
     places = ["--raw", str(raw), "--data", str(tmp_path / "data"), "--exp", str(tmp_path / "exp")]
     options = [*places, "--store", str(tmp_path / "store"), "--encoders", "default@random log-spectrum-mean"]
-    done = recipe("siren", *options)
+    done = run_script(SIREN, *options, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "log-spectrum-mean, as-coded, on 1 of 11 figures: no score" in done.stdout
     row = json.loads((tmp_path / "exp" / "log-spectrum-mean.json").read_text())
@@ -55,20 +50,20 @@ def test_from_raw_files_to_the_table(raw, tmp_path):
     assert (rows["log-spectrum-mean"]["cwru"], rows["ECHO small"]["origin"]) == ("100.00", "published")
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*.npy")}
     assert len(before) == 2
-    assert recipe("siren", *options, "--stage", "2").returncode == 0
+    assert run_script(SIREN, *options, "--stage", "2", folder=tmp_path).returncode == 0
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "store").rglob("*.npy")}
 
 
 def test_nothing_there_is_said(tmp_path):
     (tmp_path / "data").mkdir()
     places = ["--raw", str(tmp_path / "none"), "--data", str(tmp_path / "data"), "--exp", str(tmp_path / "exp")]
-    done = recipe("rmis", *places, "--encoders", "log-mel-mean")
+    done = run_script(RMIS, *places, "--encoders", "log-mel-mean", folder=tmp_path)
     assert done.returncode == 1
     assert f"{tmp_path / 'data'}: expected data sets prepared for rmis" in done.stderr
 
 
 def test_the_recipe_knows_all_data_sets():
-    text = (ROOT / "recipes" / "rmis" / "run.sh").read_text()
+    text = RMIS.read_text()
     years = re.search(r'^years="([^"]+)"', text, re.MULTILINE).group(1)
     for name in ("rmis", "siren"):
         listed = re.search(rf'^  {name}\) all="([^"]+)"', text, re.MULTILINE).group(1).replace("$years", years)

@@ -35,11 +35,11 @@ systems:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory) -> Experiment:
+def run(recordings, tmp_path_factory) -> Experiment:
     place = tmp_path_factory.mktemp("noise_aware")
     conf, exp = place / "c.yaml", place / "exp"
     conf.write_text(CONF.format(base=RECIPE / "conf" / "noise_aware_toy.yaml"))
-    assert main(["run", "--exp", str(exp), "--conf", str(conf), "--data", "synthetic", "--stop-stage", "9"]) == 0
+    assert main(["run", "--exp", str(exp), "--conf", str(conf), "--data", str(recordings)]) == 0
     return Experiment(exp, config.load(conf))
 
 
@@ -116,10 +116,10 @@ def test_every_rule_holds_with_clips_embedded_again(run, capsys):
     assert not any("no embeddings" in note for note in rules["embeddings"]["notes"])
 
 
-def test_without_a_far_microphone_it_hears_the_near_one(run, tmp_path):
+def test_without_a_far_microphone_it_hears_the_near_one(recordings, tmp_path):
     """Mono recordings run through, and their rows are those of a system that knows the near microphone alone."""
     folder = tmp_path / "mono"
-    shutil.copytree(run.folder / "data", folder)
+    shutil.copytree(recordings, folder)
     for path in folder.rglob("*.wav"):
         wave, rate = soundfile.read(path, always_2d=True)
         soundfile.write(path, wave[:, 0], rate, subtype="PCM_16")

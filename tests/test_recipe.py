@@ -1,4 +1,4 @@
-"""The main recipe from recordings to package, at toy size, through run.sh as a user calls it."""
+"""The main recipe from recordings to package, at toy size, its stages in this process; run.sh as a user calls it."""
 
 import json
 import os
@@ -55,8 +55,7 @@ def stages(exp: Path, first: str, last: str, *overrides: str) -> list[int]:
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory) -> Path:
     exp = tmp_path_factory.mktemp("recipe") / "exp"
-    done = run_recipe(exp)
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert main(["run", "--exp", str(exp), "--conf", str(ROOT / TOY)]) == 0
     return exp
 
 
@@ -100,7 +99,8 @@ def test_results_of_every_stage_are_there(finished):
     assert record["seconds"] > 0
 
 
-def test_second_run_has_nothing_to_do(finished):
+def test_run_sh_finds_nothing_to_do(finished):
+    """The one command of run.sh, in a process of its own."""
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
     done = run_recipe(finished)
     assert done.returncode == 0
@@ -206,7 +206,7 @@ def test_own_folder_of_labelled_mono_recordings(finished, tmp_path, capsys):
             soundfile.write(path, wave[: int(0.8 * rate), 0], rate)
     options = ["--exp", str(exp), "--conf", str(ROOT / TOY)]
     assert main(["prepare", *options, "--data", str(data)]) == 0
-    assert stages(exp, "pretrain", "report") == [0] * 9
+    assert stages(exp, "pretrain", "package") == [0] * 7
     capsys.readouterr()
     assert [f for f in validate(exp / ZIP, data) if f.level == "error"] == []
     assert set(json.loads((exp / "metrics.json").read_text())["per_machine"]) == {"MyFan", "MyValve"}

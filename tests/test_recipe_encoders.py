@@ -18,9 +18,9 @@ LOOP = {"steps": 2, "batch_size": 2, "warmup_steps": 1}
 
 
 @pytest.fixture(scope="module")
-def data(tmp_path_factory) -> Path:
+def data(recordings, tmp_path_factory) -> Path:
     exp = tmp_path_factory.mktemp("encoders") / "exp"
-    assert main(["prepare", "--exp", str(exp), "--conf", str(CONF / "toy.yaml")]) == 0
+    assert main(["prepare", "--exp", str(exp), "--conf", str(CONF / "toy.yaml"), "--data", str(recordings)]) == 0
     return exp
 
 
@@ -55,14 +55,12 @@ def test_from_weights_to_package(name, data, tmp_path, capsys):
     conf = {
         "base": str(CONF / "encoders" / f"{name}.yaml"),
         "encoder": {"checkpoint": str(weights)},
-        "data": {"synthetic": "tiny"},
         "branches": {"main": branch, "aux": branch},
         "evaluate": {"bootstrap": 20},
-        "benchmark": {"runs": 2, "min_clips": 3},
         "package": {"external_datasets": [{"name": encoder.family, "url": "https://example.org/weights"}]},
     }
     (tmp_path / "conf.yaml").write_text(yaml.safe_dump(conf))
-    command = ["run", "--exp", str(exp), "--conf", str(tmp_path / "conf.yaml"), "--stage", "1"]
+    command = ["run", "--exp", str(exp), "--conf", str(tmp_path / "conf.yaml"), "--stage", "1", "--stop-stage", "7"]
     assert main(command) == 0, capsys.readouterr().err
     package = next(exp.glob("*_task2.zip"))
     assert [finding for finding in validate(package) if finding.level == "error"] == []

@@ -2,16 +2,14 @@
 
 import csv
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import soundfile
 import torch
+from shell_scripts import run_script
 
 from system import manifest
 from system.bin import main
@@ -52,13 +50,6 @@ def table(folder: Path, normal: int = 14, anomalous: int = 6) -> Path:
     return path
 
 
-def run_recipe(*options: str) -> subprocess.CompletedProcess:
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = os.environ | {"PATH": path, "WHEELTAPPER_VENV": sys.prefix, "OMP_NUM_THREADS": "1"}
-    command = [str(RECIPE / "run.sh"), "--conf", TOY, *options]
-    return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, cwd=ROOT)
-
-
 @pytest.fixture(scope="module")
 def data(tmp_path_factory) -> Path:
     return table(tmp_path_factory.mktemp("recordings"))
@@ -73,10 +64,11 @@ def finished(data, tmp_path_factory) -> Path:
     return exp
 
 
-def test_run_sh_does_the_same(finished, data):
+def test_run_sh_does_the_same(finished, data, tmp_path):
     """Its stages find all done that the verb did with the same settings, and make the table of all seeds."""
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
-    done = run_recipe("--data", str(data), "--exp", str(finished), "--seeds", "1 2")
+    options = ["--conf", TOY, "--data", data, "--exp", finished, "--seeds", "1 2"]
+    done = run_script(RECIPE / "run.sh", *options, folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("complete, nothing to do") == done.stdout.count(": reads ") > 20
     assert {path for path, t in before.items() if path.stat().st_mtime_ns != t} == set()

@@ -1,15 +1,13 @@
 """The 2026 recipe's two stages at toy size: development, choice, final run, rules."""
 
-import os
 import shutil
-import subprocess
-import sys
 import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import yaml
+from shell_scripts import run_script
 
 from submission.validate import validate
 from system import manifest, store
@@ -254,7 +252,7 @@ def test_killed_while_the_package_is_written(clone, monkeypatch):
     assert (final / ZIP).read_bytes() == package
 
 
-def test_run_sh_goes_on_where_it_was_killed(clone):
+def test_run_sh_goes_on_where_it_was_killed(clone, tmp_path):
     """Killed between the frozen configuration and its record, and while the final run packaged."""
     final = clone / "final"
     package = (final / ZIP).read_bytes()
@@ -262,15 +260,8 @@ def test_run_sh_goes_on_where_it_was_killed(clone):
     (final / "stages" / "7_package.json").unlink()
     (final / ZIP).unlink()
     shutil.rmtree(final / "package")
-    options = "--data synthetic --size tiny --recompute 0"
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    done = subprocess.run(
-        [str(RECIPE / "run.sh"), "--exp", str(clone), "--candidates", str(TOY), *options.split()],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"PATH": path, "WHEELTAPPER_VENV": sys.prefix, "OMP_NUM_THREADS": "1"},
-        check=False,
-    )
+    options = ["--data", "synthetic", "--size", "tiny", "--recompute", 0]
+    done = run_script(RECIPE / "run.sh", "--exp", clone, "--candidates", TOY, *options, folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("complete, nothing to do") == 7 + 7
     assert (final / ZIP).read_bytes() == package

@@ -23,9 +23,10 @@ def main() -> int:
     parser.add_argument("--timed", type=int, default=1, help="random times in each stage among them (default 1)")
     parser.add_argument("--seed", type=int, default=0, help="of the choice of writes and times (default 0)")
     args = parser.parse_args()
-    sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "matrices")]
+    sys.path[:0] = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "matrices")]
+    from fork_server import Server
     from kill_points import STAGES, Matrix
-    from toy_runs import Server, write_conf
+    from toy_runs import write_conf
 
     begin, tried, failed = time.monotonic(), Counter(), Counter()
     with tempfile.TemporaryDirectory() as name, Server(Path(name)) as server:

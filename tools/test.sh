@@ -1,24 +1,38 @@
 #!/usr/bin/env bash
 # Checks everything: set-up, ruff, shellcheck, then the tests.
 #
-# Usage: tools/test.sh [PYTEST_ARGUMENTS]
+# Usage: tools/test.sh [--all] [--coverage] [PYTEST_ARGUMENTS]
 #
-# With arguments (tools/test.sh -k metrics) only pytest runs, in one process; without, all checks run and every one
-# that fails is shown. Exits 1 if any failed.
+# --all runs the matrices as well: every case of which the tests hold samples, an hour or so. --coverage measures which
+# lines of system/ and submission/ the tests run, and fails below 90 %. With arguments of pytest (tools/test.sh -k
+# metrics) only pytest runs, in one process; without, all checks run and every one that fails is shown. Exits 1 if any
+# failed.
 set -euo pipefail
 
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-if [ "${1:-}" = --help ]; then
-    sed -n '2,/^[^#]/s/^# \{0,1\}//p' tools/test.sh
-    exit 0
-fi
+matrices=false
+options=()
+while [ $# -gt 0 ]; do
+    case "$1" in
+        --help | -h)
+            sed -n '2,/^[^#]/s/^# \{0,1\}//p' tools/test.sh
+            exit 0
+            ;;
+        --all) matrices=true options+=(-m "") ;;
+        --coverage) options+=(--cov --cov-report=term) ;;
+        *) break ;;
+    esac
+    shift
+done
 tools/setup.sh --dev
 # shellcheck source=tools/path.sh
 . tools/path.sh
 # The tests' arrays are small: threads cost more than they bring, and the processes share the cores.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+# Without byte code every process compiles what it imports, for many seconds.
+unset PYTHONDONTWRITEBYTECODE
 if [ $# -gt 0 ]; then
-    exec python -m pytest "$@"
+    exec python -m pytest ${options[@]+"${options[@]}"} "$@"
 fi
 
 failed=()
@@ -37,9 +51,13 @@ done < <(find "$PWD" \( -name .git -o -path "$WHEELTAPPER_VENV" -o -path "$PWD/e
 
 check "ruff check" ruff check .
 check "ruff format" ruff format --check .
-check "shellcheck" shellcheck --external-sources "${scripts[@]}" .ci/run
-# A file stays with one process: what its tests share is made once.
-check "pytest" python -m pytest -n 2 --dist loadfile
+if command -v shellcheck >/dev/null; then
+    check "shellcheck" shellcheck --external-sources "${scripts[@]}" .ci/run
+else
+    echo "test: no shellcheck here: scripts are not checked"
+fi
+check "pytest" python -m pytest -n 2 ${options[@]+"${options[@]}"}
+if [ "$matrices" = true ]; then check "kills" python tools/kill_matrix.py; fi
 if [ ${#failed[@]} -gt 0 ]; then
     echo "test: failed: ${failed[*]}" >&2
     exit 1

@@ -96,6 +96,11 @@ def opens_a_port() -> Callable[[], None]:
     return finish
 
 
+def reversed_folders_without_network() -> Callable[[], None]:
+    reversed_folders()
+    return no_network()
+
+
 HOOKS = {
     name: value
     for name, value in list(globals().items())

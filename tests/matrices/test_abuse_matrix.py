@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from toy_runs import Ended, Reference, copy
+from fork_server import Ended
+from toy_runs import Reference, copy
 
 # File and place of one output of each stage that is changed or lost after the stage was complete.
 OUTPUTS = {
@@ -94,7 +95,9 @@ def fill(folder: Path, leave: int) -> Path:
     return filler
 
 
-@pytest.mark.parametrize("verb", ["run", "report", "adapt"])
+@pytest.mark.parametrize(
+    "verb", ["run", *(pytest.param(verb, marks=pytest.mark.matrix) for verb in ("report", "adapt"))]
+)
 def test_two_at_once(quick, verb):
     """The second one is refused, between the stages of the first one too, and does no harm."""
     shutil.rmtree(quick.exp)

@@ -3,17 +3,12 @@
 import csv
 import io
 import json
-import os
 import shutil
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
-from fork_server import MODULES
+from fork_server import Ended, Server
 
-ROOT = Path(__file__).resolve().parents[2]
 ZIP = "Wheeltapper_Demo_task2.zip"
 LOOP = {"steps": 4, "batch_size": 2, "warmup_steps": 1, "log_every": 1, "save_every": 1}
 CONF = {
@@ -54,67 +49,6 @@ def write_conf(folder: Path, conf: dict = CONF, **changes) -> Path:
     path = folder / "toy.yaml"
     path.write_text(yaml.safe_dump(conf | changes))
     return path
-
-
-@dataclass
-class Ended:
-    """How a process ended: exit status, negative where a signal did it; seconds; what it printed."""
-
-    status: int
-    seconds: float
-    told: str
-
-    @property
-    def last(self) -> str:
-        return (self.told.strip().splitlines() or [""])[-1]
-
-
-class Server:
-    """Starts command lines by way of fork_server.py, whose modules are those that the first one has imported."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-        environment = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
-        paths = [str(ROOT), str(ROOT / "tests" / "matrices"), os.environ.get("PYTHONPATH", "")]
-        self.process = subprocess.Popen(
-            [sys.executable, str(ROOT / "tests" / "matrices" / "fork_server.py")],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=os.environ | environment | {"PYTHONPATH": os.pathsep.join(filter(None, paths))},
-        )
-
-    def __enter__(self) -> "Server":
-        return self
-
-    def __exit__(self, *_) -> None:
-        self.process.stdin.close()
-        self.process.wait()
-
-    def ask(self, **request) -> dict:
-        self.process.stdin.write(json.dumps(request) + "\n")
-        self.process.stdin.flush()
-        return json.loads(self.process.stdout.readline())
-
-    def start(self, arguments: list[str], **options) -> tuple[int, Path]:
-        """Starts a command line; ``options`` as fork_server.py has them."""
-        log = options.pop("log", self.folder / "log.txt")
-        learn = "" if (self.folder / MODULES).exists() else str(self.folder / MODULES)
-        return self.ask(start=arguments, log=str(log), learn=learn, **options)["pid"], log
-
-    def wait(self, started: tuple[int, Path], seconds: float | None = None) -> Ended:
-        """Waits for what was started; kills it after ``seconds``."""
-        pid, log = started
-        answer = self.ask(wait=pid, seconds=seconds)
-        return Ended(answer["status"], answer["seconds"], log.read_text(errors="replace"))
-
-    def run(self, *arguments: str, seconds: float | None = None, **options) -> Ended:
-        """Runs a command line to its end, or until it is killed after ``seconds``."""
-        learned = (self.folder / MODULES).exists()
-        ended = self.wait(self.start(list(arguments), **options), seconds)
-        if not learned and (self.folder / MODULES).exists():
-            self.ask(**{"import": json.loads((self.folder / MODULES).read_text())})
-        return ended
 
 
 class Reference:

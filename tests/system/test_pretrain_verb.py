@@ -2,12 +2,10 @@
 
 import csv
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from training_runs import in_processes, run_command
 
 from system import manifest
 from system.bin import main
@@ -49,18 +47,10 @@ def pretrain(tmp_path, sources, exp, *options) -> int:
     return main(["pretrain", "--exp", str(tmp_path / exp), "--conf", str(tmp_path / "conf.yaml"), *sources, *options])
 
 
-@pytest.mark.slow
 def test_two_processes_learn_what_one_does(tmp_path, sources, capsys):
     assert pretrain(tmp_path, sources, "one") == 0
     options = ["--exp", str(tmp_path / "two"), "--conf", str(tmp_path / "conf.yaml"), *sources]
-    done = subprocess.run(
-        [sys.executable, "-m", "system.bin", "launch", "--processes", "2", "pretrain", *options],
-        capture_output=True,
-        text=True,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
+    assert in_processes(2, run_command, ["pretrain", *options], tmp_path) == [(0, ""), (0, "")]
     one, two = curve(tmp_path / "one"), curve(tmp_path / "two")
     assert len(one) == len(two) == 4
     for alone, together in zip(one, two, strict=True):

@@ -1,14 +1,17 @@
 """A small network to train, and training runs in processes of their own that can be killed."""
 
+import contextlib
 import csv
 import multiprocessing
 import os
 import signal
+import sys
 from pathlib import Path
 
 import torch
 from torch import nn
 
+from system.bin import main
 from system.config import LoopConfig
 from system.training import fit
 
@@ -104,6 +107,18 @@ def _one(index: int, count: int, port: int, sender, target, args) -> None:
         sender.send(f"{type(error).__name__}: {error}")
         os._exit(1)
     sender.send("")
+
+
+def run_command(arguments: list[str], folder: Path) -> None:
+    """A command line in a process of ``in_processes``; what it prints goes to ``<folder>/<number>.{out,err}``."""
+    place = folder / os.environ["RANK"]
+    with (
+        open(place.with_suffix(".out"), "w") as out,
+        open(place.with_suffix(".err"), "w") as err,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        sys.exit(main(arguments))
 
 
 def _received(receiver) -> str:

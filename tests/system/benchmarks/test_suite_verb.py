@@ -1,7 +1,6 @@
 """``wheeltapper benchmark rmis|siren`` over small data sets, as a user types it."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,6 +18,9 @@ from system.corpora import faults
 from system.encoders import cards, load_encoder
 from system.errors import WheeltapperError
 from system.manifest import Clip
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from training_runs import in_processes, run_command
 
 CWRU = [f"{end}-{fault}" for end in ("DE", "FE") for fault in ("IR", "B", "OC@3", "OC@6", "OC@12")]
 
@@ -167,11 +169,12 @@ def test_another_protocol_uses_the_embeddings_that_are_there(tmp_path, capsys, m
     assert "changed: the distance is that between whole embeddings" in capsys.readouterr().out
 
 
-def in_two_processes(*options: object) -> subprocess.CompletedProcess:
-    command = ["launch", "--processes", 2, "--", "benchmark", "siren", *options]
-    return subprocess.run(
-        [sys.executable, "-m", "system.bin", *map(str, command)], capture_output=True, text=True, check=False
-    )
+def in_two_processes(folder: Path, *options: object) -> tuple[list[int], str, str]:
+    """Exit statuses, and what both processes print."""
+    command = ["benchmark", "siren", *map(str, options)]
+    statuses = [status for status, _ in in_processes(2, run_command, command, folder)]
+    out, err = ("".join((folder / f"{rank}.{kind}").read_text() for rank in range(2)) for kind in ("out", "err"))
+    return statuses, out, err
 
 
 def test_the_channels_of_mafaulda_are_compared_each_on_its_own(tmp_path):
@@ -209,9 +212,10 @@ def test_the_channels_of_mafaulda_are_compared_each_on_its_own(tmp_path):
 def test_two_processes_make_the_same_rows(tmp_path):
     put_cwru(tmp_path)
     assert run(tmp_path, "siren", "--json", tmp_path / "one.json") == 0
-    done = in_two_processes("--data", tmp_path, "--store", tmp_path / "other", "--json", tmp_path / "two.json")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("wrote") == 1
+    options = ("--data", tmp_path, "--store", tmp_path / "other", "--json", tmp_path / "two.json")
+    statuses, out, err = in_two_processes(tmp_path, *options)
+    assert statuses == [0, 0], err
+    assert out.count("wrote") == 1
     one, two = read(tmp_path / "one.json"), read(tmp_path / "two.json")
     assert one["scores"] == two["scores"]
     arrays = [Path(each["sets"]["cwru"]["embeddings"]) for each in (one, two)]
@@ -223,9 +227,9 @@ def test_two_processes_say_once_what_one_of_them_met(tmp_path):
     clips, iiee = put_cwru(tmp_path), put_iiee(tmp_path)
     Path(clips[1].path).write_bytes(b"no sound")  # of the second process
     places = ["--data", tmp_path, "--store", tmp_path / "store", "--json", tmp_path / "out.json"]
-    done = in_two_processes(*places, "--encoder", "log-mel-mean")
-    assert done.returncode == 1
-    assert done.stderr.count(clips[1].file) == 1
+    statuses, _, err = in_two_processes(tmp_path, *places, "--encoder", "log-mel-mean")
+    assert 1 in statuses
+    assert err.count(clips[1].file) == 1
     assert list(read(tmp_path / "out.json")["scores"]) == ["iiee"]
     assert read(tmp_path / "out.json")["sets"]["iiee"]["rows"] == len(iiee)
 

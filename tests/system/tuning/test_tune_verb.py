@@ -1,11 +1,8 @@
 """``wheeltapper tune`` on runs that are made of numbers: figures, configuration, what it refuses."""
 
 import json
-import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -123,23 +120,21 @@ def places(journal: Path) -> list[int]:
 
 
 @pytest.mark.slow
-def test_killed_it_goes_on_and_has_the_trials_of_a_run_in_one_go(runs, tmp_path):
+def test_killed_it_goes_on_and_has_the_trials_of_a_run_in_one_go(runs, server, tmp_path):
     out, other = tmp_path / "killed", tmp_path / "whole"
-    command = [sys.executable, "-m", "system.bin", "tune", *map(str, runs), "--trials", "600", "--out"]
-    process = subprocess.Popen([*command, str(out)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    command = ["tune", *map(str, runs), "--trials", "300", "--out"]
+    running = server.start([*command, str(out)])
     journal, limit = out / "journal.log", time.monotonic() + 60
-    while not journal.is_file() or journal.read_bytes().count(b"\n") < 150:
-        assert process.poll() is None
+    while not journal.is_file() or journal.read_bytes().count(b"\n") < 75:
         assert time.monotonic() < limit
         time.sleep(0.02)
-    os.kill(process.pid, signal.SIGKILL)
-    process.wait()
-    assert 0 < len(places(journal)) < 500
+    assert server.wait(running, seconds=0).status == -signal.SIGKILL
+    assert 0 < len(places(journal)) < 250
     assert not (out / "tune.json").exists()
-    assert main([*command[3:], str(out)]) == 0
-    assert main([*command[3:], str(other)]) == 0
+    assert main([*command, str(out)]) == 0
+    assert main([*command, str(other)]) == 0
     first, second = (read_json(path / "tune.json") for path in (out, other))
-    assert sorted(places(journal)) == sorted(places(other / "journal.log")) == list(range(600))
+    assert sorted(places(journal)) == sorted(places(other / "journal.log")) == list(range(300))
     assert first["choice"] == second["choice"]
     assert first["folds"] == second["folds"]
 
