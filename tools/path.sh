@@ -13,3 +13,5 @@ esac
 export WHEELTAPPER_VENV PATH="$WHEELTAPPER_VENV/bin:$PATH"
 # A PYTHONHOME or PYTHONPATH from elsewhere would mix foreign packages with the pinned ones.
 unset PYTHONHOME PYTHONPATH
+# Without byte code every start compiles all that it imports, for many seconds.
+unset PYTHONDONTWRITEBYTECODE

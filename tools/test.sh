@@ -29,8 +29,6 @@ tools/setup.sh --dev
 . tools/path.sh
 # The tests' arrays are small: threads cost more than they bring, and the processes share the cores.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
-# Without byte code every process compiles what it imports, for many seconds.
-unset PYTHONDONTWRITEBYTECODE
 if [ $# -gt 0 ]; then
     exec python -m pytest ${options[@]+"${options[@]}"} "$@"
 fi
