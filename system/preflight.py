@@ -32,7 +32,7 @@ class Plan:
 
     Args:
         exp: experiment folder. conf: yaml, None for the one saved there. overrides: of it, ``key=value`` each.
-        data: of stage 0. stages: numbers of the stages to be run.
+        data: of stage 0, empty for that of the last run there or simulated. stages: numbers of the stages to be run.
     """
 
     exp: Path
@@ -131,7 +131,9 @@ def _source(plan: Plan, config: Any) -> Any:
     from system.config import DataConfig
     from system.corpora import source
 
-    found = source.find(plan.data, plan.exp, Path((config.data if config else DataConfig()).folder))
+    downloads = Path((config.data if config else DataConfig()).folder)
+    data = plan.data or source.remembered(plan.exp, downloads) or source.SYNTHETIC
+    found = source.find(data, plan.exp, downloads)
     source.check(found)
     if found.year:
         check_folder(found.folder)

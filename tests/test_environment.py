@@ -134,3 +134,15 @@ def test_platforms_without_wheels_are_named_before_anything_is_fetched(tools, sy
     found = tools[1].platform_problem(system, machine, libc)
     assert expected in found
     assert bool(expected) == bool(found)
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("file", "expected a folder for the environment, found a file"), ("file/env", "Not a directory")],
+)
+def test_a_place_that_can_hold_no_environment_is_one_line(tools, tmp_path, monkeypatch, capsys, name, expected):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(sys, "argv", ["install.py", str(tmp_path / name)])
+    assert tools[1].main() == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert expected in line

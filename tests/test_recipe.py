@@ -166,6 +166,15 @@ def test_scores_do_not_depend_on_names_order_or_company(finished, tmp_path, caps
         np.testing.assert_array_equal(now[row], then[before])
 
 
+def test_a_later_stage_is_refused_other_settings_than_the_earlier_ones_had(finished, capsys):
+    before = (finished / "config.yaml").read_text()
+    assert main(["run", "--exp", str(finished), "--stage", "5", "--set", "seed=9"]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "--stage 5: expected stage 1 pretrain complete with these settings, found other settings" in line
+    assert line.endswith("start with --stage 1")
+    assert (finished / "config.yaml").read_text() == before
+
+
 def test_changed_weights_run_from_fusion_on(finished, tmp_path, capsys):
     exp = clone(finished, tmp_path / "exp")
     conf = tmp_path / "weights.yaml"

@@ -153,10 +153,14 @@ def test_paths_are_those_of_whoever_starts_it_and_settings_stay_whole(started):
     ]
 
 
-def test_what_is_not_said_is_the_checkouts_and_lands_here(started):
-    conf = "ROOT/recipes/dcase2026/conf/default.yaml"
-    call = ("wheeltapper", "run", "--exp", "exp/default", "--conf", conf, "--data", "synthetic", "--stage", "0")
-    assert started("run.sh") == [(*call, "--stop-stage", "9")]
+def test_what_is_not_said_is_the_checkouts_or_the_last_runs_and_lands_here(started, tmp_path):
+    conf = ("--conf", "ROOT/recipes/dcase2026/conf/default.yaml")
+    stages = ("--stage", "0", "--stop-stage", "9")
+    assert started("run.sh") == [("wheeltapper", "run", "--exp", "exp/default", *conf, *stages)]
+    (tmp_path / "record").unlink()
+    (tmp_path / "here/exp/default").mkdir(parents=True)
+    (tmp_path / "here/exp/default/config.yaml").touch()
+    assert started("run.sh") == [("wheeltapper", "run", "--exp", "exp/default", *stages)]
 
 
 @pytest.mark.parametrize(

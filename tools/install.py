@@ -111,6 +111,10 @@ def make(environment: Environment) -> None:
     if any(folder.iterdir()) and not known:
         raise SetupError(f"{folder}: expected a Python environment or an empty folder, found other files")
     base = getattr(sys, "_base_executable", sys.executable)
+    if python.is_symlink() and not _works(python):
+        say(f"{python} ({os.path.realpath(python)}) is no Python that works here")
+    elif _works(python) and environment.is_own:
+        say(f"{folder} was made for another folder" if _is_moved(environment) else f"{folder} has no pip")
     say(f"making an environment in {folder} (Python {platform.python_version()})")
     if environment.is_own:  # what may hold somebody's own packages is mended in place, never emptied
         options = ["--clear"]
@@ -261,6 +265,8 @@ def locked(folder: Path) -> Iterator[None]:
 def install(environment: Environment) -> None:
     """Makes or mends the environment; raises SetupError."""
     begin = time.monotonic()
+    if environment.folder.exists() and not environment.folder.is_dir():
+        raise SetupError(f"{environment.folder}: expected a folder for the environment, found a file")
     environment.folder.mkdir(parents=True, exist_ok=True)
     with locked(environment.folder):
         if _works(environment.python) and not environment.problems():
@@ -273,7 +279,8 @@ def install(environment: Environment) -> None:
         clear_damage(environment)
         environment.stamp.unlink(missing_ok=True)
         environment.started.touch()
-        say(f"installing the project and {len(_constraints())} pinned packages (a few GB; minutes)")
+        new = "torch" not in distributions(environment)
+        say(f"installing the project and {len(_constraints())} pinned packages" + " (a few GB; minutes)" * new)
         if not pip_install(environment, "--no-compile", "--editable", ".[dev]" if environment.developer else "."):
             raise SetupError("the installation failed, see above; start again after mending it")
         say("trying every package")
@@ -296,6 +303,16 @@ def main() -> int:
     except SetupError as error:
         print(f"setup: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        where = error.filename or environment.folder
+        print(
+            f"setup: {where}: {error.strerror or error}; the environment belongs in {environment.folder}",
+            file=sys.stderr,
+        )
+        return 1
+    except KeyboardInterrupt:
+        print("setup: interrupted; start again to go on", file=sys.stderr)
+        return 130
     except subprocess.CalledProcessError as error:
         last = (str(error.stderr).strip().splitlines() or [""])[-1]
         print(f"setup: {environment.folder}: its Python failed ({last[:200]}); remove it, start again", file=sys.stderr)

@@ -60,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     # Threads that wait for one another by spinning slow a busy machine down ten times and more.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     argv = list(sys.argv[1:] if argv is None else argv)
+    if argv[:1] == ["help"]:
+        argv = [*argv[1:2], "--help"]
     command = argv[0] if argv and argv[0] in VERBS else ""
     try:
         if command != "launch":  # whose processes share the machine

@@ -70,7 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     common.add_experiment_arguments(parser, required=False)
     parser.add_argument(
-        "--data", default=source.SYNTHETIC, help="with --exp: synthetic | dcase<year> | DIR | manifest.csv"
+        "--data",
+        default="",
+        help="with --exp: synthetic | dcase<year> | DIR | manifest.csv (default: that of the last run, or synthetic)",
     )
 
 
@@ -162,7 +164,12 @@ def _write(path: Path, clips: "list[Clip]") -> None:
 
 
 def _stage(run: "Experiment", data: str) -> None:
-    found = source.find(data, run.folder, Path(run.config.data.folder))
+    downloads = Path(run.config.data.folder)
+    before = source.remembered(run.folder, downloads)
+    data = data or before or source.SYNTHETIC
+    found = source.find(data, run.folder, downloads)
+    if before and before not in (data, str(Path(data).resolve())):
+        print(f"note: {run.folder} was made from {before}; --data {data} takes its place", flush=True)
     if found.manifest:
         return _manifest_stage(run, found.manifest)
     folder = found.folder

@@ -59,12 +59,7 @@ def prepare_dcase(
     Raises WheeltapperError listing the first ten of all problems and their number.
     """
     folder = Path(folder)
-    problems: list[str] = []
-    clips: list[Clip] = []
-    for machine in _machine_folders(folder, problems):
-        clips += _list_machine(machine, corpus, problems)
-    clips.sort(key=lambda clip: (clip.machine, clip.section, clip.split, clip.file))
-    _check_sets(folder, clips, problems)
+    clips, problems = _named_clips(folder, corpus)
     sounds = inspect_all([clip.path for clip in clips], threads, progress)
     problems += [sound for sound in sounds if isinstance(sound, str)]
     heard = [(clip, sound) for clip, sound in zip(clips, sounds, strict=True) if isinstance(sound, Sound)]
@@ -78,36 +73,30 @@ def prepare_dcase(
     ]
 
 
-def check_layout(folder: str | os.PathLike) -> None:
-    """Looks at a folder as ``prepare_dcase`` does, but at the name of a first recording alone in each folder.
+def check_layout(folder: str | os.PathLike, corpus: str = "") -> None:
+    """Looks at a folder as ``prepare_dcase`` does, without opening a recording.
 
     Raises WheeltapperError listing the first ten of all problems and their number.
     """
-    folder, problems = Path(folder), []
-    for machine in _machine_folders(folder, problems):
-        firsts = {name: _first_sound(machine / name) for name in FOLDERS}
-        if firsts["train"] is None:
-            problems.append(_too_few(machine))
-        for path in filter(None, firsts.values()):
-            try:
-                _name_clip(path, machine.name, "")
-            except WheeltapperError as error:
-                problems.append(f"{path}: {error}")
+    folder, before = Path(folder), log.disabled
+    log.disabled = True  # stage 0 gives the warnings
+    try:
+        _, problems = _named_clips(folder, corpus)
+    finally:
+        log.disabled = before
     if problems:
         raise WheeltapperError(_listing(folder, problems), problems[:SHOWN])
 
 
-def _first_sound(folder: Path) -> Path | None:
-    """Any recording in a folder; None where there is none."""
-    if not folder.is_dir():
-        return None
-    with os.scandir(folder) as entries:
-        found = (Path(entry.path) for entry in entries if not entry.name.startswith("."))
-        return next((path for path in found if _is_sound(path) and not path.is_dir()), None)
-
-
-def _too_few(machine: Path) -> str:
-    return f"{machine}: expected at least {MIN_TRAIN} normal training clips in train/, found none"
+def _named_clips(folder: Path, corpus: str) -> tuple[list[Clip], list[str]]:
+    """The clips as their names describe them, and what is wrong with names, folders and numbers of clips."""
+    problems: list[str] = []
+    clips: list[Clip] = []
+    for machine in _machine_folders(folder, problems):
+        clips += _list_machine(machine, corpus, problems)
+    clips.sort(key=lambda clip: (clip.machine, clip.section, clip.split, clip.file))
+    _check_sets(folder, clips, problems)
+    return clips, problems
 
 
 def _machine_folders(folder: Path, problems: list[str]) -> list[Path]:
@@ -240,7 +229,7 @@ def _check_sets(folder: Path, clips: list[Clip], problems: list[str]) -> None:
         where = folder / machine
         train = Counter(clip.section for clip in own if clip.split == "train")
         if not train:
-            problems.append(_too_few(where))
+            problems.append(f"{where}: expected at least {MIN_TRAIN} normal training clips in train/, found none")
         problems.extend(
             f"{where}: section {section}: expected at least {MIN_TRAIN} normal training clips, found {train[section]}"
             for section in sorted({clip.section for clip in own})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from system import manifest
 from system.errors import WheeltapperError
+from system.stage import MARKERS, read_json
 
 if TYPE_CHECKING:
     from system.corpora.challenge import Year
@@ -67,8 +68,20 @@ def find(data: str, exp: Path, downloads: Path) -> Source:
     return Source(data, Path(data))
 
 
+def remembered(exp: Path, downloads: Path) -> str:
+    """What --data named in an earlier run in an experiment folder; empty where stage 0 was never complete."""
+    try:
+        record = dict(read_json(exp / MARKERS / "0_data.json"))
+    except (WheeltapperError, TypeError, ValueError):
+        return ""
+    data = str(dict(record.get("settings") or {}).get("data", ""))
+    place = Path(data)
+    is_year = re.fullmatch(rf"{CHALLENGE}[0-9]+", place.name) and place == (downloads / place.name).resolve()
+    return place.name if is_year else data
+
+
 def check(source: Source) -> None:
-    """Looks at what is there: the machines of a folder, a first recording of each, the header of a manifest.
+    """Looks at what is there: the machines of a folder, the names of their recordings, the header of a manifest.
 
     Raises WheeltapperError that lists what stage 0 would stop at; a recording itself is not opened.
     """

@@ -15,6 +15,7 @@ import yaml
 from system import disk, manifest, plugins, preflight
 from system.bin import main
 from system.config import load, save
+from system.corpora import source
 from system.corpora.challenge import load_year
 from system.corpora.download import space
 from system.corpora.unpack import marker_of
@@ -155,6 +156,7 @@ def test_a_mistyped_folder_is_not_made(place, capsys):
         ),
         ("names", "names/fan/train/a.wav: 'a.wav': expected a DCASE file name"),
         ("tests", "tests/fan: expected at least 2 normal training clips in train/, found none"),
+        ("few", "few/fan: section 01: expected at least 2 normal training clips, found 1"),
     ],
 )
 def test_what_data_names_is_looked_at(place, capsys, data, said):
@@ -164,6 +166,10 @@ def test_what_data_names_is_looked_at(place, capsys, data, said):
         (place / folder).mkdir(parents=True)
     (place / "names/fan/train/a.wav").write_text("never opened")
     (place / "tests/fan/test/section_00_0000.wav").write_text("never opened")
+    (place / "few/fan/train").mkdir(parents=True)
+    for number in range(3):
+        name = f"section_0{number // 2}_source_train_normal_000{number}_noAttribute.wav"
+        (place / "few/fan/train" / name).write_text("never opened")
     status, lines = run(capsys, "--data", data)
     assert status == 1
     assert any(said in line for line in lines), lines
@@ -175,9 +181,36 @@ def test_data_counts_for_stage_0_alone(place):
     ]
 
 
+@pytest.mark.parametrize(
+    ("recorded", "expected"),
+    [
+        (None, ""),
+        ("{", ""),
+        ("[]", ""),
+        ('{"settings": {"data": "synthetic"}}', "synthetic"),
+        ('{"settings": {"data": "PLACE/recordings"}}', "PLACE/recordings"),
+        ('{"settings": {"data": "PLACE/data/dcase2026"}}', "dcase2026"),  # downloads know what is missing
+        ('{"settings": {"data": "PLACE/else/dcase2026"}}', "PLACE/else/dcase2026"),
+    ],
+)
+def test_a_run_remembers_its_recordings(place, recorded, expected):
+    if recorded is not None:
+        (place / "exp/stages").mkdir(parents=True)
+        (place / "exp/stages/0_data.json").write_text(recorded.replace("PLACE", str(place)))
+    assert source.remembered(Path("exp"), Path("data")) == expected.replace("PLACE", str(place))
+
+
+def test_recordings_that_a_run_remembers_are_looked_at(place):
+    (place / "exp/stages").mkdir(parents=True)
+    (place / "exp/stages/0_data.json").write_text(json.dumps({"settings": {"data": str(place / "gone")}}))
+    assert findings(plan(0, 0, data=""))[0].startswith(f"--data {place / 'gone'}: expected synthetic, dcase<year>")
+
+
 def test_folders_and_manifests_that_are_well(place):
     (place / "good/fan/train").mkdir(parents=True)
-    (place / "good/fan/train/section_00_source_train_normal_0000_noAttribute.wav").write_text("never opened")
+    for number in range(2):
+        name = f"section_00_source_train_normal_{number:04d}_noAttribute.wav"
+        (place / "good/fan/train" / name).write_text("never opened")
     (place / "m.csv").write_text(",".join(manifest.COLUMNS) + "\n")
     for data in ("good", "m.csv"):
         assert preflight.check(plan(0, 0, data=data)) == []
