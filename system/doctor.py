@@ -57,7 +57,7 @@ def examine(exp: str, quick: bool = False) -> dict[str, Any]:
     failures = _failures(list(packages)) if not quick else _missing(packages)
     asked = {} if quick else _ask()
     plugged = {name: plugins.failure(name) for name in plugins.names()}
-    problems = [*failures.values(), *filter(None, plugged.values())]
+    problems = [*dict.fromkeys(failures.values()), *filter(None, plugged.values())]
     version = sys.version_info[:2]
     if not PYTHONS[0] <= version <= PYTHONS[1]:
         first, last = (".".join(map(str, each)) for each in PYTHONS)
@@ -158,8 +158,14 @@ def _python(*arguments: str) -> subprocess.CompletedProcess:
 
 
 def _failures(names: list[str]) -> dict[str, str]:
-    """What is wrong with each package that does not work."""
-    return {failure.package: str(failure) for failure in failed_probes(sys.executable, names)}
+    """What is wrong with each package that does not work; the same where one that they need is the cause."""
+    found = failed_probes(sys.executable, names)
+    told = {}
+    for failure in found:
+        others = sum(each.culprit == failure.culprit for each in found) - 1
+        needed = f" ({others} more need {failure.culprit})" if others else ""
+        told.setdefault(failure.culprit, f"{failure}{needed}")
+    return {failure.package: told[failure.culprit] for failure in found}
 
 
 def _ask() -> dict[str, Any]:

@@ -136,6 +136,9 @@ while [ $# -gt 0 ]; do
 done
 set -- ${_options_kept[@]+"${_options_kept[@]}"} "$@"
 if [ $# -gt 0 ] && [ "${OPTIONS_POSITIONAL:-refuse}" != keep ]; then
-    _options_die "expected options only, found '$1'"
+    case "$1" in
+        *=*) _options_die "expected options only, found '$1'; several settings: --set 'a=1 b=2' or --set twice" ;;
+        *) _options_die "expected options only, found '$1'" ;;
+    esac
 fi
 unset _options _options_kept _options_flag _options_name

@@ -306,7 +306,7 @@ def _systems_problems(config: Config) -> Iterator[str]:
         yield from _fusion_problems(system, name)
         unknown = [branch for branch in system.weights if branch not in config.branches]
         if unknown or not system.weights:
-            known, found = ", ".join(config.branches), ", ".join(unknown) or "none"
+            known, found = ", ".join(config.branches), ", ".join(map(repr, unknown)) or "nothing"
             yield f"{name}.weights: expected branches among {known}, found {found}"
         elif min(system.weights.values()) < 0 or not 0 < sum(system.weights.values()) < math.inf:
             yield f"{name}.weights: expected none below zero and one above it"

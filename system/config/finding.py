@@ -24,6 +24,8 @@ def find(named: str | os.PathLike, folder: Path, said: str = "") -> Path:
     path = folder / name
     if path.is_file():
         return path
+    if name.name and (other := path.with_name(f"{path.name}.yaml")).is_file():
+        return other
     shipped = _shipped(name) if name.name and not name.is_absolute() else []
     if len(shipped) == 1:
         return shipped[0]
@@ -31,8 +33,8 @@ def find(named: str | os.PathLike, folder: Path, said: str = "") -> Path:
     if shipped:
         raise WheeltapperError(f"{missing}; recipes have {' and '.join(_name(each) for each in shipped)}")
     if len(name.parts) == 1 or _is_recipe(name.parts[0]):
-        near = difflib.get_close_matches(name.name, [each.name for each in RECIPES.glob("*/conf/*.yaml")], n=1)
-        missing += f", and none of this name in {RECIPES}/*/conf{f': did you mean {near[0]}?' if near else ''}"
+        near = difflib.get_close_matches(name.stem, [each.stem for each in RECIPES.glob("*/conf/*.yaml")], n=1)
+        missing += f", and none of this name in {RECIPES}/*/conf{f': did you mean {near[0]}.yaml?' if near else ''}"
     raise WheeltapperError(missing)
 
 

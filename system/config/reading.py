@@ -62,7 +62,15 @@ def parse(data: bytes) -> Any:
     except (yaml.YAMLError, TypeError, KeyError, AttributeError, IndexError, OverflowError) as error:
         # SafeLoader's constructors let these out for tags like !!timestamp on a word.
         hint = ', a text with ": " in it needs quotes' if "mapping values are not allowed" in str(error) else ""
-        raise ValueError(f"damage ({one_line(error)}){hint}") from error
+        raise ValueError(f"damage ({_told(error)}){hint}") from error
+
+
+def _told(error: Exception) -> str:
+    """What PyYAML says, without its drawing of the place."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return one_line(error)
+    return f"line {mark.line + 1}, column {mark.column + 1}: {one_line(error.problem or error.context or 'damage')}"
 
 
 def _count(node: yaml.Node, known: dict[int, int]) -> int:

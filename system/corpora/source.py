@@ -98,7 +98,7 @@ def _year(data: str, number: int, folder: Path) -> "Year":
 
     if number not in known_years():
         years = ", ".join(f"{CHALLENGE}{year}" for year in known_years())
-        raise WheeltapperError(f"--data {data}: expected one of {years}{_nearest(data)}")
+        raise WheeltapperError(f"--data {data}: expected one of {years}")
     year = load_year(number)
     parts = list(dict.fromkeys(part.folder for part in year.archives.values()))
     if len(parts) > 1:
