@@ -62,7 +62,6 @@ def _check_earlier(plan: Plan) -> None:
         stage = common.stage_of(run, verb)
         if not stage.is_complete():
             found = "other settings or inputs than it had" if stage.marker.is_file() else "it not finished"
-            raise WheeltapperError(
-                f"--stage {first}: expected stage {stage.number} {stage.name} complete with these settings, found "
-                f"{found}; start with --stage {stage.number}"
-            )
+            wanted = f"stage {stage.number} {stage.name} complete with these settings"
+            advice = f"start with --stage {stage.number}"
+            raise WheeltapperError(f"{plan.exp}: --stage {first}: expected {wanted}, found {found}; {advice}")

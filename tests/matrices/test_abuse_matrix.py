@@ -19,6 +19,8 @@ import soundfile
 from fork_server import Ended
 from toy_runs import Reference, copy
 
+from system.bin.run import VERBS
+
 # File and place of one output of each stage that is changed or lost after the stage was complete.
 OUTPUTS = {
     0: "manifest.csv",
@@ -243,9 +245,13 @@ def test_a_changed_setting_and_back(toy, setting, first):
     ("setting", "first"), [pytest.param("seed=1", 4, marks=pytest.mark.matrix), ("branches.lines.spectrum.bands=16", 5)]
 )
 def test_a_package_never_mixes_settings(quick, setting, first):
-    """Later stages under other settings than the earlier ones: no package comes of it."""
+    """Later stages under other settings than the earlier ones: no package comes of it, stage by stage either."""
     copy(quick.before(first), quick.exp)
-    ended = quick.run(first, 7, f"--set={setting}")
+    check_refused(quick.run(first, 7, f"--set={setting}"), quick.exp, "complete with these settings")
+    conf = ["--conf", str(quick.conf), f"--set={setting}"]
+    for verb in VERBS[first:8]:
+        ended = quick.server.run(verb, "--exp", str(quick.exp), *conf)
+        assert (ended.status == 0) == (verb != "package"), ended.told
     check_refused(ended, quick.exp, "with this configuration")
     assert not list(quick.exp.glob("*.zip"))
     check_recovers(quick)
