@@ -8,7 +8,7 @@
 # Paths are relative to the folder in which it is started; --conf also takes a name among the recipes' (toy.yaml). A run
 # remembers its recordings and settings: --exp alone goes on with it.
 set -euo pipefail
-ROOT="$(cd "$(dirname "$0")" && pwd)"
+ROOT="$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd -P)"
 
 stage=0               # first stage
 stop_stage=9          # last stage

@@ -41,6 +41,7 @@ def whole(tools, tmp_path):
     info.mkdir()
     (info / "RECORD").write_text("\n".join([*rows, "toy/__pycache__/x.pyc,,", "Toy_er-1.0.dist-info/RECORD,,"]) + "\n")
     (found.folder / "pyvenv.cfg").write_text("home = /usr/bin\n")
+    (found.folder / "bin" / "toy").chmod(0o755)
     for path in found.folder.rglob("*"):
         if path.is_file():
             past = path.stat().st_mtime - 3600
@@ -79,9 +80,15 @@ def test_an_environment_as_it_was_left_has_no_problem(whole):
         (lambda site: (site / "Toy_er-1.0.dist-info" / "RECORD").write_text(""), "dist-info/RECORD was changed"),
         (lambda site: shutil.rmtree(site / "Toy_er-1.0.dist-info"), "Toy_er-1.0.dist-info/RECORD is gone"),
         (lambda site: shutil.rmtree(site.parent), "Toy_er-1.0.dist-info/RECORD is gone"),
+        (
+            lambda site: (site.parents[2] / "bin" / "toy").chmod(0o644),
+            "toy-er: ../../../bin/toy is no program any more",
+        ),
         (lambda site: (site.parents[2] / "pyvenv.cfg").unlink(), "pyvenv.cfg is gone"),
         (lambda site: (site.parents[2] / ".wheeltapper-setup").write_text('{"state": '), "not set up"),
         (lambda site: (site.parents[2] / ".wheeltapper-setup").write_text("[]"), "not set up"),
+        (lambda site: (site.parents[2] / ".wheeltapper-setup").write_text('{"records": [1]}'), "not set up"),
+        (lambda site: (site.parents[2] / ".wheeltapper-setup").write_text('{"records": {}}'), "not set up"),
         (lambda site: (site.parents[2] / ".wheeltapper-setup").unlink(), "not set up"),
     ],
 )
@@ -95,12 +102,14 @@ def test_other_pins_another_folder_and_the_developers_tools_are_noticed(tools, w
     assert environment.Environment(whole.folder, developer=True).problems() == ["set up without the developer's tools"]
     moved = tmp_path / "moved"
     shutil.copytree(whole.folder, moved)
-    assert environment.Environment(moved, developer=False).problems() == ["set up for other versions or another folder"]
+    assert environment.Environment(moved, developer=False).problems() == [
+        "set up for other versions, another Python or another folder"
+    ]
     (tmp_path / "tools").mkdir()
     shutil.copy(TOOLS.parent / "pyproject.toml", tmp_path)
     (tmp_path / "tools" / "constraints.txt").write_text("toy==2.0\n")
     monkeypatch.setattr(environment, "ROOT", tmp_path)
-    assert whole.problems() == ["set up for other versions or another folder"]
+    assert whole.problems() == ["set up for other versions, another Python or another folder"]
 
 
 def test_what_is_left_of_a_distribution_is_removed_and_nothing_else(tools, whole, tmp_path):

@@ -138,12 +138,14 @@ def start(checkout, indexes, *options, index="whole", **settings) -> subprocess.
     interpreter = Path(getattr(sys, "_base_executable", sys.executable)).resolve()
     clean |= {
         "PIP_CONFIG_FILE": os.devnull,
+        "PIP_REQUIRE_VIRTUALENV": "1",  # whatever fails, nothing is installed outside
         "PIP_INDEX_URL": indexes[index].as_uri(),
         "PATH": f"{interpreter.parent}{os.pathsep}{os.environ['PATH']}",
     }
     return subprocess.run(
-        [str(checkout / "tools" / "setup.sh"), *options],
-        env={**clean, **settings},
+        ["tools/setup.sh", *options],
+        env={**clean, "CDPATH": ".:/", **settings},
+        cwd=checkout,
         capture_output=True,
         text=True,
         timeout=120,
@@ -250,6 +252,14 @@ def test_an_interpreter_that_is_gone_is_replaced(finished, again):
     python.symlink_to(finished[0] / "no interpreter")
     result = again()
     assert result.returncode == 0, result.stderr
+    assert sound(finished[1]) == "heard heard"
+
+
+def test_an_environment_that_lost_its_settings_is_never_taken_for_the_python_behind_it(finished, again):
+    (finished[1] / "pyvenv.cfg").unlink()
+    result = again()
+    assert result.returncode == 0, result.stderr
+    assert (finished[1] / "pyvenv.cfg").exists()
     assert sound(finished[1]) == "heard heard"
 
 

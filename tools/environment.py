@@ -26,17 +26,19 @@ class Environment:
     """
 
     def __init__(self, folder: Path, developer: bool):
+        folder = Path(os.path.realpath(folder))  # one environment, whatever links lead to it
         self.folder = folder
         self.developer = developer
         self.python = folder / ("Scripts/python.exe" if os.name == "nt" else "bin/python")
         self.stamp = folder / ".wheeltapper-setup"
         self.started = folder / ".wheeltapper-setup-started"
+        self.locks: tuple[int, ...] = ()  # descriptors that a process at work here must hold
         self.is_own = folder == ROOT / ".venv"
 
     def state(self) -> str:
-        """Hash of what the environment depends on; the folders too, since an editable install points at the checkout
-        and scripts name their interpreter."""
-        hasher = hashlib.sha256(f"{ROOT}\n{self.folder}\n".encode())
+        """Hash of what the environment depends on: pins, Python, and the folders, since an editable install points at
+        the checkout and scripts name their interpreter."""
+        hasher = hashlib.sha256(f"{ROOT}\n{self.folder}\n{sys.version_info[:2]}\n".encode())
         for name in ("pyproject.toml", "tools/constraints.txt"):
             hasher.update((ROOT / name).read_bytes())
         return hasher.hexdigest()
@@ -44,9 +46,11 @@ class Environment:
     def read_stamp(self) -> dict:
         """What ``write_stamp`` recorded; empty where there is nothing that can be read."""
         try:
-            return dict(json.loads(self.stamp.read_text(encoding="utf-8")))
-        except (OSError, ValueError, TypeError):
+            stamp = dict(json.loads(self.stamp.read_text(encoding="utf-8")))
+            records = dict(stamp["records"])
+        except (OSError, ValueError, TypeError, KeyError):
             return {}
+        return stamp if records and all(isinstance(value, str) for value in records.values()) else {}
 
     def write_stamp(self, distributions: Iterable[Path]) -> None:
         """Records that set-up is complete.
@@ -70,7 +74,7 @@ class Environment:
         if not stamp:
             return ["not set up"]
         if stamp.get("state") != self.state():
-            return ["set up for other versions or another folder"]
+            return ["set up for other versions, another Python or another folder"]
         if not (self.folder / "pyvenv.cfg").is_file():
             return ["pyvenv.cfg is gone"]
         records = {self.folder / name: digest for name, digest in stamp.get("records", {}).items()}
@@ -123,6 +127,8 @@ def _damage(site: Path, record: str, since: float) -> str:
             status = os.stat(f"{root}/{row[0]}")
         except OSError:
             return f"{row[0]} is gone"
+        if row[0].startswith("../../../bin/") and not status.st_mode & 0o100:
+            return f"{row[0]} is no program any more"
         if status.st_size != int(row[2]):
             return f"{row[0]} has {status.st_size} bytes, not {row[2]}"
         if status.st_mtime > since and row[1].startswith("sha256="):

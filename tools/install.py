@@ -95,14 +95,14 @@ def remove_distribution(place: Path, environment: Path) -> None:
             file = Path(os.path.normpath(site / row[0])) if row else site
             if file.is_relative_to(environment):
                 with contextlib.suppress(OSError):
-                    file.unlink()
+                    shutil.rmtree(file) if file.is_dir() and not file.is_symlink() else file.unlink()
     shutil.rmtree(place, ignore_errors=True)
 
 
 def make(environment: Environment) -> None:
     """Makes the virtual environment, or what is missing of one, pip included."""
     folder, python = environment.folder, environment.python
-    if _works(python) and not _is_moved(environment):
+    if _is_whole(environment) and not _is_moved(environment):
         if _has_pip(environment) or _restore_pip(environment):
             return
         if not environment.is_own:
@@ -111,10 +111,10 @@ def make(environment: Environment) -> None:
     if any(folder.iterdir()) and not known:
         raise SetupError(f"{folder}: expected a Python environment or an empty folder, found other files")
     base = getattr(sys, "_base_executable", sys.executable)
-    if python.is_symlink() and not _works(python):
-        say(f"{python} ({os.path.realpath(python)}) is no Python that works here")
-    elif _works(python) and environment.is_own:
-        say(f"{folder} was made for another folder" if _is_moved(environment) else f"{folder} has no pip")
+    if python.is_symlink():
+        moved = _is_whole(environment) and _is_moved(environment)
+        found = "was made for another folder" if moved else f"no longer belongs to {os.path.realpath(python)}"
+        say(f"{folder}: the environment {found}")
     say(f"making an environment in {folder} (Python {platform.python_version()})")
     if environment.is_own:  # what may hold somebody's own packages is mended in place, never emptied
         options = ["--clear"]
@@ -123,7 +123,7 @@ def make(environment: Environment) -> None:
         for link in python.parent.glob("python*"):
             if not link.exists():  # of an interpreter that is gone
                 link.unlink()
-    if subprocess.run([base, "-m", "venv", *options, str(folder)]).returncode or not _works(python):
+    if subprocess.run([base, "-m", "venv", *options, str(folder)]).returncode or not _is_whole(environment):
         raise SetupError(f"{folder}: making the environment failed, see above; remove the folder and start again")
     if not _has_pip(environment) and not _restore_pip(environment):
         raise SetupError(f"{folder}: the environment has no pip that works; remove the folder and start again")
@@ -135,6 +135,16 @@ def _works(python: Path, *arguments: str) -> bool:
     with contextlib.suppress(OSError):
         return not subprocess.run([str(python), *(arguments or ("-c", code))], capture_output=True).returncode
     return False
+
+
+def _is_whole(environment: Environment) -> bool:
+    """Whether the environment's interpreter runs, installs into the environment, and is the one it was made with."""
+    if not _works(environment.python):
+        return False
+    code = (
+        "import os, sys, sysconfig; print(os.path.realpath(sys.prefix), os.path.isdir(sysconfig.get_path('purelib')))"
+    )
+    return run_python(environment, "-c", code, check=False).stdout.strip() == f"{environment.folder} True"
 
 
 def _is_moved(environment: Environment) -> bool:
@@ -150,7 +160,8 @@ def _has_pip(environment: Environment) -> bool:
     place = distributions(environment).get("pip")
     if place and place.is_relative_to(environment.folder) and environment.damaged([place]):
         return False
-    return _works(environment.python, "-m", "pip", "--version")
+    # Isolated, since a mistake in pip's settings is no damage: the installation will name it.
+    return _works(environment.python, "-m", "pip", "--isolated", "--version")
 
 
 def _restore_pip(environment: Environment) -> bool:
@@ -186,8 +197,8 @@ def _constraints() -> list[str]:
 def pip_install(environment: Environment, *arguments: str) -> bool:
     """Runs pip install with the pins; settings of pip that would install elsewhere are left out."""
     settings = {**os.environ, "PIP_USER": "0"}
-    for name in ("PIP_TARGET", "PIP_PREFIX", "PIP_ROOT", "PIP_NO_DEPS", "PIP_DRY_RUN", "PIP_REQUIRE_HASHES"):
-        settings.pop(name, None)
+    for name in ("TARGET", "PREFIX", "ROOT", "PYTHON", "NO_DEPS", "DRY_RUN", "REQUIRE_HASHES"):
+        settings.pop(f"PIP_{name}", None)
     command = [str(environment.python), "-P", "-m", "pip", "install", "--disable-pip-version-check"]
     command += ["--constraint", "tools/constraints.txt", *arguments]
     if sys.stderr.isatty():
@@ -246,9 +257,11 @@ def platform_problem(system: str, machine: str, libc: tuple[str, str]) -> str:
 
 
 @contextlib.contextmanager
-def locked(folder: Path) -> Iterator[None]:
+def locked(environment: Environment) -> Iterator[None]:
     """Lets one set-up at a time work on an environment; the lock is on the folder itself and ends with the process."""
+    folder = environment.folder
     descriptor = os.open(folder, os.O_RDONLY)
+    environment.locks = (descriptor,)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -268,8 +281,8 @@ def install(environment: Environment) -> None:
     if environment.folder.exists() and not environment.folder.is_dir():
         raise SetupError(f"{environment.folder}: expected a folder for the environment, found a file")
     environment.folder.mkdir(parents=True, exist_ok=True)
-    with locked(environment.folder):
-        if _works(environment.python) and not environment.problems():
+    with locked(environment):
+        if _is_whole(environment) and not environment.problems():
             say(f"nothing to do ({environment.folder}), the other set-up has finished")
             return
         make(environment)

@@ -4,7 +4,7 @@
 # Source it after tools/setup.sh. WHEELTAPPER_VENV names another environment than .venv beside run.sh.
 
 if [ -z "${WHEELTAPPER_VENV:-}" ]; then
-    WHEELTAPPER_VENV="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)/.venv"
+    WHEELTAPPER_VENV="$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)/.venv"
 fi
 case "$WHEELTAPPER_VENV" in
     /*) ;;

@@ -11,7 +11,7 @@
 # certificate, ...) counts as ever.
 set -euo pipefail
 
-root="$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)"
+root="$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)"
 developer=()
 case "$#:${1:-}" in
     0:) ;;

@@ -9,7 +9,7 @@
 # failed.
 set -euo pipefail
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
 matrices=false
 options=()
 while [ $# -gt 0 ]; do

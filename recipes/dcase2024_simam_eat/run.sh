@@ -6,7 +6,7 @@
 # Stages: 0 the system, from data to package; 1 filter banks; 2 SimAM; 3 SimAM before a frozen network, with pictures;
 # 4 domain normalisation; 5 table. SEED in --data stands for the seed, where each has recordings of its own.
 set -euo pipefail
-ROOT="$(cd "$(dirname "$0")/../.." && pwd)"
+ROOT="$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd -P)"
 
 stage=0         # first stage
 stop_stage=5    # last stage

@@ -7,7 +7,7 @@
 # TABLE.csv as wheeltapper emulate reads it (recipes/propeller/local/make_table.py writes one). Stages: 0 mix, 1 ablation,
 # 2 noise-aware system, 3 conditions, 4 tables. Each goes on where a killed run stopped.
 set -euo pipefail
-ROOT="$(cd "$(dirname "$0")/../.." && pwd)"
+ROOT="$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd -P)"
 
 stage=0        # first stage
 stop_stage=4   # last stage

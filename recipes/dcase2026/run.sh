@@ -6,7 +6,7 @@
 #
 # Stages: 0 development runs, 1 select, 2 final run, 3 comply, 4 table. Each goes on where a killed run stopped.
 set -euo pipefail
-ROOT="$(cd "$(dirname "$0")/../.." && pwd)"
+ROOT="$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd -P)"
 
 stage=0          # first stage
 stop_stage=4     # last stage

@@ -8,7 +8,7 @@
 # Stages: 0 prepare MIMII, 1 the study once for each seed, 2 one table of all seeds, and the paper's. A run that was stopped goes on where
 # it was.
 set -euo pipefail
-ROOT="$(cd "$(dirname "$0")/../.." && pwd)"
+ROOT="$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd -P)"
 
 stage=0          # first stage
 stop_stage=2     # last stage

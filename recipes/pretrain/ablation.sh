@@ -6,7 +6,7 @@
 #
 # Skips the runs that are complete; one that was killed goes on where it stopped.
 set -euo pipefail
-ROOT="$(cd "$(dirname "$0")/../.." && pwd)"
+ROOT="$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd -P)"
 
 from=exp/pretrain # experiment of run.sh: its shards and manifests
 exp=exp/ablation  # all results go here

@@ -9,7 +9,7 @@
 # simulated sound alone. Of ESC-50 it learns the part under CC BY, of the drone recordings the part under CC0, unless
 # --free-only false; all of ESC-50 is judged.
 set -euo pipefail
-ROOT="$(cd "$(dirname "$0")/../.." && pwd)"
+ROOT="$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd -P)"
 
 stage=0           # first stage
 stop_stage=6      # last stage

@@ -6,7 +6,7 @@
 #
 # DIR of --recordings holds the 10 s cuts and their manifest.csv. Stages: 0 mix, 1 references, 2 main recipe, 3 table.
 set -euo pipefail
-ROOT="$(cd "$(dirname "$0")/../.." && pwd)"
+ROOT="$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd -P)"
 
 stage=0          # first stage
 stop_stage=3     # last stage

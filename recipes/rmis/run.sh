@@ -7,7 +7,7 @@
 # Stages: 0 download, 1 prepare, 2 embed and measure, 3 table. Each recording is embedded once for an encoder; a run
 # that was stopped goes on where it was.
 set -euo pipefail
-ROOT="$(cd "$(dirname "$0")/../.." && pwd)"
+ROOT="$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd -P)"
 
 stage=1           # first stage; 0 fetches what can be fetched, some hundred GB
 stop_stage=3      # last stage
