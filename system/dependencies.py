@@ -264,6 +264,8 @@ class Failure:
             return "the checkout is incomplete; git status shows what is missing"
         if self.culprit in sys.stdlib_module_names:
             return "this Python was built without that module; use another one of 3.11 to 3.14"
+        if "marshal" in self.reason:
+            return "its byte code is damaged: delete the folders __pycache__ in the package, Python makes them anew"
         return advice(self.package)
 
 
@@ -300,6 +302,8 @@ def _packages_at_fault(error: BaseException) -> list[str]:
     if isinstance(error, ImportError):
         missing = isinstance(error, ModuleNotFoundError)
         return modules + ([error.name.partition(".")[0]] if error.name and (missing or not modules) else [])
+    if damaged := _damaged_byte_code(error):
+        return [*modules, damaged]
     if isinstance(error, SyntaxError) and error.filename and (module := _third_party_module(error.filename)):
         return [*modules, module]
     return modules if third_party and third_party[0][0].co_name == "<module>" else []
@@ -360,6 +364,15 @@ def _third_party_module(file: str) -> str | None:
         if place in parts[:-1]:
             return parts[parts.index(place) + 1].partition(".")[0]
     return None
+
+
+def _damaged_byte_code(error: BaseException) -> str | None:
+    """Top-level module whose byte code could not be read, which is damage though its source is whole."""
+    if not isinstance(error, EOFError | ValueError | TypeError) or "marshal" not in str(error):
+        return None
+    places = [frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__)]
+    names = [place["fullname"] for place in places if "fullname" in place and "bytecode_path" in place]
+    return names[-1].partition(".")[0] if names else None
 
 
 def _is_hollow(value: object) -> bool:

@@ -18,8 +18,9 @@ from system.stage import MARKERS, check_free
 
 # Packages that stages import late, by stages; the rest is met when the configuration is read.
 PACKAGES = {
-    **dict.fromkeys(("torch", "safetensors", "accelerate", "tensorboard", "peft"), (1, 2, 3)),
-    "soundfile": (0, 1, 2, 3, 8),
+    **dict.fromkeys(("scipy", "soundfile", "torchaudio"), (0, 1, 2, 3, 8)),
+    **dict.fromkeys(("torch", "torchvision", "timm", "safetensors", "accelerate", "tensorboard", "peft"), (1, 2, 3, 8)),
+    "sklearn": (2, 4, 8, 9),
     "reportlab": (7,),
     "jinja2": (7, 9),
     "matplotlib": (9,),
@@ -106,7 +107,10 @@ def check_packages(stages: range) -> None:
     from importlib.util import find_spec
 
     names = [name for name, numbers in PACKAGES.items() if set(numbers) & set(stages)]
-    missing = [f"{name} is not installed; {dependencies.advice(name)}" for name in names if find_spec(name) is None]
+    found = {name: find_spec(name) for name in names}
+    # What is left of a package whose files are gone is imported without complaint, and holds nothing.
+    missing = [name for name, spec in found.items() if spec is None or spec.origin is None]
+    missing = [f"{name} is not installed; {dependencies.advice(name)}" for name in missing]
     broken = [str(failure) for _, failure in dependencies.run_probes(["soundfile"]) if failure] if not missing else []
     if missing or broken:
         raise several("packages", missing + broken)

@@ -113,6 +113,8 @@ def _message(error: Exception) -> str | None:
         advice = " (free some space and start again: finished work is kept)" if error.errno == errno.ENOSPC else ""
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}{advice}"
+    if isinstance(error, MemoryError):
+        return f"not enough memory ({str(error) or 'for the next step'}); smaller batches or shorter crops take less"
     failure = import_failure(error)
     return str(failure) if failure else None
 

@@ -40,6 +40,6 @@ class Parser(argparse.ArgumentParser):
 
 def nearest(wrong: str, known: Iterable[str]) -> str:
     """``; did you mean ...?`` with the known name nearest to a wrong one, or nothing where none is near."""
-    by_lower = {name.lower().replace("_", "-"): name for name in known}
+    by_lower = {name.lower().replace("_", "-"): name for name in known if name != "--help"}
     near = difflib.get_close_matches(wrong.lower().replace("_", "-"), by_lower, 1)
     return f"; did you mean {by_lower[near[0]]}?" if near else ""

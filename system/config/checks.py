@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
 from typing import Any
 
-from system.config.families import FAMILIES
+from system.config.families import FAMILIES, has_filterbank
 from system.config.schema import (
     AUTOENCODER_SCORES,
     BALANCES,
@@ -62,14 +62,16 @@ LIMITS = {
     **dict.fromkeys(("dim", "layers", "kernel", "groups", "rank", "embedding_dim", "subclusters"), (1, math.inf)),
     **dict.fromkeys(("base_rate", "min_rate", "max_rate", "neighbours", "runs", "min_clips"), (1, math.inf)),
     "seed": (0, 2**32 - 1),  # of numpy's and scikit-learn's generators
-    **dict.fromkeys(("threads", "rate", "depth", "steps", "warmup_steps", "ema_steps"), (0, math.inf)),
+    "threads": (0, 4096),
+    **dict.fromkeys(("rate", "depth", "steps", "warmup_steps", "ema_steps"), (0, math.inf)),
     **dict.fromkeys(("heads", "pool_power"), (0, math.inf)),
     **dict.fromkeys(
         ("encoder_learning_rate", "learning_rate", "final_learning_rate", "weight_decay", "noise_std"), (0, math.inf)
     ),
     **dict.fromkeys(("gain_db", "time_mask", "frequency_mask", "bootstrap", "clusters"), (0, math.inf)),
     **dict.fromkeys(("attribute_weight", "domain_weight"), (0, math.inf)),
-    **dict.fromkeys(("crop_seconds", "clip_norm", "scale", "mixup_alpha"), (0.01, math.inf)),
+    "crop_seconds": (0.01, 3600),
+    **dict.fromkeys(("clip_norm", "scale", "mixup_alpha"), (0.01, math.inf)),
     **dict.fromkeys(("ratio", "adjust", "ema_start", "ema_end", "target_share", "dropout"), (0, 1)),
     **dict.fromkeys(("channel_swap", "channel_drop", "mixup", "mix_share"), (0, 1)),
     **dict.fromkeys(("test_size", "test"), (0.01, 0.99)),
@@ -97,7 +99,7 @@ def _number_problems(value: Any, name: str = "") -> Iterator[str]:
     for key, item in items:
         path = f"{name}.{key}" if name else str(key)
         low, high = LIMITS.get(key, (-math.inf, math.inf)) if is_dataclass(value) else (-math.inf, math.inf)
-        if isinstance(item, int | float) and not low <= item <= high:
+        if isinstance(item, int | float) and (not low <= item <= high or not math.isfinite(item)):
             wanted = "a number" if low == -math.inf else f"at least {low}"
             if high != math.inf:
                 wanted = f"a number from {low} to {high if isinstance(high, int) else round(high, 3)}"
@@ -143,6 +145,8 @@ def _encoder_problems(encoder: EncoderConfig, name: str) -> Iterator[str]:
     ):
         if found not in known:
             yield f"{name}.{field}: expected one of {', '.join(known)}, found {found!r}"
+    if encoder.filterbank == "even" and encoder.family in FAMILIES and not has_filterbank(encoder.family):
+        yield f"{name}.filterbank: expected mel with {encoder.family}, found {encoder.filterbank!r}"
     for machine, mode in {"": encoder.simam, **encoder.simam_machines}.items():
         known = SIMAM if machine else (*SIMAM, "auto")
         if mode not in known:
@@ -215,6 +219,19 @@ def _sharing_problems(config: Config) -> Iterator[str]:
             yield f"branches.{name}.of: expected one of {', '.join(owners)}, found {branch.of!r}"
         elif branch.readout != "projection" and not owners[branch.of or name].has_network:
             yield f"branches.{name}.readout: expected projection, since no encoder is there to read out"
+        owner = owners.get(branch.of or name)
+        if owner and branch.scorer.name == "conditional_mahalanobis" and _is_one_vector(branch, owner):
+            yield (
+                f"branches.{name}.scorer.name: expected a scorer of single vectors, found conditional_mahalanobis, "
+                "which wants rows of two parts: a spectrum of two inputs, or a readout that keeps bands apart"
+            )
+
+
+def _is_one_vector(branch: BranchConfig, owner: BranchConfig) -> bool:
+    """Whether a branch describes a clip by one vector, and not by one for each input or band."""
+    if owner.spectrum is not None:
+        return len(owner.inputs) == 1
+    return owner.autoencoder is not None or branch.readout == "projection"
 
 
 def _study_problems(study: StudyConfig) -> Iterator[str]:

@@ -12,3 +12,11 @@ FAMILIES: dict[str, tuple[str, str] | type[Any]] = {
     "ast": ("ast", "Ast"),
     "cnn": ("cnn", "ResNeXt"),
 }
+
+_WITH_FILTERBANK = ("beats", "eat", "audiomae", "ast")
+
+
+def has_filterbank(family: str) -> bool:
+    """Whether a known family hears through a filter bank that can be chosen; found without loading it."""
+    found = FAMILIES[family]
+    return bool(getattr(found, "filterbanks", ())) if isinstance(found, type) else family in _WITH_FILTERBANK

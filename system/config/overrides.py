@@ -69,7 +69,7 @@ def assign(hint: Any, tree: Any, default: Any, steps: list[str], value: str, abo
 def _assign_item(kind: Any, tree: Any, default: Any, steps: list[str], value: str, above: str) -> list:
     items = list(tree) if isinstance(tree, list) else [asdict(i) if is_dataclass(i) else i for i in default or ()]
     item = get_args(kind)[0] if get_args(kind) else Any
-    if not steps[0].isdecimal() or int(steps[0]) > len(items):
+    if steps[0] not in map(str, range(len(items) + 1)):
         there = f"0 to {len(items) - 1}, or {len(items)} to add one" if items else "0, to add one"
         raise WheeltapperError(f"{above}: expected an item by its number, {there}, found {steps[0]}")
     number = int(steps[0])

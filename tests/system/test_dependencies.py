@@ -1,6 +1,7 @@
 """Dependencies that fail: found by their probes, told in one line, and nothing else taken for one."""
 
 import importlib
+import py_compile
 import re
 import sys
 import tomllib
@@ -99,6 +100,15 @@ def test_an_import_that_fails_is_told_in_one_line(installed, modules, code, pack
     assert str(found).startswith(f"{package} does not work here ({reason}")
     assert "\n" not in str(found)
     assert "tools/setup.sh" in str(found)
+
+
+def test_byte_code_that_was_cut_short_is_told_from_a_mistake_of_ours(installed):
+    source = installed(toy="x = 1\n" * 100) / "toy.py"
+    compiled = Path(py_compile.compile(str(source)))
+    compiled.write_bytes(compiled.read_bytes()[:60])
+    found = import_failure(caught("import toy"))
+    assert (found.package, found.culprit) == ("toy", "toy")
+    assert "delete the folders __pycache__" in str(found)
 
 
 def test_the_remedy_fits_the_package():

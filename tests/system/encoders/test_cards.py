@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from system.config.families import has_filterbank
 from system.encoders import FAMILIES, cards, checkpoints, family_class
 from system.encoders.eat import DEVIATION, MEAN, Eat
 from system.encoders.fisher import Fisher
@@ -205,3 +206,8 @@ def test_what_is_not_there_says_how_to_come_by_it(tmp_path):
         cards.find("fisher_mini", tmp_path)
     with pytest.raises(WheeltapperError, match="found a folder"):
         cards.find(tmp_path, tmp_path)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_the_families_with_a_filter_bank_are_known_without_loading_them(family):
+    assert has_filterbank(family) == bool(family_class(family).filterbanks)
