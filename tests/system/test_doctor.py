@@ -14,7 +14,7 @@ from system.dependencies import DEPENDENCIES, Dependency, Failure
 @pytest.mark.parametrize(
     ("key", "text", "shown"),
     [
-        ("global.index-url", "https://pypi.org/simple", "https://pypi.org/simple"),
+        ("global.index-url", "https://index.example/simple", "https://index.example/simple"),
         ("global.index-url", "https://ann:s3cret@pypi.example/simple", "https://***@pypi.example/simple"),
         ("global.index-url", "https://s3cret@pypi.example/simple", "https://***@pypi.example/simple"),
         ("global.index-url", "https://ann:a/b@c@pypi.example/simple", "https://***@pypi.example/simple"),
@@ -28,7 +28,7 @@ from system.dependencies import DEPENDENCIES, Dependency, Failure
         ),
         ("global.proxy", "ann:s3cret@proxy.example:8080", "***@proxy.example:8080"),
         ("global.proxy", "http://proxy.example:8080", "http://proxy.example:8080"),
-        ("global.find-links", "/opt/wheels", "/opt/wheels"),
+        ("global.find-links", "/srv/wheels", "/srv/wheels"),
         ("WHEELTAPPER_TOKEN", "s3cret", "***"),
         ("WHEELTAPPER_DB_PASSWORD", "s3cret", "***"),
         ("wheeltapper_api_key", "s3cret", "***"),
