@@ -6,6 +6,7 @@ that help and the check whether there is anything to do answer at once.
 
 import argparse
 import errno
+import faulthandler
 import importlib
 import os
 import sys
@@ -59,6 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     wrong usage (as SystemExit where the options are wrong), 130 interrupted."""
     # Threads that wait for one another by spinning slow a busy machine down ten times and more.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if argv is None and sys.stderr is not None:
+        faulthandler.enable()  # the end by a damaged library is not silent
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["help"]:
         argv = [*argv[1:2], "--help"]
