@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LONGEST = 300  # characters of a reason
+PYTHONS = ((3, 11), (3, 14))  # the first and the last that the pinned packages have wheels for
 
 
 @dataclass(frozen=True)
@@ -263,7 +264,7 @@ class Failure:
         if self.culprit in ("system", "submission", "wheeltapper"):
             return "the checkout is incomplete; git status shows what is missing"
         if self.culprit in sys.stdlib_module_names:
-            return "this Python was built without that module; use another one of 3.11 to 3.14"
+            return "this Python was built without that module; use another one (docs/installation.md)"
         if "marshal" in self.reason:
             return "its byte code is damaged: delete the folders __pycache__ in the package, Python makes them anew"
         return advice(self.package)

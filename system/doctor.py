@@ -18,12 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from system import __version__, disk, machine, plugins
-from system.dependencies import DEPENDENCIES, advice, ending, failed_probes
+from system.dependencies import DEPENDENCIES, PYTHONS, advice, ending, failed_probes
 from system.stage import commit
 
 ROOT = Path(__file__).resolve().parent.parent
 STAMP = ".wheeltapper-setup"  # that tools/setup.sh leaves in an environment
-PYTHONS = ((3, 11), (3, 14))  # the first and the last that the pinned packages have wheels for
 VARIABLES = re.compile(
     r"WHEELTAPPER_.*|.*_NUM_THREADS|OMP_.*|CUDA_VISIBLE_DEVICES|(https?|no|all)_proxy", re.IGNORECASE
 )

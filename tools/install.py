@@ -24,9 +24,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tools")]
 
 from environment import Environment, distribution_name  # noqa: E402
 
-from system.dependencies import DEPENDENCIES, failed_probes, named, normal  # noqa: E402
+from system.dependencies import DEPENDENCIES, PYTHONS, failed_probes, named, normal  # noqa: E402
 
-OLDEST, NEWEST = (3, 11), (3, 14)  # Python versions that the pinned packages have wheels for
 OLDEST_GLIBC = (2, 28)
 LAST_LINES = 15  # of pip's output, shown where it failed and nobody watched
 
@@ -131,7 +130,7 @@ def make(environment: Environment) -> None:
 
 def _works(python: Path, *arguments: str) -> bool:
     """Whether an interpreter of a version that is known to work runs."""
-    code = f"import sys; sys.exit(not {OLDEST} <= sys.version_info[:2] <= {NEWEST})"
+    code = f"import sys; sys.exit(not {PYTHONS[0]} <= sys.version_info[:2] <= {PYTHONS[1]})"
     with contextlib.suppress(OSError):
         return not subprocess.run([str(python), *(arguments or ("-c", code))], capture_output=True).returncode
     return False

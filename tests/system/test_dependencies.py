@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from system import dependencies
-from system.dependencies import DEPENDENCIES, Dependency, import_failure, run_probes
+from system.dependencies import DEPENDENCIES, PYTHONS, Dependency, import_failure, run_probes
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -23,6 +23,13 @@ def test_every_direct_dependency_has_a_probe():
 
     assert names(project["dependencies"]) == {each.name for each in DEPENDENCIES if not each.developer}
     assert names(project["optional-dependencies"]["dev"]) == {each.name for each in DEPENDENCIES if each.developer}
+
+
+def test_the_pythons_are_the_same_everywhere():
+    (_, low), (_, high) = PYTHONS
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert project["requires-python"] == f">=3.{low},<3.{high + 1}"
+    assert f"not (3, {low}) <= sys.version_info[:2] <= (3, {high})" in (ROOT / "tools" / "setup.sh").read_text()
 
 
 @pytest.fixture
