@@ -7,9 +7,9 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from submission import meta
-from submission.config import AuthorConfig, PackageConfig
 from submission.findings import ERROR
 from submission.meta_check import DESCRIPTION, LABEL, SUBSYSTEMS, check, label_form
+from system.config.package import AuthorConfig, PackageConfig
 from system.corpora.year_files import known_years
 from system.errors import WheeltapperError
 

@@ -17,7 +17,7 @@ import yaml
 from submission import meta_check
 from submission.findings import ERROR, printable
 from system.errors import WheeltapperError
-from system.stage import open_atomic
+from system.files import open_atomic
 
 SUFFIX = ".meta.yaml"
 # Plain text that no YAML reader can take for anything but text.

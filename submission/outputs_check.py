@@ -5,10 +5,10 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from submission import challenge_csv
 from submission.archive import Tree
-from submission.challenge_csv import DECISION, KINDS, SCORE
 from submission.findings import Collector, listing, printable
+from system.evaluation import challenge_csv
+from system.evaluation.challenge_csv import DECISION, KINDS, SCORE
 
 AUDIO = (".wav", ".flac", ".ogg")
 MAX_CSV = 16 << 20

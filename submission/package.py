@@ -12,10 +12,8 @@ from pathlib import Path
 
 import yaml
 
-from submission import challenge_csv, declared, meta, pdf, technical_report
+from submission import declared, meta, pdf, technical_report
 from submission.archive import TASK
-from submission.challenge_csv import KINDS, SCORE
-from submission.config import PackageConfig
 from submission.declared import label
 from submission.facts import RunFacts
 from submission.findings import ERROR, Collector, Finding, listing
@@ -23,10 +21,13 @@ from submission.machines_check import OFFICIAL_CLIPS, decide
 from submission.meta_check import RESULTS, SUBSYSTEMS
 from submission.technical_report import SECTIONS, ReportFacts
 from submission.validate import REPORT_SUFFIX, validate
+from system.config.package import PackageConfig
 from system.corpora.challenge import load_year
 from system.errors import WheeltapperError, several
+from system.evaluation import challenge_csv
+from system.evaluation.challenge_csv import KINDS, SCORE
+from system.files import open_atomic
 from system.manifest import Clip, is_development
-from system.stage import open_atomic
 
 # Zip cannot tell an earlier time.
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)

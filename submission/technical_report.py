@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from submission.config import PackageConfig
 from submission.meta_check import RESULTS
-from system.benchmarks import tables
-from system.metrics import harmonic_mean
+from system.config.package import PackageConfig
+from system.evaluation.metrics import harmonic_mean
+from system.leaderboard import tables
 
 if TYPE_CHECKING:
     from submission.package import SystemEntry

@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 
 from system.errors import WheeltapperError
-from system.stage import open_atomic
+from system.files import open_atomic
 
 if TYPE_CHECKING:
     from collections.abc import Callable

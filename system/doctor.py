@@ -17,9 +17,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from system import __version__, disk, machine, plugins
+from system import __version__, machine, plugins
 from system.dependencies import DEPENDENCIES, PYTHONS, advice, ending, failed_probes
-from system.stage import commit
+from system.pipeline import disk
+from system.record import commit
 
 ROOT = Path(__file__).resolve().parent.parent
 STAMP = ".wheeltapper-setup"  # that tools/setup.sh leaves in an environment

@@ -11,7 +11,8 @@ from system import config as configuration
 from system import selection
 from system.config import BranchConfig, Config, EncoderConfig
 from system.errors import WheeltapperError
-from system.stage import Stage, tree_signature
+from system.files import tree_signature
+from system.stage import Stage
 
 STAGES = ("data", "pretrain", "adapt", "embed", "score", "fuse", "evaluate", "package", "benchmark", "report")
 SYSTEMLESS = ("data", "pretrain")  # of a recipe that goes no further than the encoder

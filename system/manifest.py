@@ -56,7 +56,7 @@ INTEGERS = ("channels", "rate", "samples")
 
 def write(path: str | os.PathLike, clips: Iterable[Clip]) -> None:
     """Writes a manifest whole or not at all; audio below the manifest's folder is written as a relative path."""
-    from system.stage import open_atomic
+    from system.files import open_atomic
 
     path = Path(path)
     root = path.resolve().parent
@@ -196,3 +196,11 @@ def check_training(clips: Sequence[Clip], where: str | os.PathLike = "training")
         if clip.split != "train" or clip.label == "anomaly":
             found = f"{clip.label or 'unlabelled'} {clip.split}"
             raise WheeltapperError(f"{where}: {clip.path}: expected a normal training clip, found {found}")
+
+
+def group_by(clips: Sequence[Clip], *names: str) -> dict[tuple, list[int]]:
+    """Indices of the clips for each combination of the named fields, in order of first appearance."""
+    groups: dict[tuple, list[int]] = {}
+    for index, clip in enumerate(clips):
+        groups.setdefault(tuple(getattr(clip, name) for name in names), []).append(index)
+    return groups

@@ -15,8 +15,9 @@ from system import manifest
 from system.config import CHECKPOINTS, Config
 from system.config.training import LOOP_FREE
 from system.errors import WheeltapperError
+from system.files import file_hash, read_json, write_json
 from system.manifest import Clip
-from system.stage import file_hash, read_json, run_record, write_json
+from system.record import run_record
 
 # In which a final run may differ from the frozen configuration: nothing here changes a score. Patterns of whole keys.
 FREE = (

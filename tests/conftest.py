@@ -76,7 +76,7 @@ def pytest_terminal_summary(terminalreporter) -> None:
 @pytest.fixture(scope="session")
 def recordings(tmp_path_factory) -> Path:
     """Simulated machines of the default run, ten clips of half a second each."""
-    from system.corpora.synthetic import SyntheticSettings, synthesize
+    from system.corpora.simulation.synthetic import SyntheticSettings, synthesize
 
     folder = tmp_path_factory.mktemp("recordings") / "data"
     synthesize(folder, SyntheticSettings(train_source=4, train_target=2, test=1, shorten=12.0, rt60=0.1), seed=0)

@@ -14,10 +14,10 @@ import scipy.stats
 import yaml
 
 from submission.validate import validate
+from system import score_tables
 from system.bin import main
 from system.config import load
-from system.scoring import machines
-from system.stage import read_json
+from system.files import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
 CONF = ROOT / "recipes" / "dcase2026" / "conf"
@@ -101,7 +101,7 @@ def test_the_faithful_run_is_packaged_and_reported(faithful, recordings):
 def test_the_faithful_threshold_is_the_official_one(faithful):
     """Decisions of the package against a gamma distribution fitted by hand, on the scores before calibration."""
     batches = read_json(faithful / "adapt" / "main" / "batches.json")
-    raw = machines.read_rows(faithful / "scores" / "main.left_duplicated.csv")
+    raw = score_tables.read_rows(faithful / "scores" / "main.left_duplicated.csv")
     for machine in ("SimFan", "SimPump"):
         threshold = scipy.stats.gamma.ppf(0.9, *scipy.stats.gamma.fit(batches[machine]["mse"]))
         scores = {row.file: row.score for row in raw if (row.machine, row.split) == (machine, "test")}

@@ -3,18 +3,15 @@
 import csv
 import json
 import re
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+from faults_files import put_mat
 from shell_scripts import run_script
 
 from system.benchmarks.suites import SUITES
 from system.corpora.faults.cwru import NUMBERS
-
-sys.path.insert(0, str(Path(__file__).parent / "system" / "corpora"))
-from faults_files import put_mat
 
 ROOT = Path(__file__).resolve().parent.parent
 RMIS, SIREN = (ROOT / "recipes" / name / "run.sh" for name in ("rmis", "siren"))

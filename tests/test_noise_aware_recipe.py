@@ -12,10 +12,10 @@ import yaml
 from submission.validate import validate
 from system import config, manifest
 from system.bin import main
+from system.embeddings.files import read_rows
 from system.experiment import Experiment
+from system.files import read_json
 from system.frontends.logmel import mel_filterbank
-from system.stage import read_json
-from system.store import read_rows
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "recipes" / "dcase2026"

@@ -14,12 +14,11 @@ import soundfile
 import yaml
 
 from submission.validate import validate
-from system import manifest
+from system import manifest, score_tables
 from system.bin import main
 from system.bin.run import VERBS
 from system.experiment import STAGES
-from system.scoring import machines
-from system.stage import read_json
+from system.files import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
 TOY = "recipes/dcase2026/conf/toy.yaml"
@@ -111,11 +110,11 @@ def test_run_sh_finds_nothing_to_do(finished):
 
 def test_systems_differ_as_the_report_says(finished):
     scores = {
-        k: machines.read_rows(finished / "systems" / f"Wheeltapper_Demo_task2_{k}" / "references.csv")
+        k: score_tables.read_rows(finished / "systems" / f"Wheeltapper_Demo_task2_{k}" / "references.csv")
         for k in range(1, 5)
     }
     assert len({tuple(row.score for row in rows) for rows in scores.values()}) == 4
-    main_branch = machines.read_rows(finished / "scores" / "main.left_duplicated.csv")
+    main_branch = score_tables.read_rows(finished / "scores" / "main.left_duplicated.csv")
     # A single branch: the robust z of its own scores, so the order within a machine is the same.
     single = {(r.machine, r.file): r.score for r in scores[4]}
     raw = {(r.machine, r.file): r.score for r in main_branch if r.split == "train"}
@@ -149,11 +148,13 @@ def test_scores_do_not_depend_on_names_order_or_company(finished, tmp_path, caps
     for view in ("left_duplicated", "two_channel"):
         before = {
             r.file: r.score
-            for r in machines.read_rows(finished / "scores" / f"main.{view}.csv")
+            for r in score_tables.read_rows(finished / "scores" / f"main.{view}.csv")
             if r.machine == "SimPump"
         }
         after = {
-            r.file: r.score for r in machines.read_rows(exp / "scores" / f"main.{view}.csv") if r.machine == "SimPump"
+            r.file: r.score
+            for r in score_tables.read_rows(exp / "scores" / f"main.{view}.csv")
+            if r.machine == "SimPump"
         }
         for name, new in kept.items():
             # Embeddings are equal to the bit; the matrix product of the distances rounds with its size.

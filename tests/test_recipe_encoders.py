@@ -10,7 +10,7 @@ from submission.validate import validate
 from system.bin import main
 from system.config import load
 from system.encoders import cards, family_class
-from system.stage import read_json
+from system.files import read_json
 
 CONF = Path(__file__).resolve().parent.parent / "recipes" / "dcase2026" / "conf"
 NAMES = sorted(path.stem for path in (CONF / "encoders").glob("*.yaml"))

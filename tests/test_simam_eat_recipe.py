@@ -21,8 +21,8 @@ from system.bin import main
 from system.config import Config, load
 from system.encoders import cards
 from system.experiment import open_experiment
+from system.files import read_json
 from system.manifest import read
-from system.stage import read_json
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "recipes" / "dcase2024_simam_eat"

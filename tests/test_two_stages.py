@@ -10,10 +10,11 @@ import yaml
 from shell_scripts import run_script
 
 from submission.validate import validate
-from system import manifest, store
+from system import manifest
 from system.bin import main
 from system.config import load
-from system.stage import file_hash, read_json, write_json
+from system.embeddings import files
+from system.files import file_hash, read_json, write_json
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "recipes" / "dcase2026"
@@ -215,11 +216,11 @@ def test_weights_that_are_not_declared_and_embeddings_of_other_clips(clone, caps
     conf = load(final / "config.yaml", ["data.machines=all", "data.frozen=''"])
     (final / "config.yaml").write_text(yaml.safe_dump(yaml.safe_load(dump(conf)), sort_keys=False))
     path, index = final / "embeddings" / "main" / "left_duplicated.npy", final / "embeddings" / "main" / "index.csv"
-    rows = store.read_rows(index, path)
+    rows = files.read_rows(index, path)
     tests = [number for number, key in enumerate(rows) if key[2] == "test"]
     values = np.load(path)
     values[tests] = np.roll(values[tests], 1, axis=0)
-    store.write_array(path, values)
+    files.write_array(path, values)
     assert main(["comply", str(final), "--recompute", "2"]) == 1
     told = capsys.readouterr().out
     assert "expected BEATs, which the system uses, found it neither here nor in external_data_usage" in told

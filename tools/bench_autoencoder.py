@@ -28,9 +28,9 @@ from torch import Tensor, nn
 
 from system.machine import peak_memory_mb
 from system.machine import threads as usual_threads
+from system.record import run_record
 from system.references import dense
 from system.references.autoencoder import Autoencoder, AutoencoderConfig, build
-from system.stage import run_record
 
 BANDS = 128
 CONFIG = AutoencoderConfig()

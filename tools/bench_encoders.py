@@ -23,11 +23,11 @@ import numpy as np
 import torch
 
 from system import audio
-from system.embedding import choose_precision, embed_files
+from system.embeddings.embed import choose_precision, embed_files
 from system.encoders import Encoder, family_class
 from system.encoders.cost import multiply_adds
 from system.machine import peak_memory_mb, threads
-from system.stage import run_record
+from system.record import run_record
 
 SECONDS = 10
 

@@ -19,12 +19,13 @@ import numpy as np
 import torch
 
 from system.config import EncoderConfig, SpectrumConfig
-from system.embedding import frozen_network
+from system.embeddings.embed import frozen_network
 from system.encoders import cards, load_encoder
+from system.files import write_json
 from system.frontends.farfield import subtract_far
 from system.frontends.logmel import log_mel
 from system.frontends.spectrum import describe
-from system.stage import run_record, write_json
+from system.record import run_record
 
 RATE = 16000
 REFERENCE = "log-mel spectrogram"

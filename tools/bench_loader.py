@@ -28,13 +28,13 @@ import soundfile
 import torch
 
 from system import audio
-from system.crops import fit_length
 from system.frontends.stft import fisher_spectrogram
 from system.manifest import Clip
 from system.pretraining.corpus import ClipCorpus, Mixture
 from system.pretraining.shards import write_shards
-from system.stage import run_record
-from system.training import prepared, step_seed
+from system.record import run_record
+from system.training.crops import fit_length
+from system.training.loop import prepared, step_seed
 
 CLIP_SECONDS = 10
 ROWS, DIM = 1024, 1024  # of the step's matrix products

@@ -31,8 +31,8 @@ from system.pretraining.batches import Batches
 from system.pretraining.corpus import Mixture
 from system.pretraining.distillation import Batch, SelfDistillation
 from system.pretraining.objectives import build_objective
-from system.stage import run_record
-from system.training import parameter_groups
+from system.record import run_record
+from system.training.loop import parameter_groups
 
 CONF = Path(__file__).resolve().parent.parent / "recipes" / "pretrain" / "conf" / "small.yaml"
 TOP = 48000

@@ -19,8 +19,9 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import numpy as np
 
 from system import scoring
+from system.files import write_json
 from system.machine import peak_memory_mb
-from system.stage import run_record, write_json
+from system.record import run_record
 
 TARGETS = 10
 AUGMENTED = {"smote": 0.2, "memmixup": 0.1}

@@ -23,12 +23,13 @@ import torch
 from system import audio
 from system.benchmarks.embedders import Embedder, rmis
 from system.benchmarks.embedders import statistics as spectral
-from system.benchmarks.modes import STATISTICS
-from system.embedding_store import EmbeddingStore
+from system.benchmarks.protocols import STATISTICS
+from system.embeddings.store import EmbeddingStore
 from system.encoders import Encoder, cards, family_class
+from system.files import write_json
 from system.machine import peak_memory_mb, threads
 from system.manifest import Clip
-from system.stage import run_record, write_json
+from system.record import run_record
 
 SECONDS = 10
 # Hours by data set and rate.

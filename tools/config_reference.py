@@ -16,12 +16,12 @@ from pathlib import Path
 from typing import Any
 
 from system.config import Config
-from system.stage import open_atomic
+from system.files import open_atomic
 
 HEAD = """# Configuration reference
 
 Made by `python tools/config_reference.py --write docs/configuration.md` from the code (`system/config`,
-`submission/config.py`); do not edit.
+`system/config/package.py`); do not edit.
 
 A configuration is a yaml file with only what differs from the defaults below. What a run used, all settings with their
 values, lies in `EXP/config.yaml`. NAME is a name of your own.

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from bench_encoders import clips_per_second, cost, write_recordings
 
-from system.embedding import embed_files
+from system.embeddings.embed import embed_files
 from system.encoders import FAMILIES, Encoder, cards, family_class
+from system.files import open_atomic
 from system.machine import threads
-from system.stage import open_atomic
 
 FIXTURES = Path(__file__).resolve().parent.parent / "tests" / "fixtures"
 MARKERS = ("<!-- encoders -->\n", "<!-- /encoders -->\n")

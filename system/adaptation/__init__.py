@@ -15,12 +15,12 @@ from system.adaptation.model import AdaptationTask, AdaptedEncoder
 from system.adaptation.pseudo_attributes import Key
 from system.config import SIMAM, BranchConfig
 from system.corpora.attributes import attribute_class
-from system.crops import group_by, read_crop
 from system.encoders import checkpoints
 from system.errors import WheeltapperError
 from system.frontends.channels import hear
-from system.manifest import Clip, check_training
-from system.training_state import kept_names, step_seed
+from system.manifest import Clip, check_training, group_by
+from system.training.crops import read_crop
+from system.training.state import kept_names, step_seed
 
 ADAPTER = "adapter.safetensors"
 ENCODER = "model.encoder."  # before the names of its tensors in that file
@@ -47,7 +47,7 @@ def adapt(
         simam: kind of SimAM by machine, on top of the encoder's front end; kept in the file.
         clusters: pseudo-attributes of training clips without attributes (``pseudo_attributes.py``).
     """
-    from system.training import fit  # brings accelerate: seconds that inference does not need
+    from system.training.loop import fit  # brings accelerate: seconds that inference does not need
 
     check_training(clips)
     clips = learnt_clips(clips, config)

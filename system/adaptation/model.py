@@ -12,8 +12,8 @@ from system.adaptation.heads import Head, build_head
 from system.adaptation.lora import add_lora
 from system.config import SIMAM, BranchConfig
 from system.encoders.base import Tokens
+from system.encoders.pooling import Pooling, pool_tokens, select
 from system.frontends.simam import enhance_rows
-from system.pooling import Pooling, pool_tokens, select
 
 
 class Views(NamedTuple):

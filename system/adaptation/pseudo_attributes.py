@@ -20,15 +20,14 @@ import torch
 
 from system import audio
 from system.config import BranchConfig
-from system.crops import group_by
 from system.encoders.base import Encoder
+from system.encoders.pooling import pool_tokens, select
 from system.errors import WheeltapperError
+from system.files import open_atomic
 from system.frontends.channels import hear
 from system.frontends.simam import enhance_rows
-from system.manifest import Clip, check_training
-from system.pooling import pool_tokens, select
-from system.stage import open_atomic
-from system.training_state import step_seed
+from system.manifest import Clip, check_training, group_by
+from system.training.state import step_seed
 
 FILE = "pseudo_attributes.csv"
 COLUMNS = ("machine", "section", "file", "cluster", "silhouette")

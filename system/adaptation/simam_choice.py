@@ -15,15 +15,15 @@ import numpy as np
 import torch
 
 from system import audio
-from system.adaptation.disturb import disturb
+from system.adaptation.perturbations import disturb
 from system.config import EncoderConfig
 from system.encoders.base import Encoder
+from system.encoders.pooling import pool_tokens, select
 from system.errors import WheeltapperError
 from system.frontends.simam import enhance
 from system.manifest import Clip, check_training
-from system.pooling import pool_tokens, select
 from system.scoring.knn import KnnScorer
-from system.training_state import step_seed
+from system.training.state import step_seed
 
 KINDS = ("global", "local")  # that are chosen from
 ERRORS = 3.0  # by which the second must be better; the error leaves out that of the references, as large again

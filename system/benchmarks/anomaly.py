@@ -5,10 +5,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from system import metrics, roc
-from system.benchmarks.cached import SUBSETS, Machines
+from system.benchmarks.embedding_tables import SUBSETS, Machines
 from system.errors import WheeltapperError
-from system.truth import DOMAINS
+from system.evaluation import metrics, roc
+from system.evaluation.truth import DOMAINS
 
 YEARS = range(2020, 2026)
 ONE_BANK = (metrics.BOTH,)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from system import __version__, audio
 from system.benchmarks.frozen import BASELINES, spectral_statistics
-from system.benchmarks.modes import STATISTICS
+from system.benchmarks.protocols import STATISTICS
 from system.encoders.base import Encoder
 from system.errors import WheeltapperError
 from system.manifest import Clip

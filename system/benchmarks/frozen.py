@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from system import audio
-from system.embedding import ahead
 from system.encoders.base import Encoder
 from system.errors import WheeltapperError
 from system.frontends.logmel import mel_decibels
 from system.frontends.stft import log_magnitude
 from system.manifest import Clip
+from system.parallel import ahead
 
 READOUTS = ("cls", "tokens")
 BASELINES = ("log-mel mean", "log-mel mean+std", "log spectrum mean", "log spectrum mean+std")

@@ -4,15 +4,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from system import manifest, metrics, scoring
+from system import manifest, scoring
 from system.benchmarks import siren
-from system.benchmarks.modes import MODES
 from system.benchmarks.neighbours import folds_accuracy
+from system.benchmarks.protocols import MODES
 from system.corpora.table import class_of
-from system.crops import group_by
 from system.errors import WheeltapperError
-from system.manifest import Clip
-from system.truth import Truth
+from system.evaluation import metrics
+from system.evaluation.truth import Truth
+from system.manifest import Clip, group_by
 
 ANOMALIES, FOLDS, FILES = "anomalies", "folds", "files"
 OVERALL = ""  # beside the machines' names

@@ -15,8 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from system.benchmarks.cosine_vote import MEMORY, classify, tally
-from system.benchmarks.modes import CLEAN, check_mode
 from system.benchmarks.neighbours import nearest
+from system.benchmarks.protocols import CLEAN, check_mode
 from system.benchmarks.splits import Splitter, check_sides
 
 FIRST_SEED = 111

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from system import metrics
 from system.benchmarks.anomaly import ONE_BANK, TWO_BANKS, Section, areas, bank_distances, check_year, sections
-from system.benchmarks.cached import SUBSETS, Machines
-from system.benchmarks.modes import CLEAN, check_mode
+from system.benchmarks.embedding_tables import SUBSETS, Machines
+from system.benchmarks.protocols import CLEAN, check_mode
+from system.evaluation import metrics
 
 DIGITS = 2
 Columns = dict[str, float]

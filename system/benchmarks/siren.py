@@ -9,8 +9,8 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from system.benchmarks.modes import CLEAN, check_mode
 from system.benchmarks.neighbours import BLOCK, closest, usable, vote
+from system.benchmarks.protocols import CLEAN, check_mode
 from system.benchmarks.splits import stratified_folds
 from system.errors import WheeltapperError
 

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from system import metrics
 from system.benchmarks.anomaly import ONE_BANK, TWO_BANKS, areas, bank_distances, check_year, sections
-from system.benchmarks.cached import Machines
-from system.benchmarks.modes import CLEAN, check_mode
-from system.metrics import BOTH, SOURCE, TARGET, Measure
+from system.benchmarks.embedding_tables import Machines
+from system.benchmarks.protocols import CLEAN, check_mode
+from system.evaluation import metrics
+from system.evaluation.metrics import BOTH, SOURCE, TARGET, Measure
 
 # As coded, for 2022 and later.
 DOMAIN_WISE = {

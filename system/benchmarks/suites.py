@@ -13,9 +13,8 @@ import numpy as np
 from system import manifest
 from system.benchmarks import embedders
 from system.benchmarks.anomaly import check_year
-from system.benchmarks.boards import SIREN
-from system.benchmarks.cached import SUBSETS, Labelled, Machines, check_rows
 from system.benchmarks.embedders import Embedder
+from system.benchmarks.embedding_tables import SUBSETS, Labelled, Machines, check_rows
 from system.benchmarks.tasks import Options
 from system.corpora import faults
 from system.corpora.benchmark_years import subset_of
@@ -26,9 +25,10 @@ from system.corpora.names import attribute_pairs
 from system.corpora.table import class_of
 from system.encoders.base import Encoder
 from system.errors import WheeltapperError
+from system.evaluation.truth import DOMAINS
+from system.files import read_json
+from system.leaderboard.boards import SIREN
 from system.manifest import Clip
-from system.stage import read_json
-from system.truth import DOMAINS
 
 CHALLENGE = "dcase"
 CHALLENGE_RATE = 16000  # Hz, to which RMIS brings the challenge's clips

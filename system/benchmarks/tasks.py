@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 
 from system.benchmarks import results, rmis, rmis_ad, siren, siren_ad
-from system.benchmarks.cached import Labelled, Machines
-from system.benchmarks.modes import AS_CODED
+from system.benchmarks.embedding_tables import Labelled, Machines
+from system.benchmarks.protocols import AS_CODED
 from system.benchmarks.splits import check_recordings, check_sides, holdings
 from system.errors import WheeltapperError
 

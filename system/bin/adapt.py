@@ -6,10 +6,10 @@ from pathlib import Path
 
 from system import manifest
 from system.bin import common
-from system.bin.branch_kinds import kind
-from system.bin.encoder_branch import front_end
 from system.errors import WheeltapperError
 from system.experiment import Experiment
+from system.pipeline.branches.encoder import front_end
+from system.pipeline.branches.kinds import kind
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

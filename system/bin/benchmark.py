@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from system import manifest
 from system.bin import cached_benchmarks, common, suites
-from system.bin.progress import progress_bar
 from system.errors import WheeltapperError
 from system.experiment import Experiment
+from system.progress import progress_bar
 
 if TYPE_CHECKING:
     from system.manifest import Clip
@@ -86,9 +86,9 @@ def _work(run: Experiment) -> Iterable[Path]:
     import numpy as np
 
     from system.benchmarks.rmis import fixed_split
-    from system.embedding import embed_files
+    from system.embeddings.embed import embed_files
     from system.encoders import load_encoder
-    from system.stage import write_json
+    from system.files import write_json
 
     if not run.has_encoder:
         print("note: no encoder in this run, nothing to diagnose faults with")

@@ -5,7 +5,7 @@ import contextlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from system.benchmarks.modes import AS_CODED, MODES
+from system.benchmarks.protocols import AS_CODED, MODES
 from system.errors import WheeltapperError
 from system.machine import threads
 
@@ -67,7 +67,7 @@ def add_resources(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    from system.benchmarks import cached
+    from system.benchmarks import embedding_tables
     from system.benchmarks.tasks import TASKS, Options, measure
 
     given = {name: getattr(args, name, None) for name in Options.__dataclass_fields__}
@@ -75,16 +75,17 @@ def main(args: argparse.Namespace) -> None:
     needs = TASKS[args.benchmark].needs
     with _naming(args):
         if needs is None:
-            data = cached.read_machines(args.embeddings, args.field)
+            data = embedding_tables.read_machines(args.embeddings, args.field)
         else:
-            data = cached.read_labelled(args.embeddings, args.field, needs)
+            data = embedding_tables.read_labelled(args.embeddings, args.field, needs)
         result, text = measure(args.benchmark, data, options)
     result = {"benchmark": args.benchmark, "protocol": args.protocol, "embeddings": str(args.embeddings), **result}
     print(f"{args.benchmark}, protocol {args.protocol}: {result['rows']} rows x {result['dimensions']}\n\n{text}")
     for change in result["changes"]:
         print(f"changed: {change}")
     if args.json:
-        from system.stage import run_record, write_json
+        from system.files import write_json
+        from system.record import run_record
 
         write_json(args.json, result | {"record": run_record()})
         print(f"wrote {args.json}")

@@ -16,9 +16,10 @@ from system.config import EncoderConfig
 from system.encoders.cards import checkpoint_file
 from system.errors import WheeltapperError
 from system.experiment import Experiment, read_configuration
+from system.files import lock
 from system.machine import check_device, threads
 from system.manifest import Clip
-from system.stage import Stage, lock
+from system.stage import Stage
 
 MEASURED = ("pretrain", "adapt", "embed", "score", "fuse", "evaluate")  # commands from a manifest to metrics
 LAUNCHED = "WHEELTAPPER_LAUNCHED"  # set in the environment of processes that ``wheeltapper launch`` started

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 
 from system import manifest
 from system.bin import common, package
-from system.bin.branch_kinds import embedder
-from system.bin.progress import progress_bar
 from system.errors import WheeltapperError
 from system.experiment import Experiment
+from system.pipeline.branches.kinds import embedder
+from system.progress import progress_bar
 
 if TYPE_CHECKING:
     import numpy as np

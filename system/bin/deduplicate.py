@@ -8,9 +8,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from system.bin.progress import progress_bar
 from system.errors import WheeltapperError
 from system.machine import threads
+from system.progress import progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -40,7 +40,7 @@ def main(args: argparse.Namespace) -> None:
     if args.out.resolve() == args.manifest.resolve():
         raise WheeltapperError(f"--out: expected another file than the manifest, found {args.out}")
     from system import manifest
-    from system.stage import read_json, write_json
+    from system.files import read_json, write_json
 
     clips = manifest.read(args.manifest)
     manifest.check_training(clips, args.manifest)

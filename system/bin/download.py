@@ -3,8 +3,8 @@
 import argparse
 from pathlib import Path
 
-from system.bin.progress import DownloadBars
 from system.errors import WheeltapperError
+from system.progress import DownloadBars
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

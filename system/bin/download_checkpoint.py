@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from system.bin.progress import DownloadBars
 from system.config import CHECKPOINTS, DataConfig
 from system.errors import WheeltapperError
+from system.progress import DownloadBars
 
 DEFAULT_FOLDER = Path(DataConfig.folder) / CHECKPOINTS
 

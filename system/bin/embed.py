@@ -6,11 +6,12 @@ from dataclasses import asdict
 from pathlib import Path
 
 from system import manifest
-from system.bin import common, encoder_branch, frozen
-from system.bin.branch_kinds import by_kind, kind
-from system.bin.progress import progress_bar
+from system.bin import common, encoder_options
 from system.errors import WheeltapperError
 from system.experiment import Experiment
+from system.pipeline.branches import encoder as encoder_branch
+from system.pipeline.branches.kinds import by_kind, kind
+from system.progress import progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,8 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("any recordings")
     group.add_argument("--audio", type=Path, help="sound file, or folder of sound files")
     group.add_argument("--out", type=Path, help="npz with files (N,), embeddings float32 (N, D) and record (JSON)")
-    group.add_argument("--encoder", default="default", help=frozen.ENCODER_HELP)
-    group.add_argument("--checkpoint", help=frozen.CHECKPOINT_HELP)
+    group.add_argument("--encoder", default="default", help=encoder_options.ENCODER_HELP)
+    group.add_argument("--checkpoint", help=encoder_options.CHECKPOINT_HELP)
     group.add_argument(
         "--mode",
         default="official",
@@ -28,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--layer", type=int, default=0, help="block whose tokens are pooled (with --pool); 0: the last")
     group.add_argument("--pool", default="", help="instead of --mode: mean, band, cls, gem or rdp of the tokens")
     group.add_argument("--pool-power", type=float, default=0.0, help="exponent of gem (default 3) and rdp (default 4)")
-    frozen.add_front_end_arguments(group)
+    encoder_options.add_front_end_arguments(group)
     group.add_argument("--rate", type=int, default=0, help="bring all recordings to this rate in Hz; 0: as recorded")
     group.add_argument("--seed", type=int, default=0, help="of untrained weights")
     group.add_argument("--precision", default="fp32", help="fp32, bf16, or auto: bf16 where it is fast")
@@ -56,7 +57,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def _work(run: Experiment) -> Iterable[Path]:
-    from system import embedding, store
+    from system.embeddings import embed, files
 
     device = common.prepare_torch(run)
     workers = common.one_thread_each(run.config.threads)
@@ -66,12 +67,12 @@ def _work(run: Experiment) -> Iterable[Path]:
         for name, rows in module.embed(run, names, clips, workers):
             for column, values in rows.items():
                 written.append(run.index(name).parent / f"{column}.npy")
-                store.write_array(written[-1], values)
+                files.write_array(written[-1], values)
             written.append(run.index(name))
-            store.write_index(run.index(name), clips)
+            files.write_index(run.index(name), clips)
             encoder_branch.clear_parts(run, name)
     if run.has_encoder:
-        dtype = embedding.choose_precision(run.config.embed.precision, device)
+        dtype = embed.choose_precision(run.config.embed.precision, device)
         print(f"embeddings in {str(dtype).removeprefix('torch.')} on {device}")
     return written
 
@@ -92,13 +93,14 @@ def _files(args: argparse.Namespace) -> None:
 
     import numpy as np
 
-    from system.embedding import choose_precision, embed_files
-    from system.stage import open_atomic, run_record
+    from system.embeddings.embed import choose_precision, embed_files
+    from system.files import open_atomic
+    from system.record import run_record
 
     common.check_device(args.device)
     if args.batch_size < 1 or args.workers < 0 or args.layer < 0:
         raise WheeltapperError("--batch-size, --workers, --layer: expected at least 1, 0 and 0")
-    encoder = frozen.build_encoder(args, args.checkpoint, args.seed)
+    encoder = encoder_options.build_encoder(args, args.checkpoint, args.seed)
     workers = common.one_thread_each(args.workers)
     dtype = choose_precision(args.precision, args.device)
     begin = time.monotonic()
@@ -111,7 +113,7 @@ def _files(args: argparse.Namespace) -> None:
     record = {
         "encoder": encoder.family,
         "config": asdict(encoder.config),
-        "checkpoint": args.checkpoint or args.exp or frozen.DEFAULT,
+        "checkpoint": args.checkpoint or args.exp or encoder_options.DEFAULT,
         **{name: getattr(args, name) for name in ("mode", "pool", "layer", "filterbank", "simam", "rate", "device")},
         "precision": str(dtype).removeprefix("torch."),
         "seconds": round(seconds, 2),

@@ -3,8 +3,8 @@
 import argparse
 import sys
 
-from system.bin.progress import progress_bar
 from system.machine import threads
+from system.progress import progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    from system.corpora.emulate import EmulateSettings, emulate
+    from system.corpora.simulation.emulate import EmulateSettings, emulate
 
     settings = EmulateSettings(
         seed=args.seed,

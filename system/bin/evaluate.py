@@ -9,9 +9,9 @@ from system.bin import common
 from system.errors import WheeltapperError
 
 if TYPE_CHECKING:
+    from system.evaluation.truth import Truth
     from system.experiment import Experiment
     from system.manifest import Clip
-    from system.truth import Truth
 
 LATEST = 2026
 COLUMNS = {
@@ -59,7 +59,7 @@ def main(args: argparse.Namespace) -> None:
             return _stage(run)
     if args.scores is None or args.truth is None:
         raise WheeltapperError("expected --scores DIR --truth FILE, or --exp EXP (stage of a recipe)")
-    from system import truth
+    from system.evaluation import truth
 
     try:
         clips = truth.read_truth(args.truth)
@@ -70,7 +70,7 @@ def main(args: argparse.Namespace) -> None:
         print(f"note: {note}")
     print(table(found))
     if args.json:
-        from system.stage import write_json
+        from system.files import write_json
 
         write_json(args.json, {"year": args.year, **found})
         print(f"wrote {args.json}")
@@ -80,8 +80,7 @@ def evaluate_folder(
     folder: Path, clips: "list[Truth]", year: int, bootstrap: int, seed: int
 ) -> tuple[dict[str, Any], list[str]]:
     """Metrics (metrics.evaluate) of the challenge CSVs in a folder, and notes on what was passed over."""
-    from submission import challenge_csv
-    from system import metrics
+    from system.evaluation import challenge_csv, metrics
 
     rule = metrics.rule_of_year(year)
     files = challenge_csv.list_folder(folder)
@@ -103,8 +102,9 @@ def _stage(run: "Experiment") -> None:
 
 
 def _work(run: "Experiment", hidden: Path | None) -> Iterable[Path]:
-    from system import manifest, truth
-    from system.stage import write_json
+    from system import manifest
+    from system.evaluation import truth
+    from system.files import write_json
 
     clips = [clip for clip in manifest.read(run.manifest) if clip.split == "test"]
     labelled = _labelled(clips)
@@ -135,7 +135,7 @@ def measured_clips(clips: "list[Clip]", year: int) -> "list[Truth]":
 
 
 def _labelled(clips: "list[Clip]") -> "list[Truth]":
-    from system.truth import Truth
+    from system.evaluation.truth import Truth
 
     return [Truth(c.machine, c.section, c.file, c.domain, c.label) for c in clips if c.label]
 
@@ -143,7 +143,7 @@ def _labelled(clips: "list[Clip]") -> "list[Truth]":
 def _hidden_truth(run: "Experiment") -> Path | None:
     """Truth of anonymous clips where the recordings come with it, as simulated and emulated ones do; no earlier stage
     reads it."""
-    from system.stage import read_json
+    from system.files import read_json
 
     record = run.stage("data", {}, [], []).marker
     if not record.is_file():
@@ -155,7 +155,7 @@ def _hidden_truth(run: "Experiment") -> Path | None:
 
 def _measurable(rows: "list[Truth]", year: int) -> "tuple[list[Truth], dict[str, str]]":
     """The rows of the sections that hold every kind of clip that the year's measures need; why others do not."""
-    from system import metrics
+    from system.evaluation import metrics
 
     domains = ("source", "target") if metrics.RULES[metrics.rule_of_year(year)].domains else ("",)
     kinds: dict[str, set[tuple[str, str]]] = {}
@@ -179,7 +179,7 @@ def _count(text: str) -> int:
 
 
 def _read(files: Mapping[tuple[str, str, str], Path], kind: str, keys: Iterable[tuple[str, str]]) -> dict:
-    from submission import challenge_csv
+    from system.evaluation import challenge_csv
 
     return {key: dict(challenge_csv.read(files[kind, *key], kind)) for key in keys if (kind, *key) in files}
 

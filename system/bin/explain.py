@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from system.bin import common, frozen
+from system.bin import common, encoder_options
 from system.errors import WheeltapperError
 
 
@@ -14,13 +14,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     study.add_argument("--exp", metavar="EXP", help="folder of wheeltapper study")
     study.add_argument("--scope", default="", metavar="NAME", help="one scope of it (default: all)")
     direct = parser.add_argument_group("an encoder over recordings, instead of --exp")
-    direct.add_argument("--encoder", default=frozen.DEFAULT, help=frozen.ENCODER_HELP)
-    direct.add_argument("--checkpoint", metavar="FILE", help=frozen.CHECKPOINT_HELP)
+    direct.add_argument("--encoder", default=encoder_options.DEFAULT, help=encoder_options.ENCODER_HELP)
+    direct.add_argument("--checkpoint", metavar="FILE", help=encoder_options.CHECKPOINT_HELP)
     direct.add_argument(
         "--audio", action="append", metavar="FILE", help="a recording, may be repeated; channel 0 is heard"
     )
     direct.add_argument("--seed", type=int, default=0, help="of random weights (default: 0)")
-    frozen.add_front_end_arguments(direct)
+    encoder_options.add_front_end_arguments(direct)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -36,7 +36,11 @@ def main(args: argparse.Namespace) -> None:
     else:
         from system.report.explained import write_explanation
 
-        encoder = frozen.build_encoder(args, args.checkpoint, args.seed).requires_grad_(False).to(args.device)
-        weights = f"random, seed {args.seed}" if args.checkpoint == frozen.RANDOM else args.checkpoint or frozen.DEFAULT
+        encoder = encoder_options.build_encoder(args, args.checkpoint, args.seed).requires_grad_(False).to(args.device)
+        weights = (
+            f"random, seed {args.seed}"
+            if args.checkpoint == encoder_options.RANDOM
+            else args.checkpoint or encoder_options.DEFAULT
+        )
         write_explanation(args.out, encoder, weights, args.audio)
     print(f"wrote {args.out}")

@@ -35,16 +35,16 @@ def _settings(system: SystemConfig) -> dict[str, Any]:
 
 
 def _work(run: Experiment) -> Iterable[Path]:
-    from system.scoring import machines
+    from system import score_tables
 
     written: list[Path] = []
     for label, system in zip(run.labels, run.config.systems, strict=True):
         branches = {
-            name: machines.read_rows(run.scores(name, system.view))
+            name: score_tables.read_rows(run.scores(name, system.view))
             for name, weight in system.weights.items()
             if weight > 0
         }
-        raw = machines.raw_thresholds(run, system)
-        rows, thresholds = machines.fuse_system(branches, system, run.config.false_positive_rate, raw)
-        written += machines.write_system(run.system(label), rows, thresholds)
+        raw = score_tables.raw_thresholds(run, system)
+        rows, thresholds = score_tables.fuse_system(branches, system, run.config.false_positive_rate, raw)
+        written += score_tables.write_system(run.system(label), rows, thresholds)
     return written

@@ -76,7 +76,7 @@ def _explain(failures: dict, count: int, command: list[str]) -> int:
 def _left(command: list[str]) -> str:
     if command[0] == "benchmark":
         return "what was finished is kept, the same command goes on"
-    from system.training_state import STATE, left
+    from system.training.state import STATE, left
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--exp", default="")

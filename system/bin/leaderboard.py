@@ -7,8 +7,8 @@ from system.errors import WheeltapperError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from system.benchmarks.boards import BOARDS
-    from system.benchmarks.tables import boards
+    from system.leaderboard.boards import BOARDS
+    from system.leaderboard.tables import boards
 
     parser.add_argument("benchmark", choices=[*BOARDS, *boards()], help="whose table")
     parser.add_argument(
@@ -31,7 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    from system.benchmarks.boards import BOARDS
+    from system.leaderboard.boards import BOARDS
 
     if args.out.suffix != ".html":
         raise WheeltapperError(f"--out: expected a name that ends in .html, found {args.out}")
@@ -42,18 +42,18 @@ def main(args: argparse.Namespace) -> None:
 
 
 def _encoders(args: argparse.Namespace) -> None:
-    from system.benchmarks import leaderboard
-    from system.benchmarks.boards import BOARDS, SCORE
+    from system.leaderboard import board_table
+    from system.leaderboard.boards import BOARDS, SCORE
     from system.report.leaderboard import write_leaderboard
 
     if args.seeds:
         raise WheeltapperError(f"--seeds: expected for DCASE and MIMII only, found {args.benchmark}")
     board = BOARDS[args.benchmark]
-    own = leaderboard.read_results(board, args.results)
-    rows = [*leaderboard.read_published(board), *own]
-    found = leaderboard.blocks(board, rows)
+    own = board_table.read_results(board, args.results)
+    rows = [*board_table.read_published(board), *own]
+    found = board_table.blocks(board, rows)
     table = args.out.with_suffix(".csv")
-    leaderboard.write_csv(table, board, found)
+    board_table.write_csv(table, board, found)
     write_leaderboard(args.out, board, found)
     for block in found:
         ranked = sum(entry.rank is not None for entry in block.entries)
@@ -67,9 +67,9 @@ def _encoders(args: argparse.Namespace) -> None:
 
 
 def _systems(args: argparse.Namespace) -> None:
-    from system.benchmarks import beside, own_columns
+    from system.files import open_atomic
+    from system.leaderboard import comparison, our_results
     from system.report.tables import write_tables
-    from system.stage import open_atomic
 
     named = [(path.resolve().parent.name, [path]) for path in args.results]
     named += [(name, [Path(path) for path in paths]) for name, *paths in args.seeds]
@@ -80,23 +80,25 @@ def _systems(args: argparse.Namespace) -> None:
             raise WheeltapperError(
                 f"{name}: expected each name once, found it again; --seeds NAME RESULT.json gives one"
             )
-    year = beside.challenge_year(args.benchmark)
+    year = comparison.challenge_year(args.benchmark)
     own = [
         column
         for name, paths in named
-        for column in (own_columns.read_metrics(name, paths, year) if year else own_columns.read_study(name, paths))
+        for column in (our_results.read_metrics(name, paths, year) if year else our_results.read_study(name, paths))
     ]
     scored = {path for column in own for path in column.files}
     for name in (name for name, paths in named if not scored.intersection(map(str, paths))):
         print(f"left out: {name}: no labelled machines in this run")
-    found, ranked = beside.blocks(args.benchmark, own), beside.standings(year, own) if year else []
+    found, ranked = comparison.blocks(args.benchmark, own), comparison.standings(year, own) if year else []
     table, text = args.out.with_suffix(".csv"), args.out.with_suffix(".md")
-    beside.write_csv(table, found)
+    comparison.write_csv(table, found)
     with open_atomic(text) as file:
-        file.write(beside.markdown(found))
+        file.write(comparison.markdown(found))
     write_tables(args.out, args.benchmark, found, ranked, own)
     for block in found:
         for column in (column for column in block.columns if column.own and block.means):
-            score = column.foot(beside.SCORE, block.machines, block.measures)
-            print(f"{block.title}: {column.name}: {beside.spread(score) or 'no official score, machines are missing'}")
+            score = column.foot(comparison.SCORE, block.machines, block.measures)
+            print(
+                f"{block.title}: {column.name}: {comparison.spread(score) or 'no official score, machines are missing'}"
+            )
     print(f"wrote {args.out}, {table} and {text}")

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 from system import manifest, selection
 from system.bin import common
-from system.bin import package_texts as texts
 from system.errors import WheeltapperError
 from system.experiment import Experiment
-from system.stage import read_json
+from system.files import read_json
+from system.pipeline import texts
 
 if TYPE_CHECKING:
     from submission.facts import RunFacts

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from system.bin import common
-from system.bin.progress import progress_bar
 from system.corpora import source
 from system.errors import WheeltapperError
+from system.progress import progress_bar
 
 if TYPE_CHECKING:
     from system.corpora.source import Source
@@ -186,7 +186,7 @@ def _manifest_stage(run: "Experiment", path: Path) -> None:
     """Stage 0 from a manifest, of a corpus in whatever layout; runs again when it or one of its recordings changes."""
     from system import manifest
     from system.corpora.inspection import check_recordings
-    from system.stage import files_signature
+    from system.files import files_signature
 
     clips = manifest.of_machines(manifest.read(path), run.config.data.machines, path)
     settings = {"data": str(path.resolve()), "machines": run.config.data.machines}
@@ -207,7 +207,7 @@ def _work(run: "Experiment", found: "Source") -> Iterable[Path]:
 
     folder, corpus = found.folder, run.config.data.corpus or Path(found.data).name
     if found.synthetic:
-        from system.corpora.synthetic import SyntheticSettings, synthesize
+        from system.corpora.simulation.synthetic import SyntheticSettings, synthesize
 
         settings = SyntheticSettings.of_size(run.config.data.synthetic)
         with progress_bar(0, "simulating") as bar:

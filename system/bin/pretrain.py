@@ -8,11 +8,11 @@ from typing import Any
 
 from system import manifest, processes
 from system.bin import common
-from system.bin.progress import progress_bar
 from system.config import PretrainConfig, SourceConfig
 from system.config.training import LOOP_FREE
 from system.errors import WheeltapperError
 from system.experiment import Experiment
+from system.progress import progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from system.bin import common, frozen
-from system.bin.progress import progress_bar
+from system.bin import common, encoder_options
 from system.errors import WheeltapperError
+from system.progress import progress_bar
 
 if TYPE_CHECKING:
     from system.encoders.base import Encoder
@@ -35,13 +35,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="labelled recordings, may be repeated. Test clips with labels: official score of 1-NN and Mahalanobis on "
         "the near channel; classes in folds (the sections): 1-NN; classes alone: SIREN's leave-one-file-out",
     )
-    parser.add_argument("--encoder", default="default", help=frozen.ENCODER_HELP)
-    parser.add_argument("--checkpoint", nargs="+", metavar="FILE", help=f"{frozen.CHECKPOINT_HELP}; or several files")
+    parser.add_argument("--encoder", default="default", help=encoder_options.ENCODER_HELP)
+    parser.add_argument(
+        "--checkpoint", nargs="+", metavar="FILE", help=f"{encoder_options.CHECKPOINT_HELP}; or several files"
+    )
     parser.add_argument("--exp", help="experiment folder of --encoder default")
-    frozen.add_front_end_arguments(parser)
+    encoder_options.add_front_end_arguments(parser)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], help="of random weights (default: 0)")
     parser.add_argument(
-        "--against", choices=(frozen.RANDOM,), help="the same network with random weights beside it, and the ratio"
+        "--against",
+        choices=(encoder_options.RANDOM,),
+        help="the same network with random weights beside it, and the ratio",
     )
     parser.add_argument(
         "--readout",
@@ -58,8 +62,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     from system.benchmarks.labelled import choose_task
+    from system.files import write_json
     from system.manifest import read
-    from system.stage import write_json
 
     common.check_device(args.device)
     if args.workers < 0:
@@ -83,7 +87,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def _report(args: argparse.Namespace, runs: list[Run], tasks: dict, found: dict) -> dict[str, Any]:
-    from system.stage import run_record
+    from system.record import run_record
 
     encoder, paths = runs[0].encoder, _sets(args.set)
     labels: dict[str, list[str]] = {}
@@ -119,13 +123,18 @@ def _sets(given: list[str]) -> dict[str, str]:
 def _runs(args: argparse.Namespace) -> list[Run]:
     """The encoders to compare: those of --checkpoint, and with --against random ones of the same sizes."""
     named = args.checkpoint or [None]
-    if frozen.RANDOM in named:
+    if encoder_options.RANDOM in named:
         if len(named) > 1 or args.against:
             raise WheeltapperError("--checkpoint random: expected it alone; --against random stands beside files")
         return [
-            Run(frozen.RANDOM, f"seed {seed}", frozen.build_encoder(args, frozen.RANDOM, seed)) for seed in args.seeds
+            Run(
+                encoder_options.RANDOM,
+                f"seed {seed}",
+                encoder_options.build_encoder(args, encoder_options.RANDOM, seed),
+            )
+            for seed in args.seeds
         ]
-    runs = [Run(TRAINED, name or args.encoder, frozen.build_encoder(args, name)) for name in named]
+    runs = [Run(TRAINED, name or args.encoder, encoder_options.build_encoder(args, name)) for name in named]
     first = runs[0].encoder
     for run in runs[1:]:
         if run.encoder.config != first.config:
@@ -135,7 +144,7 @@ def _runs(args: argparse.Namespace) -> list[Run]:
     if args.against:
         for seed in args.seeds:
             encoder = type(first).untrained(first.config, seed).set_front_end(first.filterbank, first.simam)
-            runs.append(Run(frozen.RANDOM, f"seed {seed}", encoder))
+            runs.append(Run(encoder_options.RANDOM, f"seed {seed}", encoder))
     return runs
 
 

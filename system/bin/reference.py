@@ -24,7 +24,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    from system import manifest, metrics
+    from system import manifest
+    from system.evaluation import metrics
     from system.references.systems import available, score_manifest
 
     if args.epochs < 1:
@@ -40,7 +41,7 @@ def main(args: argparse.Namespace) -> None:
 
 
 def _write_scores(scores: dict, out: Path) -> None:
-    from submission.challenge_csv import score_name, write_scores
+    from system.evaluation.challenge_csv import score_name, write_scores
 
     for name, sections in scores.items():
         for (machine, section), values in sections.items():
@@ -50,8 +51,9 @@ def _write_scores(scores: dict, out: Path) -> None:
 
 def _evaluate(clips: list, scores: dict, rule: str, args: argparse.Namespace) -> None:
     """Official metrics over the labelled machines, where there are any; prints them and writes references.json."""
-    from system import manifest, metrics, stage
-    from system.truth import Truth
+    from system import manifest, stage
+    from system.evaluation import metrics
+    from system.evaluation.truth import Truth
 
     labelled = {machine for machine, known in manifest.is_development(clips).items() if known}
     truth = [

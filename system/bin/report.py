@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from system.bin import common
-from system.bin.progress import progress_bar
 from system.experiment import STAGES, Experiment
+from system.progress import progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import system.bin
 from system import config as configuration
-from system import preflight
 from system.bin import common
 from system.errors import WheeltapperError
 from system.experiment import Experiment, read_configuration
-from system.preflight import Plan
+from system.pipeline import preflight
+from system.pipeline.preflight import Plan
 
 # The command of each stage, in the order of system.experiment.STAGES.
 VERBS = ("prepare", "pretrain", "adapt", "embed", "score", "fuse", "evaluate", "package", "benchmark", "report")

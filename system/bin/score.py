@@ -8,8 +8,8 @@ from pathlib import Path
 
 from system import manifest
 from system.bin import common, score_files
-from system.bin.progress import progress_bar
 from system.experiment import Experiment
+from system.progress import progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,15 +33,15 @@ def main(args: argparse.Namespace) -> int | None:
 
 
 def _work(run: Experiment) -> Iterable[Path]:
-    from system.scoring import machines
-    from system.store import read_rows
+    from system import score_tables
+    from system.embeddings.files import read_rows
 
     clips, written = manifest.read(run.manifest), []
     count = sum(clip.split in ("train", "test") for clip in clips)
     with progress_bar(count * sum(map(len, run.views.values())), "scoring") as bar:
         for branch, views in run.views.items():
             for view in views:
-                rows = machines.score_machines(
+                rows = score_tables.score_machines(
                     clips,
                     read_rows(run.index(branch), run.embeddings(branch, view)),
                     run.config.branches[branch].scorer,
@@ -49,5 +49,5 @@ def _work(run: Experiment) -> Iterable[Path]:
                     bar.update,
                 )
                 written.append(run.scores(branch, view))
-                machines.write_rows(written[-1], rows)
+                score_tables.write_rows(written[-1], rows)
     return written

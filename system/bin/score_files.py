@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Any
 from system import config as configuration
 from system import manifest
 from system.bin import common
-from system.bin.progress import progress_bar
 from system.config import check_systems
 from system.errors import WheeltapperError
 from system.experiment import Experiment
+from system.progress import progress_bar
 
 if TYPE_CHECKING:
-    from system.scoring.recordings import Verdict
+    from system.pipeline.verdicts import Verdict
 
 SCORED = ("pretrain", "adapt", "embed", "score", "fuse")  # stages that a run must have behind it
 COLUMNS = ("file", "machine", "section", "score", "threshold", "decision", "deviations", "remark", "error")
@@ -99,7 +99,7 @@ def _listed(given: Sequence[Path]) -> Iterator[tuple[Path, str]]:
 
 def _entry(path: Path, error: str, clips: Sequence[manifest.Clip], args: argparse.Namespace):
     """(path, machine and section, "") or (path, None, error)."""
-    from system.scoring.recordings import group_of
+    from system.pipeline.verdicts import group_of
 
     if error:
         return path, None, error
@@ -112,16 +112,16 @@ def _entry(path: Path, error: str, clips: Sequence[manifest.Clip], args: argpars
 
 def _results(run: Experiment, number: int, clips: Sequence[manifest.Clip], entries: list) -> "Iterator[tuple]":
     """(path, verdict or None, error) of each entry, recordings side by side."""
-    from system.bin.branch_kinds import embedder
-    from system.scoring import recordings
+    from system.pipeline import verdicts
+    from system.pipeline.branches.kinds import embedder
 
     groups = list(dict.fromkeys(group for _, group, _ in entries if group))
     if not groups:
         yield from ((path, None, error) for path, _, error in entries)
         return
     common.prepare_torch(run)
-    judges = recordings.judges(run, number, clips, groups)
-    embed = embedder(run, recordings.used(run.config.systems[number - 1]))
+    judges = verdicts.judges(run, number, clips, groups)
+    embed = embedder(run, verdicts.used(run.config.systems[number - 1]))
     files = sum(1 for _, group, _ in entries if group)
     workers = common.one_thread_each(run.config.threads) if files > 1 else 1
 
@@ -130,13 +130,13 @@ def _results(run: Experiment, number: int, clips: Sequence[manifest.Clip], entri
         if error:
             return path, None, error
         try:
-            return path, recordings.judge_file(path, group, judges[group], run, embed), ""
+            return path, verdicts.judge_file(path, group, judges[group], run, embed), ""
         except WheeltapperError as problem:
             return path, None, str(problem)
         except OSError as problem:
             return path, None, f"{path}: {problem.strerror or problem}"
 
-    from system.embedding import ahead
+    from system.parallel import ahead
 
     with progress_bar(len(entries), "scoring", PATIENCE) as bar:
         for result in ahead(judge, entries, workers):
@@ -187,7 +187,7 @@ def _cell(row: dict[str, Any], name: str) -> str:
 
 
 def _write_csv(path: Path, rows: Sequence[dict[str, Any]], run: Experiment, number: int) -> None:
-    from system.stage import open_atomic
+    from system.files import open_atomic
 
     with open_atomic(path) as file:
         writer = csv.writer(file, lineterminator="\n")
@@ -200,7 +200,8 @@ def _exact(value: object) -> object:
 
 
 def _write_json(path: Path, rows: Sequence[dict[str, Any]], run: Experiment, number: int) -> None:
-    from system.stage import run_record, write_json
+    from system.files import write_json
+    from system.record import run_record
 
     system = {"label": run.labels[number - 1], "view": run.config.systems[number - 1].view}
     found = [{name: row[name] for name in COLUMNS} for row in rows]

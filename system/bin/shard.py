@@ -3,9 +3,9 @@
 import argparse
 from pathlib import Path
 
-from system.bin.progress import progress_bar
 from system.errors import WheeltapperError
 from system.machine import threads
+from system.progress import progress_bar
 
 MIB = 1 << 20
 

@@ -11,15 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from system.bin import common
-from system.bin.progress import progress_bar
 from system.errors import WheeltapperError
 from system.experiment import Experiment
+from system.progress import progress_bar
 from system.stage import Stage
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from system.embedding_store import EmbeddingStore
+    from system.embeddings.store import EmbeddingStore
     from system.encoders.base import Encoder
     from system.manifest import Clip
     from system.study.data import SplitRow
@@ -343,7 +343,7 @@ def _work_supervised(inputs: _Inputs, scope: str, model: str) -> Iterable[Path]:
 
 
 def _table(run: Experiment, args: argparse.Namespace) -> None:
-    from system.stage import write_json
+    from system.files import write_json
     from system.study import data, results
 
     study = run.config.study

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from system import processes
-from system.bin import cached_benchmarks, common, frozen
-from system.bin.progress import progress_bar
+from system.bin import cached_benchmarks, common, encoder_options
 from system.errors import WheeltapperError
+from system.progress import progress_bar
 
 if TYPE_CHECKING:
     from system.benchmarks.suites import Plan
@@ -25,7 +25,7 @@ STORE = Path("exp/embeddings")
 
 def add_parsers(verbs: argparse._SubParsersAction) -> None:
     """A parser for each benchmark."""
-    from system.benchmarks.modes import STATISTICS
+    from system.benchmarks.protocols import STATISTICS
 
     for name, text in HELP.items():
         parser = verbs.add_parser(name, help=text, description=f"{text}.")
@@ -38,13 +38,15 @@ def add_parsers(verbs: argparse._SubParsersAction) -> None:
         )
         parser.add_argument("--sets", nargs="+", metavar="NAME", help="data sets to run (default: all)")
         parser.add_argument(
-            "--encoder", default=frozen.DEFAULT, help=f"{frozen.ENCODER_HELP}; or {', '.join(STATISTICS)}"
+            "--encoder",
+            default=encoder_options.DEFAULT,
+            help=f"{encoder_options.ENCODER_HELP}; or {', '.join(STATISTICS)}",
         )
-        parser.add_argument("--checkpoint", metavar="FILE", help=frozen.CHECKPOINT_HELP)
+        parser.add_argument("--checkpoint", metavar="FILE", help=encoder_options.CHECKPOINT_HELP)
         parser.add_argument("--exp", help="experiment folder of --encoder default")
         parser.add_argument("--name", help="of the row in a table (default: encoder and checkpoint)")
         parser.add_argument("--seed", type=int, default=0, help="of random weights")
-        frozen.add_front_end_arguments(parser)
+        encoder_options.add_front_end_arguments(parser)
         cached_benchmarks.add_protocol(parser)
         cached_benchmarks.add_sealed(parser)
         if name == "rmis":
@@ -102,8 +104,8 @@ def main(args: argparse.Namespace) -> int:
 
 def _encoder(args: argparse.Namespace) -> "tuple[Encoder | str, str]":
     """The encoder, or the name of statistics, and what a table calls it."""
-    from system.benchmarks.modes import STATISTICS
-    from system.embedding import choose_precision
+    from system.benchmarks.protocols import STATISTICS
+    from system.embeddings.embed import choose_precision
 
     common.check_device(args.device)
     if args.encoder in STATISTICS:
@@ -113,9 +115,9 @@ def _encoder(args: argparse.Namespace) -> "tuple[Encoder | str, str]":
     device = args.device
     if device == "cuda":
         device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}"
-    encoder = frozen.build_encoder(args, args.checkpoint, args.seed)
+    encoder = encoder_options.build_encoder(args, args.checkpoint, args.seed)
     encoder.to(device, choose_precision(args.precision, args.device))
-    weights = f"random, seed {args.seed}" if args.checkpoint == frozen.RANDOM else args.checkpoint or args.exp
+    weights = f"random, seed {args.seed}" if args.checkpoint == encoder_options.RANDOM else args.checkpoint or args.exp
     usual = f"{args.encoder}, {weights}" if weights else args.encoder
     return encoder, args.name or usual
 
@@ -127,7 +129,7 @@ def _run(
     import numpy as np
 
     from system.benchmarks import suites, tasks
-    from system.embedding_store import EmbeddingStore
+    from system.embeddings.store import EmbeddingStore
 
     embedder = plan.embedder(encoder)
     store = EmbeddingStore(args.store, plan.name, embedder.facts, clips)
@@ -165,9 +167,10 @@ def _report(
 ) -> None:
     """Prints the figures, and writes them as the leaderboard reads them."""
     from system.benchmarks import results, suites
-    from system.benchmarks.boards import BOARDS
     from system.benchmarks.tasks import TASKS
-    from system.stage import run_record, write_json
+    from system.files import write_json
+    from system.leaderboard.boards import BOARDS
+    from system.record import run_record
 
     shown = {plan.name for plan in suites.SUITES[suite] if plan.shown}
     figures = {plan: result[TASKS[result["task"]].score] for plan, result in found.items()}

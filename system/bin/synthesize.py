@@ -3,9 +3,9 @@
 import argparse
 import sys
 
-from system.bin.progress import progress_bar
 from system.errors import WheeltapperError
 from system.machine import threads
+from system.progress import progress_bar
 
 KINDS = ("machines", "procedural")
 CLIPS, SECONDS = 3000, 5.0  # of the procedural corpus
@@ -35,11 +35,11 @@ def main(args: argparse.Namespace) -> None:
     workers = max(1, args.workers)
     with progress_bar(0, "synthesizing") as bar:
         if args.kind == "machines":
-            from system.corpora.synthetic import SyntheticSettings, synthesize
+            from system.corpora.simulation.synthetic import SyntheticSettings, synthesize
 
             synthesize(args.out, SyntheticSettings.of_size(args.size or "default"), args.seed, workers, bar.to)
         else:
-            from system.corpora.procedural import ProceduralSettings, synthesize_procedural
+            from system.corpora.simulation.procedural import ProceduralSettings, synthesize_procedural
 
             settings = ProceduralSettings(
                 CLIPS if args.clips is None else args.clips, SECONDS if args.seconds is None else args.seconds

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING, Any
 from system import config as configuration
 from system import manifest, selection
 from system.bin import common, evaluate
-from system.bin.progress import progress_bar
 from system.config import TuneConfig
 from system.errors import WheeltapperError
 from system.experiment import Experiment
-from system.stage import file_hash, run_record, write_json
+from system.files import file_hash, write_json
+from system.progress import progress_bar
+from system.record import run_record
 
 if TYPE_CHECKING:
     from system.tuning import cache

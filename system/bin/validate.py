@@ -27,7 +27,7 @@ def main(args: argparse.Namespace) -> int:
     verdict = "invalid" if errors else "valid"
     _print(f"{args.package}: {verdict}, {_count(errors, 'error')}, {_count(warnings, 'warning')}")
     if args.json:
-        from system.stage import write_json
+        from system.files import write_json
 
         write_json(
             Path(args.json),

@@ -13,7 +13,9 @@ from system import manifest
 from system.compliance import records, scores
 from system.compliance.rule import Rule
 from system.experiment import Experiment
-from system.stage import Stage, run_record, write_json
+from system.files import write_json
+from system.record import run_record
+from system.stage import Stage
 
 __all__ = ["Rule", "check", "markdown", "violations", "write"]
 

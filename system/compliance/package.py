@@ -12,9 +12,9 @@ from submission.facts import RunFacts
 from submission.findings import ERROR
 from submission.validate import validate
 from system.compliance.rule import Rule
+from system.embeddings.files import read_rows
 from system.experiment import Experiment
 from system.manifest import Clip
-from system.store import read_rows
 
 Embed = Callable[[str, Clip], dict[str, np.ndarray]]
 

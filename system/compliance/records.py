@@ -12,8 +12,9 @@ from system.compliance.rule import Rule
 from system.corpora.names import parse_name
 from system.errors import WheeltapperError
 from system.experiment import STAGES, Experiment
+from system.files import file_hash, read_json
 from system.manifest import Clip
-from system.stage import MARKERS, Stage, file_hash, read_json
+from system.stage import MARKERS, Stage
 
 # What may stand among the inputs of the stages before the metrics: never labels of test clips by themselves.
 TRUTH = ("metrics.json", "truth.csv")

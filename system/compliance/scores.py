@@ -5,18 +5,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from submission import challenge_csv
-from system import scoring
+from system import score_tables, scoring
 from system.compliance.rule import Rule
 from system.config import SystemConfig
-from system.crops import group_by
+from system.embeddings.files import read_rows
 from system.errors import WheeltapperError
+from system.evaluation import challenge_csv
 from system.experiment import Experiment
-from system.manifest import Clip
-from system.scoring import calibrate, machines
-from system.scoring.machines import Row
-from system.stage import read_json
-from system.store import read_rows
+from system.files import read_json
+from system.manifest import Clip, group_by
+from system.score_tables import Row
+from system.scoring import calibrate
 
 ROUNDING = 1e-6  # of the spread of a machine's scores; matrix products round with their size
 Key = tuple[str, str, str, str]
@@ -36,7 +35,7 @@ def check_distances(run: Experiment, clips: Sequence[Clip]) -> Rule:
             config = run.config.branches[branch].scorer
             try:
                 alone = score_alone(clips, embeddings, config.name, config.settings)
-                written = _by_key(machines.read_rows(run.scores(branch, view)))
+                written = _by_key(score_tables.read_rows(run.scores(branch, view)))
             except WheeltapperError as error:
                 rule.violations.append(str(error))
                 continue
@@ -54,17 +53,17 @@ def check_fusion(run: Experiment) -> Rule:
     for label, system in zip(run.labels, run.config.systems, strict=True):
         try:
             branches = {
-                name: _by_key(machines.read_rows(run.scores(name, system.view)))
+                name: _by_key(score_tables.read_rows(run.scores(name, system.view)))
                 for name, weight in system.weights.items()
                 if weight > 0
             }
             domains = {
                 _key(row): row.domain
                 for name in branches
-                for row in machines.read_rows(run.scores(name, system.view))
+                for row in score_tables.read_rows(run.scores(name, system.view))
                 if row.split == "train"
             }
-            raw = machines.raw_thresholds(run, system)
+            raw = score_tables.raw_thresholds(run, system)
             rate = run.config.false_positive_rate
             fused, thresholds = fuse_alone(branches, system, domains, rate, raw)
             rule.break_each([f"{label}: {text}" for text in _compare_system(run, label, fused, thresholds)])
@@ -88,7 +87,7 @@ def check_anonymous(run: Experiment, clips: Sequence[Clip]) -> Rule:
     for label, system in zip(run.labels, run.config.systems, strict=True):
         branches = {name: rows_of[name, system.view] for name, weight in system.weights.items() if weight > 0}
         try:
-            rows, _ = machines.fuse_system(branches, system, run.config.false_positive_rate)
+            rows, _ = score_tables.fuse_system(branches, system, run.config.false_positive_rate)
             written = _written(run, label, {(c.machine, c.section) for c in clips if c.split == "test"})
         except WheeltapperError as error:
             rule.violations.append(str(error))
@@ -181,8 +180,8 @@ def _disguised_rows(
     if run.index(branch).is_file():
         embeddings = read_rows(run.index(branch), run.embeddings(branch, view))
         moved = {names.get(key, key): value for key, value in embeddings.items()}
-        return machines.score_machines(clips, moved, run.config.branches[branch].scorer, run.config.seed + 1)
-    rows = machines.read_rows(run.scores(branch, view))
+        return score_tables.score_machines(clips, moved, run.config.branches[branch].scorer, run.config.seed + 1)
+    rows = score_tables.read_rows(run.scores(branch, view))
     return [replace(row, file=names.get(_key(row), _key(row))[3]) for row in rows]
 
 
@@ -194,8 +193,8 @@ def _compare_system(
     references = {key: score for key, score in fused.items() if key[2] == "train"}
     groups = {key[:2] for key in tests}
     found = _different(tests, _written(run, label, groups))
-    found += _different(references, _by_key(machines.read_rows(run.system(label) / machines.REFERENCES)))
-    stored = read_json(run.system(label) / machines.THRESHOLDS)
+    found += _different(references, _by_key(score_tables.read_rows(run.system(label) / score_tables.REFERENCES)))
+    stored = read_json(run.system(label) / score_tables.THRESHOLDS)
     for (machine, section), threshold in thresholds.items():
         name = f"{machine}_section_{section}"
         if not np.isclose(stored.get(name, np.nan), threshold, rtol=ROUNDING, atol=ROUNDING):

@@ -14,7 +14,7 @@ from system.config.finding import find
 from system.config.reading import Plain, one_line, parse
 from system.config.schema import Config
 from system.errors import WheeltapperError, several
-from system.stage import open_atomic
+from system.files import open_atomic
 
 MANY = 50  # problems that somebody may want to read at once
 Origins = dict[str, str]  # key to the file or option that says it, the latest last

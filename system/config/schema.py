@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from submission.config import PackageConfig
+from system.config.package import PackageConfig
 from system.config.training import LoopConfig, PretrainConfig
 from system.config.tuning import TuneConfig
 

@@ -9,8 +9,8 @@ from system.corpora.challenge import Year, load_year
 from system.corpora.dcase import prepare_dcase
 from system.corpora.truth import read_truth
 from system.errors import WheeltapperError
+from system.evaluation.truth import Truth
 from system.manifest import Clip
-from system.truth import Truth
 
 SUBSETS = ("dev", "eval")
 

@@ -15,7 +15,7 @@ from system.corpora.challenge import PARTS, Archive, Year, load_year
 from system.corpora.unpack import is_unpacked, marker_of, unpack
 from system.errors import WheeltapperError
 from system.fetch import Progress, digest, fetch
-from system.stage import lock
+from system.files import lock
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from system.errors import WheeltapperError
-from system.stage import LOCK, lock, open_atomic, read_json
+from system.files import LOCK, lock, open_atomic, read_json
 
 
 def is_complete(folder: Path, record: str, identity: dict) -> bool:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from system import manifest
 from system.errors import WheeltapperError
-from system.stage import MARKERS, read_json
+from system.files import read_json
+from system.stage import MARKERS
 
 if TYPE_CHECKING:
     from system.corpora.challenge import Year

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from system.corpora.acoustics import generator
+from system.corpora.simulation.acoustics import generator
 from system.errors import WheeltapperError
 
 REQUIRED = ("file", "machine", "label", "domain", "group")

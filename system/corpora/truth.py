@@ -9,7 +9,7 @@ from pathlib import Path
 from system.corpora.challenge import Year, load_year
 from system.corpora.names import parse_name
 from system.errors import WheeltapperError
-from system.truth import Truth
+from system.evaluation.truth import Truth
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path, PurePosixPath
 
 from system.errors import WheeltapperError
-from system.stage import read_json, write_json
+from system.files import read_json, write_json
 
 METHODS = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 MAX_EXPANSION = 40  # times the size of the zip; recordings shrink to half at best

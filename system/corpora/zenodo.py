@@ -6,7 +6,7 @@ from pathlib import Path
 
 from system.errors import WheeltapperError
 from system.fetch import fetch
-from system.stage import read_json
+from system.files import read_json
 
 API = "https://zenodo.org/api"
 SAFE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_. -]*")

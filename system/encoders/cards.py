@@ -14,7 +14,7 @@ import yaml
 from system.config import CHECKPOINTS, EncoderConfig
 from system.errors import WheeltapperError
 from system.fetch import Progress, digest, fetch
-from system.stage import lock
+from system.files import lock
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from system.errors import WheeltapperError
-from system.stage import open_atomic
+from system.files import open_atomic
 
 # Plain containers of values that published checkpoints hold beside their tensors: the settings of a training run, and
 # numbers of NumPy (before version 2 under another name). Making them runs no code of the file's.

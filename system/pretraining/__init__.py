@@ -11,7 +11,7 @@ from system.encoders.base import Encoder
 from system.pretraining.batches import Batches
 from system.pretraining.corpus import Mixture
 from system.pretraining.objectives import build_objective
-from system.training import fit, step_seed
+from system.training.loop import fit, step_seed
 
 # Settings that ``fit`` takes care of, or that change nothing of what is learned.
 FREE = ("loop", "probe", "front_end", "sources")

@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from system.config import PretrainConfig
-from system.crops import fit_length
 from system.frontends.stft import frame_count
 from system.pretraining.corpus import Mixture
 from system.pretraining.distillation import Batch, SelfDistillation
-from system.training import step_seed
+from system.training.crops import fit_length
+from system.training.loop import step_seed
 
 
 class Batches:

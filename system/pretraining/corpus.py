@@ -9,10 +9,10 @@ import numpy as np
 
 from system import audio, manifest
 from system.config import SourceConfig
-from system.crops import place_crop
 from system.errors import WheeltapperError
 from system.manifest import Clip
 from system.pretraining.shards import ShardFolder
+from system.training.crops import place_crop
 
 TRIES = 100  # crops in a row that may be constant
 

@@ -27,10 +27,10 @@ from torch import Generator, Tensor, nn
 
 from system import audio
 from system.config import DecoderConfig, PretrainConfig
-from system.crops import fit_length
 from system.encoders.base import Encoder
 from system.errors import WheeltapperError
 from system.pretraining.whitening import Whitening
+from system.training.crops import fit_length
 
 Batch = dict[str, Any]
 SILENCE = 1e-8

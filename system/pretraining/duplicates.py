@@ -15,7 +15,7 @@ import scipy.fft
 
 from system import audio
 from system.manifest import Clip
-from system.training import prepared
+from system.training.loop import prepared
 
 BAND = 100  # Hz
 BLOCK = 0.5  # s; long enough that noise itself hardly varies from block to block: 0.8 dB in such a band

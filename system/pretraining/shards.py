@@ -25,9 +25,9 @@ import numpy as np
 
 from system import audio, manifest
 from system.errors import WheeltapperError
+from system.files import lock, open_atomic, read_json, write_json
 from system.manifest import Clip
-from system.stage import lock, open_atomic, read_json, write_json
-from system.training import prepared
+from system.training.loop import prepared
 
 VERSION = 1
 SHARD_BYTES = 256 << 20

@@ -5,7 +5,7 @@ connected 640 -> 128 x 4 -> 8 -> 128 x 4 -> 640 with batch normalisation (moment
 every layer but the last; Adam 1e-3, batches of 256, 100 epochs on 90 % of the vectors of all training clips of a
 machine, drawn at random; the other 10 % give a validation loss that decides nothing, the weights of the last epoch
 stay. A clip's score is the mean squared error over its vectors and their elements, or the selective Mahalanobis
-distance of its mean residual (``system.references.selective``).
+distance of its mean residual (``system.references.selective_mahalanobis``).
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +20,7 @@ from system import config as configuration
 from system.encoders import checkpoints
 from system.errors import WheeltapperError
 from system.references import dense
-from system.references.selective import SelectiveMahalanobis, covariances
+from system.references.selective_mahalanobis import SelectiveMahalanobis, covariances
 
 Progress = Callable[[int, float, float], None]
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from markupsafe import Markup
 
-from system import roc
+from system.evaluation import roc
 from system.report.svg import WIDTH, Plot, figure, histogram, histogram_edges, padded, thin
 
 LEFT, INNER = 44, 304  # px: frame of a chart

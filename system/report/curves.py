@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from markupsafe import Markup
 
-from system.report.reading import Curve
+from system.report.load_run import Curve
 from system.report.svg import WIDTH, Plot, figure, padded, thin
 
 COLOURS = ("both", "source", "target")

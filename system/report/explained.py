@@ -16,10 +16,10 @@ from system.errors import WheeltapperError
 from system.explain.attention import attend
 from system.explain.gradcam import grad_cam, squared_length
 from system.explain.grid import frequencies
-from system.report import attention, heat
+from system.files import open_atomic
+from system.report import attention, heatmap
 from system.report.sound import SECONDS_SHOWN
 from system.report.template import template
-from system.stage import open_atomic
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Heard:
 
     spectrogram: torch.Tensor
     hertz: np.ndarray
-    ground: heat.Ground
+    ground: heatmap.Ground
 
 
 def hear(encoder: Encoder, wave: torch.Tensor, rate: int, mode: str) -> Heard:
@@ -37,7 +37,7 @@ def hear(encoder: Encoder, wave: torch.Tensor, rate: int, mode: str) -> Heard:
     samples = wave.numpy()
     if encoder.rate:
         samples, rate = audio.resample(samples, rate, encoder.rate), encoder.rate
-    return Heard(spectrogram, frequencies(encoder, spectrogram.shape[2], rate), heat.ground(samples[0], rate))
+    return Heard(spectrogram, frequencies(encoder, spectrogram.shape[2], rate), heatmap.ground(samples[0], rate))
 
 
 def write_explanation(
@@ -87,7 +87,7 @@ def write_explanation(
         distance=distance,
         distances=distance is not None
         and attention.distance_chart(encoder.family, distance, float(np.mean([even for _, even in distances]))),
-        scale=heat.scale(),
+        scale=heatmap.scale(),
         seconds_shown=SECONDS_SHOWN,
         version=__version__,
     )
@@ -97,7 +97,7 @@ def write_explanation(
 
 def spectrogram_panel(name: str, heard: Heard) -> Markup:
     """The spectrogram alone."""
-    return heat.spectrogram_figure(heard.ground, f"{name}: spectrogram")
+    return heatmap.spectrogram_figure(heard.ground, f"{name}: spectrogram")
 
 
 def attention_panels(name: str, heard: Heard, looked: Any) -> list[dict[str, Any]]:
@@ -111,7 +111,7 @@ def attention_panels(name: str, heard: Heard, looked: Any) -> list[dict[str, Any
     ]
     panels = []
     for title, values in entries:
-        chart, words = heat.attention_figure(heard.ground, values, heard.hertz, f"{name}: {title}")
+        chart, words = heatmap.attention_figure(heard.ground, values, heard.hertz, f"{name}: {title}")
         panels.append({"title": title, "words": words, "chart": chart})
     return panels
 
@@ -119,5 +119,5 @@ def attention_panels(name: str, heard: Heard, looked: Any) -> list[dict[str, Any
 def evidence_panel(name: str, heard: Heard, values: np.ndarray, stage: int) -> dict[str, Any]:
     """Grad-CAM of a stage."""
     title = f"Grad-CAM, stage {stage} of {STAGES}"
-    chart, words = heat.evidence_figure(heard.ground, values, heard.hertz, f"{name}: {title}")
+    chart, words = heatmap.evidence_figure(heard.ground, values, heard.hertz, f"{name}: {title}")
     return {"title": title, "words": words, "chart": chart}

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from system import __version__
-from system.benchmarks.boards import SCORE, Board
-from system.benchmarks.leaderboard import Block, Entry, Row, disagreements
-from system.benchmarks.modes import AS_CODED
+from system.benchmarks.protocols import AS_CODED
+from system.files import open_atomic
+from system.leaderboard.board_table import Block, Entry, Row, disagreements
+from system.leaderboard.boards import SCORE, Board
 from system.report.template import template
-from system.stage import open_atomic
 
 NAMED = 3  # columns that a heading names, at most
 FEW = 3  # columns, at most, that get room for wide bars

@@ -9,7 +9,7 @@ import numpy as np
 from system.explain.tsne import FEWEST, tsne
 from system.manifest import Clip
 from system.report import attention
-from system.report.reading import Run, read_array
+from system.report.load_run import Run, read_array
 from system.report.results import Section
 from system.report.svg import thin
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 from system import __version__, manifest
-from system.report import inside, maps, overview, recordings, results, tables
-from system.report.notes import notes
-from system.report.reading import Run, read_run
+from system.files import open_atomic
+from system.report import maps, recordings, results, summary, tables, training_section
+from system.report.findings import notes
+from system.report.load_run import Run, read_run
 from system.report.template import template
-from system.stage import open_atomic
 
 
 def write_report(exp: str | os.PathLike, progress: Callable[[int, int], None] | None = None) -> Path:
@@ -28,9 +28,9 @@ def write_report(exp: str | os.PathLike, progress: Callable[[int, int], None] | 
 
 def render(run: Run, progress: Callable[[int, int], None] | None = None) -> str:
     """The page as HTML."""
-    judged = overview.judge(run)
+    judged = summary.judge(run)
     sections: dict[str, Callable[[Run], Any]] = {
-        "overview": lambda run: overview.overview(run, judged),
+        "overview": lambda run: summary.overview(run, judged),
         "headline": results.headline,
         "systems": results.systems,
         "published": tables.published,
@@ -39,11 +39,11 @@ def render(run: Run, progress: Callable[[int, int], None] | None = None) -> str:
         "decisions": results.decisions,
         "recordings": recordings.recordings,
         "evaluation": results.evaluation,
-        "training": inside.training,
-        "gate": inside.gate,
+        "training": training_section.training,
+        "gate": training_section.gate,
         "maps": maps.maps,
-        "benchmark": inside.benchmark,
-        "stages": inside.stages,
+        "benchmark": training_section.benchmark,
+        "stages": training_section.stages,
     }
     content = {}
     for name, section in sections.items():

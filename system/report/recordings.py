@@ -7,9 +7,9 @@ import numpy as np
 
 from system.errors import WheeltapperError
 from system.report import curves, sound
-from system.report.inside import Gates, gates
-from system.report.reading import Run, Unit
+from system.report.load_run import Run, Unit
 from system.report.results import Section
+from system.report.training_section import Gates, gates
 
 MOST_MACHINES = 16
 OPEN_MACHINES = 6  # more are shown folded

@@ -5,12 +5,13 @@ from typing import Any
 
 import numpy as np
 
-from system import roc
-from system.benchmarks import beside, tables
-from system.metrics import harmonic_mean
+from system.evaluation import roc
+from system.evaluation.metrics import harmonic_mean
+from system.leaderboard import comparison as beside
+from system.leaderboard import tables
 from system.report import charts
-from system.report.overview import VERDICTS, Judgement, count
-from system.report.reading import Run
+from system.report.load_run import Run
+from system.report.summary import VERDICTS, Judgement, count
 
 Section = dict[str, Any] | str  # what the template shows, or a sentence that says why there is nothing
 

@@ -14,13 +14,13 @@ from system.encoders.cnn import STAGES, ResNeXt
 from system.explain.attention import attend
 from system.explain.gradcam import grad_cam
 from system.explain.tsne import FEWEST, PERPLEXITY, tsne
-from system.report import attention, heat, sound
+from system.files import open_atomic
+from system.report import attention, heatmap, sound
 from system.report.explained import Heard, attention_panels, evidence_panel, hear, spectrogram_panel
 from system.report.results import Section
 from system.report.study_files import KINDS, Study, read_embeddings, read_scores, read_study, results_table, typical
 from system.report.svg import thin
 from system.report.template import template
-from system.stage import open_atomic
 from system.study.data import PARTS, TEST, SplitRow
 from system.study.features import mono
 from system.study.supervised import Classifier, load_classifier
@@ -81,7 +81,7 @@ def render(study: Study, device: str = "cpu") -> str:
         sounds=_sounds(study),
         together=_together(study, points),
         scopes=scopes,
-        scale=heat.scale(),
+        scale=heatmap.scale(),
         perplexity=PERPLEXITY,
         most_points=MOST_POINTS,
         seed=study.config.seed,
@@ -121,15 +121,15 @@ def _sounds(study: Study) -> Section:
         heard = []
         for _, clip in chosen:
             wave, rate = mono(clip.path, study.config.study.channel)
-            under = heat.ground(wave.numpy()[0], rate)
+            under = heatmap.ground(wave.numpy()[0], rate)
             heard.append((under, sound.Sound(clip, wave.numpy()[0], rate, under.levels)))
-        grounds = heat.alike([under for under, _ in heard])
+        grounds = heatmap.alike([under for under, _ in heard])
         players = sound.excerpts([listened for _, listened in heard])
         clips = [
             {
                 "label": label,
                 "file": clip.file,
-                "chart": heat.spectrogram_figure(under, f"{machine} {section}: spectrogram of a {label} clip"),
+                "chart": heatmap.spectrogram_figure(under, f"{machine} {section}: spectrogram of a {label} clip"),
                 "player": player,
             }
             for (label, clip), under, player in zip(chosen, grounds, players, strict=True)

@@ -10,13 +10,13 @@ from typing import Any
 from markupsafe import Markup
 
 from system import __version__
-from system.benchmarks import beside, own_columns, tables
-from system.benchmarks.beside import Block, Column, Runs, Standing
-from system.benchmarks.tables import DEVELOPMENT, EVALUATION, SCORE
+from system.files import open_atomic
+from system.leaderboard import comparison, our_results, tables
+from system.leaderboard.comparison import Block, Column, Runs, Standing
+from system.leaderboard.tables import DEVELOPMENT, EVALUATION, SCORE
 from system.report import charts
-from system.report.reading import Run
+from system.report.load_run import Run
 from system.report.template import template
-from system.stage import open_atomic
 
 GUESS = 50.0  # percent: what guessing reaches, where bars begin
 
@@ -96,16 +96,16 @@ def published(run: Run) -> dict[str, Any] | str:
     orientation = _orientation(year)
     if not orientation:
         return f"There are no published figures {f'of the challenge of {year} ' if year else ''}to hold them against."
-    if any(set(beside.MEASURES) - set(row) for system in parts.values() for row in system["per_machine"].values()):
+    if any(set(comparison.MEASURES) - set(row) for system in parts.values() for row in system["per_machine"].values()):
         return "The run was measured by the rule of an early challenge, whose figures do not compare."
-    complete = all(len(unit.clips) == beside.CLIPS for unit in run.development)
-    own = own_columns.columns("ours", [parts], complete=complete)
+    complete = all(len(unit.clips) == comparison.CLIPS for unit in run.development)
+    own = our_results.columns("ours", [parts], complete=complete)
     found = [
         block
         for split in (DEVELOPMENT, EVALUATION)
         if (table := tables.find(f"dcase{year}", split))
-        and (ours := [column for column in own if beside.official_split(year, column) == split])
-        for block in beside.beside(table, ours)
+        and (ours := [column for column in own if comparison.official_split(year, column) == split])
+        for block in comparison.beside(table, ours)
     ]
     rankings = [chart for block in found if (chart := _ranking(block))]
     return {

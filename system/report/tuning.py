@@ -8,9 +8,9 @@ from markupsafe import Markup
 
 from system import __version__
 from system.config import TuneConfig
+from system.files import open_atomic
 from system.report.svg import WIDTH, Plot, figure, padded, thin
 from system.report.template import template
-from system.stage import open_atomic
 from system.tuning.objective import Objective
 from system.tuning.results import Found, Tuned
 from system.tuning.search import ALL, STARTUP, without

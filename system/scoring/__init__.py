@@ -9,11 +9,11 @@ from system.errors import WheeltapperError
 from system.scoring.banks import Scorer
 from system.scoring.beam import BeamScorer
 from system.scoring.conditional import ConditionalMahalanobisScorer
-from system.scoring.given import GivenScorer
 from system.scoring.knn import KnnScorer
 from system.scoring.ldn import LdnScorer
 from system.scoring.lof import LofScorer
 from system.scoring.mahalanobis import MahalanobisScorer
+from system.scoring.precomputed import GivenScorer
 
 SCORERS = {
     "mahalanobis": MahalanobisScorer,

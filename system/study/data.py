@@ -13,9 +13,9 @@ from system import manifest
 from system.config import ScopeConfig
 from system.corpora.inspection import Sound, inspect_all
 from system.errors import WheeltapperError
+from system.evaluation.truth import LABELS
+from system.files import open_atomic
 from system.manifest import Clip
-from system.stage import open_atomic
-from system.truth import LABELS
 
 TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
 

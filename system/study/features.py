@@ -16,7 +16,7 @@ from torch import Tensor
 
 from system import __version__, audio
 from system.benchmarks.embedders import weights_hash
-from system.embedding_store import EmbeddingStore
+from system.embeddings.store import EmbeddingStore
 from system.encoders.base import Encoder
 from system.errors import WheeltapperError
 from system.frontends.logmel import log_mel

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from system import roc
 from system.errors import WheeltapperError
-from system.stage import open_atomic, read_json
+from system.evaluation import roc
+from system.evaluation.truth import LABELS
+from system.files import open_atomic, read_json
 from system.study.data import PARTS, TEST, VALIDATION, SplitRow, evaluated
-from system.truth import LABELS
 
 AUTOENCODER = "autoencoder"
 # Score, and what its row of the table is called after the model's name; the first two are the MIMII paper's.

@@ -15,8 +15,8 @@ from system.config import LoopConfig, StudyModelConfig
 from system.encoders import cards, checkpoints, family_class
 from system.encoders.base import Encoder
 from system.errors import WheeltapperError
-from system.stage import open_atomic
-from system.training import fit, step_seed
+from system.files import open_atomic
+from system.training.loop import fit, step_seed
 
 HIDDEN, DROPOUT = 256, 0.1  # of the head
 ADAM = {"betas": [0.9, 0.999], "weight_decay": 0.0}  # AdamW without decay of weights is Adam

@@ -11,13 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from system import __version__
+from system import __version__, score_tables
 from system.config import ScorerConfig
+from system.embeddings.files import read_rows
 from system.errors import WheeltapperError
+from system.files import open_atomic
 from system.manifest import Clip
-from system.scoring import machines
-from system.stage import open_atomic
-from system.store import read_rows
 from system.tuning.workers import NAP, Claims
 
 TOLERANCE = 1e-6  # relative, of a score that is computed twice
@@ -95,7 +94,7 @@ def _score(job: Job, files: Mapping[str, Path]) -> Iterator[None]:
     for label in todo:
         note, scores = "", np.zeros(0)
         try:
-            rows = machines.score_machines(job.clips, embeddings, job.scorers[label], job.seed)
+            rows = score_tables.score_machines(job.clips, embeddings, job.scorers[label], job.seed)
         except WheeltapperError as error:
             note = str(error)
         else:
@@ -114,7 +113,7 @@ def check_inductive(
     embeddings: Mapping[tuple[str, ...], np.ndarray],
     scorer: ScorerConfig,
     seed: int,
-    rows: Sequence[machines.Row],
+    rows: Sequence[score_tables.Row],
     label: str,
 ) -> None:
     """Raises WheeltapperError where a score changes with the other test clips: its statistics come from test clips.
@@ -126,7 +125,7 @@ def check_inductive(
     tests = [clip for clip in unit if clip.split == "test"]
     fewer = [clip for clip in unit if clip.split == "train"] + tests[::2]
     known = {(row.machine, row.section, row.split, row.file): row.score for row in rows}
-    for row in machines.score_machines(fewer, embeddings, scorer, seed):
+    for row in score_tables.score_machines(fewer, embeddings, scorer, seed):
         before = known[row.machine, row.section, row.split, row.file]
         if not np.isclose(row.score, before, rtol=TOLERANCE, atol=TOLERANCE):
             raise WheeltapperError(

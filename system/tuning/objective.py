@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from system import metrics
+from system.evaluation import metrics
+from system.evaluation.truth import DOMAINS, Truth
 from system.scoring import calibrate
-from system.truth import DOMAINS, Truth
 from system.tuning.space import Points, Space
 
 BLOCK = 64  # choices worked out at once, which bounds the memory

@@ -121,7 +121,7 @@ def per_machine(
 
 def by_run(objective: Objective, evaluated: Mapping[str, Any]) -> dict[int, float]:
     """Official score of each run by its number: what the stage evaluate of that run gives."""
-    from system import metrics
+    from system.evaluation import metrics
 
     found = {}
     for run in sorted({unit.run for unit in objective.units}):

@@ -9,14 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from system import __version__, manifest, metrics, selection
+from system import __version__, manifest, selection
 from system.config import ScorerConfig, TuneConfig
-from system.crops import group_by
 from system.errors import WheeltapperError
+from system.evaluation import metrics
+from system.evaluation.truth import Truth
 from system.experiment import Experiment
-from system.manifest import Clip
-from system.stage import read_json, write_json
-from system.truth import Truth
+from system.files import read_json, write_json
+from system.manifest import Clip, group_by
 from system.tuning import cache, candidates
 from system.tuning.objective import Objective, Unit, calibrated, strata
 from system.tuning.space import Choice, Space

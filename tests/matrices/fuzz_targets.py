@@ -14,11 +14,10 @@ import numpy as np
 import yaml
 from bad_input_files import COLUMNS, FIXTURES, fixture, noise, put_wav, wav_bytes, zipped
 
-from submission import challenge_csv
 from submission.meta_check import parse as parse_meta
 from submission.validate import validate
-from system import audio, config, manifest, truth
-from system.benchmarks import cached
+from system import audio, config, manifest
+from system.benchmarks import embedding_tables
 from system.corpora import names
 from system.corpora import truth as published
 from system.corpora.attributes import contradicts, join_pairs, read_attributes
@@ -26,7 +25,8 @@ from system.corpora.inspection import inspect
 from system.corpora.table import prepare_table
 from system.corpora.unpack import unpack
 from system.errors import WheeltapperError
-from system.stage import read_json
+from system.evaluation import challenge_csv, truth
+from system.files import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 # What readers of these formats have stumbled over: ends of ranges, marks, brackets without end, numbers beyond limits.
@@ -240,5 +240,5 @@ TARGETS = {
     "zip": Target(".zip", _zips, _unpack),
     "package": Target(".zip", _packages, _validate),
     "checkpoint": Target(".pt", _checkpoints, _checkpoint, slow=True),
-    "arrays": Target(".npz", _arrays, lambda path: cached._read(path, ("embeddings", "label"))),
+    "arrays": Target(".npz", _arrays, lambda path: embedding_tables._read(path, ("embeddings", "label"))),
 }

@@ -12,7 +12,7 @@ from fork_server import Server
 from safetensors.torch import load_file
 from toy_runs import ZIP, Reference, differences, recipe, results
 
-from system.scoring import machines
+from system import score_tables
 
 # Largest difference of a score by the rounding of several threads or processes, relative to the scores' deviation.
 ROUNDING = 1e-4
@@ -82,7 +82,7 @@ def spread_of_differences(toy: Reference) -> float:
     worst = 0.0
     for path in sorted((toy.finished / "scores").glob("main.*.csv")):
         found, expected = (
-            np.array([row.score for row in machines.read_rows(place / "scores" / path.name)])
+            np.array([row.score for row in score_tables.read_rows(place / "scores" / path.name)])
             for place in (toy.exp, toy.finished)
         )
         worst = max(worst, float(np.abs(found - expected).max() / expected.std()))

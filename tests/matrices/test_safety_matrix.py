@@ -15,9 +15,9 @@ from toy_runs import QUICK, recipe, write_conf
 
 from submission import technical_report
 from system import config as configuration
-from system import store
 from system.corpora.challenge import known_years, load_year
 from system.corpora.unpack import unpack
+from system.embeddings import files
 from system.errors import WheeltapperError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -92,7 +92,7 @@ def test_arrays_cannot_bring_code(tmp_path, kind):
     np.save(buffer, values, allow_pickle=True) if kind == "npy" else np.savez(buffer, values=values)
     path.write_bytes(buffer.getvalue())
     with pytest.raises(WheeltapperError, match=path.name):
-        store.read_rows(index, path)
+        files.read_rows(index, path)
     assert not (tmp_path / "ran").exists()
 
 

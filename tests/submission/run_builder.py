@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from submission import challenge_csv
-from submission.config import PackageConfig
 from submission.package import SystemEntry, system_texts, write_package
+from system.config.package import PackageConfig
+from system.evaluation import challenge_csv
 from system.manifest import Clip
 
 # Table 1 of the technical report whose four systems the recipe follows, AUC(source), AUC(target), pAUC of its task2_1.

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 from package_builder import DEV, EVAL
 from run_builder import KEYS, PUBLISHED, make_clips, make_systems, write_run
 
-from submission import challenge_csv
-from submission.config import AuthorConfig, ExternalResource, PackageConfig
 from submission.facts import RunFacts
 from submission.package import label, system_texts, write_package
 from submission.technical_report import ReportFacts
 from submission.validate import validate
+from system.config.package import AuthorConfig, ExternalResource, PackageConfig
 from system.errors import WheeltapperError
+from system.evaluation import challenge_csv
 from system.manifest import Clip
 
 AUTHOR = AuthorConfig(corresponding=True)

@@ -10,9 +10,9 @@ import torch
 
 from system.adaptation.model import AdaptedEncoder
 from system.config import BranchConfig, ScorerConfig, SystemConfig
-from system.embedding import embed_branch
+from system.embeddings.embed import embed_branch
 from system.manifest import Clip
-from system.scoring.machines import fuse_system, score_machines
+from system.score_tables import fuse_system, score_machines
 
 RATE = 8000
 SCORERS = {

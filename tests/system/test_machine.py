@@ -160,7 +160,8 @@ if sys.argv[2] == "windows":
     locks.msvcrt = types.SimpleNamespace(locking=locking, LK_UNLCK=0, LK_LOCK=1, LK_NBLCK=2)
 from pathlib import Path
 from system.bin import main
-from system.stage import Stage, lock, read_json, write_json
+from system.files import lock, read_json, write_json
+from system.stage import Stage
 from system.tuning.workers import Claims, JournalLock
 from system.errors import WheeltapperError
 assert main(["prepare", "nowhere", "--out", "x.csv"]) == 1

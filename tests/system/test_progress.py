@@ -9,7 +9,7 @@ import termios
 
 import pytest
 
-from system.bin.progress import Lines, duration
+from system.progress import Lines, duration
 
 
 class Clock:
@@ -71,7 +71,7 @@ def test_durations(seconds, text):
 
 CHILD = """
 import sys, time
-from system.bin.progress import progress_bar
+from system.progress import progress_bar
 with progress_bar(8, "working") as bar:
     for _ in range(int(sys.argv[1])):
         time.sleep(0.3)

@@ -17,7 +17,7 @@ from system import config, manifest
 from system.bin import main
 from system.errors import WheeltapperError
 from system.experiment import Experiment
-from system.scoring.recordings import group_of
+from system.pipeline.verdicts import group_of
 
 RATE = 8000
 ROOT = Path(__file__).resolve().parents[2]

@@ -10,9 +10,9 @@ from system import selection
 from system.config import load, save
 from system.errors import WheeltapperError
 from system.experiment import open_experiment
+from system.files import read_json
 from system.manifest import Clip
 from system.selection import Candidate, choose, differences, freeze
-from system.stage import read_json
 
 CONF = {
     "branches": {"main": {"scorer": {"name": "mahalanobis", "settings": {"bank": "domain"}}}},

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from system import bin as command_line
-from system import stage
+from system import files, stage
 from system.errors import WheeltapperError
-from system.stage import Stage, lock, open_atomic, read_json, tree_signature, write_json
+from system.files import lock, open_atomic, read_json, tree_signature, write_json
+from system.stage import Stage
 
 
 class Toy:
@@ -254,7 +255,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     (tmp_path / "x.json").write_text('"old"')
-    monkeypatch.setattr(stage.os, "fsync", full)
+    monkeypatch.setattr(files.os, "fsync", full)
     with pytest.raises(OSError, match="No space left") as caught:
         write_json(tmp_path / "x.json", {"a": 1})
     assert (caught.value.errno, caught.value.filename) == (errno.ENOSPC, str(tmp_path / "x.json"))
@@ -266,7 +267,7 @@ def test_a_full_disk_leaves_nothing(tmp_path, monkeypatch):
 def test_a_disk_that_fills_while_an_array_is_written(tmp_path):
     import numpy as np
 
-    from system.store import write_array
+    from system.embeddings.files import write_array
 
     (tmp_path / f".x.npy.{os.getpid()}.tmp").symlink_to("/dev/full")
     with pytest.raises(OSError, match="No space left") as caught:
@@ -319,7 +320,7 @@ def test_an_unexpected_error_is_not_hidden(monkeypatch):
 
 
 def test_lock(tmp_path):
-    hold = "import sys; from system.stage import lock\nwith lock(sys.argv[1]): print('held')"
+    hold = "import sys; from system.files import lock\nwith lock(sys.argv[1]): print('held')"
     command = [sys.executable, "-c", hold, str(tmp_path / "exp")]
     with lock(tmp_path / "exp"):
         with pytest.raises(WheeltapperError, match="another wheeltapper process"), lock(tmp_path / "exp"):

@@ -13,7 +13,7 @@ from torch import nn
 
 from system.bin import main
 from system.config import LoopConfig
-from system.training import fit
+from system.training.loop import fit
 
 CONFIG = LoopConfig(
     steps=24, batch_size=8, learning_rate=0.02, warmup_steps=2, save_every=1, log_every=1, clip_norm=0.5

@@ -8,7 +8,7 @@ import statistics
 from pathlib import Path
 
 from system.errors import WheeltapperError
-from system.stage import open_atomic, read_json
+from system.files import open_atomic, read_json
 
 MEASURES = ("AUC (source)", "AUC (target)", "pAUC")
 PARTS = {"systems": "", "evaluation": " (evaluation machines)"}

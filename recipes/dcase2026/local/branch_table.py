@@ -10,20 +10,20 @@ from pathlib import Path
 from typing import Any
 
 from system import config as configuration
-from system import manifest, metrics
+from system import manifest, score_tables
 from system.bin.evaluate import measured_clips
 from system.config import VIEWS, SystemConfig
 from system.errors import WheeltapperError
+from system.evaluation import metrics
 from system.experiment import Experiment
-from system.scoring import machines
 
 MEASURES = ("AUC (source)", "AUC (target)", "pAUC")
 
 
 def measure(run: Experiment, weights: Mapping[str, float], view: str) -> dict[str, Any]:
     """Metrics of a weighted sum of branches, as stages 5 and 6 would give them."""
-    branches = {name: machines.read_rows(run.scores(name, view)) for name in weights}
-    rows, _ = machines.fuse_system(branches, SystemConfig(view=view, weights=dict(weights)), 0.1)
+    branches = {name: score_tables.read_rows(run.scores(name, view)) for name in weights}
+    rows, _ = score_tables.fuse_system(branches, SystemConfig(view=view, weights=dict(weights)), 0.1)
     scores: dict[tuple[str, str], dict[str, float]] = {}
     for row in rows:
         if row.split == "test":

@@ -7,7 +7,7 @@ import argparse
 import statistics
 from pathlib import Path
 
-from system.stage import read_json
+from system.files import read_json
 
 FIGURES = {"esc50": "1-NN", "cwru": "clean", "propeller": "1-NN"}
 READOUTS = ("cls", "tokens")

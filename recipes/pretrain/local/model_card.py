@@ -12,7 +12,7 @@ import yaml
 
 from system.config import EncoderConfig
 from system.encoders import load_encoder
-from system.stage import open_atomic, read_json
+from system.files import open_atomic, read_json
 
 LICENCES = Path(__file__).with_name("licences.csv")
 ROWS = 12  # of the curve

@@ -7,7 +7,7 @@ import argparse
 import statistics
 from pathlib import Path
 
-from system.stage import read_json
+from system.files import read_json
 
 
 def read_scores(place: Path) -> dict[str, dict[str, float]]:

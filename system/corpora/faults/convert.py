@@ -17,8 +17,8 @@ from system import audio, manifest
 from system.corpora.faults.base import Corpus, Measured, Output, Recording, Samples, View, attributes
 from system.corpora.inspection import Sound, inspect_all
 from system.errors import WheeltapperError
+from system.files import lock, open_atomic, read_json, write_json
 from system.manifest import Clip
-from system.stage import lock, open_atomic, read_json, write_json
 
 MANIFEST, CLAIM, AUDIO, RECORDS = "manifest.csv", "prepare.json", "audio", "records"
 BLOCK = 1 << 21  # samples of a channel read at a time

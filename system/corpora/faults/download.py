@@ -13,7 +13,7 @@ from system.corpora.faults.base import Corpus, Download
 from system.corpora.unpack import is_unpacked, unpack
 from system.errors import WheeltapperError
 from system.fetch import Progress, digest, fetch
-from system.stage import lock
+from system.files import lock
 
 ZIPS, RAW = "zips", "raw"
 PACKED = (".zip", ".rar", ".7z")

@@ -14,8 +14,8 @@ from system.bin import main
 from system.config import AugmentConfig, BranchConfig, HeadConfig, LoopConfig, PseudoConfig
 from system.encoders.fisher import Fisher
 from system.errors import WheeltapperError
+from system.files import read_json
 from system.manifest import Clip
-from system.stage import read_json
 
 RATE = 8000
 

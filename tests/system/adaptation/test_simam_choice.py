@@ -8,10 +8,10 @@ import torch
 
 from system import audio
 from system.adaptation import ADAPTER, adapt, load_adapted, simam_choice
-from system.adaptation.disturb import disturb
 from system.adaptation.model import AdaptationTask, AdaptedEncoder
+from system.adaptation.perturbations import disturb
 from system.config import AugmentConfig, BranchConfig, EncoderConfig, LoopConfig
-from system.embedding import embed_branch
+from system.embeddings.embed import embed_branch
 from system.errors import WheeltapperError
 from system.frontends.simam import enhance
 

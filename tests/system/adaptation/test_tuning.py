@@ -10,7 +10,7 @@ from system.adaptation.model import AdaptationTask, AdaptedEncoder
 from system.config import AugmentConfig, BranchConfig, LoopConfig
 from system.encoders import checkpoints
 from system.errors import WheeltapperError
-from system.training import parameter_groups
+from system.training.loop import parameter_groups
 
 RATE = 8000
 

@@ -10,7 +10,7 @@ from scipy.stats import hmean
 from sklearn.metrics import roc_auc_score
 
 from system.benchmarks import rmis_ad, siren_ad
-from system.benchmarks.cached import Machines, read_machines
+from system.benchmarks.embedding_tables import Machines, read_machines
 from system.errors import WheeltapperError
 
 FIXTURE = Path(__file__).resolve().parents[2] / "fixtures" / "benchmarks" / "rmis_ad"

@@ -6,8 +6,8 @@ from sklearn.metrics import roc_auc_score
 
 from system.benchmarks import siren
 from system.benchmarks.labelled import ANOMALIES, FILES, FOLDS, OVERALL, choose_task, figures, official
-from system.benchmarks.modes import MODES
 from system.benchmarks.neighbours import folds_accuracy
+from system.benchmarks.protocols import MODES
 from system.errors import WheeltapperError
 from system.manifest import Clip
 

@@ -9,8 +9,8 @@ import pytest
 from sklearn.model_selection import StratifiedKFold
 
 from system.benchmarks import siren
-from system.benchmarks.modes import MODES
 from system.benchmarks.neighbours import closest, leave_one_out_accuracy, vote
+from system.benchmarks.protocols import MODES
 from system.errors import WheeltapperError
 
 FIXTURE = Path(__file__).resolve().parents[2] / "fixtures" / "benchmarks" / "siren_loocv"

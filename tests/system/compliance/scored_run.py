@@ -10,7 +10,7 @@ from system import audio, compliance, manifest
 from system import config as configuration
 from system.bin import common, main
 from system.experiment import Experiment
-from system.stage import file_hash, read_json, write_json
+from system.files import file_hash, read_json, write_json
 
 RATE = 4000
 LABEL = "Wheeltapper_Demo_task2_1"
@@ -53,14 +53,14 @@ def write_recordings(folder: Path) -> None:
 
 def embed(run: Experiment) -> None:
     """Random embeddings as the embedding stage would leave them."""
-    from system import store
+    from system.embeddings import files
 
     clips = [clip for clip in manifest.read(run.manifest) if clip.split in ("train", "test")]
     for number, branch in enumerate(run.config.branches):
-        store.write_index(run.index(branch), clips)
+        files.write_index(run.index(branch), clips)
         for view in ("two_channel", "left_duplicated"):
             generator = np.random.default_rng(number + 10 * (view == "two_channel"))
-            store.write_array(run.embeddings(branch, view), generator.normal(size=(len(clips), 6)).astype(np.float32))
+            files.write_array(run.embeddings(branch, view), generator.normal(size=(len(clips), 6)).astype(np.float32))
 
 
 def adapted(run: Experiment) -> None:

@@ -25,15 +25,15 @@ from scored_run import (
 )
 
 from submission.facts import RunFacts
-from system import audio, compliance, manifest
-from system.bin import fuse, main, package_texts
-from system.bin.package_texts import machine_settings
+from system import audio, compliance, manifest, score_tables
+from system.bin import fuse, main
 from system.compliance import package as sent
 from system.compliance import records, scores
 from system.config import SystemConfig
 from system.experiment import Experiment
-from system.scoring import machines
-from system.stage import read_json, write_json
+from system.files import read_json, write_json
+from system.pipeline import texts
+from system.pipeline.texts import machine_settings
 
 
 @pytest.fixture(scope="module")
@@ -91,9 +91,7 @@ def test_a_minimum_of_branches_keeps_all_rules(run):
     assert {path: path.read_text() for path in (run.folder / "systems").rglob("anomaly_score_*.csv")} != before
     accept(changed)
     assert broken(changed) == {}
-    assert package_texts.summary(changed, changed.config.systems[0]).startswith(
-        "both: minimum of aux and main, inference"
-    )
+    assert texts.summary(changed, changed.config.systems[0]).startswith("both: minimum of aux and main, inference")
 
 
 def test_what_is_usual_does_not_stand_in_the_fingerprint_of_fusion():
@@ -182,7 +180,7 @@ def test_a_changed_csv_after_fuse(run):
 
 def test_scores_normalised_over_test_clips(run):
     """Ranks over the test clips of a machine, as some take them; the records know nothing of it."""
-    from submission import challenge_csv
+    from system.evaluation import challenge_csv
 
     path = run.system(LABEL) / "anomaly_score_Fan_section_00_test.csv"
     values = dict(challenge_csv.read(path))
@@ -197,10 +195,10 @@ def test_scores_normalised_over_test_clips(run):
 
 def test_a_branch_whose_scores_are_normalised_over_test_clips(run):
     path = run.scores("main", "two_channel")
-    rows = machines.read_rows(path)
+    rows = score_tables.read_rows(path)
     tests = [row.score for row in rows if row.split == "test" and row.machine == "Pump"]
     mean, spread = np.mean(tests), np.std(tests)
-    machines.write_rows(
+    score_tables.write_rows(
         path,
         [
             replace(row, score=float((row.score - mean) / spread))
@@ -218,7 +216,7 @@ def test_a_branch_whose_scores_are_normalised_over_test_clips(run):
 
 
 def test_a_program_that_reads_labels_is_caught(run, monkeypatch):
-    honest = machines.score_machines
+    honest = score_tables.score_machines
 
     def leaking(clips, embeddings, config, seed, progress=None):
         labels = {clip.key: clip.label == "anomaly" for clip in clips}
@@ -227,7 +225,7 @@ def test_a_program_that_reads_labels_is_caught(run, monkeypatch):
             for row in honest(clips, embeddings, config, seed)
         ]
 
-    monkeypatch.setattr(machines, "score_machines", leaking)
+    monkeypatch.setattr(score_tables, "score_machines", leaking)
     (run.folder / "stages" / "4_score.json").unlink()
     assert [main([verb, "--exp", str(run.folder)]) for verb in SCORED] == [0, 0, 0]
     found = broken(run)
@@ -236,13 +234,13 @@ def test_a_program_that_reads_labels_is_caught(run, monkeypatch):
 
 
 def test_a_program_that_reads_positions_is_caught(run, monkeypatch):
-    honest = machines.score_machines
+    honest = score_tables.score_machines
 
     def leaking(clips, embeddings, config, seed, progress=None):
         rows = honest(clips, embeddings, config, seed)
         return [replace(row, score=row.score + 0.1 * number) for number, row in enumerate(rows)]
 
-    monkeypatch.setattr(machines, "score_machines", leaking)
+    monkeypatch.setattr(score_tables, "score_machines", leaking)
     (run.folder / "stages" / "4_score.json").unlink()
     assert [main([verb, "--exp", str(run.folder)]) for verb in SCORED] == [0, 0, 0]
     assert broken(run)["names"]

@@ -6,7 +6,7 @@ import numpy as np
 import soundfile
 from scipy import signal
 
-from system.corpora.emulate import EmulateSettings
+from system.corpora.simulation.emulate import EmulateSettings
 
 RATE = 8000
 QUICK = EmulateSettings(seed=1, rate=RATE, rt60=0.1, train_target=3)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import signal
 
-from system.corpora import acoustics
+from system.corpora.simulation import acoustics
 
 RATE = 16000
 

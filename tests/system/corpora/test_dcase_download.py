@@ -246,7 +246,7 @@ def test_a_full_disk_is_foreseen(tmp_path, server, contents, monkeypatch):
 
 
 def test_two_runs_at_once_do_not_meet(tmp_path, server, contents):
-    from system.stage import lock
+    from system.files import lock
 
     with lock(tmp_path), pytest.raises(WheeltapperError, match="another wheeltapper process"):
         get(a_year(contents), tmp_path, server)

@@ -10,9 +10,9 @@ from scipy import signal
 
 from system import manifest
 from system.bin import main
-from system.corpora.acoustics import long_term_spectrum
 from system.corpora.dcase import prepare_dcase
-from system.corpora.emulate import emulate, load_machine
+from system.corpora.simulation.acoustics import long_term_spectrum
+from system.corpora.simulation.emulate import emulate, load_machine
 
 
 @pytest.fixture(scope="module")

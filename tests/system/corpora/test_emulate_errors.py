@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from emulate_inputs import HEADER, QUICK, RATE, make_inputs, rows_of, write_table, write_wave
 
-from system.corpora.emulate import emulate
+from system.corpora.simulation.emulate import emulate
 from system.errors import WheeltapperError
 
 

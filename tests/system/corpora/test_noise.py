@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from emulate_inputs import RATE, make_inputs, write_wave
 
-from system.corpora import noise as noise_module
-from system.corpora.noise import NoisePool, crossfade, split_noise
+from system.corpora.simulation import noise as noise_module
+from system.corpora.simulation.noise import NoisePool, crossfade, split_noise
 from system.errors import WheeltapperError
 
 

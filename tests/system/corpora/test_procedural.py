@@ -8,10 +8,10 @@ from scipy import signal
 
 from system import audio, manifest
 from system.bin import main
-from system.corpora import procedural, procedural_machines, procedural_sources
-from system.corpora import procedural_parts as parts
-from system.corpora.machines import spread
-from system.corpora.procedural import RATES, SOURCES, ProceduralSettings, render, synthesize_procedural
+from system.corpora.simulation import procedural, procedural_machines, procedural_sources
+from system.corpora.simulation import procedural_parts as parts
+from system.corpora.simulation.machines import spread
+from system.corpora.simulation.procedural import RATES, SOURCES, ProceduralSettings, render, synthesize_procedural
 from system.errors import WheeltapperError
 
 SECONDS = 1.5

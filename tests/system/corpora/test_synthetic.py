@@ -10,10 +10,10 @@ from scipy import signal
 
 from system import manifest
 from system.bin import main
-from system.corpora import machines, synthetic
-from system.corpora.acoustics import generator
 from system.corpora.dcase import prepare_dcase
-from system.corpora.synthetic import MODELS, RATE, SyntheticSettings, synthesize
+from system.corpora.simulation import machines, synthetic
+from system.corpora.simulation.acoustics import generator
+from system.corpora.simulation.synthetic import MODELS, RATE, SyntheticSettings, synthesize
 from system.errors import WheeltapperError
 
 TINY = SyntheticSettings.of_size("tiny")

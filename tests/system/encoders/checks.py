@@ -12,7 +12,7 @@ from system.adaptation.lora import add_lora, merge_lora
 from system.config import LoraConfig
 from system.encoders import checkpoints
 from system.encoders.base import Encoder
-from system.training_state import kept_names
+from system.training.state import kept_names
 
 FIXTURES = Path(__file__).resolve().parents[2] / "fixtures"
 RATE = 16000

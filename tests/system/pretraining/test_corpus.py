@@ -11,11 +11,11 @@ import soundfile
 
 from system import audio, manifest
 from system.config import SourceConfig
-from system.crops import read_crop
 from system.errors import WheeltapperError
 from system.manifest import Clip
 from system.pretraining.corpus import ClipCorpus, Mixture, Pick, describe, open_corpus
 from system.pretraining.shards import ROW, ShardFolder, write_shards
+from system.training.crops import read_crop
 
 
 class Toy:

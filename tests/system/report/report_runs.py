@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from submission import challenge_csv
-from system import audio, manifest, metrics, stage
+from system import audio, manifest, stage
 from system import config as configuration
 from system.config import BranchConfig, Config, SystemConfig
+from system.evaluation import challenge_csv, metrics
+from system.evaluation.truth import Truth
 from system.manifest import Clip
-from system.scoring.machines import Row, write_system
-from system.truth import Truth
+from system.score_tables import Row, write_system
 
 ODD = 'Fan <b>& "Söhne"'
 DEVELOPMENT, EVALUATION = (ODD, "Pump"), ("Secret",)

@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 from report_runs import DEVELOPMENT, EVALUATION, ODD, Page, build
 
-from submission import challenge_csv
 from system import manifest, stage
 from system.errors import WheeltapperError
+from system.evaluation import challenge_csv
 from system.manifest import Clip
-from system.report import overview, page, results, write_report
+from system.report import page, results, summary, write_report
 from system.report import tables as report_tables
-from system.report.reading import Run, Unit, read_run
+from system.report.load_run import Run, Unit, read_run
 
 SECTIONS = ("headline", "machines", "systems", "published", "scores", "decisions", "recordings", "evaluation")
 SECTIONS += ("training", "gate", "maps", "benchmark", "stages", "configuration")
@@ -186,7 +186,7 @@ def test_official_baselines_stand_beside_official_machines_only():
     assert shown["marks"] == {"official autoencoder": "56.66", "official Mahalanobis": "57.66"}
     assert "official development machines" in shown["comparison"]
     run = official_run(200)
-    rows = results.machines(run, overview.judge(run))["rows"]
+    rows = results.machines(run, summary.judge(run))["rows"]
     assert {row["machine"]: row["published"] for row in rows}["ToyCar"] == ["51.60", "61.33"]
     cut = results.headline(official_run(199))
     assert cut["marks"] == {}

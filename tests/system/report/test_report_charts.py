@@ -9,7 +9,8 @@ import pytest
 import soundfile
 from PIL import Image
 
-from system import audio, roc
+from system import audio
+from system.evaluation import roc
 from system.manifest import Clip
 from system.report import charts, sound, svg
 

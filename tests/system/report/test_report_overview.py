@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 from report_runs import ODD, Page, build
 
-from submission import challenge_csv
 from system import manifest
-from system.report import maps, overview, write_report
-from system.report.notes import notes
-from system.report.reading import read_run
+from system.evaluation import challenge_csv
+from system.report import maps, summary, write_report
+from system.report.findings import notes
+from system.report.load_run import read_run
 
 
 def test_the_first_screen_says_which_machines_are_judged_well():
-    judgement = overview.Judgement
+    judgement = summary.Judgement
     assert judgement(0.93, [0.85, 0.97]).verdict == "well"
     assert judgement(0.7, [0.6, 0.8]).verdict == "partly"
     assert judgement(0.85, [0.49, 0.99]).verdict == "not"
@@ -38,7 +38,7 @@ def test_the_interval_of_a_machine_is_that_of_a_bootstrap(finished):
     from sklearn.metrics import roc_auc_score
 
     run = read_run(finished)
-    found = overview.judge(run)["Pump"]
+    found = summary.judge(run)["Pump"]
     (unit,) = [unit for unit in run.development if unit.machine == "Pump"]
     rng = np.random.default_rng(5)
     strata = [np.flatnonzero((unit.domains == d) & (unit.anomalous == a)) for d in ("source", "target") for a in (0, 1)]

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
-from test_explain_verb import Page
+from test_explain_command import Page
 
 from system import manifest
 from system.bin import main
@@ -18,11 +18,11 @@ from system.encoders.fisher import Fisher
 from system.encoders.subband import SubbandConfig
 from system.errors import WheeltapperError
 from system.explain.gradcam import grad_cam
+from system.files import read_json, write_json
 from system.manifest import Clip
 from system.report import study as page_of
 from system.report.study import write_study_page
 from system.report.study_files import read_study, typical
-from system.stage import read_json, write_json
 from system.study import data, results, supervised
 from system.study.data import SplitRow
 

@@ -11,9 +11,9 @@ from sklearn.neighbors import LocalOutlierFactor
 from system import audio
 from system.config import AutoencoderConfig, StudyLofConfig
 from system.errors import WheeltapperError
+from system.files import write_json
 from system.frontends.logmel import mel_filterbank
 from system.manifest import Clip
-from system.stage import write_json
 from system.study import features, results, unsupervised
 from system.study.data import SplitRow, evaluated, references
 

@@ -6,12 +6,11 @@ import development_runs as toy
 import numpy as np
 import pytest
 
-from system import manifest, scoring
+from system import manifest, score_tables, scoring
 from system.config import BranchConfig, ScorerConfig, TuneConfig
+from system.embeddings.files import read_rows
 from system.errors import WheeltapperError
-from system.scoring import machines
-from system.stage import file_hash
-from system.store import read_rows
+from system.files import file_hash
 from system.tuning import cache, candidates, task
 
 
@@ -38,10 +37,10 @@ def test_scores_are_those_of_the_stage_and_computed_once(job, monkeypatch):
     assert not notes
     embeddings = read_rows(job.index, job.embeddings)
     for label, scorer in job.scorers.items():
-        rows = machines.score_machines(job.clips, embeddings, scorer, 0)
+        rows = score_tables.score_machines(job.clips, embeddings, scorer, 0)
         assert [(r.machine, r.section, r.split, r.file) for r in rows] == cache.keys(job.clips)
         np.testing.assert_array_equal(scores[label], [row.score for row in rows])
-    monkeypatch.setattr(machines, "score_machines", None)  # would fail
+    monkeypatch.setattr(score_tables, "score_machines", None)  # would fail
     assert compute(job) == [(2, 2)]
 
 
@@ -92,7 +91,7 @@ def test_test_clips_change_no_statistic_of_the_references(job, scorer):
     def scores(clips):
         return {
             (row.machine, row.split, row.file): row.score
-            for row in machines.score_machines(clips, embeddings, scorer, 0)
+            for row in score_tables.score_machines(clips, embeddings, scorer, 0)
         }
 
     everything, some = scores([*train, *tests]), scores([*train, *fewer])
@@ -149,7 +148,7 @@ def test_a_candidate_that_cannot_be_fitted_is_left_out_with_a_note(tmp_path, mon
 
 
 def machines_truth(clip):
-    from system.truth import Truth
+    from system.evaluation.truth import Truth
 
     return Truth(clip.machine, clip.section, clip.file, clip.domain, clip.label)
 

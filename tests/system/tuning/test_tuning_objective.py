@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
+from system.evaluation.truth import Truth
 from system.scoring import calibrate
-from system.truth import Truth
 from system.tuning.objective import Objective, Unit, calibrated, strata
 from system.tuning.space import Choice, Space
 

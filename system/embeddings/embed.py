@@ -1,0 +1,267 @@
+"""Recordings to embeddings: for the branches of a run, and for any files with a frozen encoder."""
+
+import os
+import zipfile
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from system import audio
+from system.config import EMBED_PRECISIONS, VIEWS
+from system.encoders.base import Encoder
+from system.encoders.pooling import pool_tokens, select
+from system.errors import WheeltapperError
+from system.files import open_atomic
+from system.frontends.channels import hear
+from system.manifest import Clip
+from system.parallel import ahead
+
+if TYPE_CHECKING:  # it would bring peft and transformers, seconds that frozen encoders do not need
+    from system.adaptation.model import AdaptedEncoder
+
+GATE_SLOTS = 32  # time slots of the gate's profile
+AHEAD = 4  # recordings per worker that may wait to be used
+WAITING = 8  # batches' worth of recordings that may wait for others of their length
+
+Item, Value = TypeVar("Item"), TypeVar("Value")
+
+
+def choose_precision(precision: str, device: str) -> torch.dtype:
+    """The type that the network computes in: ``fp32``, ``bf16``, or ``auto``, bf16 where the device has instructions
+    for it. WheeltapperError for another name."""
+    if precision not in EMBED_PRECISIONS:
+        raise WheeltapperError(f"precision: expected one of {', '.join(EMBED_PRECISIONS)}, found {precision!r}")
+    if precision == "auto":
+        if device == "cpu":
+            fast = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
+        else:
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        return torch.bfloat16 if fast else torch.float32
+    return torch.bfloat16 if precision == "bf16" else torch.float32
+
+
+def run_batches(
+    items: Sequence[Item],
+    load: Callable[[Item], Tensor],
+    network: Callable[[Tensor], Value],
+    workers: int = 1,
+    batch_size: int = 1,
+) -> Iterator[tuple[list[int], Value]]:
+    """Runs a network over items, reading ahead.
+
+    With batches of one, every item is loaded and computed in a thread of its own, ``workers`` at once: on a CPU larger
+    batches gain nothing, and an item's result depends on nothing but the item, to the bit. Otherwise items of equal
+    shape are computed together; an item without enough companions does not wait for ever.
+
+    Args:
+        load: item to tensor without a batch dimension. network: (B, ...) to any value.
+
+    Yields:
+        indices of the items and the network's value for them, in this order.
+    """
+    if batch_size == 1:
+        values = ahead(lambda item: network(load(item).unsqueeze(0)), items, workers)
+        for index, value in enumerate(values):
+            yield [index], value
+        return
+    batches = _batches(ahead(load, items, workers), batch_size)
+    yield from ahead(lambda batch: (batch[0], network(batch[1])), batches, workers)
+
+
+def _batches(tensors: Iterable[Tensor], batch_size: int) -> Iterator[tuple[list[int], Tensor]]:
+    """Numbers of tensors of equal shape, and the tensors stacked."""
+    waiting: dict[tuple[int, ...], list[tuple[int, Tensor]]] = {}
+
+    def together(shape: tuple[int, ...]) -> tuple[list[int], Tensor]:
+        members = waiting.pop(shape)
+        return [index for index, _ in members], torch.stack([tensor for _, tensor in members])
+
+    for index, tensor in enumerate(tensors):
+        shape = tuple(tensor.shape)
+        waiting.setdefault(shape, []).append((index, tensor))
+        if len(waiting[shape]) == batch_size:
+            yield together(shape)
+        elif sum(map(len, waiting.values())) > WAITING * batch_size:
+            yield together(next(iter(waiting)))
+    for shape in list(waiting):
+        yield together(shape)
+
+
+def embed_branch(
+    model: "AdaptedEncoder",
+    clips: Sequence[Clip],
+    parts: str | os.PathLike,
+    workers: int = 1,
+    device: str = "cpu",
+    progress: Callable[[int], None] | None = None,
+    batch_size: int = 1,
+    dtype: torch.dtype = torch.float32,
+    readouts: Mapping[str, tuple[str, float]] = MappingProxyType({}),
+) -> dict[str, np.ndarray]:
+    """Embeds clips with an adapted branch, in every view and reading.
+
+    With batches of one (see ``run_batches``) a clip's embedding depends on nothing but its own samples, to the bit. A
+    finished machine is kept in ``parts`` and not computed again when a run was cut off. The encoder computes in
+    ``dtype``, what comes behind it in single precision.
+
+    Args:
+        readouts: name -> (kind, power) of what else to read of the network in the same pass, see
+            ``AdaptedEncoder.read``.
+
+    Returns:
+        ``two_channel`` and ``left_duplicated`` float32 (N, E) and ``gate`` float32 (N, GATE_SLOTS), in the clips'
+        order; for each of ``readouts`` also ``NAME.two_channel`` and ``NAME.left_duplicated``. Raises WheeltapperError
+        for a clip whose embedding is not finite.
+    """
+    model = model.to(device)
+    model.encoder.to(dtype)
+    machines: dict[str, list[int]] = {}
+    for index, clip in enumerate(clips):
+        machines.setdefault(clip.machine, []).append(index)
+    result: dict[str, np.ndarray] = {}
+    for machine, rows in machines.items():
+        path = Path(parts) / f"{machine}.npz"
+        part = _read_part(path, len(rows))
+        if part is None:
+            own = [clips[row] for row in rows]
+            part = embed_machine(model, own, workers, device, progress, batch_size, readouts)
+            with open_atomic(path, "wb") as file:
+                np.savez(file, **part)
+        elif progress:
+            progress(len(rows))
+        for name, values in part.items():
+            result.setdefault(name, np.empty((len(clips), *values.shape[1:]), np.float32))[rows] = values
+    return result
+
+
+def embed_machine(
+    model: "AdaptedEncoder",
+    clips: Sequence[Clip],
+    workers: int = 1,
+    device: str = "cpu",
+    progress: Callable[[int], None] | None = None,
+    batch_size: int = 1,
+    readouts: Mapping[str, tuple[str, float]] = MappingProxyType({}),
+) -> dict[str, np.ndarray]:
+    """What ``embed_branch`` does for the clips of one machine, with a model that is on its device and in its type."""
+    config = model.config
+
+    def load(clip: Clip) -> Tensor:
+        wave, rate = audio.read(clip.path)
+        wave = audio.resample(wave[:2], rate, model.rate)
+        # A mono recording stays one: its tokens need not be computed twice.
+        inputs = config.inputs if len(wave) > 1 else config.inputs[:1]
+        return torch.from_numpy(hear(wave, model.rate, inputs, config.subtraction, clip.path))
+
+    @torch.inference_mode()
+    def network(waves: Tensor) -> dict[str, np.ndarray]:
+        both, first, gate = model.heard(waves.to(device), clips[0].machine)
+        found = {"gate": torch.nn.functional.adaptive_avg_pool1d(gate, GATE_SLOTS)}
+        for name, kind in {"": ("projection", 0.0), **readouts}.items():
+            for view, tokens in zip(VIEWS, (both, first), strict=True):
+                found[f"{name}.{view}" if name else view] = model.read(tokens, *kind)
+        return {name: value.float().cpu().numpy() for name, value in found.items()}
+
+    columns: dict[str, np.ndarray] = {}
+    for rows, values in run_batches(clips, load, network, workers, batch_size):
+        for name, part in values.items():
+            _store(columns, name, rows, part, len(clips), [clip.path for clip in clips])
+        if progress:
+            progress(len(rows))
+    return columns
+
+
+def _store(
+    columns: dict[str, np.ndarray], name: str, rows: list[int], values: np.ndarray, count: int, paths: Sequence[Any]
+) -> None:
+    """Puts rows into the column ``name``, which is made at the first call; WheeltapperError unless they are finite."""
+    if not np.isfinite(values).all():
+        bad = rows[int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))[0])]
+        raise WheeltapperError(f"{paths[bad]}: expected a finite embedding, found NaN or infinity")
+    columns.setdefault(name, np.empty((count, *values.shape[1:]), np.float32))[rows] = values
+
+
+def _read_part(path: Path, rows: int) -> dict[str, np.ndarray] | None:
+    if not path.is_file():
+        return None
+    try:
+        with np.load(path) as archive:
+            part = {name: archive[name] for name in archive.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
+        return None  # damaged: computed again
+    return part if all(len(values) == rows for values in part.values()) else None
+
+
+def frozen_network(
+    encoder: Encoder, mode: str = "official", pool: str = "", power: float = 0.0, depth: int = 0, rate: int = 0
+) -> Callable[[Tensor], Tensor]:
+    """Spectrograms (B, T, F) to embeddings (B, D): as a published program makes them (``mode``), or any block's tokens
+    (``depth``, 0 for the last) pooled as wanted. ``rate`` in Hz, 0 for unknown."""
+    if depth and not pool:
+        raise WheeltapperError("layer: expected a kind of pooling beside it, found none")
+    if not pool:
+        return lambda spectrogram: encoder.embed_spectrogram(spectrogram, mode, rate)
+    return lambda spectrogram: pool_tokens(select(encoder(spectrogram, depth or None), pool), pool, power)
+
+
+def embed_files(
+    encoder: Encoder,
+    paths: Sequence[Path],
+    mode: str = "official",
+    rate: int = 0,
+    workers: int = 1,
+    progress: Callable[[int], None] | None = None,
+    pool: str = "",
+    power: float = 0.0,
+    depth: int = 0,
+    device: str = "cpu",
+    batch_size: int = 1,
+    dtype: torch.dtype = torch.float32,
+) -> np.ndarray:
+    """Frozen embeddings of sound files; several channels are averaged first.
+
+    Args:
+        encoder: any family. paths: sound files. mode: of the encoder, see ``Encoder.embed``.
+        rate: Hz to which all are brought, 0 for each at its own. workers: files on their way at once.
+        pool, power, depth: instead of the mode's embedding, tokens of a block pooled (``frozen_network``).
+        device, batch_size, dtype: where, how many together (``run_batches``), and in which type to compute.
+
+    Returns:
+        float32 (N, D).
+
+    Raises WheeltapperError where an encoder of any rate is given files of different rates, and for an embedding that is
+    not finite. The encoder is moved to ``device`` and ``dtype`` and stays there.
+    """
+    if not paths:
+        raise WheeltapperError("embedding: expected at least one recording, found none")
+    encoder.check_mode(mode)
+    encoder.to(device, dtype)
+    expected = rate or encoder.rate or audio.probe(paths[0]).rate
+    network = frozen_network(encoder, mode, pool, power, depth, expected)
+
+    @torch.inference_mode()
+    def load(path: Path) -> Tensor:
+        wave, native = audio.read(path)
+        if native != expected and not rate and not encoder.rate:
+            raise WheeltapperError(
+                f"{path}: expected {expected} Hz as in {paths[0]}, found {native} Hz: the number of bands follows the "
+                "rate (--rate brings all to one)"
+            )
+        mono = audio.resample(wave.mean(0, keepdims=True), native, rate or native)
+        return encoder.spectrogram(torch.from_numpy(mono), rate or native, mode)[0]
+
+    @torch.inference_mode()
+    def compute(spectrograms: Tensor) -> np.ndarray:
+        return network(spectrograms.to(device)).float().cpu().numpy()
+
+    columns: dict[str, np.ndarray] = {}
+    for rows, values in run_batches(paths, load, compute, workers, batch_size):
+        _store(columns, "embeddings", rows, values, len(paths), paths)
+        if progress:
+            progress(len(rows))
+    return columns["embeddings"]

@@ -1,0 +1,292 @@
+"""Embeddings of whole data sets on disk: each recording is embedded once, whatever interrupts the work.
+
+A set has a folder ``NAME-<hash of what embeds the clips and how>``: other weights, another front end or another way to
+cut recordings make another folder. In it each process at work appends what it has embedded to a file of its own, a
+record a recording; a record holds the recording's content hash and a check sum, so that neither the end of a process
+nor a full disk can leave one behind that is taken for whole. When all is there the rows become one array, read by
+memory mapping, ``<hash of the list of clips>.npy``, and ``.json`` beside it, written last, says what is in it.
+
+Which clips a process embeds depends on nothing but the clips' order and the number of processes; what it makes of a
+clip on nothing but the clip. So the rows are the same however the work was shared.
+"""
+
+import contextlib
+import errno
+import hashlib
+import itertools
+import json
+import os
+import platform
+import struct
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from system.errors import WheeltapperError
+from system.files import open_atomic, read_json, write_json
+from system.manifest import Clip
+from system.parallel import ahead
+
+FORMAT = 1
+MAGIC = b"wheeltapper rows"
+HEADER = struct.Struct("<16sII")  # magic, format, numbers of a row
+DIGEST = 16  # bytes
+CHECK = struct.Struct("<I")
+SHOWN = 10  # clips that an error names
+PATIENCE = 100  # clips that fail before a process gives up
+POLL = 1.0  # seconds, at least, between looks at what other processes have done
+
+Embed = Callable[[Clip], np.ndarray]
+Row = tuple[Path, int, int]  # where it stands: file, position, numbers
+
+
+class EmbeddingStore:
+    """The rows of one set of clips.
+
+    Args:
+        folder: of the store. name: of the set. facts: what the rows depend on beside the recordings, JSON-able.
+        clips: of the set, in order; their ``digest`` tells the recordings apart.
+    """
+
+    def __init__(self, folder: str | os.PathLike, name: str, facts: Mapping[str, Any], clips: Sequence[Clip]):
+        self.facts, self.clips = dict(facts), clips
+        self.digests = [_digest(clip) for clip in clips]
+        self.folder = Path(folder) / f"{name}-{_short_hash(json.dumps([FORMAT, self.facts], sort_keys=True).encode())}"
+        listed = self.folder / _short_hash(b"".join(self.digests))
+        self.array, self.about = listed.with_suffix(".npy"), listed.with_suffix(".json")
+
+    def read(self) -> np.ndarray | None:
+        """The rows (N, D) by memory mapping, in the clips' order; None where they are not all there."""
+        found = _finished(self.about)
+        return found[1] if found else None
+
+    def missing(self) -> int:
+        """How many recordings have not been embedded yet."""
+        return 0 if self.about.is_file() and self.read() is not None else len(self._distinct()) - len(self._known())
+
+    def fill(
+        self,
+        embed: Embed,
+        workers: int = 1,
+        share: tuple[int, int] = (0, 1),
+        progress: Callable[[int], None] | None = None,
+    ) -> None:
+        """Embeds what is missing of this process's share, each recording once, and keeps each at once.
+
+        Args:
+            embed: clip to vector (D,), called from threads. workers: clips on their way at once.
+            share: number of this process, from 0, and of all. progress: called with 1 after each clip.
+
+        Raises WheeltapperError that lists the clips that could not be embedded, after all others are done; of too many
+        at once. Processes that wait for this one are told.
+        """
+        number, count = share
+        note = self.folder / f"{number}-{_run()}.failed"
+        note.unlink(missing_ok=True)
+        known = self._known()
+        mine = [clip for place, clip in enumerate(self._distinct().values()) if place % count == number]
+        missing = [clip for clip in mine if _digest(clip) not in known]
+        problems = []
+
+        def attempt(clip: Clip) -> np.ndarray | str:
+            try:
+                return _checked(clip, embed(clip))
+            except WheeltapperError as error:
+                return str(error)
+
+        with _Appender(self.folder) as file, contextlib.closing(ahead(attempt, missing, workers)) as rows:
+            for clip, row in zip(missing, rows, strict=False):
+                if isinstance(row, str):
+                    problems.append(row)
+                    if len(problems) == PATIENCE:
+                        break
+                else:
+                    file.append(_digest(clip), row)
+                if progress:
+                    progress(1)
+        if problems:
+            more = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
+            text = "\n  ".join(problems[:SHOWN]) + more
+            with open_atomic(note) as file:
+                file.write(text)
+            raise WheeltapperError(text)
+
+    def wait(self) -> None:
+        """Returns when other processes have embedded what is missing; WheeltapperError where one of them could not."""
+        while True:
+            begin = time.monotonic()
+            if not self.missing():
+                return
+            for note in sorted(self.folder.glob(f"*-{_run()}.failed")):
+                raise WheeltapperError(note.read_text(encoding="utf-8"))
+            time.sleep(max(POLL, 10.0 * (time.monotonic() - begin)))
+
+    def finish(self) -> np.ndarray:
+        """Writes the rows of all clips into one array and returns it as ``read`` does.
+
+        What it was made of is removed, unless there are rows of other clips in it.
+
+        Raises WheeltapperError where clips are missing, or rows have not one length.
+        """
+        if self.read() is None:
+            self._write()
+        wanted = set(self.digests)
+        for path in self.folder.glob("*.failed"):
+            path.unlink()
+        for path in self.folder.glob("*.rows"):
+            if all(digest in wanted for digest, _ in _records(path)):
+                path.unlink()
+        for about in self.folder.glob("*.json"):
+            if about != self.about and wanted.issuperset((_finished(about) or ((), None))[0]):
+                about.unlink()
+                about.with_suffix(".npy").unlink(missing_ok=True)
+        rows = self.read()
+        assert rows is not None
+        return rows
+
+    def _distinct(self) -> dict[bytes, Clip]:
+        """The first clip of each content."""
+        found: dict[bytes, Clip] = {}
+        for digest, clip in zip(self.digests, self.clips, strict=True):
+            found.setdefault(digest, clip)
+        return found
+
+    def _known(self) -> dict[bytes, Row]:
+        """Where the rows stand that were made so far, of these clips and of others."""
+        wanted, found = set(self.digests), {}
+        for path in sorted(self.folder.glob("*.rows")):
+            found |= {digest: row for digest, row in _records(path) if digest in wanted}
+        for path in sorted(self.folder.glob("*.json")):
+            digests, rows = _finished(path) or ((), np.empty((0, 0), np.float32))
+            for number, digest in enumerate(digests):
+                if digest in wanted:
+                    position = rows.offset + number * rows.strides[0]
+                    found[digest] = (path.with_suffix(".npy"), position, rows.shape[1])
+        return found
+
+    def _write(self) -> None:
+        known = self._known()
+        lost = [clip for digest, clip in self._distinct().items() if digest not in known]
+        if lost:
+            raise WheeltapperError(f"{self.folder}: expected an embedding of {lost[0].path}, found none")
+        widths = sorted({known[digest][2] for digest in self.digests})
+        if len(widths) > 1:
+            raise WheeltapperError(_lengths(self.folder, *widths[:2]))
+        with contextlib.ExitStack() as stack, open_atomic(self.array, "wb") as out:
+            files = {path: stack.enter_context(open(path, "rb")) for path in {row[0] for row in known.values()}}
+            header = {"descr": "<f4", "fortran_order": False, "shape": (len(self.digests), widths[0])}
+            np.lib.format.write_array_header_1_0(out, header)
+            for digest in self.digests:  # by plain writing: a full disk would end a process that writes a mapped file
+                path, position, width = known[digest]
+                files[path].seek(position)
+                out.write(files[path].read(4 * width))
+        about = {"facts": self.facts, "bytes": self.array.stat().st_size, "digests": [d.hex() for d in self.digests]}
+        write_json(self.about, about)
+
+
+class _Appender:
+    """A file of records that grows; it is made when the first one comes."""
+
+    def __init__(self, folder: Path) -> None:
+        self.path = folder / f"{platform.node()}-{os.getpid()}-{time.time_ns():x}.rows"
+        self.file, self.width = -1, 0
+
+    def __enter__(self) -> "_Appender":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self.file >= 0:
+            os.close(self.file)
+
+    def append(self, digest: bytes, row: np.ndarray) -> None:
+        if self.file < 0:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+            self.width = len(row)
+            self._write(HEADER.pack(MAGIC, FORMAT, self.width))
+        if len(row) != self.width:
+            raise WheeltapperError(_lengths(self.path.parent, self.width, len(row)))
+        record = digest + row.astype("<f4").tobytes()
+        self._write(record + CHECK.pack(zlib.crc32(record)))
+
+    def _write(self, data: bytes) -> None:
+        try:
+            if os.write(self.file, data) < len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
+
+
+def _lengths(folder: Path, expected: int, found: int) -> str:
+    return (
+        f"{folder}: expected embeddings of {expected} numbers, found {found}; recordings of other rates have other "
+        "numbers of sub-bands"
+    )
+
+
+def _records(path: Path) -> Iterator[tuple[bytes, Row]]:
+    """Content and place of each whole record of a file; what is damaged, or was being written, is passed over."""
+    # It may be gone: another process has put it into an array meanwhile.
+    with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
+        head = file.read(HEADER.size)
+        if len(head) < HEADER.size:
+            return
+        magic, version, width = HEADER.unpack(head)
+        if magic != MAGIC or version != FORMAT:
+            return
+        size = DIGEST + 4 * width
+        for position in itertools.count(HEADER.size, size + CHECK.size):
+            record = file.read(size + CHECK.size)
+            if len(record) < size + CHECK.size:
+                return
+            if CHECK.unpack(record[size:])[0] == zlib.crc32(record[:size]):
+                yield record[:DIGEST], (path, position + DIGEST, width)
+
+
+def _finished(about: Path) -> tuple[list[bytes], np.memmap] | None:
+    """Contents and rows of a finished array; None where it is not there, or damaged."""
+    path = about.with_suffix(".npy")
+    try:
+        known = read_json(about)
+        digests = [bytes.fromhex(digest) for digest in known["digests"]]
+        if path.stat().st_size != known["bytes"]:
+            return None
+        rows = np.load(path, mmap_mode="r")
+    except (WheeltapperError, OSError, ValueError, EOFError, KeyError, TypeError):
+        return None
+    return (digests, rows) if rows.ndim == 2 and rows.dtype == np.float32 and len(rows) == len(digests) else None
+
+
+def _checked(clip: Clip, row: np.ndarray) -> np.ndarray:
+    row = np.asarray(row, np.float32)
+    if row.ndim != 1 or not row.size or not np.isfinite(row).all():
+        found = f"shape {row.shape}" if row.ndim != 1 or not row.size else "NaN or infinity"
+        raise WheeltapperError(f"{clip.path}: expected a finite embedding, found {found}")
+    if not row.any():
+        raise WheeltapperError(f"{clip.path}: expected an embedding, found nothing but zeros")
+    return row
+
+
+def _digest(clip: Clip) -> bytes:
+    try:
+        digest = bytes.fromhex(clip.digest)
+    except ValueError:
+        digest = b""
+    if len(digest) != DIGEST:
+        raise WheeltapperError(
+            f"{clip.path}: expected the content hash that wheeltapper prepare writes, found {clip.digest or 'none'}"
+        )
+    return digest
+
+
+def _run() -> str:
+    """What the processes that torchrun started together have in common."""
+    return os.environ.get("TORCHELASTIC_RUN_ID", "alone")
+
+
+def _short_hash(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:12]

@@ -1,0 +1,213 @@
+"""The CSV files of a challenge submission: their names, writing them, and reading anybody's.
+
+A file holds two columns, the bare name of a test clip and its anomaly score (or its decision, 0 normal, 1 anomalous),
+no header, one line a clip. The official evaluator pairs lines with clips by position after sorting, so that a file
+that is not exactly this is scored wrongly without a word: everything else is a finding.
+"""
+
+import csv
+import math
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+from system.errors import WheeltapperError
+
+SCORE, DECISION = KINDS = ("anomaly_score", "decision_result")
+# Machine names are free text without separators of paths; the section's digits end the name.
+STANDARD = re.compile(rf"({SCORE}|{DECISION})_(.+)_section_([0-9]{{2}})(?:_test)?\.csv")
+BASELINE = re.compile(rf"({SCORE}|{DECISION})_DCASE[0-9]{{4}}T2(.+)_section_([0-9]{{2}})_test_seed[0-9]+.*_Eval\.csv")
+IDS = re.compile(rf"({SCORE})_(.+)_id_([0-9]{{2}})\.csv")
+
+Rows = list[tuple[str, float]]
+Findings = list[tuple[int, str]]
+
+
+def score_name(machine: str, section: str) -> str:
+    """Name of the file of anomaly scores of one machine and section (two digits)."""
+    return _name(SCORE, machine, section)
+
+
+def decision_name(machine: str, section: str) -> str:
+    """Name of the file of decisions of one machine and section (two digits)."""
+    return _name(DECISION, machine, section)
+
+
+def _name(kind: str, machine: str, section: str) -> str:
+    name = f"{kind}_{machine}_section_{section}_test.csv"
+    if "/" in machine or parse_name(name) != (kind, machine, section):
+        raise WheeltapperError(
+            f"{name!r}: expected a machine name without slashes and a section of two digits, "
+            f"found {machine!r} and {section!r}"
+        )
+    return name
+
+
+def parse_name(name: str) -> tuple[str, str, str] | None:
+    """(kind, machine, section) of a challenge CSV, kind being SCORE or DECISION; None for any other file name.
+
+    Known are the names of 2021 and later (with ``_test`` or, as some pages have it, without), those of 2020 (``_id_``)
+    and those that the baseline program writes (``..._DCASE<year>T2<machine>_section_<NN>_test_seed<seed><tag>_Eval``).
+    """
+    for pattern in (BASELINE, STANDARD, IDS):
+        match = pattern.fullmatch(name)
+        if match:
+            return match[1], match[2], match[3]
+    return None
+
+
+def list_folder(folder: str | os.PathLike) -> dict[tuple[str, str, str], Path]:
+    """The challenge CSVs in a folder by (kind, machine, section); other files are passed over.
+
+    Raises WheeltapperError where the folder is missing or two files speak of the same machine and section.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise WheeltapperError(
+            f"{folder}: expected a folder of challenge CSVs, found {'a file' * folder.exists() or 'nothing'}"
+        )
+    found: dict[tuple[str, str, str], Path] = {}
+    for path in sorted(folder.iterdir()):
+        key = parse_name(path.name)
+        if key is None or not path.is_file():
+            continue
+        if key in found:
+            raise WheeltapperError(
+                f"{folder}: expected one {key[0]} file for {key[1]} section {key[2]}, "
+                f"found {found[key].name} and {path.name}"
+            )
+        found[key] = path
+    return found
+
+
+def write_scores(path: str | os.PathLike, scores: Mapping[str, float]) -> None:
+    """Writes {file name: anomaly score} whole or not at all, sorted by name, each number so that it reads back exactly.
+
+    Raises WheeltapperError for a score that is not finite, a name that would break the line, or no scores.
+    """
+    for name, score in scores.items():
+        if not math.isfinite(score):
+            raise WheeltapperError(f"{path}: {name}: expected a finite score, found {score}")
+    _write(path, {name: repr(float(score)) for name, score in scores.items()})
+
+
+def write_decisions(path: str | os.PathLike, decisions: Mapping[str, int]) -> None:
+    """Writes {file name: 0 or 1} whole or not at all, sorted by name.
+
+    Raises WheeltapperError for any other decision, a name that would break the line, or no decisions.
+    """
+    for name, decision in decisions.items():
+        if decision not in (0, 1):
+            raise WheeltapperError(f"{path}: {name}: expected a decision of 0 or 1, found {decision}")
+    _write(path, {name: str(int(decision)) for name, decision in decisions.items()})
+
+
+def _write(path: str | os.PathLike, lines: Mapping[str, str]) -> None:
+    from system.files import open_atomic
+
+    if not lines:
+        raise WheeltapperError(f"{path}: expected at least one clip to write, found none")
+    for name in lines:
+        if not name.isprintable() or name != name.strip() or not name or set(name) & set(',"/\\'):
+            raise WheeltapperError(f"{path}: expected bare file names without commas or quotes, found {name!r}")
+    with open_atomic(path) as file:
+        file.writelines(f"{name},{lines[name]}\n" for name in sorted(lines))
+
+
+def read(path: str | os.PathLike, kind: str = SCORE) -> Rows:
+    """Reads a challenge CSV: (file name, value) per line, in the order of the file.
+
+    Raises WheeltapperError naming the line of the first finding of ``scan``.
+    """
+    rows, findings = scan(path, kind)
+    if findings:
+        line, message = findings[0]
+        more = f" (and {len(findings) - 1} more)" if len(findings) > 1 else ""
+        raise WheeltapperError(f"{path}: line {line}: {message}{more}")
+    return rows
+
+
+def scan(path: str | os.PathLike, kind: str = SCORE) -> tuple[Rows, Findings]:
+    """Reads a challenge CSV to its end: the good rows and everything wrong, see ``scan_bytes``.
+
+    Raises WheeltapperError where there is no file.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise WheeltapperError(f"{path}: expected a challenge CSV, found {'a folder' * path.is_dir() or 'nothing'}")
+    return scan_bytes(path.read_bytes(), kind)
+
+
+def scan_bytes(content: bytes, kind: str = SCORE) -> tuple[Rows, Findings]:
+    """The good rows (file name, value) of a challenge CSV, and what is wrong as (line number from 1, message).
+
+    Accepted are Windows line ends and spaces around the value. Findings: a byte-order mark, a header, tabs, blank
+    lines, a wrong number of columns, a value that is no number, not finite or (decisions) neither 0 nor 1, an empty or
+    padded name or one with folders, and a name that stands twice.
+
+    Args:
+        content: of the file, also straight from an archive.
+        kind: SCORE or DECISION.
+    """
+    rows: Rows = []
+    findings: Findings = []
+    if content.startswith(b"\xef\xbb\xbf"):
+        findings.append((1, "expected plain UTF-8, found a byte-order mark, which becomes part of the first name"))
+        content = content[3:]
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        return rows, [*findings, (content.count(b"\n", 0, error.start) + 1, f"expected UTF-8 text, found {error}")]
+    lines = text.removesuffix("\n").split("\n")
+    if not text.strip():
+        return rows, [*findings, (1, "expected one line per clip, found an empty file")]
+    first_line: dict[str, int] = {}
+    for number, line in enumerate(lines, 1):
+        fields = _fields(line.removesuffix("\r"))
+        fault = _fault(fields, number, kind)
+        if fault:
+            findings.append((number, fault))
+            continue
+        name, value = fields
+        if name in first_line:
+            findings.append((number, f"expected each clip once, found {name} as in line {first_line[name]}"))
+            continue
+        first_line[name] = number
+        rows.append((name, float(value)))
+    return rows, findings
+
+
+def _fields(line: str) -> list[str]:
+    if '"' not in line:
+        return line.split(",")
+    try:
+        return next(csv.reader([line], strict=True))
+    except csv.Error:
+        return [line]
+
+
+def _fault(fields: list[str], number: int, kind: str) -> str:
+    """What is wrong with one line, or nothing."""
+    what = "score" if kind == SCORE else "decision"
+    line = ",".join(fields)
+    if not line.strip():
+        return "expected a file name and a number, found a blank line"
+    if "\t" in line:
+        return "expected a comma between file name and number, found a tab"
+    if len(fields) != 2:
+        return f"expected 2 columns, found {len(fields)}"
+    name, text = fields
+    try:
+        value = float(text)
+    except ValueError:
+        if number == 1 and not Path(name.strip()).suffix:
+            return f"expected no header, found {line!r}"
+        return f"expected a number as the {what}, found {text!r}"
+    if not math.isfinite(value):
+        return f"expected a finite {what}, found {text.strip()}"
+    if kind == DECISION and value not in (0, 1):
+        return f"expected a decision of 0 or 1, found {text.strip()}"
+    if not name or name != name.strip() or "/" in name or "\\" in name:
+        return f"expected a bare file name, found {name!r}"
+    return ""

@@ -1,0 +1,110 @@
+"""What a reader should look at: files that could not be read, and figures that call for an explanation."""
+
+import math
+
+import numpy as np
+
+from system.experiment import STAGES
+from system.files import read_json
+from system.report.load_run import Run, Unit, read_curve
+from system.report.results import measures_of
+
+FEW_REFERENCES = 5
+SURE = 0.01  # chance below which too many false alarms are no accident
+
+
+def notes(run: Run) -> list[str]:
+    """One sentence for each finding, the most serious first."""
+    found = [*run.problems]
+    done = {record["name"] for record in run.stages}
+    missing = [name for name in STAGES[:-1] if name not in done]
+    if missing and done:
+        found.append(f"These stages have not finished: {', '.join(missing)}.")
+    for where, reason in (run.metrics.get("left_out") or {}).items():
+        found.append(f"{where} is left out of the metrics: {reason}.")
+    found += _below_chance(run)
+    asked = run.config.false_positive_rate if run.config else 0.1
+    alike: dict[str, list[str]] = {}
+    for unit in run.units:
+        for text in _of_unit(unit, asked):
+            alike.setdefault(text, []).append(unit.name)
+    found += [f"{', '.join(names)}: {text}" for text, names in alike.items()]
+    found += _collapse(run)
+    found += _idle_training(run)
+    return list(dict.fromkeys(found))
+
+
+def _below_chance(run: Run) -> list[str]:
+    if not run.systems:
+        return []
+    machines = run.systems[run.best]["per_machine"]
+    found = []
+    for machine, values in machines.items():
+        low = [f"{name} {100 * values[name]:.1f} %" for name in measures_of(machines) if values.get(name, 1) < 0.5]
+        if low:
+            found.append(f"{machine}: {', '.join(low)}: below guessing, which is 50 %.")
+    return found
+
+
+def _of_unit(unit: Unit, asked: float) -> list[str]:
+    """What there is to say of a machine, without its name."""
+    found = []
+    healthy = ~unit.anomalous
+    if unit.development and unit.decided is not None and healthy.any():
+        alarms, count = int(unit.decided[healthy].sum()), int(healthy.sum())
+        if _binomial_tail(alarms, count, asked) < SURE:
+            found.append(
+                f"{alarms} of {count} healthy clips raise an alarm ({100 * alarms / count:.0f} %) where "
+                f"{100 * asked:g} % were asked: the test clips sound less like the references than these do among "
+                "themselves."
+            )
+    if not unit.development and unit.decided is not None and (unit.decided.all() or not unit.decided.any()):
+        found.append(f"{'all' if unit.decided.all() else 'no'} test clips raise an alarm.")
+    if len(np.unique(unit.scores)) == 1 < len(unit.scores):
+        found.append("all test clips have the same score.")
+    for domain in ("source", "target"):
+        count = int((unit.reference_domains == domain).sum())
+        if 0 < count < FEW_REFERENCES:
+            found.append(f"only {count} normal references of the {domain} domain.")
+    return found
+
+
+def _binomial_tail(hits: int, count: int, share: float) -> float:
+    """P(X >= hits) for ``count`` clips that each raise an alarm with probability ``share``."""
+    logs = [
+        math.lgamma(count + 1)
+        - math.lgamma(k + 1)
+        - math.lgamma(count - k + 1)
+        + k * math.log(share)
+        + (count - k) * math.log1p(-share)
+        for k in range(hits, count + 1)
+    ]
+    return sum(math.exp(value) for value in logs)
+
+
+def _collapse(run: Run) -> list[str]:
+    if run.config is None:
+        return []
+    curve = read_curve(run, run.paths.encoder.parent / "curve.csv")
+    found = []
+    for name, floor in (
+        ("target_std", run.config.pretrain.min_target_std),
+        ("prediction_std", run.config.pretrain.min_prediction_std),
+    ):
+        if name in curve and curve[name][-1] < 2 * floor:
+            found.append(f"Pre-training: {name} ends at {curve[name][-1]:.2g}, near the {floor:g} that means collapse.")
+    return found
+
+
+def _idle_training(run: Run) -> list[str]:
+    """Diagnoses for which the pre-training was of no use."""
+    found = run.attempt(run.paths.benchmark, read_json)
+    notes = []
+    for name, task in (found.get("tasks") or {}).items() if isinstance(found, dict) else ():
+        trained, untrained = (task.get(key, {}).get("macro_accuracy") for key in ("pre-trained", "untrained"))
+        if trained is not None and untrained is not None and trained <= untrained:
+            notes.append(
+                f"Fault diagnosis ({name}): the pre-trained encoder reaches {trained:.1f} %, an untrained one "
+                f"{untrained:.1f} %: the pre-training did not help here."
+            )
+    return notes

@@ -1,0 +1,246 @@
+"""What a report shows, read from an experiment folder; what is missing or damaged is noted, never fatal."""
+
+import csv
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from system import config as configuration
+from system import manifest
+from system.config import Config, SystemConfig
+from system.errors import WheeltapperError
+from system.evaluation import challenge_csv
+from system.experiment import Experiment
+from system.files import read_json
+from system.manifest import Clip
+from system.score_tables import REFERENCES, THRESHOLDS
+from system.stage import MARKERS
+
+Curve = dict[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Unit:
+    """One section of a machine as one system scored it.
+
+    ``scores`` (N,) and ``decided`` (N,) bool or None go with ``clips``, the test clips; ``references`` (M,) are the
+    leave-one-out scores of the normal references, their domains in ``reference_domains`` (M,).
+    """
+
+    machine: str
+    section: str
+    name: str
+    development: bool
+    clips: list[Clip]
+    scores: np.ndarray
+    decided: np.ndarray | None
+    references: np.ndarray
+    reference_domains: np.ndarray
+    threshold: float | None
+
+    @property
+    def anomalous(self) -> np.ndarray:
+        return np.array([clip.label == "anomaly" for clip in self.clips], bool)
+
+    @property
+    def domains(self) -> np.ndarray:
+        return np.array([clip.domain for clip in self.clips], str)
+
+
+@dataclass
+class Run:
+    """An experiment folder as far as it could be read.
+
+    ``config`` is None where it is missing; ``best`` is the label of the system with the highest official score, the
+    first one where nothing is labelled, empty where there are no scores at all.
+    """
+
+    folder: Path
+    config: Config | None = None
+    config_text: str = ""
+    clips: list[Clip] = field(default_factory=list)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    best: str = ""
+    units: list[Unit] = field(default_factory=list)
+    stages: list[dict[str, Any]] = field(default_factory=list)
+    problems: list[str] = field(default_factory=list)
+
+    @property
+    def paths(self) -> Experiment:
+        return Experiment(self.folder, self.config or Config())
+
+    @property
+    def development(self) -> list[Unit]:
+        return [unit for unit in self.units if unit.development]
+
+    @property
+    def evaluation(self) -> list[Unit]:
+        return [unit for unit in self.units if not unit.development]
+
+    @property
+    def systems(self) -> dict[str, dict[str, Any]]:
+        """Metrics by system label, as far as there are any."""
+        return {
+            label: values
+            for label, values in (self.metrics.get("systems") or {}).items()
+            if values and values.get("official_score") is not None and values.get("per_machine")
+        }
+
+    def system_config(self, label: str) -> SystemConfig | None:
+        """Configuration of the system with a label, by the number at its end."""
+        number = re.search(r"_([0-9]+)$", label)
+        systems = self.config.systems if self.config else []
+        return systems[int(number[1]) - 1] if number and 0 < int(number[1]) <= len(systems) else None
+
+    def attempt(self, path: Path, read: Callable[[Path], Any]) -> Any:
+        """What ``read`` makes of a file; None where it is missing, and where it is damaged, which is noted."""
+        if not path.exists():
+            return None
+        try:
+            return read(path)
+        except (WheeltapperError, OSError, ValueError, KeyError, TypeError, EOFError) as error:
+            text = " ".join(str(error).split()).replace(f"{self.folder}/", "")
+            name = path.relative_to(self.folder)
+            self.problems.append(text if text.startswith(str(name)) else f"{name}: could not be read ({text})")
+            return None
+
+
+def read_run(folder: Path) -> Run:
+    """Reads an experiment folder; WheeltapperError where there is none."""
+    if not folder.is_dir():
+        raise WheeltapperError(
+            f"{folder}: expected an experiment folder, found {'a file' * folder.exists() or 'nothing'}"
+        )
+    run = Run(folder)
+    saved = folder / "config.yaml"
+    run.config = run.attempt(saved, lambda path: configuration.load(path, packaged=False))
+    run.config_text = run.attempt(saved, lambda path: path.read_text(encoding="utf-8")) or ""
+    run.clips = run.attempt(run.paths.manifest, manifest.read) or []
+    run.metrics = run.attempt(run.paths.metrics, _read_mapping) or {}
+    run.stages = _read_stages(run)
+    run.best = _best_label(run)
+    run.units = _read_units(run) if run.best else []
+    return run
+
+
+def _best_label(run: Run) -> str:
+    scored = run.systems
+    if scored:
+        return max(scored, key=lambda label: scored[label]["official_score"])
+    folder = run.folder / "systems"
+    return min((path.name for path in folder.iterdir() if path.is_dir()), default="") if folder.is_dir() else ""
+
+
+def _read_mapping(path: Path) -> dict[str, Any]:
+    value = read_json(path)
+    if not isinstance(value, dict):
+        raise WheeltapperError(f"{path}: expected a JSON object, found {type(value).__name__}")
+    return value
+
+
+def _read_stages(run: Run) -> list[dict[str, Any]]:
+    records = []
+    for path in (run.folder / MARKERS).glob("[0-9]*_*.json"):
+        record = run.attempt(path, _read_mapping)
+        if record is not None:
+            number, _, name = path.stem.partition("_")
+            records.append({**record, "number": int(number), "name": name, "finished": path.stat().st_mtime})
+    return sorted(records, key=lambda record: record["number"])
+
+
+def _read_units(run: Run) -> list[Unit]:
+    folder = run.paths.system(run.best)
+    references = run.attempt(folder / REFERENCES, _read_references) or {}
+    thresholds = run.attempt(folder / THRESHOLDS, _read_mapping) or {}
+    development = _development(run)
+    groups: dict[tuple[str, str], list[Clip]] = {}
+    for clip in run.clips:
+        if clip.split == "test":
+            groups.setdefault((clip.machine, clip.section), []).append(clip)
+    several = {machine for machine, _ in groups if sum(key[0] == machine for key in groups) > 1}
+    units = []
+    for (machine, section), clips in groups.items():
+        scores = run.attempt(folder / challenge_csv.score_name(machine, section), _read_scores) or {}
+        decisions = run.attempt(folder / challenge_csv.decision_name(machine, section), _read_decisions) or {}
+        scored = [clip for clip in clips if clip.file in scores]
+        if not scored:
+            continue
+        if len(scored) < len(clips):
+            run.problems.append(f"{machine} section {section}: {len(clips) - len(scored)} test clips have no score")
+        known = references.get((machine, section), [])
+        units.append(
+            Unit(
+                machine=machine,
+                section=section,
+                name=f"{machine} {section}" if machine in several else machine,
+                development=development[machine],
+                clips=scored,
+                scores=np.array([scores[clip.file] for clip in scored], float),
+                decided=_decided(scored, decisions),
+                references=np.array([score for score, _ in known], float),
+                reference_domains=np.array([domain for _, domain in known], str),
+                threshold=thresholds.get(f"{machine}_section_{section}"),
+            )
+        )
+    return units
+
+
+def _development(run: Run) -> dict[str, bool]:
+    try:
+        return manifest.is_development(run.clips)
+    except WheeltapperError as error:
+        run.problems.append(str(error))
+        return dict.fromkeys(manifest.machines(run.clips), False)
+
+
+def _decided(clips: list[Clip], decisions: dict[str, float]) -> np.ndarray | None:
+    if not all(clip.file in decisions for clip in clips):
+        return None
+    return np.array([decisions[clip.file] == 1 for clip in clips], bool)
+
+
+def _read_scores(path: Path) -> dict[str, float]:
+    return dict(challenge_csv.read(path, challenge_csv.SCORE))
+
+
+def _read_decisions(path: Path) -> dict[str, float]:
+    return dict(challenge_csv.read(path, challenge_csv.DECISION))
+
+
+def _read_references(path: Path) -> dict[tuple[str, str], list[tuple[float, str]]]:
+    found: dict[tuple[str, str], list[tuple[float, str]]] = {}
+    with open(path, newline="", encoding="utf-8") as file:
+        for row in csv.DictReader(file):
+            found.setdefault((row["machine"], row["section"]), []).append((float(row["score"]), row["domain"]))
+    return found
+
+
+def read_curve(run: Run, path: Path) -> Curve:
+    """Columns of a training curve (steps,), empty where there is none."""
+    return run.attempt(path, _read_curve) or {}
+
+
+def _read_curve(path: Path) -> Curve:
+    with open(path, newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    if not rows:
+        return {}
+    return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
+
+
+def read_array(run: Run, branch: str, path: Path) -> tuple[list[tuple[str, ...]], np.ndarray] | None:
+    """Keys (machine, section, split, file) and rows (N, numbers) of an array that goes with a branch's index.csv."""
+
+    def read(path: Path) -> tuple[list[tuple[str, ...]], np.ndarray]:
+        with open(run.paths.index(branch), newline="", encoding="utf-8") as file:
+            keys = [tuple(row) for row in csv.reader(file)][1:]
+        values = np.load(path, mmap_mode="r", allow_pickle=False)
+        if values.ndim < 2 or len(values) != len(keys):
+            raise WheeltapperError(f"{path}: expected {len(keys)} rows as in index.csv, found {values.shape}")
+        return keys, values.reshape(len(values), -1)
+
+    return run.attempt(path, read)

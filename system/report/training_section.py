@@ -1,0 +1,207 @@
+"""The sections of a report about what happened inside: training, gate, benchmark, the stages of the run."""
+
+import datetime
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from system.files import read_json
+from system.report import curves
+from system.report.load_run import Curve, Run, read_array, read_curve
+from system.report.results import Section
+
+CURVES = 3  # machines in one chart
+MOST_CLIPS = (0.1, 0.9)  # quantiles between which most clips' gates lie
+TASKS = {  # what each stage does
+    "data": "collects the recordings and lists them",
+    "pretrain": "gets the network that turns sound into numbers",
+    "adapt": "lets it learn these machines' healthy sound",
+    "embed": "turns every recording into numbers",
+    "score": "measures how far each clip lies from the healthy ones",
+    "fuse": "combines the scores, sets the alarm levels, decides",
+    "evaluate": "compares with the truth, where it is known",
+    "package": "packs the results for submission",
+    "benchmark": "checks the network on another task",
+    "report": "writes this page",
+}
+
+
+def training(run: Run) -> Section:
+    """Training curves of the pre-training and of each branch."""
+    paths = run.paths
+    curve = read_curve(run, paths.encoder.parent / "curve.csv")
+    found = []
+    loss = curves.curve_chart(
+        "Pre-training", curve, [("loss", "total"), ("loss_band", "band"), ("loss_patch", "patch")], "loss"
+    )
+    spread = curves.curve_chart(
+        "Pre-training", curve, [("target_std", "targets"), ("prediction_std", "predictions")], "spread"
+    )
+    for chart, title, text in (
+        (loss, "Pre-training: loss", "Falls while the network learns to fill in what was hidden from it."),
+        (spread, "Pre-training: spread", "Should stay clear of zero; at zero all sounds would look alike."),
+    ):
+        if chart:
+            found.append({"title": title, "chart": chart, "text": text})
+    for branch in run.paths.owners if run.config else ():
+        curve = read_curve(run, paths.card(branch).parent / "curve.csv")
+        if run.config.branches[branch].autoencoder:
+            found += _autoencoder_curves(branch, curve)
+            continue
+        chart = curves.curve_chart(
+            branch, curve, [("loss", "total"), ("loss_attribute", "attribute"), ("loss_domain", "domain")], "loss"
+        )
+        if chart:
+            text = "Falls while the network learns to tell the machines' operating conditions apart."
+            found.append({"title": f"Adaptation of {branch}: loss", "chart": chart, "text": text})
+    if not found:
+        return "Nothing was trained in this run."
+    skipped = "" if loss or not paths.has_encoder else "Pre-training was skipped or has left no curve."
+    return {"charts": found, "note": skipped}
+
+
+def _autoencoder_curves(branch: str, curve: Curve) -> list[dict[str, Any]]:
+    """Charts of a branch's autoencoders, a few machines each."""
+    names = [name for name in curve if name != "step"]
+    text = "Falls, epoch by epoch, while each machine's network learns to give its normal clips back."
+    found = []
+    for start in range(0, len(names), CURVES):
+        part = names[start : start + CURVES]
+        chart = curves.curve_chart(branch, curve, [(name, name) for name in part], "loss")
+        if chart:
+            found.append({"title": f"Autoencoders of {branch}: {', '.join(part)}", "chart": chart, "text": text})
+    return found
+
+
+@dataclass(frozen=True)
+class Gates:
+    """What a branch's gate made of all clips: weights of the first input (N, slots) over time, and each clip's row."""
+
+    inputs: Sequence[str]
+    values: np.ndarray
+    rows: Mapping[tuple[str, ...], int]
+
+
+def gates(run: Run) -> dict[str, Gates]:
+    """The gates of the branches that weigh two inputs against one another, as far as they were kept."""
+    found = {}
+    for branch, config in run.config.branches.items() if run.config else ():
+        table = read_array(run, branch, run.paths.gate(branch)) if not config.of and len(config.inputs) > 1 else None
+        if table:
+            found[branch] = Gates(config.inputs, table[1], {key: row for row, key in enumerate(table[0])})
+    return found
+
+
+def gate(run: Run) -> Section:
+    """Mean weight of the near microphone over time, per machine and branch."""
+    if run.clips and all(clip.channels < 2 for clip in run.clips):
+        return "The recordings have one channel, so there is nothing for the gate to choose between."
+    found = gates(run)
+    if not found:
+        if run.config and not any(len(run.config.branches[name].inputs) > 1 for name in run.paths.encoder_branches):
+            return "No network hears two inputs, so there is no gate."
+        return "The run has left no weights of the gate."
+    inputs = next(iter(found.values())).inputs
+    found = {branch: table for branch, table in found.items() if table.inputs == inputs}
+    seconds: dict[str, list[float]] = {}
+    for clip in run.clips:
+        seconds.setdefault(clip.machine, []).append(clip.seconds)
+    names = list(dict.fromkeys(key[0] for table in found.values() for key in table.rows))
+    shown = []
+    for name in names:
+        profiles, spread = [], None
+        for branch, table in found.items():
+            rows = [row for key, row in table.rows.items() if key[0] == name]
+            if rows:
+                courses = np.asarray(table.values[rows], float)
+                profiles.append((branch, courses.mean(0)))
+                spread = spread or tuple(np.quantile(courses, MOST_CLIPS, axis=0))
+        length = float(np.median(seconds.get(name, [1.0])))
+        means = ", ".join(f"{branch} {100 * profile.mean():.0f}\N{NO-BREAK SPACE}%" for branch, profile in profiles)
+        chart = curves.gate_chart(name, profiles, length, inputs, spread)
+        shown.append({"name": name, "chart": chart, "means": means})
+    return {"units": shown, "branches": list(found), "inputs": list(inputs)}
+
+
+def stages(run: Run) -> Section:
+    """What each stage read and wrote and how long it took."""
+    if not run.stages:
+        return "No stage of this run has finished."
+    total = sum(float(record.get("seconds", 0)) for record in run.stages)
+    rows = []
+    for record in run.stages:
+        writes = record.get("writes") or {}
+        seconds = float(record.get("seconds", 0))
+        rows.append(
+            {
+                "number": record["number"],
+                "name": record["name"],
+                "about": TASKS.get(record["name"], ""),
+                "seconds": _duration(seconds),
+                "share": round(100 * seconds / total) if total else 0,
+                "reads": list(record.get("reads") or ()),
+                "writes": [(name, _size(size)) for name, size in writes.items()],
+                "size": _size(sum(writes.values())),
+                "command": record.get("command", ""),
+            }
+        )
+    last = run.stages[-1]
+    moment = max(record["finished"] for record in run.stages)
+    written = {name: size for record in run.stages for name, size in (record.get("writes") or {}).items()}
+    heard = sum(clip.seconds for clip in run.clips)
+    return {
+        "recordings": f"{len(run.clips)} recordings of {_duration(heard)}" if run.clips else "",
+        "written": f"{len(written)} files of {_size(sum(written.values()))}" if written else "",
+        "rows": rows,
+        "total": _duration(total),
+        "finished": f"{datetime.datetime.fromtimestamp(moment, datetime.UTC):%Y-%m-%d %H:%M} UTC",
+        "commit": last.get("commit", ""),
+        "versions": last.get("versions") or {},
+        "cpus": last.get("cpus", ""),
+    }
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest:02d} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _size(count: float) -> str:
+    if count < 1000:
+        return f"{count:.0f} B"
+    power = min(3, int(np.log10(count) / 3))
+    return f"{count / 1000**power:.1f} {('', 'kB', 'MB', 'GB')[power]}"
+
+
+def benchmark(run: Run) -> Section:
+    """Fault diagnosis by nearest neighbours: accuracy of the run's encoder beside an untrained one."""
+    found = run.attempt(run.paths.benchmark, read_json)
+    tasks = found.get("tasks") if isinstance(found, dict) else None
+    if not tasks:
+        return "There is no benchmark of fault diagnosis: it has not run, or found nothing to diagnose."
+    rows = []
+    for name, task in tasks.items():
+        encoders = {key: value for key, value in task.items() if isinstance(value, dict)}
+        rows.append(
+            {
+                "task": DIAGNOSES.get(name, name),
+                "clips": task.get("clips", ""),
+                "classes": len(task.get("classes", ())),
+                "chance": f"{task.get('chance', 0.0):.2f}",
+                "encoders": {
+                    key: f"{value['macro_accuracy']:.2f} ± {value['std']:.2f}" for key, value in encoders.items()
+                },
+            }
+        )
+    names = list(dict.fromkeys(name for row in rows for name in row["encoders"]))
+    return {"rows": rows, "encoders": names}
+
+
+DIAGNOSES = {
+    "condition": "operating condition of a healthy machine",
+    "state": "healthy or anomalous, and which machine",
+}

@@ -1,0 +1,204 @@
+"""Scores of whole runs: each machine and section against its own normal references, branch by branch."""
+
+import csv
+import logging
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from system import scoring
+from system.config import ScorerConfig, SystemConfig
+from system.errors import WheeltapperError
+from system.evaluation import challenge_csv
+from system.files import open_atomic, read_json, write_json
+from system.manifest import Clip, group_by
+from system.scoring import calibrate
+
+if TYPE_CHECKING:
+    from system.experiment import Experiment
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("machine", "section", "split", "file", "domain", "score")
+REFERENCES = "references.csv"
+THRESHOLDS = "thresholds.json"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One score: of a test clip (split test, no domain) or, left out, of a normal reference (split train)."""
+
+    machine: str
+    section: str
+    split: str
+    file: str
+    domain: str
+    score: float
+
+
+def score_machines(
+    clips: Sequence[Clip],
+    embeddings: Mapping[tuple[str, ...], np.ndarray],
+    config: ScorerConfig,
+    seed: int,
+    progress: Callable[[int], None] | None = None,
+) -> list[Row]:
+    """Scores all clips of a run with one branch.
+
+    The scorer sees arrays in shuffled order, without names; labels of test clips are never read.
+
+    Args:
+        clips: of the manifest. embeddings: by clip key. config: of the scorer. seed: of the shuffling. progress: called
+            with the number of clips scored more.
+
+    Raises WheeltapperError naming machine and section where references are missing.
+    """
+    rows: list[Row] = []
+    for (machine, section), (references, tests) in shuffled(clips, seed).items():
+        if not references and not tests:
+            continue
+        missing = [clip.file for clip in references + tests if clip.key not in embeddings]
+        if missing or not references:
+            found = f"no embedding of {missing[0]} (embed again)" if missing else "no normal training clip"
+            raise WheeltapperError(f"{machine} section {section}: expected embedded training clips, found {found}")
+        try:
+            scorer = fit_scorer(references, embeddings, config)
+            if scorer.note:
+                log.warning("%s section %s: %s", machine, section, scorer.note)
+            reference_scores = scorer.reference_scores()
+            test_scores = scorer.score(np.stack([embeddings[clip.key] for clip in tests])) if tests else []
+        except (WheeltapperError, ValueError) as error:
+            raise WheeltapperError(f"{machine} section {section}: {error}") from error
+        for clip, score in zip(references, reference_scores, strict=True):
+            rows.append(Row(machine, section, "train", clip.file, clip.domain, float(score)))
+        for clip, score in zip(tests, test_scores, strict=True):
+            rows.append(Row(machine, section, "test", clip.file, "", float(score)))
+        if progress:
+            progress(len(references) + len(tests))
+    return sorted(rows, key=lambda row: (row.machine, row.section, row.split, row.file))
+
+
+def shuffled(clips: Sequence[Clip], seed: int) -> dict[tuple[str, str], tuple[list[Clip], list[Clip]]]:
+    """References and test clips of each (machine, section), in the order in which a scorer meets them."""
+    generator, found = np.random.default_rng(seed), {}
+    for group, members in group_by(clips, "machine", "section").items():
+        references = [clips[i] for i in members if clips[i].split == "train"]
+        tests = [clips[i] for i in members if clips[i].split == "test"]
+        references = [references[i] for i in generator.permutation(len(references))]
+        found[group] = (references, [tests[i] for i in generator.permutation(len(tests))])
+    return found
+
+
+def fit_scorer(
+    references: Sequence[Clip], embeddings: Mapping[tuple[str, ...], np.ndarray], config: ScorerConfig
+) -> scoring.Scorer:
+    """A branch's scorer over the normal references of one machine and section; ``embeddings`` by clip key."""
+    scorer = scoring.build(config.name, **config.settings)
+    matrix = np.stack([embeddings[clip.key] for clip in references])
+    return scorer.fit(matrix, np.array([clip.domain or "source" for clip in references]))
+
+
+def raw_thresholds(run: "Experiment", system: SystemConfig) -> dict[str, float] | None:
+    """Thresholds of the machines on the scores of a system's single branch, where the system takes them from its losses
+    on batches (``threshold: batches``); None where it takes them from the references."""
+    if system.threshold == "references":
+        return None
+    name = next(name for name, weight in system.weights.items() if weight > 0)
+    score, thresholds = run.config.branches[name].autoencoder.score, {}
+    for machine, losses in read_json(run.batches(name)).items():
+        try:
+            thresholds[machine] = calibrate.gamma_threshold(losses[score], run.config.false_positive_rate)
+        except WheeltapperError as error:
+            raise WheeltapperError(f"{machine}: {error}") from error
+    return thresholds
+
+
+def fuse_system(
+    branches: Mapping[str, Sequence[Row]],
+    system: SystemConfig,
+    false_positive_rate: float,
+    raw_thresholds: Mapping[str, float] | None = None,
+) -> tuple[list[Row], dict[tuple[str, str], float]]:
+    """Calibrates the branches of one system and makes one score of them.
+
+    Args:
+        branches: rows of each branch, of the same clips. system: its weights and fusion.
+        false_positive_rate: wanted share of normal clips above the threshold.
+        raw_thresholds: of each machine on the uncalibrated scores of a single branch, in the place of one from the
+            references.
+
+    Returns:
+        fused rows, and the threshold of each (machine, section).
+    """
+    used = {name: weight for name, weight in system.weights.items() if weight > 0}
+    tables = {name: {(r.machine, r.section, r.split, r.file): r for r in branches[name]} for name in used}
+    first = next(iter(tables.values()))
+    for name, table in tables.items():
+        if table.keys() != first.keys():
+            odd = next(iter(table.keys() ^ first.keys()))
+            raise WheeltapperError(f"branch {name}: expected the same clips in all branches, {'/'.join(odd)} is in one")
+    rows: list[Row] = []
+    thresholds: dict[tuple[str, str], float] = {}
+    for group in dict.fromkeys((key[0], key[1]) for key in first):
+        keys = [key for key in first if key[:2] == group]
+        train = np.array([key[2] == "train" for key in keys])
+        calibrated = {}
+        for name, table in tables.items():
+            scores = np.array([table[key].score for key in keys])
+            standard = calibrate.robust_z(scores[train])
+            calibrated[name] = standard(scores)
+        fused = calibrate.fuse(calibrated, used, system.fusion)
+        domains = np.array([first[key].domain for key in keys])
+        if raw_thresholds is None:
+            thresholds[group] = calibrate.threshold(fused[train], domains[train], false_positive_rate)
+        else:
+            thresholds[group] = float(standard(raw_thresholds[group[0]]))
+        rows += [Row(*key, first[key].domain, float(score)) for key, score in zip(keys, fused, strict=True)]
+    return rows, thresholds
+
+
+def write_system(
+    folder: str | os.PathLike, rows: Sequence[Row], thresholds: Mapping[tuple[str, str], float]
+) -> list[Path]:
+    """Writes one system as challenge CSVs, with the references' scores and the thresholds beside them."""
+    folder = Path(folder)
+    written = []
+    for (machine, section), threshold in thresholds.items():
+        scores = {r.file: r.score for r in rows if (r.machine, r.section, r.split) == (machine, section, "test")}
+        if not scores:
+            continue
+        written.append(folder / challenge_csv.score_name(machine, section))
+        challenge_csv.write_scores(written[-1], scores)
+        written.append(folder / challenge_csv.decision_name(machine, section))
+        challenge_csv.write_decisions(written[-1], {name: int(score > threshold) for name, score in scores.items()})
+    written += [folder / REFERENCES, folder / THRESHOLDS]
+    write_rows(folder / REFERENCES, [row for row in rows if row.split == "train"])
+    write_json(folder / THRESHOLDS, {threshold_key(*group): threshold for group, threshold in thresholds.items()})
+    return written
+
+
+def threshold_key(machine: str, section: str) -> str:
+    """How a machine and section are named in THRESHOLDS."""
+    return f"{machine}_section_{section}"
+
+
+def write_rows(path: str | os.PathLike, rows: Iterable[Row]) -> None:
+    """Writes scores as csv with full precision, whole or not at all."""
+    with open_atomic(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        writer.writerows([*(getattr(row, name) for name in COLUMNS[:-1]), repr(row.score)] for row in rows)
+
+
+def read_rows(path: str | os.PathLike) -> list[Row]:
+    """Reads ``write_rows``' file; WheeltapperError where it is damaged."""
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            lines = list(csv.reader(file))
+        return [Row(*line[:5], float(line[5])) for line in lines[1:]]
+    except (OSError, ValueError, IndexError, UnicodeDecodeError) as error:
+        raise WheeltapperError(f"{path}: expected scores ({','.join(COLUMNS)}), found damage ({error})") from error

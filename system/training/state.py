@@ -1,0 +1,178 @@
+"""What a training run leaves behind: the state it resumes from, the curve, TensorBoard's events."""
+
+import csv
+import os
+import socket
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from system.encoders import checkpoints
+from system.errors import WheeltapperError
+from system.files import open_atomic
+
+STATE = "state.pt"
+CURVE = "curve.csv"
+
+Row = dict[str, float]
+
+
+def kept_names(module: nn.Module) -> list[str]:
+    """Names of the tensors that a state must hold: the trainable ones and those of ``module.extra_state()``."""
+    extra = module.extra_state() if hasattr(module, "extra_state") else []
+    return [name for name, p in module.named_parameters() if p.requires_grad] + list(extra)
+
+
+def step_seed(seed: int, step: int) -> int:
+    """One seed per (seed, step), spread over 63 bits so that neighbouring steps and runs share no stream."""
+    mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+    return (mixed ^ (mixed >> 31)) >> 1
+
+
+@dataclass
+class Position:
+    """How far a run has come: steps done, rows of the curve, figures that await the next row."""
+
+    step: int = 0
+    rows: list[Row] = field(default_factory=list)
+    pending: Row = field(default_factory=dict)
+
+
+class StateFile:
+    """state.pt of a run: written whole or not at all, so that until then the one before stays.
+
+    Args:
+        settings: what the run's outcome depends on, plain values; a state of others is refused.
+        scaler: fp16's loss scaler, if there is one.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        module: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        scaler: torch.amp.GradScaler | None,
+        settings: Mapping[str, Any],
+    ):
+        self.path, self.module, self.optimizer, self.scaler = folder / STATE, module, optimizer, scaler
+        self.settings = dict(_flat(settings))
+
+    def write(self, position: Position) -> None:
+        """Writes the curve and the state."""
+        tensors = self.module.state_dict()
+        state = {
+            "settings": self.settings,
+            "step": position.step,
+            "rows": position.rows,
+            "pending": position.pending,
+            "module": {name: tensors[name] for name in kept_names(self.module)},
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict() if self.scaler else {},
+        }
+        write_curve(self.path.with_name(CURVE), position.rows)
+        checkpoints.save_torch(self.path, state)
+
+    def read(self) -> Position:
+        """Takes up what an earlier run left, if it left anything.
+
+        Raises WheeltapperError where the state is damaged, of other settings, or of another network.
+        """
+        if not self.path.is_file():
+            return Position()
+        state = checkpoints.load_file(self.path)
+        try:
+            self._check_settings(dict(state["settings"]))
+            own = self.module.state_dict()
+            with torch.no_grad():
+                for name in kept_names(self.module):
+                    own[name].copy_(state["module"][name])
+            self.optimizer.load_state_dict(state["optimizer"])
+            if self.scaler:
+                self.scaler.load_state_dict(state["scaler"])
+            return Position(int(state["step"]), list(state["rows"]), dict(state["pending"]))
+        except (KeyError, IndexError, AttributeError, ValueError, RuntimeError, TypeError) as error:
+            raise WheeltapperError(
+                f"{self.path}: does not fit this run ({error}); remove it to start the stage anew"
+            ) from error
+
+    def clean(self) -> None:
+        """Removes what a process left that was killed while it wrote."""
+        for name in (STATE, CURVE):
+            for path in self.path.parent.glob(f".{name}.*.tmp"):
+                path.unlink(missing_ok=True)
+
+    def _check_settings(self, found: dict[str, Any]) -> None:
+        names = sorted(n for n in {*found, *self.settings} if found.get(n) != self.settings.get(n))
+        if names:
+            pairs = [f"{name}: {self.settings.get(name)}, found {found.get(name)}" for name in names[:4]]
+            raise WheeltapperError(
+                f"{self.path}: does not fit this run, expected {'; '.join(pairs)}; remove it to start the stage anew"
+            )
+
+
+def left(path: str | os.PathLike) -> str:
+    """In words, how many steps a state holds that a run which was cut off can go on from."""
+    try:
+        steps = int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["step"])
+    except Exception:  # whatever is wrong with it, this is said while something else has gone wrong
+        steps = 0
+    if not steps:
+        return "no step was saved yet, the same command begins again"
+    return f"{path} holds {steps} steps, the same command goes on from there"
+
+
+def _flat(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{above}{name}.")
+        else:
+            yield above + name, value
+
+
+def write_curve(path: str | os.PathLike, rows: Sequence[Row]) -> None:
+    """Writes the logged figures as csv; a figure that a row lacks is an empty cell."""
+    names = list(dict.fromkeys(name for row in rows for name in row)) or ["step"]
+    with open_atomic(path) as file:
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+class Events:
+    """TensorBoard's events of a run.
+
+    Its own writer puts them down in a thread, where a full disk ends in a traceback that nobody can catch.
+    """
+
+    def __init__(self, folder: Path, first: int):
+        self.first = first
+        self.path = folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
+
+    def write(self, row: Row) -> None:
+        """Adds a row; from the first one on, TensorBoard forgets what earlier runs wrote about later steps."""
+        from tensorboard.compat.proto.event_pb2 import Event, SessionLog
+        from tensorboard.compat.proto.summary_pb2 import Summary
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        now, step = time.time(), int(row["step"])
+        values = [Summary.Value(tag=name, simple_value=value) for name, value in row.items() if name != "step"]
+        events = [Event(wall_time=now, step=step, summary=Summary(value=values))]
+        if not self.path.exists():
+            start = SessionLog(status=SessionLog.START)
+            events[:0] = [
+                Event(wall_time=now, file_version="brain.Event:2"),
+                Event(wall_time=now, step=self.first, session_log=start),
+            ]
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            with open(self.path, "ab") as file:
+                for event in events:
+                    RecordWriter(file).write(event.SerializeToString())
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self.path)) from error
