@@ -35,6 +35,7 @@ class Stage:
             stage has finished; it is no longer complete when the signature changes.
         partly: input files of which only a part counts; that part's hash stands in ``settings``.
         owns: folders or files below ``exp`` that belong to this stage alone: emptied before it starts afresh.
+        discards: files that only serve to resume: removed once the stage is on record.
     """
 
     number: int
@@ -45,6 +46,7 @@ class Stage:
     watch: Callable[[], str] = str
     owns: list[str] = field(default_factory=list)
     partly: list[Path] = field(default_factory=list)
+    discards: list[Path] = field(default_factory=list)
 
     @property
     def marker(self) -> Path:
@@ -89,7 +91,7 @@ class Stage:
         say(f"stage {self.number} {self.name}: reads {inputs or 'no earlier stage'}")
         fingerprint = self.fingerprint()
         if self.is_complete():
-            self.started.unlink(missing_ok=True)  # of a run that was killed right after it had written the marker
+            self._discard()  # what a run left that was killed right after it had written the marker
             say(f"stage {self.number} {self.name}: complete, nothing to do")
             return False
         resumes = self.started.is_file() and self.started.read_text() == fingerprint
@@ -118,9 +120,13 @@ class Stage:
                 **run_record(),
             },
         )
-        self.started.unlink(missing_ok=True)
+        self._discard()
         say(f"stage {self.number} {self.name}: wrote {_listing(writes, self.exp) or 'nothing'} in {seconds:.1f} s")
         return True
+
+    def _discard(self) -> None:
+        for path in (self.started, *self.discards):
+            path.unlink(missing_ok=True)
 
     def _sweep(self) -> None:
         """Removes what killed runs left half-written (see ``open_atomic``) where this stage writes."""

@@ -16,7 +16,6 @@ import yaml
 from submission.validate import validate
 from system import manifest, score_tables
 from system.bin import main
-from system.bin.run import VERBS
 from system.experiment import STAGES
 from system.files import read_json
 
@@ -24,6 +23,7 @@ ROOT = Path(__file__).resolve().parent.parent
 TOY = "recipes/dcase2026/conf/toy.yaml"
 LABEL = "Wheeltapper_Demo_task2_1"
 ZIP = "Wheeltapper_Demo_task2.zip"
+COMMANDS = ["prepare", *STAGES[1:]]  # of the stages, by number
 MARKERS = [f"{number}_{name}.json" for number, name in enumerate(STAGES)]
 
 
@@ -46,7 +46,7 @@ def run_recipe(exp: Path, *options: str) -> subprocess.CompletedProcess:
 
 def stages(exp: Path, first: str, last: str, *overrides: str) -> list[int]:
     """Verbs in this process, which saves their start-up; exit statuses."""
-    names = VERBS[VERBS.index(first) : VERBS.index(last) + 1]
+    names = COMMANDS[COMMANDS.index(first) : COMMANDS.index(last) + 1]
     options = ["--exp", str(exp), "--conf", str(ROOT / TOY), *(f"--set={text}" for text in overrides)]
     return [main([name, *options]) for name in names]
 
@@ -182,7 +182,7 @@ def test_changed_weights_run_from_fusion_on(finished, tmp_path, capsys):
     systems = "[{name: even, abbreviation: even, view: two_channel, weights: {main: 0.5, aux: 0.5}}]"
     conf.write_text(f"base: {ROOT / TOY}\nsystems: {systems}\n")
     options = ["--exp", str(exp), "--conf", str(conf)]
-    assert [main([verb, *options]) for verb in VERBS[1:6]] == [0] * 5
+    assert [main([verb, *options]) for verb in COMMANDS[1:6]] == [0] * 5
     told = capsys.readouterr().out
     for name in ("1 pretrain", "2 adapt", "3 embed"):
         assert f"stage {name}: complete, nothing to do" in told

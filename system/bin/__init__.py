@@ -52,6 +52,7 @@ VERBS = {
 }
 
 PLUGINS = plugins.PLUGINS
+SEVERAL_STAGES = ("run", "study")  # commands whose errors say in which stage they arose
 OWN_PLUGINS = ("run", "doctor")  # commands that load the plug-ins themselves, to say more than what fails there
 
 
@@ -82,7 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         message = _message(error)
         if message is None:
             raise
-        _say(f"wheeltapper {command}: {message}")
+        stage = "".join(f"{note}: " for note in getattr(error, "__notes__", ()) if command in SEVERAL_STAGES)
+        _say(f"wheeltapper {command}: {stage}{message}")
         return 1
 
 

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from system import manifest
-from system.bin import common, package
 from system.errors import WheeltapperError
 from system.experiment import Experiment
+from system.pipeline import resources
 from system.pipeline.branches.kinds import embedder
+from system.pipeline.session import session
+from system.pipeline.stages import package, stages_of
 from system.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -26,7 +28,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recompute", type=int, default=0, metavar="N", help="embed N test clips once more, each alone (default 0)"
     )
-    parser.set_defaults(conf=None, set=[])
 
 
 def main(args: argparse.Namespace) -> None:
@@ -34,7 +35,7 @@ def main(args: argparse.Namespace) -> None:
         raise WheeltapperError(f"{args.exp}: expected the folder of a run, found no config.yaml there")
     if args.recompute < 0:
         raise WheeltapperError(f"--recompute: expected a number from 0 on, found {args.recompute}")
-    with common.experiment(args) as run:
+    with session(args.exp) as run:
         broken = _check(run, args.recompute)
     if broken:
         raise WheeltapperError(f"{args.exp}: {len(broken)} violations, all above and in {run.compliance}: {broken[0]}")
@@ -46,8 +47,7 @@ def _check(run: Experiment, recompute: int) -> list[str]:
     from system.compliance import package as sent
 
     clips, facts = manifest.read(run.manifest), package.run_facts(run)
-    stages = {verb: common.stage_of(run, verb) for verb in common.MEASURED}
-    rules = compliance.check(run, stages, facts, package.documents(run))
+    rules = compliance.check(run, stages_of(run), facts, package.documents(run))
     rules.append(sent.check_package(run, facts))
     if recompute:
         rules.append(_embed_again(run, clips, recompute))
@@ -60,7 +60,7 @@ def _embed_again(run: Experiment, clips: Sequence[manifest.Clip], count: int) ->
     from system.compliance import package as sent
 
     branches = [name for name in run.config.branches if run.index(name).is_file()]
-    common.prepare_torch(run)
+    resources.prepare_torch(run)
     again = embedder(run, branches)
     slack = SLACK["fp32" if run.config.embed.precision == "fp32" else "bf16"]
     total = len(branches) * min(count, sum(clip.split == "test" for clip in clips))

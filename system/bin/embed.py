@@ -1,21 +1,19 @@
 """Stage 3 (--exp): embed all clips with each branch. With --audio: embed any recordings with a frozen encoder."""
 
 import argparse
-from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from system import manifest
-from system.bin import common, encoder_options
+from system.bin import encoder_options, options
 from system.errors import WheeltapperError
-from system.experiment import Experiment
-from system.pipeline.branches import encoder as encoder_branch
-from system.pipeline.branches.kinds import by_kind, kind
+from system.machine import check_device
+from system.pipeline.resources import one_thread_each
+from system.pipeline.session import run_stage, session
 from system.progress import progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    common.add_experiment_arguments(parser, required=False)
+    options.add_experiment_arguments(parser, required=False)
     group = parser.add_argument_group("any recordings")
     group.add_argument("--audio", type=Path, help="sound file, or folder of sound files")
     group.add_argument("--out", type=Path, help="npz with files (N,), embeddings float32 (N, D) and record (JSON)")
@@ -43,38 +41,8 @@ def main(args: argparse.Namespace) -> None:
         return _files(args)
     if not args.exp:
         raise WheeltapperError("expected --exp EXP (stage of a recipe) or --audio FILE_OR_FOLDER --out X.npz")
-    with common.experiment(args) as run:
-        settings = {
-            "rate": run.config.data.rate,
-            "encoders": {name: kind(branch).embedding_settings(branch) for name, branch in run.owners.items()},
-            "front_ends": {name: encoder_branch.front_end(run.encoder_config(name)) for name in run.encoder_branches},
-            "readouts": {name: encoder_branch.readouts(run, name) for name in run.encoder_branches},
-            "embed": asdict(run.config.embed),
-        }
-        reads = [run.manifest, *([run.encoder] if run.has_encoder else [])]
-        reads += [path for name in run.owners for path in run.weights(name)]
-        common.run_stage(run.stage("embed", settings, reads, owns=["embeddings"]), lambda: _work(run))
-
-
-def _work(run: Experiment) -> Iterable[Path]:
-    from system.embeddings import embed, files
-
-    device = common.prepare_torch(run)
-    workers = common.one_thread_each(run.config.threads)
-    clips = [clip for clip in manifest.read(run.manifest) if clip.split in ("train", "test")]
-    written: list[Path] = []
-    for module, names in by_kind(run.owners).items():
-        for name, rows in module.embed(run, names, clips, workers):
-            for column, values in rows.items():
-                written.append(run.index(name).parent / f"{column}.npy")
-                files.write_array(written[-1], values)
-            written.append(run.index(name))
-            files.write_index(run.index(name), clips)
-            encoder_branch.clear_parts(run, name)
-    if run.has_encoder:
-        dtype = embed.choose_precision(run.config.embed.precision, device)
-        print(f"embeddings in {str(dtype).removeprefix('torch.')} on {device}")
-    return written
+    with session(args.exp, args.conf, args.set) as run:
+        run_stage(run, "embed")
 
 
 def _files(args: argparse.Namespace) -> None:
@@ -97,11 +65,11 @@ def _files(args: argparse.Namespace) -> None:
     from system.files import open_atomic
     from system.record import run_record
 
-    common.check_device(args.device)
+    check_device(args.device)
     if args.batch_size < 1 or args.workers < 0 or args.layer < 0:
         raise WheeltapperError("--batch-size, --workers, --layer: expected at least 1, 0 and 0")
     encoder = encoder_options.build_encoder(args, args.checkpoint, args.seed)
-    workers = common.one_thread_each(args.workers)
+    workers = one_thread_each(args.workers)
     dtype = choose_precision(args.precision, args.device)
     begin = time.monotonic()
     with progress_bar(len(paths), "embedding") as bar:

@@ -5,7 +5,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from system.bin import common
 from system.config import DataConfig
 from system.errors import WheeltapperError
 from system.experiment import Experiment
@@ -65,5 +64,5 @@ def build_encoder(args: argparse.Namespace, checkpoint: str | None, seed: int = 
                 f"--encoder {args.encoder}: expected --checkpoint FILE, or random for untrained weights"
             )
     if config.checkpoint:
-        path = common.checkpoint_file(config, DataConfig().folder)
+        path = cards.checkpoint_file(config, DataConfig().folder)
     return load_encoder(replace(config, **front_end), seed, path)

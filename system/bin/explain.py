@@ -3,8 +3,9 @@
 import argparse
 from pathlib import Path
 
-from system.bin import common, encoder_options
+from system.bin import encoder_options
 from system.errors import WheeltapperError
+from system.machine import check_device
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,9 +29,9 @@ def main(args: argparse.Namespace) -> None:
         raise WheeltapperError(f"--out: expected a name that ends in .html, found {args.out}")
     if bool(args.exp) == bool(args.audio):
         raise WheeltapperError("expected --exp EXP of a study, or --audio FILE ... and an --encoder")
-    common.check_device(args.device)
+    check_device(args.device)
     if args.exp:
-        from system.report.study import write_study_page
+        from system.study.page import write_study_page
 
         write_study_page(args.exp, args.scope, args.out, args.device)
     else:

@@ -7,8 +7,8 @@ import signal
 from pathlib import Path
 
 from system import machine
-from system.bin import common
 from system.errors import WheeltapperError
+from system.pipeline import session
 
 MODULE = "system.bin"  # what each process runs
 
@@ -29,7 +29,7 @@ def main(args: argparse.Namespace) -> int:
     if args.machines > 1 and not args.meet:
         raise WheeltapperError("--meet: expected HOST:PORT of the first machine where there are several, found nothing")
     level = os.environ.setdefault("LOGLEVEL", "CRITICAL")  # what torchrun has to say about a failure is said below
-    os.environ[common.LAUNCHED] = "1"
+    os.environ[session.LAUNCHED] = "1"
     if not machine.omp_threads():  # torchrun would give each process a single thread
         os.environ["OMP_NUM_THREADS"] = str(max(1, machine.cores() // args.processes))
     from torch.distributed import run as torchrun
@@ -59,7 +59,7 @@ def _explain(failures: dict, count: int, command: list[str]) -> int:
     codes = {rank: failure.exitcode for rank, failure in failures.items()}
     killed = [rank for rank, code in codes.items() if code < 0 and code != -signal.SIGTERM]
     ended = [rank for rank, code in codes.items() if code == -signal.SIGTERM]  # as torchrun does with the others
-    spoke = [code for code in codes.values() if code > 0 and code != common.LOST]
+    spoke = [code for code in codes.values() if code > 0 and code != session.LOST]
     if killed or (ended and not spoke):
         rank = (killed or ended)[0]
         pid, name = failures[rank].pid, signal.Signals(-codes[rank]).name

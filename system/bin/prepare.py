@@ -4,22 +4,20 @@ With --exp: stage 0 of a recipe, whatever --data names.
 """
 
 import argparse
-import sys
-from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from system.bin import common
+from system.bin import options
 from system.corpora import source
+from system.corpora.summary import class_summary
 from system.errors import WheeltapperError
+from system.pipeline.session import run_stage, session
+from system.pipeline.stages.data import prepare, write_manifest
 from system.progress import progress_bar
 
 if TYPE_CHECKING:
-    from system.corpora.source import Source
-    from system.experiment import Experiment
     from system.manifest import Clip
 
-HEADER = ("machine", "phase", "sections", "train", "source", "target", "test", "normal", "anomaly", "extra", "seconds")
 
 COLUMNS = {"file": "file", "class": "", "fold": "", "group": ""}  # of a table, and their usual names
 
@@ -68,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--where", action="append", default=[], metavar="CONDITION", help="rows to keep: column=value or column~regex"
     )
-    common.add_experiment_arguments(parser, required=False)
+    options.add_experiment_arguments(parser, required=False)
     parser.add_argument(
         "--data",
         default="",
@@ -78,8 +76,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     if args.exp:
-        with common.experiment(args) as run:
-            return _stage(run, args.data)
+        with session(args.exp, args.conf, args.set) as run:
+            return run_stage(run, "data", data=args.data)
     if args.source is None or args.out is None:
         raise WheeltapperError("expected DIR --out CSV, or --exp EXP --data DATA (stage of a recipe)")
     if _is_data_set(args):
@@ -90,9 +88,8 @@ def main(args: argparse.Namespace) -> None:
         raise WheeltapperError("--truth: expected --year")
     if args.corrected and not args.truth:
         raise WheeltapperError("--corrected: expected --truth")
-    if args.year is not None:
-        return _write(args.out, _year(args))
-    _write(args.out, _listed(args) if source.is_table(args.source) else _below(args))
+    read = _year if args.year is not None else _listed if source.is_table(args.source) else _below
+    write_manifest(args.out, read(args))
 
 
 def _is_data_set(args: argparse.Namespace) -> bool:
@@ -104,10 +101,11 @@ def _is_data_set(args: argparse.Namespace) -> bool:
 
 def _data_set(args: argparse.Namespace) -> None:
     from system.corpora import faults
-    from system.corpora.faults.convert import MANIFEST, prepare
+    from system.corpora.faults.convert import MANIFEST
+    from system.corpora.faults.convert import prepare as convert
 
     with progress_bar(0, "reading") as bar:
-        clips = prepare(faults.find(args.corpus), args.source, args.out, args.view, bar.to)
+        clips = convert(faults.find(args.corpus), args.source, args.out, args.view, bar.to)
     print(class_summary(clips))
     print(f"wrote {args.out / MANIFEST}: {len(clips)} clips")
 
@@ -153,136 +151,3 @@ def _below(args: argparse.Namespace) -> "list[Clip]":
     if args.normal:
         raise WheeltapperError("--normal: expected a TABLE.csv or --layout files; DCASE names say it themselves")
     return prepare(args.source, args.corpus or "dcase")
-
-
-def _write(path: Path, clips: "list[Clip]") -> None:
-    from system import manifest
-
-    manifest.write(path, clips)
-    print(summary(clips))
-    print(f"wrote {path}: {len(clips)} clips")
-
-
-def _stage(run: "Experiment", data: str) -> None:
-    downloads = Path(run.config.data.folder)
-    before = source.remembered(run.folder, downloads)
-    data = data or before or source.SYNTHETIC
-    found = source.find(data, run.folder, downloads)
-    if before and before not in (data, str(Path(data).resolve())):
-        print(f"note: {run.folder} was made from {before}; --data {data} takes its place", flush=True)
-    if found.manifest:
-        return _manifest_stage(run, found.manifest)
-    folder = found.folder
-    settings = {"data": data if found.synthetic else str(folder.resolve()), "corpus": run.config.data.corpus}
-    if run.config.data.machines != "all":
-        settings["machines"] = run.config.data.machines
-    if found.synthetic:
-        settings |= {"synthetic": run.config.data.synthetic, "seed": run.config.seed}
-    stage = run.stage("data", settings, [], owns=["manifest.csv", "data"], watched=folder)
-    common.run_stage(stage, lambda: _work(run, found))
-
-
-def _manifest_stage(run: "Experiment", path: Path) -> None:
-    """Stage 0 from a manifest, of a corpus in whatever layout; runs again when it or one of its recordings changes."""
-    from system import manifest
-    from system.corpora.inspection import check_recordings
-    from system.files import files_signature
-
-    clips = manifest.of_machines(manifest.read(path), run.config.data.machines, path)
-    settings = {"data": str(path.resolve()), "machines": run.config.data.machines}
-    stage = run.stage("data", settings, [path], owns=["manifest.csv", "data"])
-    stage.watch = lambda: files_signature(clip.path for clip in clips)
-
-    def work() -> Iterable[Path]:
-        with progress_bar(0, "reading") as bar:
-            check_recordings(clips, path, bar.to)
-        _write(run.manifest, clips)
-        return [run.manifest]
-
-    common.run_stage(stage, work)
-
-
-def _work(run: "Experiment", found: "Source") -> Iterable[Path]:
-    from system import manifest
-
-    folder, corpus = found.folder, run.config.data.corpus or Path(found.data).name
-    if found.synthetic:
-        from system.corpora.simulation.synthetic import SyntheticSettings, synthesize
-
-        settings = SyntheticSettings.of_size(run.config.data.synthetic)
-        with progress_bar(0, "simulating") as bar:
-            synthesize(folder, settings, run.config.seed, workers=2, progress=bar.to)
-    elif found.year:
-        from system.corpora.download import download_dcase
-
-        with progress_bar(0, "downloading") as bar:
-            (folder,) = download_dcase(
-                found.year,
-                folder,
-                progress=lambda name, done, total: bar.to(done, total),
-                say=lambda text: print(text, file=sys.stderr),
-            )
-    _write(run.manifest, manifest.of_machines(prepare(folder, corpus), run.config.data.machines, folder))
-    return [run.manifest]
-
-
-def prepare(folder: Path, corpus: str = "dcase") -> "list[Clip]":
-    """prepare_dcase with a progress bar."""
-    from system.corpora.dcase import prepare_dcase
-
-    with progress_bar(0, "reading") as bar:
-        return prepare_dcase(folder, corpus, progress=bar.to)
-
-
-def summary(clips: "list[Clip]") -> str:
-    """A table, one line per machine: phase, clips per split and domain, clip length in s, channels, rate in Hz."""
-    from system import manifest
-
-    development = manifest.is_development(clips)
-    rows = [(*HEADER, "channels", "rate")]
-    for machine in manifest.machines(clips):
-        own = [clip for clip in clips if clip.machine == machine]
-        train = [clip for clip in own if clip.split == "train"]
-        test = [clip for clip in own if clip.split == "test"]
-        shortest, longest = min(clip.seconds for clip in own), max(clip.seconds for clip in own)
-        rows.append(
-            (
-                machine,
-                ("dev" if development[machine] else "eval") if test else "train",
-                ",".join(sorted({clip.section for clip in own})),
-                len(train),
-                sum(clip.domain == "source" for clip in train),
-                sum(clip.domain == "target" for clip in train),
-                len(test),
-                sum(clip.label == "normal" for clip in test),
-                sum(clip.label == "anomaly" for clip in test),
-                len(own) - len(train) - len(test),
-                f"{shortest:.4g}" if shortest == longest else f"{shortest:.4g}-{longest:.4g}",
-                own[0].channels,
-                own[0].rate,
-            )
-        )
-    return _table(rows)
-
-
-def class_summary(clips: "list[Clip]") -> str:
-    """A table, one line per class: clips per split, recordings that splits keep together, hours."""
-    from system.corpora.table import class_of
-
-    rows = [("class", "train", "test", "groups", "hours", "channels", "rate")]
-    for kind in dict.fromkeys(class_of(clip) for clip in clips):
-        own = [clip for clip in clips if class_of(clip) == kind]
-        train = sum(clip.split == "train" for clip in own)
-        groups = len({clip.group or clip.path for clip in own})
-        rates = ",".join(str(rate) for rate in sorted({clip.rate for clip in own}))
-        hours = f"{sum(clip.seconds for clip in own) / 3600:.3f}"
-        rows.append((kind, train, len(own) - train, groups, hours, own[0].channels, rates))
-    return _table(rows)
-
-
-def _table(rows: list[tuple]) -> str:
-    widths = [max(len(str(row[column])) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "  ".join(str(cell).ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    ]
-    return "\n".join(lines)

@@ -7,8 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from system.bin import common, encoder_options
+from system.bin import encoder_options
 from system.errors import WheeltapperError
+from system.machine import check_device
+from system.pipeline.resources import one_thread_each
 from system.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ def main(args: argparse.Namespace) -> None:
     from system.files import write_json
     from system.manifest import read
 
-    common.check_device(args.device)
+    check_device(args.device)
     if args.workers < 0:
         raise WheeltapperError(f"--workers: expected 0 or more, found {args.workers}")
     tasks = {}
@@ -158,7 +160,7 @@ def _measure(
     networks: dict[str, Callable] = {str(number): partial(read_out, run.encoder) for number, run in enumerate(runs)}
     if args.baselines:
         networks[BASELINE] = spectral_statistics
-    workers = common.one_thread_each(args.workers)
+    workers = one_thread_each(args.workers)
     with progress_bar(len(clips), f"embedding {name}") as bar:
         vectors = embed_clips(clips, networks, near=task == ANOMALIES, workers=workers, progress=bar.update)
     for network, kinds in vectors.items():

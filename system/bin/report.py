@@ -1,28 +1,15 @@
-"""Stage 9: the report of a run, one html file."""
+"""Stage 9: the report of a run, one HTML file."""
 
 import argparse
-from collections.abc import Iterable
-from pathlib import Path
 
-from system.bin import common
-from system.experiment import STAGES, Experiment
-from system.progress import progress_bar
+from system.bin import options
+from system.pipeline.session import run_stage, session
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    common.add_experiment_arguments(parser)
+    options.add_experiment_arguments(parser)
 
 
 def main(args: argparse.Namespace) -> None:
-    with common.experiment(args) as run:
-        earlier = [run.stage(name, {}, [], []).marker for name in STAGES[:-1]]
-        # The records of the earlier stages stand for all that they wrote.
-        reads = [path for path in earlier if path.is_file()]
-        common.run_stage(run.stage("report", {}, reads, owns=["report.html"]), lambda: _work(run))
-
-
-def _work(run: Experiment) -> Iterable[Path]:
-    from system.report import write_report
-
-    with progress_bar(0, "drawing") as bar:
-        return [write_report(run.folder, bar.to)]
+    with session(args.exp, args.conf, args.set) as run:
+        run_stage(run, "report")

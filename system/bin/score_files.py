@@ -4,26 +4,19 @@ import argparse
 import csv
 import sys
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from system import config as configuration
-from system import manifest
-from system.bin import common
-from system.config import check_systems
 from system.errors import WheeltapperError
 from system.experiment import Experiment
-from system.progress import progress_bar
 
 if TYPE_CHECKING:
     from system.pipeline.verdicts import Verdict
 
-SCORED = ("pretrain", "adapt", "embed", "score", "fuse")  # stages that a run must have behind it
 COLUMNS = ("file", "machine", "section", "score", "threshold", "decision", "deviations", "remark", "error")
 SHOWN = ("file", "machine", "score", "threshold", "decision", "deviations")
-PATIENCE = 5.0  # seconds without a progress bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -43,14 +36,15 @@ def main(args: argparse.Namespace) -> int:
     for path in filter(None, (args.csv, args.json)):
         if path.is_dir():
             raise WheeltapperError(f"{path}: expected a file to write, found a folder")
-    run, clips = finished(Path(args.exp))
+    from system.pipeline.judging import finished_run, judge_recordings, list_recordings
+
+    run, clips = finished_run(Path(args.exp))
     if not 1 <= args.system <= len(run.config.systems):
         raise WheeltapperError(f"--system: expected 1 to {len(run.config.systems)}, found {args.system}")
     if args.device:
         run = replace(run, config=replace(run.config, device=args.device))
-    entries = [_entry(path, error, clips, args) for path, error in _listed(args.files)]
-    results = list(_results(run, args.system, clips, entries))
-    rows = [_row(*result) for result in results]
+    recordings = list(list_recordings(args.files, clips, args.machine, args.section))
+    rows = [_row(*judged) for judged in judge_recordings(run, args.system, clips, recordings)]
     for row in rows:
         if row["error"]:
             print(f"wheeltapper score: {_printable(row['error'])}", file=sys.stderr)
@@ -59,89 +53,6 @@ def main(args: argparse.Namespace) -> int:
             write(path, rows, run, args.system)
     _show(rows)
     return 1 if any(row["error"] for row in rows) else 0
-
-
-def finished(folder: Path) -> tuple[Experiment, list[manifest.Clip]]:
-    """The run in a folder and the clips of its manifest; nothing is written.
-
-    Raises WheeltapperError unless all that scores depend on is complete, with the settings that config.yaml says.
-    """
-    if not (folder / "config.yaml").is_file():
-        raise WheeltapperError(f"{folder}: expected the folder of a finished run, found no config.yaml there")
-    run = Experiment(folder, configuration.load(folder / "config.yaml", packaged=False))
-    check_systems(run.config, str(folder / "config.yaml"))
-    clips = manifest.read(run.manifest)
-    for verb in SCORED:
-        stage = common.stage_of(run, verb)
-        if not stage.is_complete():
-            found = "other settings, inputs or files than it left" if stage.marker.is_file() else "it not finished"
-            raise WheeltapperError(
-                f"{folder}: stage {stage.number} {stage.name}: expected it complete, found {found}; wheeltapper run "
-                f"--exp {folder} --stage 1 --stop-stage 5 completes it"
-            )
-    return run, clips
-
-
-def _listed(given: Sequence[Path]) -> Iterator[tuple[Path, str]]:
-    """Sound files each once, in the order given; with an error for what is none."""
-    from system import audio
-
-    seen = set()
-    for path in given:
-        found = audio.list_files(path) if path.is_dir() else [path]
-        if not found:
-            yield path, f"{path}: expected {', '.join(audio.EXTENSIONS)} files, found none"
-        for file in found:
-            if file not in seen:
-                seen.add(file)
-                yield file, ""
-
-
-def _entry(path: Path, error: str, clips: Sequence[manifest.Clip], args: argparse.Namespace):
-    """(path, machine and section, "") or (path, None, error)."""
-    from system.pipeline.verdicts import group_of
-
-    if error:
-        return path, None, error
-    groups = list(dict.fromkeys((clip.machine, clip.section) for clip in clips if clip.split == "train"))
-    try:
-        return path, group_of(path, groups, args.machine, args.section), ""
-    except WheeltapperError as problem:
-        return path, None, str(problem)
-
-
-def _results(run: Experiment, number: int, clips: Sequence[manifest.Clip], entries: list) -> "Iterator[tuple]":
-    """(path, verdict or None, error) of each entry, recordings side by side."""
-    from system.pipeline import verdicts
-    from system.pipeline.branches.kinds import embedder
-
-    groups = list(dict.fromkeys(group for _, group, _ in entries if group))
-    if not groups:
-        yield from ((path, None, error) for path, _, error in entries)
-        return
-    common.prepare_torch(run)
-    judges = verdicts.judges(run, number, clips, groups)
-    embed = embedder(run, verdicts.used(run.config.systems[number - 1]))
-    files = sum(1 for _, group, _ in entries if group)
-    workers = common.one_thread_each(run.config.threads) if files > 1 else 1
-
-    def judge(entry: tuple) -> "tuple[Path, Verdict | None, str]":
-        path, group, error = entry
-        if error:
-            return path, None, error
-        try:
-            return path, verdicts.judge_file(path, group, judges[group], run, embed), ""
-        except WheeltapperError as problem:
-            return path, None, str(problem)
-        except OSError as problem:
-            return path, None, f"{path}: {problem.strerror or problem}"
-
-    from system.parallel import ahead
-
-    with progress_bar(len(entries), "scoring", PATIENCE) as bar:
-        for result in ahead(judge, entries, workers):
-            bar.update(1)
-            yield result
 
 
 def _row(path: Path, verdict: "Verdict | None", error: str) -> dict[str, Any]:

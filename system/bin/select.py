@@ -8,9 +8,11 @@ from pathlib import Path
 
 from system import config as configuration
 from system import manifest, selection
-from system.bin import common, evaluate
 from system.errors import WheeltapperError
+from system.evaluation.folder import evaluate_folder
 from system.experiment import Experiment
+from system.pipeline.stages import first_incomplete
+from system.pipeline.stages.evaluate import measured_clips
 from system.selection import Candidate
 
 ROUNDING = 1e-9
@@ -48,17 +50,15 @@ def _candidate(exp: Path) -> Candidate:
     """A development run, every stage of it complete with the settings and inputs it has now, its score recomputed."""
     run = Experiment(exp, configuration.load(exp / "config.yaml", packaged=False))
     selection.check_development(manifest.read(run.manifest), run.manifest)
-    for verb in common.MEASURED:
-        stage = common.stage_of(run, verb)
-        if not stage.is_complete():
-            raise WheeltapperError(
-                f"{exp}: expected a finished development run, found stage {stage.number} {stage.name} incomplete with "
-                "its configuration: run it to stage 6"
-            )
+    if stage := first_incomplete(run):
+        raise WheeltapperError(
+            f"{exp}: expected a finished development run, found stage {stage.number} {stage.name} incomplete with "
+            "its configuration: run it to stage 6"
+        )
     candidate = selection.read_candidate(exp)
-    kept = evaluate.measured_clips(candidate.clips, candidate.config.evaluate.year)
+    kept = measured_clips(candidate.clips, candidate.config.evaluate.year)
     for label, found in candidate.metrics["systems"].items():
-        again, _ = evaluate.evaluate_folder(run.system(label), kept, candidate.config.evaluate.year, 0, 0)
+        again, _ = evaluate_folder(run.system(label), kept, candidate.config.evaluate.year, 0, 0)
         if abs(again["official_score"] - found["official_score"]) > ROUNDING:
             raise WheeltapperError(
                 f"{run.metrics}: {label}: expected an official score of {again['official_score']:.6f} as recomputed, "

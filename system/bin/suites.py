@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from system import processes
-from system.bin import cached_benchmarks, common, encoder_options
+from system.bin import cached_benchmarks, encoder_options
 from system.errors import WheeltapperError
+from system.machine import check_device
+from system.pipeline.resources import one_thread_each
 from system.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -107,7 +109,7 @@ def _encoder(args: argparse.Namespace) -> "tuple[Encoder | str, str]":
     from system.benchmarks.protocols import STATISTICS
     from system.embeddings.embed import choose_precision
 
-    common.check_device(args.device)
+    check_device(args.device)
     if args.encoder in STATISTICS:
         if args.checkpoint or args.exp:
             raise WheeltapperError(f"--encoder {args.encoder}: expected no weights, found --checkpoint or --exp")
@@ -136,7 +138,7 @@ def _run(
     share = (int(os.environ.get("RANK", "0")), processes.count())
     if store.read() is None:
         with progress_bar(store.missing(), f"embedding {plan.name}") as bar:
-            store.fill(embedder, common.one_thread_each(args.workers), share, lambda done: bar.update(done * share[1]))
+            store.fill(embedder, one_thread_each(args.workers), share, lambda done: bar.update(done * share[1]))
     if not processes.is_main():
         return None
     store.wait()

@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from system import config as configuration
 from system import manifest, selection
-from system.bin import common, evaluate
 from system.config import TuneConfig
 from system.errors import WheeltapperError
 from system.experiment import Experiment
 from system.files import file_hash, write_json
+from system.pipeline.stages import STAGES_TO_EMBEDDINGS, first_incomplete
+from system.pipeline.stages.evaluate import measured_clips
 from system.progress import progress_bar
 from system.record import run_record
 
@@ -24,8 +25,6 @@ if TYPE_CHECKING:
     from system.tuning import cache
     from system.tuning.objective import Objective
     from system.tuning.task import Run
-
-EMBEDDED = common.MEASURED[: common.MEASURED.index("embed") + 1]  # verbs that lead from a manifest to embeddings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -89,18 +88,16 @@ def _run(exp: Path, label: str, views: Sequence[str]) -> "Run":
     run = Experiment(exp, configuration.load(exp / "config.yaml", packaged=False))
     clips = manifest.read(run.manifest)
     selection.check_development(clips, run.manifest)
-    for verb in EMBEDDED:
-        stage = common.stage_of(run, verb)
-        if not stage.is_complete():
-            raise WheeltapperError(
-                f"{exp}: expected a development run with embeddings, found stage {stage.number} {stage.name} "
-                "incomplete with its configuration: run it to stage 3"
-            )
+    if stage := first_incomplete(run, STAGES_TO_EMBEDDINGS):
+        raise WheeltapperError(
+            f"{exp}: expected a development run with embeddings, found stage {stage.number} {stage.name} "
+            "incomplete with its configuration: run it to stage 3"
+        )
     digests = {
         (branch, view): file_hash(run.embeddings(branch, view)) for branch in run.config.branches for view in views
     }
     clips = [clip for clip in clips if clip.split in ("train", "test")]
-    return Run(label, run, clips, evaluate.measured_clips(clips, run.config.evaluate.year), digests)
+    return Run(label, run, clips, measured_clips(clips, run.config.evaluate.year), digests)
 
 
 def _objective(

@@ -222,6 +222,11 @@ class SystemConfig:
     # sum: weighted, of the branches' z-scores | minimum: of those with a weight above zero, whose weights must be equal
     fusion: str = "sum"
 
+    @property
+    def branches(self) -> list[str]:
+        """Names of the branches that count: those with a weight above zero."""
+        return [name for name, weight in self.weights.items() if weight > 0]
+
 
 @dataclass
 class EmbedConfig:

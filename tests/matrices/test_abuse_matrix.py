@@ -19,9 +19,10 @@ import soundfile
 from fork_server import Ended
 from toy_runs import Reference, copy
 
-from system.bin.run import VERBS
+from system.experiment import STAGES
 
 # File and place of one output of each stage that is changed or lost after the stage was complete.
+COMMANDS = ("prepare", *STAGES[1:])  # of the stages, by number
 OUTPUTS = {
     0: "manifest.csv",
     1: "pretrain/encoder.safetensors",
@@ -249,7 +250,7 @@ def test_a_package_never_mixes_settings(quick, setting, first):
     copy(quick.before(first), quick.exp)
     check_refused(quick.run(first, 7, f"--set={setting}"), quick.exp, "complete with these settings")
     conf = ["--conf", str(quick.conf), f"--set={setting}"]
-    for verb in VERBS[first:8]:
+    for verb in COMMANDS[first:8]:
         ended = quick.server.run(verb, "--exp", str(quick.exp), *conf)
         assert (ended.status == 0) == (verb != "package"), ended.told
     check_refused(ended, quick.exp, "with this configuration")

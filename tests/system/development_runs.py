@@ -7,10 +7,10 @@ import numpy as np
 import yaml
 
 from system import manifest
-from system.bin import common
 from system.embeddings import files as store
 from system.experiment import Experiment, open_experiment
 from system.manifest import Clip
+from system.pipeline import stages
 
 BRANCHES = ("main", "aux")
 VIEWS = ("two_channel", "left_duplicated")
@@ -59,7 +59,7 @@ def embeddings_of(clips: Sequence[Clip], seed: int, dim: int = 6) -> np.ndarray:
 def finish(run: Experiment, *verbs: str) -> None:
     """Marks stages as complete with what lies there."""
     for verb in verbs:
-        stage = common.stage_of(run, verb)
+        stage = stages.module(verb).stage(run)
         files = sorted(path for name in stage.owns for path in (run.folder / name).rglob("*") if path.is_file())
         kept = {path: path.read_bytes() for path in files}
 

@@ -10,9 +10,10 @@ import pytest
 import torch
 
 from system import config, machine
-from system.bin import common, shard
+from system.bin import shard
 from system.errors import WheeltapperError
 from system.experiment import Experiment
+from system.pipeline import resources
 
 V2 = "31 24 0:27 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw,nsdelegate\n"
 V1 = (
@@ -117,9 +118,9 @@ def test_torch_and_the_workers_follow(free, monkeypatch, asked, configured, expe
         monkeypatch.setenv("OMP_NUM_THREADS", asked)
     before, seen = torch.get_num_threads(), []
     monkeypatch.setattr(torch, "set_num_threads", seen.append)
-    common.prepare_torch(Experiment(Path("exp"), config.Config(threads=configured)))
+    resources.prepare_torch(Experiment(Path("exp"), config.Config(threads=configured)))
     assert seen == [expected]
-    assert common.one_thread_each(configured) == expected
+    assert resources.one_thread_each(configured) == expected
     parser = argparse.ArgumentParser()
     shard.add_arguments(parser)
     assert parser.parse_args(["m.csv", "--out", "x"]).workers == int(asked or 6)
@@ -163,6 +164,7 @@ from system.bin import main
 from system.files import lock, read_json, write_json
 from system.stage import Stage
 from system.tuning.workers import Claims, JournalLock
+from system.pipeline import resources
 from system.errors import WheeltapperError
 assert main(["prepare", "nowhere", "--out", "x.csv"]) == 1
 exp = Path(sys.argv[1])

@@ -15,13 +15,13 @@ import torch
 from matplotlib.figure import Figure
 
 from system import audio, manifest
-from system.bin import common
 from system.encoders.base import Encoder
 from system.errors import WheeltapperError
 from system.experiment import Experiment, open_experiment
 from system.files import open_atomic, read_json
 from system.frontends.simam import enhance, weights
 from system.manifest import Clip
+from system.pipeline import resources
 
 COLUMNS = ("spectrogram", "weights, global", "weights, local", "enhanced, global", "enhanced, local")
 LEAST_WEIGHT = 1.0 / (1.0 + np.exp(-0.5))  # of a value like its surroundings
@@ -80,7 +80,7 @@ def draw(encoder: Encoder, clips: Sequence[tuple[str, Clip]], kinds: dict[str, s
 
 def plain_encoder(run: Experiment) -> Encoder:
     """The first branch's encoder without SimAM."""
-    encoder = common.base_encoder(run, next(iter(run.config.branches)))
+    encoder = resources.base_encoder(run, next(iter(run.config.branches)))
     return encoder.set_front_end(encoder.filterbank, "none")
 
 

@@ -11,11 +11,11 @@ from typing import Any
 
 from system import config as configuration
 from system import manifest, score_tables
-from system.bin.evaluate import measured_clips
 from system.config import VIEWS, SystemConfig
 from system.errors import WheeltapperError
 from system.evaluation import metrics
 from system.experiment import Experiment
+from system.pipeline.stages.evaluate import measured_clips
 
 MEASURES = ("AUC (source)", "AUC (target)", "pAUC")
 

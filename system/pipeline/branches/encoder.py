@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from system import manifest
-from system.bin import common
 from system.config import BranchConfig, EncoderConfig
 from system.experiment import Experiment
 from system.files import write_json
 from system.manifest import Clip
+from system.pipeline import resources
 from system.progress import progress_bar
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def adapt(run: Experiment, name: str, clips: Sequence[Clip], rate: int) -> list[
         (folder / "state.pt").unlink(missing_ok=True)  # of a run that was killed between card and end
         return written
     seed = config.seed * 100 + list(config.branches).index(name)
-    encoder = common.base_encoder(run, name)
+    encoder = resources.base_encoder(run, name)
     choices = _simam(run, name, encoder, clips, rate)
     kinds = {machine: choice["kind"] for machine, choice in choices.items()}
     pseudo = _pseudo_attributes(run, name, encoder, clips, rate, kinds)
@@ -76,7 +76,7 @@ def load(run: Experiment, name: str):
     """A branch's adapted network, ready for inference."""
     from system.adaptation import load_adapted
 
-    return load_adapted(common.base_encoder(run, name), run.adapter(name), run.config.branches[name])
+    return load_adapted(resources.base_encoder(run, name), run.adapter(name), run.config.branches[name])
 
 
 def embed(

@@ -10,8 +10,8 @@ from scipy.integrate import simpson
 from sklearn.metrics import confusion_matrix, recall_score
 
 from system.benchmarks import rmis
+from system.benchmarks.own_recordings import tasks
 from system.benchmarks.rmis import fixed_split, multi_split, official_split, splittable
-from system.bin.benchmark import tasks
 from system.errors import WheeltapperError
 from system.manifest import Clip
 

@@ -12,21 +12,22 @@ import training_runs
 
 import system.bin
 from system import processes
-from system.bin import common, launch
+from system.bin import launch, options
+from system.pipeline.session import execute, session
 from system.stage import Stage
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    common.add_experiment_arguments(parser)
+    options.add_experiment_arguments(parser)
     parser.add_argument("--die", type=int, default=-1, help="process that kills itself at step 9")
     parser.add_argument("--poison", type=int, help="step of a loss of NaN in one process")
     parser.add_argument("--wait", type=float, default=0.0, help="seconds that each step takes longer")
 
 
 def main(args: argparse.Namespace) -> None:
-    with common.experiment(args, several=True) as run:
+    with session(args.exp, args.conf, args.set, several=True) as run:
         stage = Stage(1, "toy", run.folder, {}, [], owns=["pretrain"])
-        common.run_stage(stage, lambda: work(args, run.folder / "pretrain"))
+        execute(stage, lambda: work(args, run.folder / "pretrain"))
 
 
 def work(args: argparse.Namespace, folder: Path) -> list[Path]:

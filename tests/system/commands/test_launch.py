@@ -14,9 +14,10 @@ import training_runs
 from test_training_processes import assert_close
 
 import system.bin
-from system.bin import common, launch
+from system.bin import launch
 from system.config import LoopConfig
 from system.errors import WheeltapperError
+from system.pipeline.session import LOST, session
 
 SCRIPT = Path(__file__).with_name("launched.py")
 
@@ -58,11 +59,11 @@ def failures(*codes: int) -> dict:
     ("codes", "said"),
     [
         ((0, -9), r"process 1 of 4 \(pid 101\) was killed by SIGKILL; no step was saved yet"),
-        ((common.LOST, -9), r"process 1 of 4 \(pid 101\) was killed by SIGKILL"),
+        ((LOST, -9), r"process 1 of 4 \(pid 101\) was killed by SIGKILL"),
         ((-15, -11), r"process 1 of 4 \(pid 101\) was killed by SIGSEGV"),
         ((-15, 0), r"process 0 of 4 \(pid 100\) was killed by SIGTERM"),
-        ((common.LOST, common.LOST), "one is gone$"),
-        ((common.LOST, -15), r"process 1 of 4 \(pid 101\) was killed by SIGTERM"),
+        ((LOST, LOST), "one is gone$"),
+        ((LOST, -15), r"process 1 of 4 \(pid 101\) was killed by SIGTERM"),
     ],
 )
 def test_who_died(codes, said):
@@ -70,7 +71,7 @@ def test_who_died(codes, said):
         launch._explain(failures(*codes), 4, ["pretrain", "--exp", "nowhere"])
 
 
-@pytest.mark.parametrize("codes", [(1, common.LOST), (common.LOST, 1), (-15, 1), (1, 1)])
+@pytest.mark.parametrize("codes", [(1, LOST), (LOST, 1), (-15, 1), (1, 1)])
 def test_who_spoke_needs_no_other_message(codes):
     assert launch._explain(failures(*codes), 2, ["pretrain"]) == 1
 
@@ -99,6 +100,5 @@ def test_wrong_usage(wrong):
 
 def test_other_verbs_run_in_one_process(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    args = argparse.Namespace(exp=str(tmp_path), conf=None, set=[])
-    with pytest.raises(WheeltapperError, match="runs in one process, found 2"), common.experiment(args):
+    with pytest.raises(WheeltapperError, match="runs in one process, found 2"), session(tmp_path / "exp"):
         pass

@@ -8,9 +8,11 @@ import numpy as np
 from submission.facts import RunFacts
 from system import audio, compliance, manifest
 from system import config as configuration
-from system.bin import common, main
+from system.bin import main
 from system.experiment import Experiment
 from system.files import file_hash, read_json, write_json
+from system.pipeline import resources
+from system.pipeline.stages import stages_of
 
 RATE = 4000
 LABEL = "Wheeltapper_Demo_task2_1"
@@ -65,7 +67,7 @@ def embed(run: Experiment) -> None:
 
 def adapted(run: Experiment) -> None:
     """The record that the adaptation stage would leave."""
-    clips = manifest.fingerprint(common.training_clips(run))
+    clips = manifest.fingerprint(resources.training_clips(run))
     run.stage("adapt", {"clips": clips}, [], ["adapt"]).run(lambda: [], lambda text: None)
 
 
@@ -89,7 +91,7 @@ def document(*external: str) -> dict:
 
 
 def check(run: Experiment, facts: RunFacts | None = None) -> list[compliance.Rule]:
-    stages = {verb: common.stage_of(run, verb) for verb in SCORED}
+    stages = stages_of(run, SCORED)
     return compliance.check(run, stages, facts or RunFacts(), {label: document() for label in run.labels})
 
 

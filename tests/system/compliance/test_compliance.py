@@ -26,13 +26,14 @@ from scored_run import (
 
 from submission.facts import RunFacts
 from system import audio, compliance, manifest, score_tables
-from system.bin import fuse, main
+from system.bin import main
 from system.compliance import package as sent
 from system.compliance import records, scores
 from system.config import SystemConfig
 from system.experiment import Experiment
 from system.files import read_json, write_json
 from system.pipeline import texts
+from system.pipeline.stages import fuse
 from system.pipeline.texts import machine_settings
 
 

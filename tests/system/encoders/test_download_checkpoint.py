@@ -9,7 +9,7 @@ import torch
 from file_server import serving
 
 from system import fetch
-from system.bin import common, main
+from system.bin import main
 from system.config import DataConfig, EncoderConfig
 from system.encoders import cards
 from system.encoders.fisher import Fisher
@@ -230,6 +230,6 @@ def test_the_folder_is_where_recipes_look(tmp_path, server, monkeypatch):
     monkeypatch.setitem(cards.CARDS, "fisher-tiny", a_card(server))
     assert main(["download-checkpoint", "fisher-tiny"]) == 0
     assert (
-        common.checkpoint_file(EncoderConfig("fisher", "tiny", "fisher-tiny"), DataConfig().folder).read_bytes()
+        cards.checkpoint_file(EncoderConfig("fisher", "tiny", "fisher-tiny"), DataConfig().folder).read_bytes()
         == CONTENT
     )

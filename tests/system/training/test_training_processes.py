@@ -10,8 +10,9 @@ import torch
 from training_runs import CONFIG, SERVER, curve, in_processes, train, train_and_die
 
 from system import processes
-from system.bin import common
 from system.errors import WheeltapperError
+from system.pipeline import session
+from system.pipeline.session import execute
 from system.stage import Stage
 
 # Largest relative difference of the loss and the gradient's norm over 24 steps: 1.3e-7 when measured.
@@ -143,7 +144,7 @@ def run_stages(exp, copies: int) -> None:
         return [path]
 
     for _ in range(copies):
-        common.run_stage(Stage(1, "toy", exp, {}, [], owns=["out"]), work)
+        execute(Stage(1, "toy", exp, {}, [], owns=["out"]), work)
     processes.leave()
 
 
@@ -161,7 +162,7 @@ def test_a_stage_works_in_all_processes_once(tmp_path):
 
 def fail(kinds) -> None:
     processes.join("cpu")
-    with common._one_voice():
+    with session._one_voice():
         raise kinds[0 if processes.is_main() else 1]("why")
 
 

@@ -20,11 +20,11 @@ from system.errors import WheeltapperError
 from system.explain.gradcam import grad_cam
 from system.files import read_json, write_json
 from system.manifest import Clip
-from system.report import study as page_of
-from system.report.study import write_study_page
-from system.report.study_files import read_study, typical
 from system.study import data, results, supervised
+from system.study import page as page_of
 from system.study.data import SplitRow
+from system.study.page import write_study_page
+from system.study.page_data import read_study, typical
 
 RATE = 16000
 SMALL = {"embed_dim": 16, "depth": 2, "num_heads": 2}

@@ -18,11 +18,11 @@ from system.files import open_atomic
 from system.report import attention, heatmap, sound
 from system.report.explained import Heard, attention_panels, evidence_panel, hear, spectrogram_panel
 from system.report.results import Section
-from system.report.study_files import KINDS, Study, read_embeddings, read_scores, read_study, results_table, typical
 from system.report.svg import thin
 from system.report.template import template
 from system.study.data import PARTS, TEST, SplitRow
 from system.study.features import mono
+from system.study.page_data import KINDS, Study, read_embeddings, read_scores, read_study, results_table, typical
 from system.study.supervised import Classifier, load_classifier
 
 MOST_POINTS = 1000  # of one map

@@ -1,0 +1,87 @@
+"""Metrics of one system from its folder of challenge CSVs, and the same as a table."""
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from system.evaluation import challenge_csv, metrics
+from system.evaluation.truth import Truth
+
+COLUMNS = {
+    "AUC (source)": "AUC s",
+    "AUC (target)": "AUC t",
+    "pAUC": "pAUC",
+    "pAUC (source)": "pAUC s",
+    "pAUC (target)": "pAUC t",
+    "hmean": "hmean",
+    "mean": "mean",
+    "AUC (all)": "AUC all",
+    "precision (source)": "prec s",
+    "precision (target)": "prec t",
+    "precision (all)": "prec",
+    "recall (source)": "rec s",
+    "recall (target)": "rec t",
+    "recall (all)": "rec",
+    "F1 score (source)": "F1 s",
+    "F1 score (target)": "F1 t",
+    "F1 score (all)": "F1",
+}
+
+
+def evaluate_folder(
+    folder: Path, clips: list[Truth], year: int, bootstrap: int, seed: int
+) -> tuple[dict[str, Any], list[str]]:
+    """Metrics (metrics.evaluate) of the challenge CSVs in a folder, and notes on what was passed over."""
+    rule = metrics.rule_of_year(year)
+    files = challenge_csv.list_folder(folder)
+    keys = dict.fromkeys((clip.machine, clip.section) for clip in clips)
+    scores = _read(files, challenge_csv.SCORE, keys)
+    decisions = _read(files, challenge_csv.DECISION, keys)
+    return metrics.evaluate(scores, decisions, clips, rule, bootstrap, seed), _notes(files, keys, decisions)
+
+
+def _read(files: Mapping[tuple[str, str, str], Path], kind: str, keys: Iterable[tuple[str, str]]) -> dict:
+    return {key: dict(challenge_csv.read(files[kind, *key], kind)) for key in keys if (kind, *key) in files}
+
+
+def _notes(files: Iterable[tuple[str, str, str]], keys: Iterable[tuple[str, str]], decisions: Iterable) -> list[str]:
+    """What was passed over: files of other machines, and machines without decisions."""
+    known = set(keys)
+    others = sorted(
+        {f"{machine} section {section}" for _, machine, section in files if (machine, section) not in known}
+    )
+    undecided = sorted(f"{machine} section {section}" for machine, section in known - set(decisions))
+    notes = []
+    if others:
+        notes.append(f"not in the truth, ignored: {', '.join(others)}")
+    if undecided:
+        what = "any machine" if len(undecided) == len(known) else ", ".join(undecided)
+        notes.append(f"no decisions for {what}: precision, recall and F1 are left out there")
+    return notes
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """The metrics of one system (see metrics.evaluate) as text, in percent."""
+    machines: Mapping[str, Mapping[str, Any]] = found["per_machine"]
+    names = [name for name in COLUMNS if any(name in values for values in machines.values())]
+    rows = []
+    for machine, values in machines.items():
+        rows.append((machine, values))
+        rows += [(f"  section {section}", each) for section, each in values.get("sections", {}).items()]
+    rows += [("arithmetic mean", found["arithmetic_mean"]), ("harmonic mean", found["harmonic_mean"])]
+    width = max(len(label) for label, _ in rows)
+    lines = [" " * width + "".join(f"{COLUMNS[name]:>8}" for name in names)]
+    for label, values in rows:
+        cells = (f"{100 * values[name]:8.2f}" if name in values else " " * 8 for name in names)
+        lines.append((f"{label:<{width}}" + "".join(cells)).rstrip())
+    lines.append("")
+    lines.append(f"official score  {100 * found['official_score']:.2f} %")
+    if found["ci95"]:
+        low, high = (100 * value for value in found["ci95"])
+        replicates = found["bootstrap"]["replicates"]
+        lines.append(f"95 % interval   {low:.2f} to {high:.2f} % (stratified bootstrap, {replicates} resamples)")
+    if found["legacy_ci95"] is not None:
+        lines.append(
+            f"legacy interval +-{found['legacy_ci95']:.4g} (a fraction, as the official evaluator prints it; too small)"
+        )
+    return "\n".join(lines)

@@ -1,0 +1,109 @@
+"""An experiment that a command works on: opened, locked, and its stages executed."""
+
+import contextlib
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from system import config as configuration
+from system import processes
+from system.errors import WheeltapperError
+from system.experiment import Experiment, read_configuration
+from system.files import lock
+from system.machine import check_device
+from system.pipeline import stages
+from system.stage import Stage
+
+LAUNCHED = "WHEELTAPPER_LAUNCHED"  # set in the environment of processes that ``wheeltapper launch`` started
+LOST = 75  # exit status of such a process that stops because another one is gone
+
+
+@contextlib.contextmanager
+def session(
+    exp: str | os.PathLike, conf: str | os.PathLike | None = None, overrides: Sequence[str] = (), several: bool = False
+) -> Iterator[Experiment]:
+    """Opens an experiment and holds its folder against other processes while the block runs.
+
+    Args:
+        exp: experiment folder. The resolved configuration is written to its config.yaml.
+        conf: configuration; None for the one saved in the folder.
+        overrides: texts of --set.
+        several: whether the block may run in several processes, as torchrun starts them. They connect to one another
+            here; the main process holds the folder for all of them.
+
+    Raises:
+        WheeltapperError: the configuration is wrong, or another process holds the folder.
+    """
+    logging.basicConfig(format="%(message)s", level=logging.WARNING)
+    if processes.count() > 1 and not several:
+        raise WheeltapperError(f"runs in one process, found {processes.count()} (pretrain runs in several)")
+    folder, main = Path(exp), processes.is_main()
+    with _one_voice(), contextlib.ExitStack() as stack:
+        # The configuration is read before the folder is made, so that a mistyped folder is not made.
+        if main:
+            config = read_configuration(folder, conf, list(overrides))
+            stack.enter_context(lock(folder))
+            configuration.save(folder / "config.yaml", config)
+        else:
+            config = configuration.load(conf or folder / "config.yaml", list(overrides))
+        if processes.count() > 1:
+            check_device(config.device)
+            processes.join(config.device)
+        yield Experiment(folder, config)
+        processes.leave()
+
+
+@contextlib.contextmanager
+def _one_voice() -> Iterator[None]:
+    """Lets one process speak when several stop for the same reason, or because another one ended."""
+    try:
+        yield
+    except (Exception, KeyboardInterrupt) as error:
+        if processes.count() == 1:
+            raise
+        if LAUNCHED in os.environ and isinstance(error, processes.LostPeer | KeyboardInterrupt):
+            from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+            get_error_handler().record_exception(error)
+            raise SystemExit(LOST) from None  # the launcher may know more of it
+        if not processes.first_to_say() and isinstance(error, WheeltapperError | OSError | KeyboardInterrupt):
+            raise SystemExit(1) from None
+        raise
+
+
+def run_stage(run: Experiment, name: str, **given: Any) -> None:
+    """Runs one stage of an experiment unless it is complete; its messages go to standard output.
+
+    Args:
+        name: of the stage (``experiment.STAGES``).
+        given: arguments of the stage beside the experiment, as ``data`` for stage 0.
+    """
+    module = stages.module(name)
+    execute(module.stage(run, **given), lambda: module.work(run, **given))
+
+
+def execute(stage: Stage, work: Callable[[], Iterable[Path]]) -> None:
+    """Runs ``work`` for a stage unless the stage is complete; an error that ends it carries the stage in a note.
+
+    Of several processes the main one decides whether there is anything to do and keeps the records; then all work.
+    """
+    try:
+        _execute(stage, work)
+    except Exception as error:
+        error.add_note(f"stage {stage.number} {stage.name}")
+        raise
+
+
+def _execute(stage: Stage, work: Callable[[], Iterable[Path]]) -> None:
+
+    def together() -> Iterable[Path]:
+        processes.agree(True)
+        return work()
+
+    if not processes.is_main():
+        if processes.agree(None):
+            work()
+    elif not stage.run(together, lambda text: print(text, flush=True)):
+        processes.agree(False)

@@ -1,0 +1,48 @@
+"""Stage 2: adapt each branch to the normal clips of the run's machines."""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from system import manifest
+from system.encoders.cards import checkpoint_file
+from system.errors import WheeltapperError
+from system.experiment import Experiment
+from system.manifest import Clip
+from system.pipeline import resources
+from system.pipeline.branches.encoder import front_end
+from system.pipeline.branches.kinds import kind
+from system.stage import Stage
+
+
+def stage(run: Experiment) -> Stage:
+    """The stage as it stands in an experiment."""
+    config = run.config
+    settings = {
+        "branches": {name: kind(branch).training_settings(branch) for name, branch in run.owners.items()},
+        "front_ends": {name: front_end(run.encoder_config(name)) for name in run.encoder_branches},
+        "rate": config.data.rate,
+        "seed": config.seed,
+        "clips": manifest.fingerprint(resources.training_clips(run)),
+    }
+    encoders = [config.branches[name].encoder for name in run.encoder_branches]
+    own = [checkpoint_file(encoder, config.data.folder) for encoder in encoders if encoder]
+    reads = [*([run.encoder] if run.has_encoder else []), *filter(None, own)]
+    return run.stage("adapt", settings, reads, owns=["adapt"], partly=[run.manifest])
+
+
+def work(run: Experiment) -> Iterable[Path]:
+    """Trains what the branches learn; returns the files written."""
+    resources.prepare_torch(run)
+    clips = resources.training_clips(run)
+    rate = run.config.data.rate or _common_rate(clips)
+    written: list[Path] = []
+    for name, branch in run.owners.items():
+        written += kind(branch).adapt(run, name, clips, rate)
+    return written
+
+
+def _common_rate(clips: Sequence[Clip]) -> int:
+    rates = sorted({clip.rate for clip in clips})
+    if len(rates) > 1:
+        raise WheeltapperError(f"data.rate is 0 (as recorded): expected one rate in all recordings, found {rates} Hz")
+    return rates[0]

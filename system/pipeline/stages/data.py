@@ -1,0 +1,104 @@
+"""Stage 0: recordings to a checked manifest.csv, whatever --data names."""
+
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+
+from system import manifest
+from system.corpora import source
+from system.corpora.source import Source
+from system.corpora.summary import machine_summary
+from system.experiment import Experiment
+from system.files import files_signature
+from system.progress import progress_bar
+from system.stage import Stage
+
+
+def stage(run: Experiment, data: str = "") -> Stage:
+    """The stage as it stands in an experiment.
+
+    Args:
+        data: ``synthetic``, ``dcase<year>``, a folder or a manifest; empty for that of the last run, or synthetic.
+    """
+    found, config = _find(run, data), run.config
+    if found.manifest:
+        path = found.manifest
+        clips = manifest.of_machines(manifest.read(path), config.data.machines, path)
+        settings = {"data": str(path.resolve()), "machines": config.data.machines}
+        stage = run.stage("data", settings, [path], owns=["manifest.csv", "data"])
+        stage.watch = lambda: files_signature(clip.path for clip in clips)
+        return stage
+    settings = {"data": found.data if found.synthetic else str(found.folder.resolve()), "corpus": config.data.corpus}
+    if config.data.machines != "all":
+        settings["machines"] = config.data.machines
+    if found.synthetic:
+        settings |= {"synthetic": config.data.synthetic, "seed": config.seed}
+    return run.stage("data", settings, [], owns=["manifest.csv", "data"], watched=found.folder)
+
+
+def work(run: Experiment, data: str = "") -> Iterable[Path]:
+    """Makes, fetches or reads the recordings and writes the manifest; returns its file."""
+    found, before = _find(run, data), _remembered(run)
+    if data and before and before not in (data, str(Path(data).resolve())):
+        print(f"note: {run.folder} was made from {before}; --data {data} takes its place", flush=True)
+    if found.manifest:
+        return write_manifest(run.manifest, _of_manifest(run, found.manifest))
+    if found.synthetic:
+        _simulate(run, found.folder)
+    folder = _download(found) if found.year else found.folder
+    clips = prepare(folder, run.config.data.corpus or Path(found.data).name)
+    return write_manifest(run.manifest, manifest.of_machines(clips, run.config.data.machines, folder))
+
+
+def prepare(folder: Path, corpus: str = "dcase") -> list[manifest.Clip]:
+    """Clips of a folder in DCASE layout (``corpora.dcase.prepare_dcase``), with a progress bar."""
+    from system.corpora.dcase import prepare_dcase
+
+    with progress_bar(0, "reading") as bar:
+        return prepare_dcase(folder, corpus, progress=bar.to)
+
+
+def write_manifest(path: Path, clips: list[manifest.Clip]) -> list[Path]:
+    """Writes a manifest and prints what it holds; returns its file."""
+    manifest.write(path, clips)
+    print(machine_summary(clips))
+    print(f"wrote {path}: {len(clips)} clips")
+    return [path]
+
+
+def _remembered(run: Experiment) -> str:
+    return source.remembered(run.folder, Path(run.config.data.folder))
+
+
+def _find(run: Experiment, data: str) -> Source:
+    return source.find(data or _remembered(run) or source.SYNTHETIC, run.folder, Path(run.config.data.folder))
+
+
+def _of_manifest(run: Experiment, path: Path) -> list[manifest.Clip]:
+    from system.corpora.inspection import check_recordings
+
+    clips = manifest.of_machines(manifest.read(path), run.config.data.machines, path)
+    with progress_bar(0, "reading") as bar:
+        check_recordings(clips, path, bar.to)
+    return clips
+
+
+def _simulate(run: Experiment, folder: Path) -> None:
+    from system.corpora.simulation.synthetic import SyntheticSettings, synthesize
+
+    with progress_bar(0, "simulating") as bar:
+        settings = SyntheticSettings.of_size(run.config.data.synthetic)
+        synthesize(folder, settings, run.config.seed, workers=2, progress=bar.to)
+
+
+def _download(found: Source) -> Path:
+    from system.corpora.download import download_dcase
+
+    with progress_bar(0, "downloading") as bar:
+        (folder,) = download_dcase(
+            found.year,
+            found.folder,
+            progress=lambda name, done, total: bar.to(done, total),
+            say=lambda text: print(text, file=sys.stderr),
+        )
+    return folder

@@ -1,0 +1,42 @@
+"""Stage 5: calibrated branches, weighted and with thresholds: the systems of the submission."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from system.config import SystemConfig
+from system.experiment import Experiment
+from system.stage import Stage
+
+
+def stage(run: Experiment) -> Stage:
+    """The stage as it stands in an experiment."""
+    config = run.config
+    settings = {
+        "systems": [_settings(system) for system in config.systems],
+        "labels": run.labels,
+        "false_positive_rate": config.false_positive_rate,
+    }
+    batches = [system for system in config.systems if system.threshold == "batches"]
+    reads = [run.batches(name) for system in batches for name in system.branches]
+    reads += [run.scores(branch, view) for branch, views in run.views.items() for view in views]
+    return run.stage("fuse", settings, reads, owns=["systems"])
+
+
+def _settings(system: SystemConfig) -> dict[str, Any]:
+    found = {"view": system.view, "weights": dict(system.weights)}
+    usual = {"threshold": "references", "fusion": "sum"}
+    return found | {name: getattr(system, name) for name in usual if getattr(system, name) != usual[name]}
+
+
+def work(run: Experiment) -> Iterable[Path]:
+    """Writes challenge CSVs and thresholds of every system; returns the files written."""
+    from system import score_tables
+
+    written: list[Path] = []
+    for label, system in zip(run.labels, run.config.systems, strict=True):
+        branches = {name: score_tables.read_rows(run.scores(name, system.view)) for name in system.branches}
+        raw = score_tables.raw_thresholds(run, system)
+        rows, thresholds = score_tables.fuse_system(branches, system, run.config.false_positive_rate, raw)
+        written += score_tables.write_system(run.system(label), rows, thresholds)
+    return written

@@ -1,0 +1,103 @@
+"""Stage 1: pre-train the sub-band encoder on the training recordings, or on any recordings (pretrain.sources)."""
+
+from collections.abc import Iterable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from system import manifest, processes
+from system.config import PretrainConfig
+from system.config.training import LOOP_FREE
+from system.encoders.cards import checkpoint_file
+from system.experiment import Experiment
+from system.pipeline import resources
+from system.progress import progress_bar
+from system.stage import Stage
+
+
+def stage(run: Experiment) -> Stage:
+    """The stage as it stands in an experiment."""
+    config = run.config
+    if not run.has_encoder:
+        return run.stage("pretrain", {"encoder": None}, [], owns=["pretrain"])
+    checkpoint = checkpoint_file(config.encoder, config.data.folder)
+    reads = [checkpoint] if checkpoint else []
+    settings: dict[str, Any] = {
+        "encoder": asdict(config.encoder),
+        "pretrain": _learned(config.pretrain),
+        "seed": config.seed,
+    }
+    partly = []
+    if config.pretrain.loop.steps:
+        settings["sources"] = _described(run)
+        partly = [] if config.pretrain.sources else [run.manifest]
+    stage = run.stage("pretrain", settings, reads, owns=["pretrain"], partly=partly)
+    stage.discards = [run.encoder.parent / "state.pt"]
+    return stage
+
+
+def _learned(config: PretrainConfig) -> dict[str, Any]:
+    """The settings on which the weights depend, to rounding."""
+    settings = asdict(config)
+    for name in LOOP_FREE:
+        del settings["loop"][name]
+    return {name: value for name, value in settings.items() if name not in ("sources", "probe", "front_end")}
+
+
+def _described(run: Experiment) -> list[dict[str, Any]]:
+    """What the recordings are: the stage runs again when they change."""
+    if run.config.pretrain.sources:
+        from system.pretraining.corpus import describe
+
+        return [describe(source) for source in run.config.pretrain.sources]
+    clips = resources.training_clips(run)
+    hours = round(sum(clip.seconds for clip in clips) / 3600, 4)
+    own = {"name": "own", "clips": len(clips), "hours": hours, "weight": 1.0}
+    return [{**own, "fingerprint": manifest.fingerprint(clips)}]
+
+
+def work(run: Experiment) -> Iterable[Path]:
+    """Pre-trains, or saves the initial encoder where there are no steps; returns the files written."""
+    if not run.has_encoder:
+        print("no branch has an encoder, nothing to pre-train")
+        return []
+    from system.pretraining import pretrain
+    from system.pretraining.corpus import Mixture
+
+    device = resources.prepare_torch(run)
+    config = run.config.pretrain
+    encoder = resources.configured_encoder(run, run.config.encoder)
+    folder = run.encoder.parent
+    written = [run.encoder]
+    if config.loop.steps:
+        mixture = Mixture.open(config.sources) if config.sources else Mixture.of_clips(resources.training_clips(run))
+        with progress_bar(config.loop.steps, "pre-training") as bar:
+            pretrain(
+                encoder,
+                mixture,
+                config,
+                folder,
+                run.config.seed,
+                device,
+                lambda step, values: _show(bar, step, values),
+                _probe(run),
+            )
+        written.append(folder / "curve.csv")
+    if processes.is_main():
+        encoder.to("cpu").save(run.encoder, steps=config.loop.steps, seed=run.config.seed)
+    return written
+
+
+def _probe(run: Experiment):
+    """Nearest neighbours on the labelled clips of ``pretrain.probe``; None where there are none."""
+    config = run.config.pretrain.probe
+    if not config.every:
+        return None
+    from system.pretraining.probe import Probe
+
+    return Probe(manifest.read(config.manifest), config.clips)
+
+
+def _show(bar, step: int, values: dict[str, float]) -> None:
+    bar.update(step + 1 - bar.n)
+    bar.set_postfix_str(f"loss {values['loss']:.3f}", refresh=False)
