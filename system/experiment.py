@@ -9,7 +9,7 @@ from typing import Any
 
 from system import config as configuration
 from system import selection
-from system.config import BranchConfig, Config, EncoderConfig
+from system.config import Branch, Config, EncoderBranch, EncoderConfig, SharedBranch, SpectrumBranch
 from system.errors import WheeltapperError
 from system.files import tree_signature
 from system.stage import Stage
@@ -35,17 +35,18 @@ class Experiment:
     def encoder(self) -> Path:
         return self.folder / "pretrain" / "encoder.safetensors"
 
-    def owner(self, branch: str) -> str:
-        """The branch that a branch shares its network or spectrum with, or itself."""
-        return self.config.branches[branch].of or branch
+    def network_branch(self, branch: str) -> str:
+        """The branch whose network or spectrum a branch uses: itself, or the one that it shares."""
+        own = self.config.branches[branch]
+        return own.shares if isinstance(own, SharedBranch) else branch
 
     @property
-    def owners(self) -> dict[str, BranchConfig]:
+    def owners(self) -> dict[str, Branch]:
         """The branches that have rows of their own."""
-        return {name: branch for name, branch in self.config.branches.items() if not branch.of}
+        return {name: own for name, own in self.config.branches.items() if not isinstance(own, SharedBranch)}
 
     def adapted(self, branch: str) -> Path:
-        return self.folder / "adapt" / self.owner(branch)
+        return self.folder / "adapt" / self.network_branch(branch)
 
     def adapter(self, branch: str) -> Path:
         return self.adapted(branch) / "adapter.safetensors"
@@ -61,17 +62,17 @@ class Experiment:
 
     def weights(self, branch: str) -> list[Path]:
         """What the adaptation of a branch has left: its adapter, the autoencoders of all machines, or a card alone."""
-        config, folder = self.config.branches[self.owner(branch)], self.adapted(branch)
-        if config.has_network:
+        config, folder = self.config.branches[self.network_branch(branch)], self.adapted(branch)
+        if isinstance(config, EncoderBranch):
             return [self.adapter(branch)]
-        if config.spectrum is not None:
+        if isinstance(config, SpectrumBranch):
             return [self.card(branch)]
         return [folder / "card.json", folder / "folds.csv", *sorted(folder.glob("*.safetensors"))]
 
     @property
     def encoder_branches(self) -> list[str]:
         """Names of the branches that adapt an encoder."""
-        return [name for name, branch in self.config.branches.items() if branch.has_network]
+        return [name for name, branch in self.config.branches.items() if isinstance(branch, EncoderBranch)]
 
     @property
     def has_encoder(self) -> bool:
@@ -79,12 +80,12 @@ class Experiment:
         return bool(self.encoder_branches) or not self.config.branches
 
     def index(self, branch: str) -> Path:
-        return self.folder / "embeddings" / self.owner(branch) / "index.csv"
+        return self.folder / "embeddings" / self.network_branch(branch) / "index.csv"
 
     def column(self, branch: str, view: str) -> str:
         """Name of a branch's rows in a view among those of the network that it shares."""
-        reading = self.config.branches[branch].reading
-        return f"{reading}.{view}" if reading else view
+        readout = self.config.branches[branch].readout_name
+        return f"{readout}.{view}" if readout else view
 
     def embeddings(self, branch: str, view: str) -> Path:
         return self.index(branch).with_name(f"{self.column(branch, view)}.npy")
@@ -100,7 +101,8 @@ class Experiment:
 
     def encoder_config(self, branch: str) -> EncoderConfig:
         """Settings of a branch's encoder: its own, or those of the pre-training stage."""
-        return self.config.branches[self.owner(branch)].encoder or self.config.encoder
+        own = self.config.branches[self.network_branch(branch)]
+        return (own.encoder if isinstance(own, EncoderBranch) else None) or self.config.encoder
 
     @property
     def team(self) -> str:

@@ -43,8 +43,8 @@ def _work(run: Experiment) -> Iterable[Path]:
     report = ReportFacts(
         lines=texts.lines(run),
         encoders=run.has_encoder,
-        autoencoders=any(branch.autoencoder for branch in run.config.branches.values()),
-        spectra=any(branch.spectrum for branch in run.config.branches.values()),
+        autoencoders=any(branch.kind == "autoencoder" for branch in run.config.branches.values()),
+        spectra=any(branch.kind == "spectrum" for branch in run.config.branches.values()),
         batch_thresholds=any(system.threshold == "batches" for system in run.config.systems),
     )
     if run.config.data.frozen:

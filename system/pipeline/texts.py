@@ -6,7 +6,16 @@ from pathlib import Path
 from typing import Any
 
 from system import manifest, selection
-from system.config import AutoencoderConfig, BranchConfig, SpectrumConfig, SystemConfig
+from system.config import (
+    AutoencoderBranch,
+    AutoencoderConfig,
+    Branch,
+    EncoderBranch,
+    SharedBranch,
+    SpectrumBranch,
+    SpectrumConfig,
+    SystemConfig,
+)
 from system.config.package import ExternalResource, PackageConfig
 from system.experiment import Experiment
 from system.files import read_json
@@ -31,7 +40,9 @@ def description(run: Experiment, system: SystemConfig) -> dict[str, str | None]:
     """Fields of ``system.description`` that follow from the configuration."""
     used = _used(system)
     branches = [run.config.branches[name] for name in used]
-    adapted = list(dict.fromkeys(run.owner(name) for name in used if run.owner(name) in run.encoder_branches))
+    adapted = list(
+        dict.fromkeys(run.network_branch(name) for name in used if run.network_branch(name) in run.encoder_branches)
+    )
     augment = [run.config.branches[name].augment for name in adapted]
     kinds = {
         "channel swap": any(a.channel_swap > 0 for a in augment),
@@ -46,7 +57,7 @@ def description(run: Experiment, system: SystemConfig) -> dict[str, str | None]:
     methods = dict.fromkeys(_method(branch) for branch in branches)
     external = any(run.encoder_config(name).checkpoint for name in adapted)
     pretrained = run.config.pretrain.loop.steps and any(run.config.branches[name].encoder is None for name in adapted)
-    spectra = [branch for branch in branches if branch.spectrum]
+    spectra = [branch for branch in branches if isinstance(branch, SpectrumBranch)]
     front_ends = [_subtraction(branch) for branch in branches] + [_simam(run, name) for name in adapted]
     rule = "minimum" if system.fusion == "minimum" else "weighted average"
     weighting = f"{rule} of robust z-scores; " if len(used) > 1 or adapted or spectra else ""
@@ -63,9 +74,9 @@ def description(run: Experiment, system: SystemConfig) -> dict[str, str | None]:
     }
 
 
-def _method(branch: BranchConfig) -> str:
+def _method(branch: Branch) -> str:
     name = METHODS.get(branch.scorer.name, branch.scorer.name)
-    if branch.autoencoder is None:
+    if not isinstance(branch, AutoencoderBranch):
         return name
     return f"autoencoder, {AUTOENCODER_METHODS.get(branch.autoencoder.score, name)}"
 
@@ -74,20 +85,21 @@ def _threshold(run: Experiment, system: SystemConfig) -> str:
     rate = f"{100 * run.config.false_positive_rate:g} %"
     if system.threshold == "batches":
         return f"{rate} of a gamma distribution fitted to mean losses of training batches"
-    own = [run.config.branches[name].autoencoder for name in _used(system)]
-    known = any(config and not config.folds for config in own)
-    kind = "cross-fitted" if all(own) else "leave-one-out"
+    branches = [run.config.branches[name] for name in _used(system)]
+    own = [branch.autoencoder for branch in branches if isinstance(branch, AutoencoderBranch)]
+    known = any(not config.folds for config in own)
+    kind = "cross-fitted" if len(own) == len(branches) else "leave-one-out"
     return f"{rate} of {'' if known else f'{kind} '}scores of normal references"
 
 
-def _features(branches: Sequence[BranchConfig], mixed: bool) -> dict[str, str | None]:
+def _features(branches: Sequence[Branch], mixed: bool) -> dict[str, str | None]:
     """What is otherwise in the texts of a system without encoders, and in one that has both (``mixed``)."""
-    own = [branch for branch in branches if branch.autoencoder or branch.spectrum]
+    own = [branch for branch in branches if isinstance(branch, AutoencoderBranch | SpectrumBranch)]
     if not own:
         return {}
     if mixed:
         return {"acoustic_features": "log-amplitude spectrogram, log-mel energies"}
-    by_domain = [b for b in own if b.autoencoder and b.autoencoder.score == "mahalanobis"]
+    by_domain = [b for b in own if isinstance(b, AutoencoderBranch) and b.autoencoder.score == "mahalanobis"]
     by_domain += [b for b in own if b.scorer.settings.get("bank") == "domain"]
     return {
         "acoustic_features": "log-mel energies",
@@ -97,9 +109,9 @@ def _features(branches: Sequence[BranchConfig], mixed: bool) -> dict[str, str | 
     }
 
 
-def _subtraction(branch: BranchConfig) -> str:
+def _subtraction(branch: Branch) -> str:
     """How the far microphone is subtracted for a branch, in words; empty where it is not."""
-    if branch.autoencoder or branch.of or "residual" not in branch.inputs:
+    if not isinstance(branch, EncoderBranch | SpectrumBranch) or "residual" not in branch.inputs:
         return ""
     config = branch.subtraction
     if config.method == "magnitude":
@@ -152,7 +164,7 @@ def _resources(run: Experiment, branch: str) -> list[ExternalResource]:
     """What a branch uses from outside: published weights, or the recordings that our own have learned from."""
     from system.encoders.cards import CARDS
 
-    if run.owner(branch) not in run.encoder_branches:
+    if run.network_branch(branch) not in run.encoder_branches:
         return []
     checkpoint = run.encoder_config(branch).checkpoint
     if not checkpoint:
@@ -185,11 +197,12 @@ def summary(run: Experiment, system: SystemConfig) -> str:
     shares = " and ".join(f"{name} {weight / total:.2f}" for name, weight in system.weights.items() if weight > 0)
     fusion = f"minimum of {' and '.join(_used(system))}" if system.fusion == "minimum" else f"weights {shares}"
     heard = "both channels" if system.view == "two_channel" else "the near channel given to both inputs"
-    own = [run.config.branches[run.owner(name)] for name in _used(system)]
-    if all(branch.autoencoder or branch.inputs == ["near"] for branch in own):
+    own = [run.config.branches[run.network_branch(name)] for name in _used(system)]
+    inputs = [branch.inputs for branch in own if isinstance(branch, EncoderBranch | SpectrumBranch)]
+    if all(each == ["near"] for each in inputs):
         heard = "the near channel"
-    elif any(not branch.autoencoder and "residual" in branch.inputs for branch in own):
-        first = dict.fromkeys(branch.inputs[0] for branch in own if not branch.autoencoder)
+    elif any("residual" in each for each in inputs):
+        first = dict.fromkeys(each[0] for each in inputs)
         if system.view != "two_channel":
             heard = f"the first input alone ({', '.join(first)})"
     return f"{system.name or 'System'}: {fusion}, inference with {heard}."
@@ -203,21 +216,21 @@ def lines(run: Experiment) -> dict[str, list[str]]:
         card = read_json(run.card(name))
         settings = ", ".join(f"{key} {value}" for key, value in branch.scorer.settings.items())
         scoring.append(f"Branch {name}: {_method(branch)}{f' ({settings})' * bool(settings)}.")
-        if branch.autoencoder:
+        if isinstance(branch, AutoencoderBranch):
             lines = _autoencoder_lines(name, branch.autoencoder, card)
             for section, line in zip((system, training, scoring), lines, strict=True):
                 section.append(line)
             continue
-        if branch.of and run.owner(name) not in run.encoder_branches:
-            system.append(f"Branch {name}: described as branch {branch.of}.")
+        if isinstance(branch, SharedBranch) and branch.shares not in run.encoder_branches:
+            system.append(f"Branch {name}: described as branch {branch.shares}.")
             continue
-        if branch.of:
+        if isinstance(branch, SharedBranch):
             how = "projection" if branch.readout == "projection" else f"{branch.readout} pooling without projection"
-            system.append(f"Branch {name}: the network of branch {branch.of}, read by {how}.")
+            system.append(f"Branch {name}: the network of branch {branch.shares}, read by {how}.")
             continue
         if subtraction := _subtraction(branch):
             system.append(f"Inputs of branch {name}: {', '.join(branch.inputs)}; {subtraction}.")
-        if branch.spectrum:
+        if isinstance(branch, SpectrumBranch):
             system.append(f"Branch {name}: {_spectrum(branch.spectrum)}; nothing is trained.")
             continue
         simam = _simam(run, name)
@@ -253,7 +266,7 @@ def _spectrum(config: SpectrumConfig) -> str:
     return f"{statistic} over time of {config.bands} log-{config.filterbank} bands{merged}"
 
 
-def _tuning(branch: BranchConfig, card: dict[str, Any]) -> str:
+def _tuning(branch: EncoderBranch, card: dict[str, Any]) -> str:
     """What of an encoder is trained, in words."""
     if branch.tune == "full":
         return f"the encoder's own weights, at {branch.encoder_learning_rate:g} of the learning rate"

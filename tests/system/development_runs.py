@@ -13,7 +13,7 @@ from system.experiment import Experiment, open_experiment
 from system.manifest import Clip
 
 BRANCHES = ("main", "aux")
-VIEWS = ("two_channel", "left_duplicated")
+VIEWS = ("two_channel", "near_only")
 CONF = {
     "branches": {
         "main": {"scorer": {"name": "mahalanobis", "settings": {"bank": "global"}}},

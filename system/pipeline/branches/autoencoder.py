@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from system.config import VIEWS, BranchConfig
+from system.config import VIEWS, AutoencoderBranch
 from system.experiment import Experiment
 from system.manifest import Clip
 from system.progress import progress_bar
@@ -16,14 +16,14 @@ if TYPE_CHECKING:
     from system.references.autoencoder import Autoencoder
 
 
-def training_settings(branch: BranchConfig) -> dict:
+def training_settings(branch: AutoencoderBranch) -> dict:
     """What training depends on: both scores come from the same networks."""
     from dataclasses import asdict
 
     return {"autoencoder": {name: value for name, value in asdict(branch.autoencoder).items() if name != "score"}}
 
 
-def embedding_settings(branch: BranchConfig) -> dict:
+def embedding_settings(branch: AutoencoderBranch) -> dict:
     """What the rows depend on."""
     from dataclasses import asdict
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from system import manifest
 from system.bin import common
-from system.config import BranchConfig, EncoderConfig
+from system.config import EncoderBranch, EncoderConfig, SharedBranch
 from system.experiment import Experiment
 from system.files import write_json
 from system.manifest import Clip
@@ -18,15 +18,15 @@ if TYPE_CHECKING:
     import numpy as np
 
 # What of a branch does not count in training.
-LATER = ("scorer", "autoencoder", "spectrum", "of", "readout", "readout_power")
+LATER = ("kind", "scorer", "readout", "readout_power")
 
 
-def training_settings(branch: BranchConfig) -> dict:
+def training_settings(branch: EncoderBranch) -> dict:
     """What training depends on: all of a branch but how its network is read and its rows are scored."""
     return {name: value for name, value in asdict(branch).items() if name not in LATER}
 
 
-def embedding_settings(branch: BranchConfig) -> dict | None:
+def embedding_settings(branch: EncoderBranch) -> dict | None:
     """What the rows depend on that the adapter does not hold."""
     return asdict(branch.encoder) if branch.encoder else None
 
@@ -68,8 +68,12 @@ def adapt(run: Experiment, name: str, clips: Sequence[Clip], rate: int) -> list[
 
 def readouts(run: Experiment, name: str) -> dict[str, tuple[str, float]]:
     """What is read of a branch's network beside its projection, for itself and the branches that share it."""
-    sharing = [branch for other, branch in run.config.branches.items() if run.owner(other) == name]
-    return {branch.reading: (branch.readout, branch.readout_power) for branch in sharing if branch.reading}
+    sharing = [branch for other, branch in run.config.branches.items() if run.network_branch(other) == name]
+    return {
+        branch.readout_name: (branch.readout, branch.readout_power)
+        for branch in sharing
+        if isinstance(branch, EncoderBranch | SharedBranch) and branch.readout_name
+    }
 
 
 def load(run: Experiment, name: str):
@@ -168,7 +172,7 @@ def _card(task, rate: int, seconds: float) -> dict:
         "total_parameters": sum(p.numel() for p in model.parameters()),
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "head_parameters": sum(p.numel() for head in (task.attribute, task.domain) for p in head.parameters()),
-        "macs": {"two_channel": both, "left_duplicated": encoder + projection},
+        "macs": {"two_channel": both, "near_only": encoder + projection},
         "seconds": seconds,
         "rate": rate,
     }

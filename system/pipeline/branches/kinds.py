@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from system.config import BranchConfig
+from system.config import AutoencoderBranch, Branch, SpectrumBranch
 from system.experiment import Experiment
 from system.manifest import Clip
 from system.pipeline.branches import autoencoder, encoder, spectrum
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def kind(branch: BranchConfig) -> ModuleType:
+def kind(branch: Branch) -> ModuleType:
     """The module for a branch that does not share another's network."""
-    if branch.autoencoder is not None:
+    if isinstance(branch, AutoencoderBranch):
         return autoencoder
-    return spectrum if branch.spectrum is not None else encoder
+    return spectrum if isinstance(branch, SpectrumBranch) else encoder
 
 
-def by_kind(branches: Mapping[str, BranchConfig]) -> dict[ModuleType, list[str]]:
+def by_kind(branches: Mapping[str, Branch]) -> dict[ModuleType, list[str]]:
     """Names of the branches of each kind."""
     found: dict[ModuleType, list[str]] = {}
     for name, branch in branches.items():
@@ -35,6 +35,6 @@ def embedder(run: Experiment, branches: Iterable[str] | None = None) -> "Callabl
     Args:
         branches: whose networks are loaded, at once; None for all.
     """
-    owners = {run.owner(name): None for name in branches or run.config.branches}
+    owners = {run.network_branch(name): None for name in branches or run.config.branches}
     loaded = {owner: kind(run.config.branches[owner]).alone(run, owner) for owner in owners}
-    return lambda branch, clip: loaded[run.owner(branch)](clip)
+    return lambda branch, clip: loaded[run.network_branch(branch)](clip)

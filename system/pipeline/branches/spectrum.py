@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from system.config import VIEWS, BranchConfig
+from system.config import VIEWS, SpectrumBranch
 from system.experiment import Experiment
 from system.manifest import Clip
 from system.progress import progress_bar
@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     import numpy as np
 
 
-def training_settings(branch: BranchConfig) -> dict:
+def training_settings(branch: SpectrumBranch) -> dict:
     """What training depends on: nothing is trained."""
     return {"spectrum": {}}
 
 
-def embedding_settings(branch: BranchConfig) -> dict:
+def embedding_settings(branch: SpectrumBranch) -> dict:
     """What the rows depend on."""
     from dataclasses import asdict
 
