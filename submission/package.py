@@ -10,8 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import yaml
-
 from submission import declared, meta, pdf, technical_report
 from submission.archive import TASK
 from submission.declared import label
@@ -69,16 +67,6 @@ class _Plan:
     @property
     def machines(self) -> list[str]:
         return list(dict.fromkeys(machine for machine, _ in self.clips))
-
-
-def system_texts() -> dict[int, dict]:
-    """Name, abbreviation, summary and description of the four systems, by index: arguments of SystemEntry."""
-    path = technical_report.TEMPLATES / "systems.yaml"
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return {
-        index: {**texts, "description": {**content["common"], **texts["description"]}}
-        for index, texts in content["systems"].items()
-    }
 
 
 def write_package(
@@ -225,7 +213,8 @@ def _is_figure(value: object) -> bool:
 
 def _report_pdf(config: PackageConfig, text: str) -> bytes:
     if not config.report_pdf:
-        return pdf.render(text, config.title, ", ".join(f"{a.first} {a.last}" for a in config.authors))
+        title = text.partition("\n")[0].removeprefix("# ")
+        return pdf.render(text, title, ", ".join(f"{author.first} {author.last}" for author in config.authors))
     return Path(config.report_pdf).read_bytes()
 
 

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from submission import texts
 from submission.meta_check import RESULTS
+from submission.texts import BranchText
 from system.config.package import PackageConfig
 from system.evaluation.metrics import harmonic_mean
 from system.leaderboard import tables
@@ -24,17 +26,20 @@ YEAR = 2026  # of the baselines beside ours
 class ReportFacts:
     """Facts of the run for the report: section of the report (SECTIONS) -> one sentence per bullet point.
 
-    ``encoders``, ``autoencoders`` and ``spectra`` say what kinds of branches the systems have, ``batch_thresholds``
-    that some system takes its threshold from the training batches. ``official`` names the development machines whose
-    test clips are the challenge's own, so that the published figures of the baselines stand beside them.
+    Args:
+        lines: sentences by section.
+        official: development machines whose test clips are the challenge's own, so that the published figures of the
+            baselines stand beside them.
+        branches: of all systems; their kinds, gates and banks decide what the sections say.
+        batch_thresholds: whether some system takes its threshold from the training batches.
+        fused: whether some system fuses several branches.
     """
 
     lines: Mapping[str, Sequence[str]] = field(default_factory=dict)
     official: frozenset[str] = frozenset()
-    encoders: bool = True
-    autoencoders: bool = False
-    spectra: bool = False
+    branches: Sequence[BranchText] = ()
     batch_thresholds: bool = False
+    fused: bool = True
 
 
 def markdown(
@@ -66,18 +71,22 @@ def markdown(
     table = results_table(systems, facts.official)
     beside = " beside the official baselines' published figures" if _baselines(systems, facts.official) else ""
     text = environment.get_template("technical_report.md.j2").render(
-        title=_line(config.title),
+        title=_line(texts.title(config, facts.branches)),
         authors=", ".join(_line(f"{author.first} {author.last}") for author in config.authors),
         affiliations="; ".join(dict.fromkeys(_affiliation(author) for author in config.authors)),
         mails=", ".join(_line(author.email) for author in config.authors),
-        abstract=_line(config.abstract),
+        abstract=_line(texts.abstract(config, facts.branches, ())),
         year=year,
         rehearsal=rehearsal,
         machines=", ".join(machines),
-        encoders=facts.encoders,
-        autoencoders=facts.autoencoders,
-        spectra=facts.spectra,
+        kinds=[branch.kind for branch in facts.branches],
+        gate=any(branch.gate for branch in facts.branches),
+        two_inputs=any(len(branch.inputs) > 1 for branch in facts.branches),
+        per_domain=any(branch.bank_per_domain for branch in facts.branches),
+        methods=[branch.method for branch in facts.branches],
+        attributes=any(branch.attributes for branch in facts.branches),
         batch_thresholds=facts.batch_thresholds,
+        fused=facts.fused,
         facts={name: _bullets(facts.lines.get(name, ())) for name in SECTIONS},
         table=_markdown_table(table) if table else "",
         caption=f"**Table 1.** AUC and pAUC on the development machines in percent{beside}.",
@@ -160,7 +169,7 @@ def _bullets(lines: Sequence[str]) -> str:
 
 def _external(config: PackageConfig) -> str:
     if not config.external_datasets:
-        return "None: no data and no pre-trained model from outside the task was used."
+        return "None: neither data nor weights from outside the task were used."
     return "\n".join(
         f"- {_line(entry.name)}{f' ({_line(entry.url)})' if entry.url else ''}" for entry in config.external_datasets
     )

@@ -2,22 +2,19 @@
 
 import difflib
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from system import config as configuration
 from system import selection
-from system.config import BranchConfig, Config, EncoderConfig
+from system.config import Branch, Config, EncoderBranch, EncoderConfig, SharedBranch
 from system.errors import WheeltapperError
 from system.files import tree_signature
 from system.stage import Stage
 
 STAGES = ("data", "pretrain", "adapt", "embed", "score", "fuse", "evaluate", "package", "benchmark", "report")
 SYSTEMLESS = ("data", "pretrain")  # of a recipe that goes no further than the encoder
-# By number: the stages whose files each stage reads.
-READS = {1: (0,), 2: (0, 1), 3: (0, 1, 2), 4: (0, 3), 5: (4,), 6: (0, 5), 7: (0, 2, 5, 6), 8: (0, 1), 9: (0,)}
 
 
 @dataclass(frozen=True)
@@ -35,17 +32,18 @@ class Experiment:
     def encoder(self) -> Path:
         return self.folder / "pretrain" / "encoder.safetensors"
 
-    def owner(self, branch: str) -> str:
-        """The branch that a branch shares its network or spectrum with, or itself."""
-        return self.config.branches[branch].of or branch
+    def network_branch(self, branch: str) -> str:
+        """The branch whose network or spectrum a branch uses: itself, or the one that it shares."""
+        own = self.config.branches[branch]
+        return own.shares if isinstance(own, SharedBranch) else branch
 
     @property
-    def owners(self) -> dict[str, BranchConfig]:
-        """The branches that have rows of their own."""
-        return {name: branch for name, branch in self.config.branches.items() if not branch.of}
+    def network_branches(self) -> dict[str, Branch]:
+        """The branches that share nobody's network or spectrum."""
+        return {name: own for name, own in self.config.branches.items() if not isinstance(own, SharedBranch)}
 
     def adapted(self, branch: str) -> Path:
-        return self.folder / "adapt" / self.owner(branch)
+        return self.folder / "adapt" / self.network_branch(branch)
 
     def adapter(self, branch: str) -> Path:
         return self.adapted(branch) / "adapter.safetensors"
@@ -59,19 +57,10 @@ class Experiment:
     def batches(self, branch: str) -> Path:
         return self.adapted(branch) / "batches.json"
 
-    def weights(self, branch: str) -> list[Path]:
-        """What the adaptation of a branch has left: its adapter, the autoencoders of all machines, or a card alone."""
-        config, folder = self.config.branches[self.owner(branch)], self.adapted(branch)
-        if config.has_network:
-            return [self.adapter(branch)]
-        if config.spectrum is not None:
-            return [self.card(branch)]
-        return [folder / "card.json", folder / "folds.csv", *sorted(folder.glob("*.safetensors"))]
-
     @property
     def encoder_branches(self) -> list[str]:
         """Names of the branches that adapt an encoder."""
-        return [name for name, branch in self.config.branches.items() if branch.has_network]
+        return [name for name, branch in self.config.branches.items() if isinstance(branch, EncoderBranch)]
 
     @property
     def has_encoder(self) -> bool:
@@ -79,12 +68,12 @@ class Experiment:
         return bool(self.encoder_branches) or not self.config.branches
 
     def index(self, branch: str) -> Path:
-        return self.folder / "embeddings" / self.owner(branch) / "index.csv"
+        return self.folder / "embeddings" / self.network_branch(branch) / "index.csv"
 
     def column(self, branch: str, view: str) -> str:
         """Name of a branch's rows in a view among those of the network that it shares."""
-        reading = self.config.branches[branch].reading
-        return f"{reading}.{view}" if reading else view
+        readout = self.config.branches[branch].readout_name
+        return f"{readout}.{view}" if readout else view
 
     def embeddings(self, branch: str, view: str) -> Path:
         return self.index(branch).with_name(f"{self.column(branch, view)}.npy")
@@ -100,7 +89,8 @@ class Experiment:
 
     def encoder_config(self, branch: str) -> EncoderConfig:
         """Settings of a branch's encoder: its own, or those of the pre-training stage."""
-        return self.config.branches[self.owner(branch)].encoder or self.config.encoder
+        own = self.config.branches[self.network_branch(branch)]
+        return (own.encoder if isinstance(own, EncoderBranch) else None) or self.config.encoder
 
     @property
     def team(self) -> str:
@@ -148,44 +138,6 @@ class Experiment:
     def marker(self, number: int) -> Path:
         """The record of a stage by its number, there when it has been complete."""
         return Stage(number, STAGES[number], self.folder, {}).marker
-
-    def encoders(self, stages: Iterable[int]) -> dict[str, EncoderConfig]:
-        """The encoders that some stages, by number, take from the configuration, by key."""
-        config, numbers = self.config, set(stages)
-        own = {f"branches.{name}.encoder": config.branches[name].encoder for name in self.encoder_branches}
-        found = {key: encoder for key, encoder in own.items() if encoder and numbers & {2, 3}}
-        if self.has_encoder and 1 in numbers:
-            found["encoder"] = config.encoder
-        if 7 in numbers:  # the package records the weights that the configuration names, used or not
-            models = {f"study.models.{name}.encoder": model.encoder for name, model in config.study.models.items()}
-            named = {"encoder": config.encoder, **own, **models}
-            found |= {key: encoder for key, encoder in named.items() if encoder and encoder.checkpoint}
-        return found
-
-    def missing(self, stages: range) -> tuple[int, Path] | None:
-        """The first of the earlier stages that some stages need a file of that is not there, and the file; or None."""
-        needed = {number for stage in stages for number in READS.get(stage, ()) if number < stages.start}
-        for number in sorted(needed):
-            for path in self._left(number, stages):
-                if not path.exists():
-                    return number, path
-        return None
-
-    def _left(self, number: int, readers: range) -> list[Path]:
-        """What a stage leaves that others read."""
-        loop, views = self.config.pretrain, self.views
-        if number == 0:
-            own = bool(loop.loop.steps and not loop.sources) if self.has_encoder else False
-            return [self.manifest] if own or set(readers) - {1} else []
-        if number == 1:
-            return [self.encoder] if self.has_encoder else []
-        if number == 2:
-            return [path for name in self.config.branches for path in self.weights(name)]
-        if number == 3:
-            return [self.embeddings(name, view) for name, own in views.items() for view in own]
-        if number == 4:
-            return [self.scores(name, view) for name, own in views.items() for view in own]
-        return [self.system(label) for label in self.labels] if number == 5 else [self.metrics]
 
     def stage(
         self,

@@ -101,7 +101,7 @@ def test_the_faithful_run_is_packaged_and_reported(faithful, recordings):
 def test_the_faithful_threshold_is_the_official_one(faithful):
     """Decisions of the package against a gamma distribution fitted by hand, on the scores before calibration."""
     batches = read_json(faithful / "adapt" / "main" / "batches.json")
-    raw = score_tables.read_rows(faithful / "scores" / "main.left_duplicated.csv")
+    raw = score_tables.read_rows(faithful / "scores" / "main.near_only.csv")
     for machine in ("SimFan", "SimPump"):
         threshold = scipy.stats.gamma.ppf(0.9, *scipy.stats.gamma.fit(batches[machine]["mse"]))
         scores = {row.file: row.score for row in raw if (row.machine, row.split) == (machine, "test")}
@@ -117,7 +117,7 @@ def test_both_scores_come_from_one_training(faithful, tmp_path, capsys):
     told = capsys.readouterr().out
     assert "stage 2 adapt: complete, nothing to do" in told
     assert "stage 3 embed: wrote" in told
-    assert np.load(exp / "embeddings" / "main" / "left_duplicated.npy").shape[1] == 2
+    assert np.load(exp / "embeddings" / "main" / "near_only.npy").shape[1] == 2
     assert (exp / "systems" / LABEL / "anomaly_score_SimFan_section_00_test.csv").read_bytes() != before
 
 
@@ -128,7 +128,7 @@ def test_the_corrected_run_beside_an_encoder(data, tmp_path):
     encoder |= {"encoder": {"family": "fisher", "size": "nano"}, "scorer": {"name": "knn"}}
     branches = {"main": {"autoencoder": SMALL | {"folds": 2}}, "other": encoder}
     systems = [
-        {"name": "alone", "abbreviation": "alone", "view": "left_duplicated", "weights": {"main": 1.0}},
+        {"name": "alone", "abbreviation": "alone", "view": "near_only", "weights": {"main": 1.0}},
         {"name": "both", "abbreviation": "both", "view": "two_channel", "weights": {"main": 0.5, "other": 0.5}},
     ]
     more = {"branches": branches, "systems": systems, "pretrain": {"loop": {"steps": 0}}}
@@ -181,7 +181,7 @@ def test_killed_while_it_trains_it_goes_on_to_the_same_package(faithful, data, s
 )
 def test_mistakes_in_the_configuration(branch, system, expected, tmp_path, capsys):
     conf = tmp_path / "wrong.yaml"
-    systems = [{"view": "left_duplicated", "weights": {"main": 1.0}} | system]
+    systems = [{"view": "near_only", "weights": {"main": 1.0}} | system]
     conf.write_text(
         yaml.safe_dump({"base": str(CONF / "baseline_mse.yaml"), "branches": {"main": branch}, "systems": systems})
     )

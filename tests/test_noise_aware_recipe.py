@@ -22,15 +22,15 @@ RECIPE = ROOT / "recipes" / "dcase2026"
 CONF = """
 base: {base}
 branches:
-  shared: {{of: low, scorer: {{name: knn, settings: {{k: 1, bank: global}}}}}}
-  tokens: {{of: network, readout: rdp, scorer: {{name: beam, settings: {{varmin: 2}}}}}}
+  shared: {{shares: low, scorer: {{name: knn, settings: {{k: 1, bank: global}}}}}}
+  tokens: {{shares: network, readout: rdp, scorer: {{name: beam, settings: {{varmin: 2}}}}}}
   given: {{inputs: [residual, far], subtraction: {{n_fft: 512, stretch: 0.5}}, spectrum: {{merge: 8}},
           scorer: {{name: conditional_mahalanobis}}}}
   pair: {{inputs: [near, residual], subtraction: {{n_fft: 512}}, depth: 1, crop_seconds: 1.0,
          loop: {{steps: 2, batch_size: 4, warmup_steps: 1}}, pseudo_attributes: {{clusters: 2}}}}
 systems:
   - {{name: All, abbreviation: all, weights: {{low: 1, network: 1, shared: 1, tokens: 1, given: 1, pair: 1}}}}
-  - {{name: Spectra, abbreviation: spectra, view: left_duplicated, weights: {{low: 1, given: 1}}}}
+  - {{name: Spectra, abbreviation: spectra, view: near_only, weights: {{low: 1, given: 1}}}}
 """
 
 
@@ -87,7 +87,7 @@ def test_shapes_of_rows(run):
 
     assert [shape(name) for name in ("low", "shared", "given", "pair")] == [(64,), (64,), (2, 16), (256,)]
     assert shape("tokens") == (12, 128)
-    given = np.load(run.embeddings("given", "left_duplicated"))
+    given = np.load(run.embeddings("given", "near_only"))
     np.testing.assert_array_equal(given[:, 0], given[:, 1])
     np.testing.assert_array_equal(given[:, 0], np.load(run.embeddings("given", "two_channel"))[:, 0])
 

@@ -114,7 +114,7 @@ def test_systems_differ_as_the_report_says(finished):
         for k in range(1, 5)
     }
     assert len({tuple(row.score for row in rows) for rows in scores.values()}) == 4
-    main_branch = score_tables.read_rows(finished / "scores" / "main.left_duplicated.csv")
+    main_branch = score_tables.read_rows(finished / "scores" / "main.near_only.csv")
     # A single branch: the robust z of its own scores, so the order within a machine is the same.
     single = {(r.machine, r.file): r.score for r in scores[4]}
     raw = {(r.machine, r.file): r.score for r in main_branch if r.split == "train"}
@@ -145,7 +145,7 @@ def test_scores_do_not_depend_on_names_order_or_company(finished, tmp_path, caps
     # What was learnt does not hang on the test clips either.
     assert "stage 1 pretrain: complete, nothing to do" in told
     assert "stage 2 adapt: complete, nothing to do" in told
-    for view in ("left_duplicated", "two_channel"):
+    for view in ("near_only", "two_channel"):
         before = {
             r.file: r.score
             for r in score_tables.read_rows(finished / "scores" / f"main.{view}.csv")
@@ -221,7 +221,7 @@ def test_own_folder_of_labelled_mono_recordings(finished, tmp_path, capsys):
     assert [f for f in validate(exp / ZIP, data) if f.level == "error"] == []
     assert set(json.loads((exp / "metrics.json").read_text())["per_machine"]) == {"MyFan", "MyValve"}
     # One channel stands for both: the gate has nothing to choose from.
-    near, both = (np.load(exp / "embeddings/main" / f"{view}.npy") for view in ("left_duplicated", "two_channel"))
+    near, both = (np.load(exp / "embeddings/main" / f"{view}.npy") for view in ("near_only", "two_channel"))
     np.testing.assert_allclose(near, both, rtol=1e-4, atol=1e-5)
 
 

@@ -161,10 +161,10 @@ def test_the_package_says_how_machines_were_heard(finished, tmp_path):
 
     kind = "global" if choices["SimFan"]["kind"] == "local" else "local"
     sets = f"encoder.simam=global encoder.simam_machines.SimFan={kind}"
-    before = np.load(exp / "embeddings/main/left_duplicated.npy")
+    before = np.load(exp / "embeddings/main/near_only.npy")
     names = ("pretrain", "adapt", "embed", "score", "fuse", "evaluate", "package")
     assert stages(exp, *names, sets=sets) == [0] * len(names)
-    assert not np.array_equal(np.load(exp / "embeddings/main/left_duplicated.npy"), before)
+    assert not np.array_equal(np.load(exp / "embeddings/main/near_only.npy"), before)
     text, meta = described(exp)
     assert "chosen by hand" in meta["front_end"]
     assert "one and the same configuration" not in text

@@ -109,7 +109,7 @@ def test_the_configuration_is_the_reports(finished):
         assert branch.heads.attribute_weight == branch.heads.domain_weight == 1.0
         assert min(branch.augment.channel_swap, branch.augment.channel_drop, branch.augment.gain_db) > 0
     found = [(system.view, dict(system.weights)) for system in config.systems]
-    near = "left_duplicated"
+    near = "near_only"
     assert found[0] == (near, {"main": 0.85, "aux": 0.15})
     assert found[1] == ("two_channel", {"main": 0.85, "aux": 0.15})
     assert (found[2][0], found[2][1]["main"] > 0.85) == (near, True)
@@ -215,7 +215,7 @@ def test_weights_that_are_not_declared_and_embeddings_of_other_clips(clone, caps
     assert "frozen.json" in capsys.readouterr().err
     conf = load(final / "config.yaml", ["data.machines=all", "data.frozen=''"])
     (final / "config.yaml").write_text(yaml.safe_dump(yaml.safe_load(dump(conf)), sort_keys=False))
-    path, index = final / "embeddings" / "main" / "left_duplicated.npy", final / "embeddings" / "main" / "index.csv"
+    path, index = final / "embeddings" / "main" / "near_only.npy", final / "embeddings" / "main" / "index.csv"
     rows = files.read_rows(index, path)
     tests = [number for number, key in enumerate(rows) if key[2] == "test"]
     values = np.load(path)
@@ -224,7 +224,7 @@ def test_weights_that_are_not_declared_and_embeddings_of_other_clips(clone, caps
     assert main(["comply", str(final), "--recompute", "2"]) == 1
     told = capsys.readouterr().out
     assert "expected BEATs, which the system uses, found it neither here nor in external_data_usage" in told
-    assert "branch main, left_duplicated: expected the stored embedding, found one that differs" in told
+    assert "branch main, near_only: expected the stored embedding, found one that differs" in told
 
 
 def dump(config) -> str:

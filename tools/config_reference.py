@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from system.config import Config
+from system.config.schema import BRANCHES
 from system.files import open_atomic
 
 HEAD = """# Configuration reference
@@ -54,7 +55,8 @@ def page() -> str:
     _find(Config, "", places)
     parts = [HEAD]
     for kind, paths in places.items():
-        parts += [f"## {_title(paths[0])}\n", f"{_summary(kind)}\n"]
+        which = f", kind {kind.kind}" if kind in BRANCHES.values() else ""
+        parts += [f"## {_title(paths[0])}{which}\n", f"{_summary(kind)}\n"]
         if len(paths) > 1:
             parts.append(f"The same in {', '.join(f'`{path}`' for path in paths[1:])}.\n")
         parts += ["| key | type | default | what it is |\n|---|---|---|---|"]
@@ -86,7 +88,9 @@ def _inner(hint: Any, name: str) -> Iterator[tuple[type, str]]:
 
 
 def _rows(kind: type, places: dict[type, list[str]]) -> Iterator[str]:
-    comments, arguments = _comments(kind), _arguments(kind)
+    comments, arguments = {}, _arguments(kind)
+    for each in kind.__mro__[-2::-1]:
+        comments |= _comments(each)
     hints = typing.get_type_hints(kind)
     for field in fields(kind):
         inner = next(_inner(hints[field.name], ""), None)
@@ -105,6 +109,8 @@ def _type(hint: Any) -> str:
         return f"list of {_type(arguments[0])}"
     if origin is dict:
         return f"name to {_type(arguments[1])}"
+    if origin is typing.Literal:
+        return "text"
     if arguments:  # X | None
         return " or ".join(_type(argument) for argument in arguments)
     return {type(None): "none", str: "text", Any: "any"}.get(hint) or hint.__name__

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from system.adaptation.lora import all_linear, merge_lora, merge_tensors
 from system.adaptation.model import AdaptationTask, AdaptedEncoder
 from system.adaptation.pseudo_attributes import Key
-from system.config import SIMAM, BranchConfig
+from system.config import SIMAM, EncoderBranch
 from system.corpora.attributes import attribute_class
 from system.encoders import checkpoints
 from system.errors import WheeltapperError
@@ -30,7 +30,7 @@ ALIGNING = 512  # training clips that the projection starts from
 def adapt(
     encoder: nn.Module,
     clips: Sequence[Clip],
-    config: BranchConfig,
+    config: EncoderBranch,
     rate: int,
     folder: str | os.PathLike,
     seed: int,
@@ -72,7 +72,7 @@ def adapt(
     return task
 
 
-def learnt_clips(clips: Sequence[Clip], config: BranchConfig) -> list[Clip]:
+def learnt_clips(clips: Sequence[Clip], config: EncoderBranch) -> list[Clip]:
     """The clips that a branch may learn from (``learn_from``); WheeltapperError where none is left."""
     kept = [clip for clip in clips if config.learn_from == "all" or clip.domain != "target"]
     if not kept:
@@ -80,7 +80,7 @@ def learnt_clips(clips: Sequence[Clip], config: BranchConfig) -> list[Clip]:
     return kept
 
 
-def heard_crop(clip: Clip, config: BranchConfig, rate: int, generator: np.random.Generator) -> np.ndarray:
+def heard_crop(clip: Clip, config: EncoderBranch, rate: int, generator: np.random.Generator) -> np.ndarray:
     """What a branch hears of a random stretch of a recording, float32 (inputs, samples).
 
     The residual is made within the stretch: over a few seconds its gains are as good as the whole clip's.
@@ -90,7 +90,7 @@ def heard_crop(clip: Clip, config: BranchConfig, rate: int, generator: np.random
 
 
 @torch.inference_mode()
-def _pooled_crops(model: AdaptedEncoder, clips: Sequence[Clip], config: BranchConfig, seed: int) -> Tensor:
+def _pooled_crops(model: AdaptedEncoder, clips: Sequence[Clip], config: EncoderBranch, seed: int) -> Tensor:
     """Pooled tokens (N, width) of the first input, of a crop of each of at most ALIGNING training clips."""
     generator = np.random.default_rng(step_seed(seed, -2))
     rows = []
@@ -102,7 +102,7 @@ def _pooled_crops(model: AdaptedEncoder, clips: Sequence[Clip], config: BranchCo
     return torch.stack(rows)
 
 
-def load_adapted(encoder: nn.Module, path: str | os.PathLike, config: BranchConfig) -> AdaptedEncoder:
+def load_adapted(encoder: nn.Module, path: str | os.PathLike, config: EncoderBranch) -> AdaptedEncoder:
     """Puts a branch's trained parts onto its encoder, adapters merged, ready for inference."""
     loaded = checkpoints.load_file(path)
     try:
@@ -155,7 +155,7 @@ def make_batch(
     clips: Sequence[Clip],
     attributes: np.ndarray,
     domains: np.ndarray,
-    config: BranchConfig,
+    config: EncoderBranch,
     rate: int,
     seed: int,
     step: int,

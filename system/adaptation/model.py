@@ -10,7 +10,7 @@ from system.adaptation import augment
 from system.adaptation.fusion import GatedFusion
 from system.adaptation.heads import Head, build_head
 from system.adaptation.lora import add_lora
-from system.config import SIMAM, BranchConfig
+from system.config import SIMAM, EncoderBranch
 from system.encoders.base import Tokens
 from system.encoders.pooling import Pooling, pool_tokens, select
 from system.frontends.simam import enhance_rows
@@ -20,7 +20,7 @@ class Views(NamedTuple):
     """Embeddings (B, E) of a clip for each way of inference, and the first input's mean weight over time (B, T)."""
 
     two_channel: Tensor
-    left_duplicated: Tensor
+    near_only: Tensor
     gate: Tensor
 
 
@@ -30,12 +30,12 @@ class AdaptedEncoder(nn.Module):
     Args:
         encoder: shared by both channels; ``config.tune`` says what of it trains: LoRA adapters with its own weights
             frozen, its own weights, or nothing.
-        config: BranchConfig.
+        config: EncoderBranch.
         rate: Hz of the waveforms, which fixes the number of bands that the projection sees.
         simam: kind of SimAM by machine, on top of what the encoder does for all.
     """
 
-    def __init__(self, encoder: nn.Module, config: BranchConfig, rate: int, simam: Mapping[str, str] | None = None):
+    def __init__(self, encoder: nn.Module, config: EncoderBranch, rate: int, simam: Mapping[str, str] | None = None):
         super().__init__()
         self.config, self.rate, self.simam = config, rate, dict(simam or {})
         with torch.no_grad():  # sizes as they are at this rate and depth
@@ -175,7 +175,7 @@ class AdaptationTask(nn.Module):
         return share * own + (1.0 - share) * head(embedding, labels[partner])
 
 
-def _tunable(encoder: nn.Module, config: BranchConfig, spectrogram: Tensor) -> nn.Module:
+def _tunable(encoder: nn.Module, config: EncoderBranch, spectrogram: Tensor) -> nn.Module:
     """Lets of the encoder train what ``config.tune`` says.
 
     With ``full`` these are the weights that the pooled tokens depend on: blocks above ``config.depth``, for one, would

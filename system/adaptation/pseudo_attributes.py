@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from system import audio
-from system.config import BranchConfig
+from system.config import EncoderBranch
 from system.encoders.base import Encoder
 from system.encoders.pooling import pool_tokens, select
 from system.errors import WheeltapperError
@@ -55,7 +55,7 @@ class PseudoAttribute:
 def cluster_clips(
     encoder: Encoder,
     clips: Sequence[Clip],
-    config: BranchConfig,
+    config: EncoderBranch,
     rate: int,
     seed: int,
     device: str = "cpu",
@@ -155,7 +155,7 @@ def summary(rows: Sequence[PseudoAttribute]) -> dict[str, dict]:
 
 
 @torch.inference_mode()
-def _embed(encoder: Encoder, clip: Clip, config: BranchConfig, rate: int, simam: str) -> np.ndarray:
+def _embed(encoder: Encoder, clip: Clip, config: EncoderBranch, rate: int, simam: str) -> np.ndarray:
     """What a clip is clustered by: (D,) of the whole of its first input."""
     wave, found = audio.read(clip.path)
     first = hear(audio.resample(wave[:2], found, rate), rate, config.inputs[:1], config.subtraction, clip.path)

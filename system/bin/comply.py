@@ -10,7 +10,7 @@ from system import manifest
 from system.errors import WheeltapperError
 from system.experiment import Experiment
 from system.pipeline import resources
-from system.pipeline.branches.kinds import embedder
+from system.pipeline.branches import clip_embedder
 from system.pipeline.session import session
 from system.pipeline.stages import package, stages_of
 from system.progress import progress_bar
@@ -61,7 +61,7 @@ def _embed_again(run: Experiment, clips: Sequence[manifest.Clip], count: int) ->
 
     branches = [name for name in run.config.branches if run.index(name).is_file()]
     resources.prepare_torch(run)
-    again = embedder(run, branches)
+    again = clip_embedder(run, branches)
     slack = SLACK["fp32" if run.config.embed.precision == "fp32" else "bf16"]
     total = len(branches) * min(count, sum(clip.split == "test" for clip in clips))
     with tempfile.TemporaryDirectory() as folder, progress_bar(total, "embedding once more") as bar:

@@ -27,10 +27,14 @@ from system.config.schema import (
     THRESHOLDS,
     TUNES,
     VIEWS,
+    AutoencoderBranch,
     AutoencoderConfig,
-    BranchConfig,
+    Branch,
     Config,
+    EncoderBranch,
     EncoderConfig,
+    SharedBranch,
+    SpectrumBranch,
     SpectrumConfig,
     StudyConfig,
     SubtractionConfig,
@@ -154,14 +158,28 @@ def _encoder_problems(encoder: EncoderConfig, name: str) -> Iterator[str]:
             yield f"{name}.{where}: expected one of {', '.join(known)}, found {mode!r}"
 
 
-def _branch_problems(branch: BranchConfig, name: str) -> Iterator[str]:
+def _branch_problems(branch: Branch, name: str) -> Iterator[str]:
     from system import scoring
 
+    if isinstance(branch, EncoderBranch):
+        yield from _encoder_branch_problems(branch, name)
+    if isinstance(branch, AutoencoderBranch):
+        yield from _autoencoder_problems(branch.autoencoder, branch.scorer.name, name)
+    if isinstance(branch, SpectrumBranch):
+        yield from _spectrum_problems(branch.spectrum, f"{name}.spectrum")
+    if isinstance(branch, EncoderBranch | SharedBranch) and branch.readout not in READOUTS:
+        yield f"{name}.readout: expected one of {', '.join(READOUTS)}, found {branch.readout!r}"
+    if isinstance(branch, EncoderBranch | SpectrumBranch):
+        yield from _input_problems(branch.inputs, branch.subtraction, name)
+    for setting, text in scoring.problems(branch.scorer.name, branch.scorer.settings):
+        yield f"{name}.scorer.{f'settings.{setting}' if setting else 'name'}: {text}"
+
+
+def _encoder_branch_problems(branch: EncoderBranch, name: str) -> Iterator[str]:
     for field, found, known in (
         ("pool", branch.pool, POOLS),
         ("tune", branch.tune, TUNES),
         ("learn_from", branch.learn_from, LEARN_FROM),
-        ("readout", branch.readout, READOUTS),
         ("heads.kind", branch.heads.kind, HEADS),
         ("pseudo_attributes.method", branch.pseudo_attributes.method, CLUSTERINGS),
         ("pseudo_attributes.by", branch.pseudo_attributes.by, CLUSTERED_BY),
@@ -176,16 +194,6 @@ def _branch_problems(branch: BranchConfig, name: str) -> Iterator[str]:
         limit = f"below {branch.embedding_dim} (embedding_dim)"
         yield f"{name}.heads.subclusters: expected a number {limit} for adaproj, found {branch.heads.subclusters}"
     yield from _loop_problems(branch.loop, f"{name}.loop")
-    kinds = [kind for kind in ("autoencoder", "spectrum", "of") if getattr(branch, kind)]
-    if len(kinds) > 1:
-        yield f"{name}: expected one of autoencoder, spectrum and of, found {' and '.join(kinds)}"
-    if branch.autoencoder is not None:
-        yield from _autoencoder_problems(branch.autoencoder, branch.scorer.name, name)
-    if branch.spectrum is not None:
-        yield from _spectrum_problems(branch.spectrum, f"{name}.spectrum")
-    yield from _input_problems(branch.inputs, branch.subtraction, name)
-    for setting, text in scoring.problems(branch.scorer.name, branch.scorer.settings):
-        yield f"{name}.scorer.{f'settings.{setting}' if setting else 'name'}: {text}"
 
 
 def _spectrum_problems(spectrum: SpectrumConfig, name: str) -> Iterator[str]:
@@ -213,13 +221,14 @@ def _input_problems(inputs: list[str], subtraction: SubtractionConfig, name: str
 
 def _sharing_problems(config: Config) -> Iterator[str]:
     """Branches that share another's network or rows: it must be there, and share nothing itself."""
-    owners = {name: branch for name, branch in config.branches.items() if not branch.of}
+    owners = {name: branch for name, branch in config.branches.items() if not isinstance(branch, SharedBranch)}
     for name, branch in config.branches.items():
-        if branch.of and branch.of not in owners:
-            yield f"branches.{name}.of: expected one of {', '.join(owners)}, found {branch.of!r}"
-        elif branch.readout != "projection" and not owners[branch.of or name].has_network:
-            yield f"branches.{name}.readout: expected projection, since no encoder is there to read out"
-        owner = owners.get(branch.of or name)
+        owner = owners.get(branch.shares if isinstance(branch, SharedBranch) else name)
+        if isinstance(branch, SharedBranch):
+            if owner is None:
+                yield f"branches.{name}.shares: expected one of {', '.join(owners)}, found {branch.shares!r}"
+            elif branch.readout != "projection" and not isinstance(owner, EncoderBranch):
+                yield f"branches.{name}.readout: expected projection, since no encoder is there to read out"
         if owner and branch.scorer.name == "conditional_mahalanobis" and _is_one_vector(branch, owner):
             yield (
                 f"branches.{name}.scorer.name: expected a scorer of single vectors, found conditional_mahalanobis, "
@@ -227,11 +236,11 @@ def _sharing_problems(config: Config) -> Iterator[str]:
             )
 
 
-def _is_one_vector(branch: BranchConfig, owner: BranchConfig) -> bool:
+def _is_one_vector(branch: Branch, owner: Branch) -> bool:
     """Whether a branch describes a clip by one vector, and not by one for each input or band."""
-    if owner.spectrum is not None:
+    if isinstance(owner, SpectrumBranch):
         return len(owner.inputs) == 1
-    return owner.autoencoder is not None or branch.readout == "projection"
+    return not branch.readout_name
 
 
 def _study_problems(study: StudyConfig) -> Iterator[str]:
@@ -270,7 +279,7 @@ def _threshold_problems(config: Config, system: SystemConfig, name: str) -> Iter
         yield f"{name}.threshold: expected one of {', '.join(THRESHOLDS)}, found {system.threshold!r}"
     elif system.threshold == "batches":
         used = [config.branches.get(branch) for branch, weight in system.weights.items() if weight > 0]
-        if len(used) != 1 or not (used[0] and used[0].autoencoder and used[0].scorer.name == GIVEN):
+        if len(used) != 1 or not (isinstance(used[0], AutoencoderBranch) and used[0].scorer.name == GIVEN):
             yield f"{name}.threshold: batches: expected one autoencoder branch with the scorer {GIVEN}"
 
 

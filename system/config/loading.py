@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from submission import declared
-from system.config import checks, overrides, typed
+from system.config import branches, checks, former, overrides, typed
 from system.config.finding import find
 from system.config.reading import Plain, one_line, parse
 from system.config.schema import Config
@@ -53,6 +53,8 @@ def read(
     origins: Origins = {}
     problems = []
     for file, content in _files(path):
+        former.rename_keys(content)
+        branches.make_way(tree, content)
         _merge(tree, content, str(file), origins)
     given = list(given or ())
     for override in overrides.split(given):
@@ -60,6 +62,8 @@ def read(
             tree = _override(tree, override, origins, override not in given)
         except WheeltapperError as error:
             problems += error.problems
+    former.rename_values(tree)
+    branches.settle(tree)
     config, found = _build(tree, packaged)
     problems += [f"{_origin(key, origins, str(path))}: {text}" for key, text in found[:MANY]]
     if len(found) > MANY:
@@ -116,12 +120,14 @@ def _merge(tree: dict[str, Any], given: dict[str, Any], where: str, origins: Ori
 
 def _override(tree: dict[str, Any], override: str, origins: Origins, one_of_several: bool) -> dict[str, Any]:
     key, value = overrides.key_and_value(override)
+    key = former.key(key)
     said = f"--set {one_line(override, 80)}"
     first, known = key.partition(".")[0], typed.hints(Config)
     if one_of_several and first not in known:
         quotes = "(where it is a part of a value, put that in quotes)"
         raise WheeltapperError(f"{said}: unknown key {key}: {typed.advice(first, known)} {quotes}")
     try:
+        branches.make_way(tree, overrides.start(key.split("."), value))
         tree = overrides.assign(Config, tree, Config(), key.split("."), value)
     except WheeltapperError as error:
         raise WheeltapperError(f"{said}: {error}") from error

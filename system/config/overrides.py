@@ -40,6 +40,14 @@ def key_and_value(override: str) -> tuple[str, str]:
     return key, value.strip()
 
 
+def start(steps: list[str], value: str) -> dict[str, Any]:
+    """What an override says of a branch's kind, as settings in a tree: the first three steps of its key."""
+    tree: Any = {} if len(steps) > 3 else _value(Any, value)
+    for step in reversed(steps[:3]):
+        tree = {step: tree}
+    return tree
+
+
 def assign(hint: Any, tree: Any, default: Any, steps: list[str], value: str, above: str = "") -> Any:
     """A tree with one value replaced, settings that are not there yet made on the way.
 
@@ -50,7 +58,7 @@ def assign(hint: Any, tree: Any, default: Any, steps: list[str], value: str, abo
 
     Raises WheeltapperError where a list has no such item, or the value is no yaml.
     """
-    kind = essence(hint)
+    kind = essence(hint, tree)
     if not steps:
         return _merged(tree, _value(kind, value))
     step, place = steps[0], f"{above}.{steps[0]}" if above else steps[0]
@@ -58,7 +66,7 @@ def assign(hint: Any, tree: Any, default: Any, steps: list[str], value: str, abo
         return _assign_item(kind, tree, default, steps, value, above)
     tree = dict(tree) if isinstance(tree, dict) else {}
     if is_dataclass(kind) and step in hints(kind):
-        inner, usual = hints(kind)[step], getattr(default if default is not None else kind(), step)
+        inner, usual = hints(kind)[step], getattr(default if isinstance(default, kind) else kind(), step)
     else:
         inner = get_args(kind)[1] if get_origin(kind) is dict else Any
         usual = blank(inner)

@@ -35,7 +35,8 @@ class PackageConfig:
     Args:
         surname: last name of the corresponding author, as the labels carry it: letters, digits and hyphens.
         affiliation: abbreviation of that author's institute, same letters.
-        authors, title, abstract: of the technical report and meta files.
+        authors: of the technical report and meta files.
+        title, abstract: of the technical report; empty: made from what the systems are.
         source_code: address of the published code, empty for none.
         external_datasets: external data and pre-trained models, for every system.
         description: replaces fields of ``system.description`` in every meta file ("null" for not applicable).
@@ -46,12 +47,8 @@ class PackageConfig:
     surname: str = "Wheeltapper"
     affiliation: str = "Demo"
     authors: list[AuthorConfig] = field(default_factory=_one_author)
-    title: str = "Gated near and far channels with normal-reference scoring for anomalous machine sounds"
-    abstract: str = (
-        "A pre-trained acoustic encoder is adapted to normal machine sounds with low-rank adapters. A learned gate "
-        "joins the near and the far microphone, classes of attributes and domains shape the embedding, and a clip is "
-        "scored by its distance to the normal references of its machine. All calibration comes from normal clips."
-    )
+    title: str = ""
+    abstract: str = ""
     source_code: str = ""
     external_datasets: list[ExternalResource] = field(default_factory=list)
     description: dict[str, str] = field(default_factory=dict)

@@ -1,14 +1,14 @@
 """Settings of the main recipe."""
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from system.config.package import PackageConfig
 from system.config.training import LoopConfig, PretrainConfig
 from system.config.tuning import TuneConfig
 
 SYNTHETIC_SIZES = ("default", "tiny")
-VIEWS = ("two_channel", "left_duplicated")
+VIEWS = ("two_channel", "near_only")
 BALANCES = ("none", "weight")
 EMBED_PRECISIONS = ("fp32", "bf16", "auto")
 SIMAM = ("none", "global", "local")
@@ -164,19 +164,49 @@ class AutoencoderConfig:
 
 
 @dataclass
-class BranchConfig:
-    """One adapted encoder, an autoencoder or a spectrum, with its scorer."""
+class _Branch:
+    """What all kinds of branches have."""
 
-    autoencoder: AutoencoderConfig | None = None  # if set, of what follows the scorer alone counts
-    spectrum: SpectrumConfig | None = None  # if set, of what follows inputs, subtraction and scorer count
-    of: str = ""  # another branch, whose network or rows are shared; of what follows readout and scorer count
-    # What of the network is the embedding: the trained projection, or the tokens pooled so, bands kept apart.
-    readout: str = "projection"  # projection | mean | band | cls | gem | rdp
-    readout_power: float = 0.0  # exponent of gem and rdp; 0: 3 and 4
+    kind: str = ""
+    scorer: ScorerConfig = field(default_factory=ScorerConfig)
+
+    @property
+    def readout_name(self) -> str:
+        """How the names of the files of its embeddings begin."""
+        return ""
+
+
+@dataclass
+class _Inputs:
+    """The channels that a branch hears."""
+
     # One or two channels that are heard, each near | far | residual: the near one less what the far one explains of it.
     # A mono recording is all three.
     inputs: list[str] = field(default_factory=lambda: ["near", "far"])
     subtraction: SubtractionConfig = field(default_factory=SubtractionConfig)
+
+
+@dataclass
+class _Readout:
+    """How embeddings are taken from an adapted encoder."""
+
+    # What of the network is the embedding: the trained projection, or the tokens pooled so, bands kept apart.
+    readout: str = "projection"  # projection | mean | band | cls | gem | rdp
+    readout_power: float = 0.0  # exponent of gem and rdp; 0: 3 and 4
+
+    @property
+    def readout_name(self) -> str:
+        """How the names of the files of its embeddings begin; empty for the projection."""
+        if self.readout == "projection":
+            return ""
+        return self.readout + (f"{self.readout_power:g}" if self.readout_power else "")
+
+
+@dataclass
+class EncoderBranch(_Readout, _Inputs, _Branch):
+    """An adapted encoder with its scorer."""
+
+    kind: Literal["encoder"] = "encoder"
     encoder: EncoderConfig | None = None  # None: the encoder of the pre-training stage
     depth: int = 0  # blocks to run, 0 for all
     pool: str = "band"  # mean | band | cls | attentive | gem | rdp
@@ -193,19 +223,39 @@ class BranchConfig:
     heads: HeadConfig = field(default_factory=HeadConfig)
     pseudo_attributes: PseudoConfig = field(default_factory=PseudoConfig)
     loop: LoopConfig = field(default_factory=LoopConfig)
-    scorer: ScorerConfig = field(default_factory=ScorerConfig)
 
-    @property
-    def has_network(self) -> bool:
-        """Whether the branch adapts an encoder of its own."""
-        return self.autoencoder is None and self.spectrum is None and not self.of
 
-    @property
-    def reading(self) -> str:
-        """How its network is read out, as files are named by it; empty for the projection."""
-        if self.readout == "projection":
-            return ""
-        return self.readout + (f"{self.readout_power:g}" if self.readout_power else "")
+@dataclass
+class SpectrumBranch(_Inputs, _Branch):
+    """Statistics of a spectrogram with their scorer."""
+
+    kind: Literal["spectrum"] = "spectrum"
+    spectrum: SpectrumConfig = field(default_factory=SpectrumConfig)
+
+
+@dataclass
+class AutoencoderBranch(_Branch):
+    """An autoencoder for each machine, with a scorer."""
+
+    kind: Literal["autoencoder"] = "autoencoder"
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+
+
+@dataclass
+class SharedBranch(_Readout, _Branch):
+    """A scorer on the embeddings of another branch."""
+
+    kind: Literal["shared"] = "shared"
+    shares: str = ""  # the branch whose network or spectrum is used
+
+
+Branch = EncoderBranch | SpectrumBranch | AutoencoderBranch | SharedBranch
+BRANCHES: dict[str, type[Branch]] = {
+    "encoder": EncoderBranch,
+    "spectrum": SpectrumBranch,
+    "autoencoder": AutoencoderBranch,
+    "shared": SharedBranch,
+}
 
 
 @dataclass
@@ -214,7 +264,7 @@ class SystemConfig:
 
     name: str = ""
     abbreviation: str = ""
-    view: str = "two_channel"  # two_channel | left_duplicated, at inference
+    view: str = "two_channel"  # two_channel | near_only, at inference
     weights: dict[str, float] = field(default_factory=dict)  # of the branches
     # references: quantile of their scores, domains weighing the same | batches: of a gamma distribution fitted to the
     # training batches' mean losses, as in the official baseline, for one autoencoder branch; many false alarms
@@ -316,7 +366,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     encoder: EncoderConfig = field(default_factory=EncoderConfig)
     pretrain: PretrainConfig = field(default_factory=PretrainConfig)
-    branches: dict[str, BranchConfig] = field(default_factory=dict)
+    branches: dict[str, Branch] = field(default_factory=dict)
     systems: list[SystemConfig] = field(default_factory=list)
     embed: EmbedConfig = field(default_factory=EmbedConfig)
     evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)

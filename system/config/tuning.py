@@ -15,7 +15,7 @@ class TuneConfig:
     # Scorer to setting to the values tried, all combinations of them: {knn: {k: [1, 3], bank: [global]}}. The own
     # scorer of a branch is tried in any case. Empty: every scorer with its usual values.
     scorers: dict[str, Any] = field(default_factory=dict)
-    views: list[str] = field(default_factory=lambda: ["two_channel", "left_duplicated"])
+    views: list[str] = field(default_factory=lambda: ["two_channel", "near_only"])
     fusions: list[str] = field(default_factory=lambda: ["sum"])  # sum | minimum
     trials: int = 10000  # of each study
     # sobol: quasi-random points, made without the labels, so that one study serves all folds | tpe: proposals learn

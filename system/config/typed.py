@@ -11,7 +11,9 @@ from dataclasses import fields, is_dataclass
 from functools import lru_cache
 from typing import Any
 
+from system.config import branches
 from system.config.reading import Plain, one_line
+from system.config.schema import BRANCHES, Branch
 
 # Other programs replace these, by what the environment holds too; here they would be published as they stand.
 REFERENCE = re.compile(r"\$\{[^}]*\}")
@@ -33,8 +35,10 @@ def hints(kind: type) -> dict[str, Any]:
     return typing.get_type_hints(kind)
 
 
-def essence(hint: Any) -> Any:
-    """A type without its ``| None``."""
+def essence(hint: Any, value: Any = None) -> Any:
+    """A type without its ``| None``; of a branch the class for its settings ``value``."""
+    if hint is Branch:
+        return branches.class_of(value)
     if typing.get_origin(hint) in (typing.Union, types.UnionType):
         return next(kind for kind in typing.get_args(hint) if kind is not type(None))
     return hint
@@ -42,7 +46,7 @@ def essence(hint: Any) -> Any:
 
 def blank(hint: Any) -> Any:
     """The value that an item or an entry of a type has before anything is said of it."""
-    kind = typing.get_origin(hint) or hint
+    kind = typing.get_origin(essence(hint)) or essence(hint)
     return None if kind is Any else kind()
 
 
@@ -54,8 +58,10 @@ def build(hint: Any, value: Any, default: Any, key: str, problems: Problems) -> 
         default: taken where the value does not fit; of dataclasses, what stands where ``value`` says nothing.
         key: where the value stands. problems: takes what is wrong.
     """
-    kind = essence(hint)
-    if kind is not hint:
+    kind = essence(hint, value)
+    if hint is Branch:
+        default = kind()
+    elif kind is not hint:
         if _bare(value) is None:
             return None
         default = default if default is not None else kind()
@@ -81,6 +87,14 @@ def _settings(kind: type, value: Any, default: Any, key: str, problems: Problems
     known, found = hints(kind), {field.name: getattr(default, field.name) for field in fields(kind)}
     for name, item in value.items():
         place = f"{key}.{name}" if key else name
+        if kind in BRANCHES.values() and name == "kind":
+            if item not in BRANCHES:
+                _refuse(place, f"one of {', '.join(BRANCHES)}", item, default, problems)
+            continue
+        if kind in BRANCHES.values() and name not in known and branches.is_of_another(name):
+            has = ", ".join(sorted(known))
+            problems[place] = f"{place}: {branches.article(default.kind)} has no such setting; it has {has}"
+            continue
         if name not in known:
             _unknown(place, name, known, value, problems)
             continue

@@ -114,8 +114,8 @@ def embed_branch(
             ``AdaptedEncoder.read``.
 
     Returns:
-        ``two_channel`` and ``left_duplicated`` float32 (N, E) and ``gate`` float32 (N, GATE_SLOTS), in the clips'
-        order; for each of ``readouts`` also ``NAME.two_channel`` and ``NAME.left_duplicated``. Raises WheeltapperError
+        ``two_channel`` and ``near_only`` float32 (N, E) and ``gate`` float32 (N, GATE_SLOTS), in the clips'
+        order; for each of ``readouts`` also ``NAME.two_channel`` and ``NAME.near_only``. Raises WheeltapperError
         for a clip whose embedding is not finite.
     """
     model = model.to(device)

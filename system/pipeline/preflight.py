@@ -15,7 +15,7 @@ from system import dependencies, plugins
 from system.dependencies import import_failure
 from system.errors import WheeltapperError, several
 from system.files import check_free
-from system.pipeline import disk
+from system.pipeline import disk, requirements
 from system.stage import MARKERS
 
 # Packages that stages import late, by stages; the rest is met when the configuration is read.
@@ -159,7 +159,7 @@ def _check_configured(found: Findings, plan: Plan, config: Any, problems: list[s
     if {1, 2, 3} & set(plan.stages) and config.device in DEVICES:
         found.of(check_device, config.device)
     run, before = _run(plan, config), len(found)
-    for name, encoder in run.encoders(plan.stages).items():
+    for name, encoder in requirements.encoders(run, plan.stages).items():
         if not any(name in problem for problem in problems):
             found.of(check_weights, name, encoder, config.data.folder)
     frozen = config.data.frozen or config.data.machines == "evaluation"
@@ -167,7 +167,7 @@ def _check_configured(found: Findings, plan: Plan, config: Any, problems: list[s
         found.of(selection.check_frozen, config, where)
     if 1 in plan.stages and run.has_encoder and config.pretrain.loop.steps:
         found.extend(_pretrain_problems(config.pretrain))
-    if missing := run.missing(plan.stages):
+    if missing := requirements.missing(run, plan.stages):
         number, path = missing
         text = f"--stage {plan.stages.start}: expected what stage {number} {STAGES[number]} writes, found no {path}"
         found.append(f"{text}; start with --stage {number}")

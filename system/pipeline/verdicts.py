@@ -124,9 +124,9 @@ def judge_file(path: Path, group: Group, judge: Judge, run: Experiment, embed: E
     facts = {"channels": sound.channels, "rate": sound.rate, "samples": sound.samples, "digest": sound.digest}
     clip = Clip("new", *group, "test", path.name, str(path), **facts)
     view, by_owner = judge.system.view, {}
-    for owner in {run.owner(name): None for name in judge.scorers}:
+    for owner in {run.network_branch(name): None for name in judge.scorers}:
         by_owner[owner] = embed(owner, clip)
-    rows = {name: by_owner[run.owner(name)][run.column(name, view)] for name in judge.scorers}
+    rows = {name: by_owner[run.network_branch(name)][run.column(name, view)] for name in judge.scorers}
     score = judge.score(rows)
     if not np.isfinite(score):
         raise WheeltapperError(f"{path}: expected a finite score, found {score}")

@@ -133,9 +133,7 @@ def systems(run: Run) -> Section:
                 "label": label,
                 "best": label == run.best,
                 "name": config.name if config else "",
-                "view": {"left_duplicated": "near channel", "two_channel": "both channels"}[config.view]
-                if config
-                else "",
+                "view": {"near_only": "near channel", "two_channel": "both channels"}[config.view] if config else "",
                 "weights": ", ".join(f"{k} {v:g}" for k, v in config.weights.items()) if config else "",
                 "means": [percent(means.get(name)) for name in measures],
                 "score": percent(values["official_score"]),

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from system.config import AutoencoderBranch, EncoderBranch
 from system.files import read_json
 from system.report import curves
 from system.report.load_run import Curve, Run, read_array, read_curve
@@ -45,9 +46,9 @@ def training(run: Run) -> Section:
     ):
         if chart:
             found.append({"title": title, "chart": chart, "text": text})
-    for branch in run.paths.owners if run.config else ():
+    for branch in run.paths.network_branches if run.config else ():
         curve = read_curve(run, paths.card(branch).parent / "curve.csv")
-        if run.config.branches[branch].autoencoder:
+        if isinstance(run.config.branches[branch], AutoencoderBranch):
             found += _autoencoder_curves(branch, curve)
             continue
         chart = curves.curve_chart(
@@ -88,7 +89,8 @@ def gates(run: Run) -> dict[str, Gates]:
     """The gates of the branches that weigh two inputs against one another, as far as they were kept."""
     found = {}
     for branch, config in run.config.branches.items() if run.config else ():
-        table = read_array(run, branch, run.paths.gate(branch)) if not config.of and len(config.inputs) > 1 else None
+        gated = isinstance(config, EncoderBranch) and len(config.inputs) > 1
+        table = read_array(run, branch, run.paths.gate(branch)) if gated else None
         if table:
             found[branch] = Gates(config.inputs, table[1], {key: row for row, key in enumerate(table[0])})
     return found

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from system import scoring
-from system.config import BranchConfig, ScorerConfig
+from system.config import Branch, ScorerConfig
 
 GIVEN = "given"  # of branches whose rows are scores already; it fits no other and no other fits them
 
@@ -24,7 +24,7 @@ def label(scorer: ScorerConfig) -> str:
     return " ".join([scorer.name, *(f"{key}={value}" for key, value in scorer.settings.items())])
 
 
-def of_branch(branch: BranchConfig, grid: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, ScorerConfig]:
+def of_branch(branch: Branch, grid: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, ScorerConfig]:
     """The scorers tried on a branch by their label, its own first.
 
     Args:

@@ -18,7 +18,7 @@ CONF = {
     "pretrain": {"loop": LOOP, "crop_seconds": 0.5, "mask": {"clones": 2}, "decoder": {"dim": 32, "layers": 1}},
     "branches": {
         "main": {"crop_seconds": 0.5, "loop": LOOP, "scorer": {"name": "mahalanobis"}},
-        "frozen": {"of": "main", "readout": "mean", "scorer": {"name": "knn"}},
+        "frozen": {"shares": "main", "readout": "mean", "scorer": {"name": "knn"}},
         "box": {
             "autoencoder": {"epochs": 2, "batch": 256, "hidden": [12], "bottleneck": 4, "folds": 2, "score": "residual"}
         },
@@ -26,7 +26,7 @@ CONF = {
     },
     "systems": [
         {"name": "all", "view": "two_channel", "weights": {"main": 0.4, "frozen": 0.2, "box": 0.2, "lines": 0.2}},
-        {"name": "network", "abbreviation": "network", "view": "left_duplicated", "weights": {"main": 1.0}},
+        {"name": "network", "abbreviation": "network", "view": "near_only", "weights": {"main": 1.0}},
     ],
     "evaluate": {"bootstrap": 20},
     "benchmark": {"runs": 2, "min_clips": 3},

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from submission.package import SystemEntry, system_texts, write_package
+from submission.package import SystemEntry, write_package
 from system.config.package import PackageConfig
 from system.evaluation import challenge_csv
 from system.manifest import Clip
@@ -37,6 +37,23 @@ def make_clips(evaluation=("PumpA",), development=("FanX",), count=6) -> list[Cl
     return [replace(clip, digest=clip.digest or f"{clip.machine}-train") for clip in clips]
 
 
+def texts(index: int) -> dict:
+    """Name, abbreviation, summary and description of a system."""
+    description = {
+        "input_sampling_rate": "16kHz",
+        "acoustic_features": "log-amplitude spectrogram",
+        "machine_learning_method": "Mahalanobis distance",
+        "decision_making": "weighted average of calibrated scores" if index < 4 else None,
+        "development_data_usage": "fine-tuning",
+    }
+    return {
+        "name": f"System {index}",
+        "abbreviation": f"Sys{index}",
+        "summary": f"The system with number {index}.",
+        "description": description,
+    }
+
+
 def make_systems(folder, clips, results=None, indices=(1, 2, 3, 4)) -> list[SystemEntry]:
     """Entries with random score files for all test clips."""
     systems = []
@@ -52,7 +69,7 @@ def make_systems(folder, clips, results=None, indices=(1, 2, 3, 4)) -> list[Syst
             challenge_csv.write_decisions(scores_dir / challenge_csv.decision_name(machine, "00"), decisions)
         entry = SystemEntry(
             index=index,
-            **system_texts()[index],
+            **texts(index),
             total_parameters=5_500_000 + index,
             macs=None if index == 4 else 1_234_000_000,
             subsystem_count=1 if index == 4 else 2,

@@ -12,7 +12,7 @@ from package_builder import DEV, EVAL
 from run_builder import KEYS, PUBLISHED, make_clips, make_systems, write_run
 
 from submission.facts import RunFacts
-from submission.package import label, system_texts, write_package
+from submission.package import label, write_package
 from submission.technical_report import ReportFacts
 from submission.validate import validate
 from system.config.package import AuthorConfig, ExternalResource, PackageConfig
@@ -271,10 +271,3 @@ class TestConfig:
         else:
             with pytest.raises(WheeltapperError, match=r"package\.surname"):
                 label(config, index)
-
-    def test_texts_of_the_four_systems(self):
-        texts = system_texts()
-        assert sorted(texts) == [1, 2, 3, 4]
-        assert len({text["abbreviation"] for text in texts.values()}) == 4
-        assert all(len(text["abbreviation"]) <= 10 for text in texts.values())
-        assert texts[4]["description"]["decision_making"] is None

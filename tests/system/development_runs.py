@@ -13,7 +13,7 @@ from system.manifest import Clip
 from system.pipeline import stages
 
 BRANCHES = ("main", "aux")
-VIEWS = ("two_channel", "left_duplicated")
+VIEWS = ("two_channel", "near_only")
 CONF = {
     "branches": {
         "main": {"scorer": {"name": "mahalanobis", "settings": {"bank": "global"}}},

@@ -28,11 +28,9 @@ def test_the_reference_holds_names_types_defaults_and_comments():
     top = sections["At the top"]
     assert re.findall(r"^\| `(\w+)`", top, re.MULTILINE) == list(Config.__dataclass_fields__)
     assert "| `false_positive_rate` | float | `0.1` | that the decisions aim at |" in top
-    branch = sections["`branches.NAME`"]
+    branch = sections["`branches.NAME`, kind encoder"]
     assert "| `inputs` | list of text | `[near, far]` | One or two channels that are heard, each near \\|" in branch
-    assert (
-        "| `autoencoder` | settings or none | `null` | if set, of what follows the scorer alone counts: see" in branch
-    )
+    assert "| `encoder` | settings or none | `null` | None: the encoder of the pre-training stage: see" in branch
     assert "pooled so, bands kept apart. projection \\| mean" in branch  # the comment above, then the one beside
     assert "| `autoencoder` | settings | `{hidden: [64, 64], batch_norm: false," in sections["`study`"]
     assert "| `surname` | text | `Wheeltapper` | last name of the corresponding author," in sections["`package`"]

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from system.adaptation.model import AdaptedEncoder
-from system.config import BranchConfig, ScorerConfig, SystemConfig
+from system.config import EncoderBranch, ScorerConfig, SystemConfig
 from system.embeddings.embed import embed_branch
 from system.manifest import Clip
 from system.score_tables import fuse_system, score_machines
@@ -28,7 +28,7 @@ SYSTEM = SystemConfig(weights={"main": 0.85, "aux": 0.15, "bands": 0.3})
 @pytest.fixture
 def model(tiny_encoder) -> AdaptedEncoder:
     torch.manual_seed(0)
-    built = AdaptedEncoder(tiny_encoder(), BranchConfig(embedding_dim=8), RATE).eval()
+    built = AdaptedEncoder(tiny_encoder(), EncoderBranch(embedding_dim=8), RATE).eval()
     with torch.no_grad():
         for parameter in built.parameters():
             if parameter.requires_grad:
@@ -78,7 +78,7 @@ def rename_and_shuffle(test: list[Clip], folder: Path) -> dict[tuple, Clip]:
     return renamed
 
 
-@pytest.mark.parametrize("view", ["two_channel", "left_duplicated"])
+@pytest.mark.parametrize("view", ["two_channel", "near_only"])
 def test_names_and_order(model, clips, tmp_path, view):
     train, test = clips
     embedded = embed(model, train + test, tmp_path / "a")

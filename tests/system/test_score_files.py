@@ -29,18 +29,18 @@ CONF = {
     "pretrain": {"loop": {"steps": 0}},
     "branches": {
         "net": NETWORK | {"scorer": {"name": "mahalanobis", "settings": {"bank": "domain", "standardize": True}}},
-        "tokens": {"of": "net", "readout": "rdp", "scorer": {"name": "beam"}},
+        "tokens": {"shares": "net", "readout": "rdp", "scorer": {"name": "beam"}},
         "low": {"inputs": ["residual", "far"], "subtraction": {"n_fft": 256}, "spectrum": {"merge": 32},
                 "scorer": {"name": "conditional_mahalanobis"}},
         "near": {"inputs": ["near"], "spectrum": {"statistic": "quantile", "merge": 16}, "scorer": {"name": "ldn"}},
-        "again": {"of": "near", "scorer": {"name": "knn", "settings": {"k": 1}}},
+        "again": {"shares": "near", "scorer": {"name": "knn", "settings": {"k": 1}}},
         "auto": {"autoencoder": AUTOENCODER | {"score": "residual", "folds": 2}, "scorer": {"name": "knn"}},
         "official": {"autoencoder": AUTOENCODER, "scorer": {"name": "given"}},
     },
     "systems": [
         {"view": "two_channel", "weights": {"net": 3, "tokens": 2, "low": 1, "near": 1, "again": 1, "auto": 1}},
-        {"view": "left_duplicated", "weights": {"net": 1, "low": 1, "again": 1}, "fusion": "minimum"},
-        {"view": "left_duplicated", "weights": {"official": 1}, "threshold": "batches"},
+        {"view": "near_only", "weights": {"net": 1, "low": 1, "again": 1}, "fusion": "minimum"},
+        {"view": "near_only", "weights": {"official": 1}, "threshold": "batches"},
         {"view": "two_channel", "weights": {"near": 1}},
     ],
 }  # fmt: skip

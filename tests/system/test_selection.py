@@ -18,7 +18,7 @@ CONF = {
     "branches": {"main": {"scorer": {"name": "mahalanobis", "settings": {"bank": "domain"}}}},
     "systems": [
         {"name": "first", "view": "two_channel", "weights": {"main": 1.0}},
-        {"name": "second", "view": "left_duplicated", "weights": {"main": 1.0}},
+        {"name": "second", "view": "near_only", "weights": {"main": 1.0}},
     ],
 }
 

@@ -1,66 +1,146 @@
-"""What the stages do for a branch that is an autoencoder."""
+"""A branch that describes clips by the autoencoder of the official baseline, one network a machine."""
 
 import csv
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from system.config import VIEWS, BranchConfig
+import numpy as np
+
+from submission.texts import BranchText
+from system.config import VIEWS
+from system.config import AutoencoderBranch as AutoencoderBranchConfig
 from system.experiment import Experiment
+from system.files import open_atomic, write_json
 from system.manifest import Clip
+from system.pipeline.branches.base import Branch, Rows
 from system.progress import progress_bar
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from system.references.autoencoder import Autoencoder
 
-
-def training_settings(branch: BranchConfig) -> dict:
-    """What training depends on: both scores come from the same networks."""
-    from dataclasses import asdict
-
-    return {"autoencoder": {name: value for name, value in asdict(branch.autoencoder).items() if name != "score"}}
+METHODS = {"mse": "mean squared error", "mahalanobis": "selective Mahalanobis distance"}
 
 
-def embedding_settings(branch: BranchConfig) -> dict:
-    """What the rows depend on."""
-    from dataclasses import asdict
+class AutoencoderBranch(Branch):
+    """See ``pipeline.branches.base.Branch``. The near channel is the only input."""
 
-    return asdict(branch.autoencoder)
+    features = "log-mel energies"
 
+    @property
+    def config(self) -> AutoencoderBranchConfig:
+        """The settings of the branch."""
+        return self.run.config.branches[self.name]
 
-def adapt(run: Experiment, name: str, clips: Sequence[Clip], rate: int) -> list[Path]:
-    """Trains a branch's networks; returns the files written."""
-    import torch
+    @property
+    def folder(self) -> Path:
+        """Where the networks of all machines are."""
+        return self.run.adapted(self.name)
 
-    from system.files import write_json
-    from system.references import cross_fitting
-    from system.references.autoencoder import Autoencoder
+    def training_settings(self) -> dict[str, Any]:
+        # Both scores come from the same networks.
+        return {"autoencoder": {key: value for key, value in self.embedding_settings().items() if key != "score"}}
 
-    config, device = run.config.branches[name].autoencoder, run.config.device
-    jobs = cross_fitting.jobs(clips, config.folds)
-    cores = torch.get_num_threads()
-    workers = min(cores, len(jobs)) if device == "cpu" else 1
-    torch.set_num_threads(cores // workers)
-    folder = run.card(name).parent
-    with progress_bar(len(jobs) * config.epochs, f"training {name}") as bar:
-        written = cross_fitting.train(clips, config, rate, folder, run.config.seed, device, workers, bar.update)
-    torch.set_num_threads(cores)
-    settings = cross_fitting.settings(config, run.config.seed, "cpu")
-    networks = {
-        job.machine: Autoencoder.load(job.path(folder), settings) for job in jobs if job.fold == cross_fitting.ALL
-    }
-    write_json(run.batches(name), cross_fitting.batch_scores(networks))
-    _write_curve(folder / "curve.csv", networks)
-    write_json(run.card(name), _card(next(iter(networks.values())), len(jobs), clips, rate))
-    return [*written, run.batches(name), folder / "curve.csv", run.card(name)]
+    def embedding_settings(self) -> dict[str, Any]:
+        return asdict(self.config.autoencoder)
+
+    def weights(self) -> list[Path]:
+        return [self.folder / "card.json", self.folder / "folds.csv", *sorted(self.folder.glob("*.safetensors"))]
+
+    def adapt(self, clips: Sequence[Clip], rate: int) -> list[Path]:
+        import torch
+
+        from system.references import cross_fitting
+        from system.references.autoencoder import Autoencoder
+
+        run, config, folder = self.run, self.config.autoencoder, self.folder
+        jobs = cross_fitting.jobs(clips, config.folds)
+        cores = torch.get_num_threads()
+        workers = min(cores, len(jobs)) if run.config.device == "cpu" else 1
+        torch.set_num_threads(cores // workers)
+        with progress_bar(len(jobs) * config.epochs, f"training {self.name}") as bar:
+            written = cross_fitting.train(
+                clips, config, rate, folder, run.config.seed, run.config.device, workers, bar.update
+            )
+        torch.set_num_threads(cores)
+        settings = cross_fitting.settings(config, run.config.seed, "cpu")
+        whole = [job for job in jobs if job.fold == cross_fitting.ALL]
+        networks = {job.machine: Autoencoder.load(job.path(folder), settings) for job in whole}
+        write_json(run.batches(self.name), cross_fitting.batch_scores(networks))
+        _write_curve(folder / "curve.csv", networks)
+        write_json(run.card(self.name), _card(next(iter(networks.values())), len(jobs), clips, rate))
+        return [*written, run.batches(self.name), folder / "curve.csv", run.card(self.name)]
+
+    @classmethod
+    def embed(
+        cls, run: Experiment, branches: Sequence["AutoencoderBranch"], clips: Sequence[Clip], workers: int
+    ) -> Iterator[tuple[str, Rows]]:
+        """Rows of each branch, the same in every view."""
+        from system.references import cross_fitting
+
+        for branch in branches:
+            config = branch.config.autoencoder
+            with progress_bar(len(clips), f"describing {branch.name}") as bar:
+                rows = cross_fitting.describe(
+                    clips, config, branch.rate, branch.folder, run.config.seed, workers, bar.update
+                )
+            yield branch.name, dict.fromkeys(VIEWS, rows)
+
+    def clip_embedder(self) -> Callable[[Clip], Rows]:
+        """As in the base class, for a clip that no network has learned from."""
+        from system.references import cross_fitting
+        from system.references.autoencoder import Autoencoder
+
+        config, rate, folder = self.config.autoencoder, self.rate, self.folder
+        settings = cross_fitting.settings(config, self.run.config.seed, "cpu")
+
+        @cache
+        def network(machine: str) -> Autoencoder:
+            return Autoencoder.load(cross_fitting.Job(machine, cross_fitting.ALL).path(folder), settings)
+
+        def describe(clip: Clip) -> Rows:
+            row = cross_fitting.describe_clip(clip, network(clip.machine), config.score, rate)
+            return dict.fromkeys(VIEWS, row[None].astype(np.float32))
+
+        return describe
+
+    def text(self, name: str) -> BranchText:
+        config, card, scorer = self.config.autoencoder, self.card, self.scorer_text(name)
+        sizes = " - ".join(str(size) for size in [*config.hidden, config.bottleneck, *reversed(config.hidden)])
+        norm = " with batch normalisation" if config.batch_norm else ""
+        references = (
+            f"a reference is described by one of {config.folds} networks, the one that did not learn from it"
+            if config.folds
+            else "the references are described by the network that learned from them"
+        )
+        method = f"autoencoder, {METHODS.get(config.score, scorer['method'])}"
+        scoring = scorer["scoring"][0].replace(scorer["method"], method, 1)
+        return BranchText(
+            name=name,
+            kind="autoencoder",
+            subject="what an autoencoder of the machine's log-mel frames does not reconstruct",
+            inputs=("near",),
+            features=self.features,
+            method=method,
+            bank_per_domain=scorer["bank_per_domain"] or config.score == "mahalanobis",
+            data_usage=("training",),
+            reference_scores="cross-fitted" if config.folds else "",
+            system=(
+                f"Branch {name}: autoencoder of {config.frames} log-mel frames, layers {sizes}{norm}, "
+                f"{card['total_parameters']:,} parameters, one network for each machine.",
+            ),
+            training=(
+                f"Branch {name}: Adam at {config.learning_rate:g}, {config.epochs} epochs in batches of {config.batch} "
+                f"vectors, {100 * config.validation:g} % of them held out; {card['networks']} networks in all.",
+            ),
+            scoring=(scoring, f"Branch {name}: {references}."),
+        )
 
 
 def _write_curve(path: Path, networks: "dict[str, Autoencoder]") -> None:
     """Mean training loss of each epoch, a column for each machine's network that learned from all clips."""
-    from system.files import open_atomic
-
     with open_atomic(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("step", *networks))
@@ -68,7 +148,7 @@ def _write_curve(path: Path, networks: "dict[str, Autoencoder]") -> None:
         writer.writerows((epoch, *values) for epoch, values in enumerate(zip(*losses, strict=True), 1))
 
 
-def _card(model: "Autoencoder", count: int, clips: Sequence[Clip], rate: int) -> dict:
+def _card(model: "Autoencoder", count: int, clips: Sequence[Clip], rate: int) -> dict[str, Any]:
     """Size and cost at inference for meta.yaml: of the one network that a test clip meets."""
     from system.frontends.logmel import HOP
     from system.references.dense import multiply_adds
@@ -84,42 +164,3 @@ def _card(model: "Autoencoder", count: int, clips: Sequence[Clip], rate: int) ->
         "seconds": seconds,
         "rate": rate,
     }
-
-
-def embed(
-    run: Experiment, names: Sequence[str], clips: Sequence[Clip], workers: int
-) -> "Iterator[tuple[str, dict[str, np.ndarray]]]":
-    """Rows of each branch's clips in every view; the near channel is all it hears."""
-    from system.files import read_json
-    from system.references import cross_fitting
-
-    for name in names:
-        config, card = run.config.branches[name].autoencoder, run.card(name)
-        rate = int(read_json(card)["rate"])
-        with progress_bar(len(clips), f"describing {name}") as bar:
-            rows = cross_fitting.describe(clips, config, rate, card.parent, run.config.seed, workers, bar.update)
-        yield name, dict.fromkeys(VIEWS, rows)
-
-
-def alone(run: Experiment, name: str) -> "Callable[[Clip], dict[str, np.ndarray]]":
-    """A branch as a function of one clip that no network has learned from: its row (1, ...) in every view."""
-    from functools import cache
-
-    import numpy as np
-
-    from system.files import read_json
-    from system.references import cross_fitting
-    from system.references.autoencoder import Autoencoder
-
-    config, card = run.config.branches[name].autoencoder, run.card(name)
-    rate, settings = int(read_json(card)["rate"]), cross_fitting.settings(config, run.config.seed, "cpu")
-
-    @cache
-    def network(machine: str) -> Autoencoder:
-        return Autoencoder.load(cross_fitting.Job(machine, cross_fitting.ALL).path(card.parent), settings)
-
-    def describe(clip: Clip) -> "dict[str, np.ndarray]":
-        row = cross_fitting.describe_clip(clip, network(clip.machine), config.score, rate)
-        return dict.fromkeys(VIEWS, row[None].astype(np.float32))
-
-    return describe

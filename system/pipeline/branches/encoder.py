@@ -1,152 +1,195 @@
-"""What the stages do for a branch that adapts an encoder."""
+"""A branch that adapts a pre-trained encoder."""
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from submission.texts import BranchText, subtraction_text
 from system import manifest
-from system.config import BranchConfig, EncoderConfig
+from system.config import EncoderBranch as EncoderBranchConfig
+from system.config import EncoderConfig, SharedBranch
 from system.experiment import Experiment
 from system.files import write_json
 from system.manifest import Clip
 from system.pipeline import resources
+from system.pipeline.branches import encoder_texts
+from system.pipeline.branches.base import Branch, Rows
 from system.progress import progress_bar
 
 if TYPE_CHECKING:
-    import numpy as np
+    from system.adaptation.model import AdaptationTask, AdaptedEncoder
+    from system.encoders.base import Encoder
 
-# What of a branch does not count in training.
-LATER = ("scorer", "autoencoder", "spectrum", "of", "readout", "readout_power")
-
-
-def training_settings(branch: BranchConfig) -> dict:
-    """What training depends on: all of a branch but how its network is read and its rows are scored."""
-    return {name: value for name, value in asdict(branch).items() if name not in LATER}
+# Settings of a branch that training does not depend on.
+NOT_IN_TRAINING = ("kind", "scorer", "readout", "readout_power")
 
 
-def embedding_settings(branch: BranchConfig) -> dict | None:
-    """What the rows depend on that the adapter does not hold."""
-    return asdict(branch.encoder) if branch.encoder else None
+class EncoderBranch(Branch):
+    """See ``pipeline.branches.base.Branch``."""
 
+    features = "log-amplitude spectrogram"
 
-def front_end(encoder: EncoderConfig) -> dict:
-    """What of an encoder's settings its weights do not hold."""
-    return {name: getattr(encoder, name) for name in ("filterbank", "simam", "simam_machines")}
+    @property
+    def config(self) -> EncoderBranchConfig:
+        """The settings of the branch."""
+        return self.run.config.branches[self.name]
 
+    @property
+    def encoder_config(self) -> EncoderConfig:
+        """The settings of its encoder: its own, or those of the pre-training stage."""
+        return self.run.encoder_config(self.name)
 
-def adapt(run: Experiment, name: str, clips: Sequence[Clip], rate: int) -> list[Path]:
-    """Trains a branch; returns the files written."""
-    from system.adaptation import adapt, pseudo_attributes
+    def training_settings(self) -> dict[str, Any]:
+        return {name: value for name, value in asdict(self.config).items() if name not in NOT_IN_TRAINING}
 
-    config, branch = run.config, run.config.branches[name]
-    written = [run.adapter(name), run.card(name)]
-    written += [run.pseudo_attributes(name)] if branch.pseudo_attributes.clusters else []
-    folder = run.adapter(name).parent
-    if all(path.is_file() for path in written):
-        (folder / "state.pt").unlink(missing_ok=True)  # of a run that was killed between card and end
+    def embedding_settings(self) -> dict[str, Any] | None:
+        return asdict(self.config.encoder) if self.config.encoder else None
+
+    def front_end(self) -> dict[str, Any]:
+        """Front-end settings that are not stored in the checkpoint."""
+        return {name: getattr(self.encoder_config, name) for name in ("filterbank", "simam", "simam_machines")}
+
+    def weights(self) -> list[Path]:
+        return [self.run.adapter(self.name)]
+
+    def readouts(self) -> dict[str, tuple[str, float]]:
+        """Readouts beside the projection, of this branch and those that share it: name to (pooling, power)."""
+        run = self.run
+        sharing = [branch for name, branch in run.config.branches.items() if run.network_branch(name) == self.name]
+        return {
+            branch.readout_name: (branch.readout, branch.readout_power)
+            for branch in sharing
+            if isinstance(branch, EncoderBranchConfig | SharedBranch) and branch.readout_name
+        }
+
+    def adapt(self, clips: Sequence[Clip], rate: int) -> list[Path]:
+        from system.adaptation import adapt, pseudo_attributes
+
+        run, branch, name = self.run, self.config, self.name
+        written = [run.adapter(name), run.card(name)]
+        written += [run.pseudo_attributes(name)] if branch.pseudo_attributes.clusters else []
+        folder = run.adapted(name)
+        if all(path.is_file() for path in written):
+            (folder / "state.pt").unlink(missing_ok=True)  # of a run that was killed between card and end
+            return written
+        seed = run.config.seed * 100 + list(run.config.branches).index(name)
+        encoder = resources.base_encoder(run, name)
+        choices = self._choose_simam(encoder, clips, rate)
+        kinds = {machine: choice["kind"] for machine, choice in choices.items()}
+        pseudo = self._cluster(encoder, clips, rate, kinds)
+        with progress_bar(branch.loop.steps, f"adapting {name}") as bar:
+            task = adapt(
+                encoder, clips, branch, rate, folder, seed, run.config.device,
+                lambda step, values: bar.update(step + 1 - bar.n), kinds, {row.key: row.cluster for row in pseudo},
+            )  # fmt: skip
+        card = _card(task, rate, max(clip.seconds for clip in clips)) | self.front_end() | {"simam_choices": choices}
+        if branch.pseudo_attributes.clusters:
+            card["pseudo_attributes"] = pseudo_attributes.summary(pseudo)
+        write_json(run.card(name), card)
+        (folder / "state.pt").unlink(missing_ok=True)
         return written
-    seed = config.seed * 100 + list(config.branches).index(name)
-    encoder = resources.base_encoder(run, name)
-    choices = _simam(run, name, encoder, clips, rate)
-    kinds = {machine: choice["kind"] for machine, choice in choices.items()}
-    pseudo = _pseudo_attributes(run, name, encoder, clips, rate, kinds)
-    with progress_bar(branch.loop.steps, f"adapting {name}") as bar:
-        task = adapt(
-            encoder, clips, branch, rate, folder, seed, config.device,
-            lambda step, values: bar.update(step + 1 - bar.n), kinds, {row.key: row.cluster for row in pseudo},
-        )  # fmt: skip
-    seconds = max(clip.seconds for clip in clips)
-    card = _card(task, rate, seconds) | front_end(run.encoder_config(name)) | {"simam_choices": choices}
-    if branch.pseudo_attributes.clusters:
-        card["pseudo_attributes"] = pseudo_attributes.summary(pseudo)
-    write_json(run.card(name), card)
-    (folder / "state.pt").unlink(missing_ok=True)
-    return written
 
+    def load(self) -> "AdaptedEncoder":
+        """The adapted network, ready for inference."""
+        from system.adaptation import load_adapted
 
-def readouts(run: Experiment, name: str) -> dict[str, tuple[str, float]]:
-    """What is read of a branch's network beside its projection, for itself and the branches that share it."""
-    sharing = [branch for other, branch in run.config.branches.items() if run.owner(other) == name]
-    return {branch.reading: (branch.readout, branch.readout_power) for branch in sharing if branch.reading}
+        return load_adapted(resources.base_encoder(self.run, self.name), self.run.adapter(self.name), self.config)
 
+    @classmethod
+    def embed(
+        cls, run: Experiment, branches: Sequence["EncoderBranch"], clips: Sequence[Clip], workers: int
+    ) -> Iterator[tuple[str, Rows]]:
+        """Rows of each branch in every view and readout; machines that are done outlive the end of the process."""
+        from system.embeddings import embed
 
-def load(run: Experiment, name: str):
-    """A branch's adapted network, ready for inference."""
-    from system.adaptation import load_adapted
+        config = run.config
+        dtype, batch_size = embed.choose_precision(config.embed.precision, config.device), config.embed.batch_size
+        for branch in branches:
+            with progress_bar(len(clips), f"embedding {branch.name}") as bar:
+                rows = embed.embed_branch(
+                    branch.load(), clips, branch.parts, workers, config.device, bar.update, batch_size, dtype,
+                    branch.readouts(),
+                )  # fmt: skip
+            yield branch.name, rows
 
-    return load_adapted(resources.base_encoder(run, name), run.adapter(name), run.config.branches[name])
+    def clip_embedder(self) -> Callable[[Clip], Rows]:
+        from system.embeddings import embed
 
+        device, readouts = self.run.config.device, self.readouts()
+        model = self.load().to(device)
+        model.encoder.to(embed.choose_precision(self.run.config.embed.precision, device))
+        return lambda clip: embed.embed_machine(model, [clip], device=device, readouts=readouts)
 
-def embed(
-    run: Experiment, names: Sequence[str], clips: Sequence[Clip], workers: int
-) -> "Iterator[tuple[str, dict[str, np.ndarray]]]":
-    """Rows of each branch's clips in every view and reading; a finished machine outlives the end of the process."""
-    from system.embeddings import embed as embedding
+    @property
+    def parts(self) -> Path:
+        """Folder of the machines that are embedded, until all are."""
+        return self.run.index(self.name).parent / "parts"
 
-    config = run.config
-    dtype, batch_size = embedding.choose_precision(config.embed.precision, config.device), config.embed.batch_size
-    for name in names:
-        model, folder, others = load(run, name), parts(run, name), readouts(run, name)
-        with progress_bar(len(clips), f"embedding {name}") as bar:
-            rows = embedding.embed_branch(
-                model, clips, folder, workers, config.device, bar.update, batch_size, dtype, others
+    def clear_parts(self) -> None:
+        shutil.rmtree(self.parts, ignore_errors=True)
+
+    def text(self, name: str) -> BranchText:
+        config, own = self.run.config, self.run.config.branches[name]
+        family = encoder_texts.family(self.encoder_config, self.card["encoder"])
+        tuned = encoder_texts.TUNED[self.config.tune]
+        subtraction = subtraction_text(self.config.inputs, self.config.subtraction)
+        simam = encoder_texts.simam(self.card)
+        if name == self.name:
+            system = encoder_texts.system_lines(name, self.config, family, self.card, subtraction, simam)
+        else:
+            how = "projection" if own.readout == "projection" else f"{own.readout} pooling without projection"
+            system = [f"Branch {name}: the network of branch {self.name}, read by {how}."]
+        pretrained = config.pretrain.loop.steps and self.config.encoder is None
+        return BranchText(
+            name=name,
+            kind="encoder",
+            subject=f"{family} {tuned}",
+            inputs=tuple(self.config.inputs),
+            features=self.features,
+            embedding=family,
+            tuning=tuned,
+            front_end=tuple(text for text in (subtraction, simam) if text),
+            augmentation=tuple(encoder_texts.augmentation(self.config.augment)),
+            attributes=encoder_texts.attributes(self.config),
+            gate=len(self.config.inputs) > 1,
+            data_usage=(*(("pre-training",) if pretrained else ()), "fine-tuning"),
+            external=tuple(encoder_texts.resources(self.encoder_config, family)),
+            system=tuple(system),
+            training=(encoder_texts.training_line(name, self.config, self.card),) * (name == self.name),
+            **self.scorer_text(name),
+        )
+
+    def _choose_simam(self, encoder: "Encoder", clips: Sequence[Clip], rate: int) -> dict[str, dict[str, Any]]:
+        """SimAM of every machine with what it was chosen by; empty where all machines share one front end."""
+        config, own, run = self.encoder_config, self.config, self.run
+        if not config.per_machine:
+            return {}
+        from system.adaptation import learnt_clips, simam_choice
+
+        machines, clips = manifest.machines(clips), learnt_clips(clips, own)
+        with progress_bar(0, f"choosing SimAM for {self.name}") as bar:
+            return simam_choice.kinds_of_machines(
+                config, machines, encoder, clips, rate, run.config.seed, own.depth, run.config.device, bar.to
             )
-        yield name, rows
+
+    def _cluster(self, encoder: "Encoder", clips: Sequence[Clip], rate: int, simam: dict[str, str]) -> list:
+        """Pseudo-attributes of machines without attributes; those that an interrupted run wrote if there are any."""
+        own, path = self.config, self.run.pseudo_attributes(self.name)
+        if not own.pseudo_attributes.clusters:
+            return []
+        from system.adaptation import learnt_clips, pseudo_attributes
+
+        if not path.is_file():
+            clips, seed, device = learnt_clips(clips, own), self.run.config.seed, self.run.config.device
+            with progress_bar(0, f"clustering clips for {self.name}") as bar:
+                rows = pseudo_attributes.cluster_clips(encoder, clips, own, rate, seed, device, simam, bar.to)
+            pseudo_attributes.write(path, rows)
+        return pseudo_attributes.read(path)
 
 
-def alone(run: Experiment, name: str) -> "Callable[[Clip], dict[str, np.ndarray]]":
-    """A branch's network, loaded now, as a function of one clip: its row (1, ...) in every view and reading."""
-    from system.embeddings import embed as embedding
-
-    device, others = run.config.device, readouts(run, name)
-    model = load(run, name).to(device)
-    model.encoder.to(embedding.choose_precision(run.config.embed.precision, device))
-    return lambda clip: embedding.embed_machine(model, [clip], device=device, readouts=others)
-
-
-def parts(run: Experiment, name: str) -> Path:
-    """Where the machines are kept that are embedded."""
-    return run.index(name).parent / "parts"
-
-
-def clear_parts(run: Experiment, name: str) -> None:
-    """Removes them, once the whole is on disk."""
-    shutil.rmtree(parts(run, name), ignore_errors=True)
-
-
-def _simam(run: Experiment, branch: str, encoder, clips: Sequence[Clip], rate: int) -> dict[str, dict]:
-    """Kind of SimAM of every machine and what it was chosen by; empty where all machines are heard alike."""
-    config = run.encoder_config(branch)
-    if not config.per_machine:
-        return {}
-    from system.adaptation import learnt_clips, simam_choice
-
-    own, seed, device = run.config.branches[branch], run.config.seed, run.config.device
-    machines, clips = manifest.machines(clips), learnt_clips(clips, own)
-    with progress_bar(0, f"choosing SimAM for {branch}") as bar:
-        return simam_choice.kinds_of_machines(config, machines, encoder, clips, rate, seed, own.depth, device, bar.to)
-
-
-def _pseudo_attributes(
-    run: Experiment, branch: str, encoder, clips: Sequence[Clip], rate: int, simam: dict[str, str]
-) -> list:
-    """Pseudo-attributes of machines without attributes, those that an interrupted run wrote if there are any."""
-    own, path = run.config.branches[branch], run.pseudo_attributes(branch)
-    if not own.pseudo_attributes.clusters:
-        return []
-    from system.adaptation import learnt_clips, pseudo_attributes
-
-    if not path.is_file():
-        clips, seed, device = learnt_clips(clips, own), run.config.seed, run.config.device
-        with progress_bar(0, f"clustering clips for {branch}") as bar:
-            rows = pseudo_attributes.cluster_clips(encoder, clips, own, rate, seed, device, simam, bar.to)
-        pseudo_attributes.write(path, rows)
-    return pseudo_attributes.read(path)
-
-
-def _card(task, rate: int, seconds: float) -> dict:
+def _card(task: "AdaptationTask", rate: int, seconds: float) -> dict[str, Any]:
     """Size and cost of a branch at inference, for meta.yaml: heads left out, all inputs counted."""
     import torch
 
@@ -168,7 +211,7 @@ def _card(task, rate: int, seconds: float) -> dict:
         "total_parameters": sum(p.numel() for p in model.parameters()),
         "trainable_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "head_parameters": sum(p.numel() for head in (task.attribute, task.domain) for p in head.parameters()),
-        "macs": {"two_channel": both, "left_duplicated": encoder + projection},
+        "macs": {"two_channel": both, "near_only": encoder + projection},
         "seconds": seconds,
         "rate": rate,
     }

@@ -1,108 +1,126 @@
-"""What the stages do for a branch that is a spectrum."""
+"""A branch that describes clips by statistics of their spectrum over time; nothing is trained."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from system.config import VIEWS, BranchConfig
+import numpy as np
+
+from submission.texts import BranchText, subtraction_text
+from system.config import VIEWS
+from system.config import SpectrumBranch as SpectrumBranchConfig
 from system.experiment import Experiment
+from system.files import write_json
 from system.manifest import Clip
+from system.parallel import ahead
+from system.pipeline.branches.base import Branch, Rows
 from system.progress import progress_bar
 
-if TYPE_CHECKING:
-    import numpy as np
+
+class SpectrumBranch(Branch):
+    """See ``pipeline.branches.base.Branch``."""
+
+    features = "log-mel energies"
+
+    @property
+    def config(self) -> SpectrumBranchConfig:
+        """The settings of the branch."""
+        return self.run.config.branches[self.name]
+
+    def training_settings(self) -> dict[str, Any]:
+        return {"spectrum": {}}
+
+    def embedding_settings(self) -> dict[str, Any]:
+        return {name: asdict(self.config)[name] for name in ("spectrum", "inputs", "subtraction")}
+
+    def weights(self) -> list[Path]:
+        return [self.run.card(self.name)]
+
+    def adapt(self, clips: Sequence[Clip], rate: int) -> list[Path]:
+        config, inputs = self.config.spectrum, len(self.config.inputs)
+        seconds = max(clip.seconds for clip in clips)
+        frames = 1 + int(seconds * rate) // config.hop
+        cost = frames * (config.n_fft * math.log2(config.n_fft) + config.bands * (config.n_fft // 2 + 1))
+        numbers = inputs * config.bands // config.merge
+        card = {
+            # No network: what is fitted are mean and covariance of a machine's references.
+            "total_parameters": numbers * (numbers + 3) // 2,
+            "trainable_parameters": 0,
+            "macs": {view: int(count * cost) for view, count in zip(VIEWS, (inputs, 1), strict=True)},
+            "seconds": seconds,
+            "rate": rate,
+        }
+        write_json(self.run.card(self.name), card)
+        return self.weights()
+
+    @classmethod
+    def embed(
+        cls, run: Experiment, branches: Sequence["SpectrumBranch"], clips: Sequence[Clip], workers: int
+    ) -> Iterator[tuple[str, Rows]]:
+        """Rows of each branch in every view, float32 (N, bands), of two inputs (N, 2, bands).
+
+        Each recording is read once, and inputs that several branches have in common are made once.
+        """
+        rates = {branch.name: branch.rate for branch in branches}
+        rows: dict[str, list[np.ndarray]] = {name: [] for name in rates}
+        with progress_bar(len(clips), f"describing {', '.join(rates)}") as bar:
+            for found in ahead(lambda clip: _describe(run, rates, clip), clips, workers):
+                for name, row in found.items():
+                    rows[name].append(row)
+                bar.update(1)
+        for name in rates:
+            yield name, _views(np.stack(rows[name]))
+
+    def clip_embedder(self) -> Callable[[Clip], Rows]:
+        rates = {self.name: self.rate}
+        return lambda clip: _views(_describe(self.run, rates, clip)[self.name][None])
+
+    def text(self, name: str) -> BranchText:
+        config = self.config.spectrum
+        statistic = "mean" if config.statistic == "mean" else f"{100 * config.level:g} % quantile"
+        merged = f", {config.merge} neighbours averaged" if config.merge > 1 else ""
+        bands = f"log-{config.filterbank} bands"
+        subtraction = subtraction_text(self.config.inputs, self.config.subtraction)
+        system = [f"Branch {name}: described as branch {self.name}."]
+        if name == self.name:
+            system = [f"Inputs of branch {name}: {', '.join(self.config.inputs)}; {subtraction}."] * bool(subtraction)
+            system += [f"Branch {name}: {statistic} over time of {config.bands} {bands}{merged}; nothing is trained."]
+        return BranchText(
+            name=name,
+            kind="spectrum",
+            subject=f"the {statistic} over time of {config.bands} {bands}",
+            inputs=tuple(self.config.inputs),
+            features=self.features,
+            front_end=(subtraction,) * bool(subtraction),
+            data_usage=("references",),
+            system=tuple(system),
+            **self.scorer_text(name),
+        )
 
 
-def training_settings(branch: BranchConfig) -> dict:
-    """What training depends on: nothing is trained."""
-    return {"spectrum": {}}
-
-
-def embedding_settings(branch: BranchConfig) -> dict:
-    """What the rows depend on."""
-    from dataclasses import asdict
-
-    return {name: asdict(branch)[name] for name in ("spectrum", "inputs", "subtraction")}
-
-
-def adapt(run: Experiment, name: str, clips: Sequence[Clip], rate: int) -> list[Path]:
-    """Writes the branch's card; returns the files written."""
-    from system.files import write_json
-
-    config = run.config.branches[name].spectrum
-    seconds = max(clip.seconds for clip in clips)
-    frames = 1 + int(seconds * rate) // config.hop
-    cost = frames * (config.n_fft * math.log2(config.n_fft) + config.bands * (config.n_fft // 2 + 1))
-    channels = dict(zip(VIEWS, (len(run.config.branches[name].inputs), 1), strict=True))
-    numbers = len(run.config.branches[name].inputs) * config.bands // config.merge
-    card = {
-        # No network: what is fitted are mean and covariance of a machine's references.
-        "total_parameters": numbers * (numbers + 3) // 2,
-        "trainable_parameters": 0,
-        "macs": {view: int(count * cost) for view, count in channels.items()},
-        "seconds": seconds,
-        "rate": rate,
-    }
-    write_json(run.card(name), card)
-    return [run.card(name)]
-
-
-def embed(
-    run: Experiment, names: Sequence[str], clips: Sequence[Clip], workers: int
-) -> "Iterator[tuple[str, dict[str, np.ndarray]]]":
-    """Rows of each branch's clips in every view, float32 (N, bands), of two inputs (N, 2, bands).
-
-    Each recording is read once, and what several branches hear alike is made once. Left duplication puts the first
-    input in the place of the second.
-    """
-    import numpy as np
-
-    from system.files import read_json
-    from system.parallel import ahead
-
-    rates = {name: int(read_json(run.card(name))["rate"]) for name in names}
-    rows: dict[str, list[np.ndarray]] = {name: [] for name in names}
-    with progress_bar(len(clips), f"describing {', '.join(names)}") as bar:
-        for found in ahead(lambda clip: _describe(run, rates, clip), clips, workers):
-            for name, row in found.items():
-                rows[name].append(row)
-            bar.update(1)
-    for name in names:
-        yield name, _views(np.stack(rows[name]))
-
-
-def alone(run: Experiment, name: str) -> "Callable[[Clip], dict[str, np.ndarray]]":
-    """A branch as a function of one clip: its row (1, ...) in every view."""
-    from system.files import read_json
-
-    rates = {name: int(read_json(run.card(name))["rate"])}
-    return lambda clip: _views(_describe(run, rates, clip)[name][None])
-
-
-def _views(both: "np.ndarray") -> "dict[str, np.ndarray]":
-    """(N, inputs, bands) as both views have them."""
-    import numpy as np
-
+def _views(both: np.ndarray) -> Rows:
+    """(N, inputs, bands) as both views have them: ``near_only`` puts the first input in the place of the second."""
     if both.shape[1] == 1:
         return dict.fromkeys(VIEWS, both[:, 0])
     return dict(zip(VIEWS, (both, np.repeat(both[:, :1], 2, axis=1)), strict=True))
 
 
-def _describe(run: Experiment, rates: Mapping[str, int], clip: Clip) -> "dict[str, np.ndarray]":
-    """Of each branch, whose rate is in Hz, the statistics (inputs, bands) of a clip."""
+def _describe(run: Experiment, rates: Mapping[str, int], clip: Clip) -> dict[str, np.ndarray]:
+    """Statistics (inputs, bands) of a clip by each branch, given each branch's rate in Hz."""
     from system import audio
     from system.frontends import channels, spectrum
 
     wave, native = audio.read(clip.path)
-    heard: list[tuple[tuple, np.ndarray]] = []
+    selected: list[tuple[tuple, np.ndarray]] = []
     found = {}
     for name, rate in rates.items():
         branch = run.config.branches[name]
         way = (branch.inputs, branch.subtraction, rate)
-        if all(way != other for other, _ in heard):
+        if all(way != other for other, _ in selected):
             resampled = audio.resample(wave[:2], native, rate)
-            heard.append((way, channels.hear(resampled, rate, branch.inputs, branch.subtraction, clip.path)))
-        inputs = next(inputs for other, inputs in heard if other == way)
+            selected.append((way, channels.hear(resampled, rate, branch.inputs, branch.subtraction, clip.path)))
+        inputs = next(inputs for other, inputs in selected if other == way)
         found[name] = spectrum.describe(inputs, rate, branch.spectrum)
     return found

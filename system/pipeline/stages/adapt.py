@@ -9,17 +9,17 @@ from system.errors import WheeltapperError
 from system.experiment import Experiment
 from system.manifest import Clip
 from system.pipeline import resources
-from system.pipeline.branches.encoder import front_end
-from system.pipeline.branches.kinds import kind
+from system.pipeline.branches import network_branches
+from system.pipeline.branches.encoder import EncoderBranch
 from system.stage import Stage
 
 
 def stage(run: Experiment) -> Stage:
     """The stage as it stands in an experiment."""
-    config = run.config
+    config, branches = run.config, network_branches(run)
     settings = {
-        "branches": {name: kind(branch).training_settings(branch) for name, branch in run.owners.items()},
-        "front_ends": {name: front_end(run.encoder_config(name)) for name in run.encoder_branches},
+        "branches": {branch.name: branch.training_settings() for branch in branches},
+        "front_ends": {each.name: each.front_end() for each in branches if isinstance(each, EncoderBranch)},
         "rate": config.data.rate,
         "seed": config.seed,
         "clips": manifest.fingerprint(resources.training_clips(run)),
@@ -36,8 +36,8 @@ def work(run: Experiment) -> Iterable[Path]:
     clips = resources.training_clips(run)
     rate = run.config.data.rate or _common_rate(clips)
     written: list[Path] = []
-    for name, branch in run.owners.items():
-        written += kind(branch).adapt(run, name, clips, rate)
+    for branch in network_branches(run):
+        written += branch.adapt(clips, rate)
     return written
 
 

@@ -7,22 +7,24 @@ from pathlib import Path
 from system import manifest
 from system.experiment import Experiment
 from system.pipeline import resources
-from system.pipeline.branches import encoder as encoder_branch
-from system.pipeline.branches.kinds import by_kind, kind
+from system.pipeline.branches import by_kind, network_branch, network_branches
+from system.pipeline.branches.encoder import EncoderBranch
 from system.stage import Stage
 
 
 def stage(run: Experiment) -> Stage:
     """The stage as it stands in an experiment."""
+    branches = network_branches(run)
+    encoders = [branch for branch in branches if isinstance(branch, EncoderBranch)]
     settings = {
         "rate": run.config.data.rate,
-        "encoders": {name: kind(branch).embedding_settings(branch) for name, branch in run.owners.items()},
-        "front_ends": {name: encoder_branch.front_end(run.encoder_config(name)) for name in run.encoder_branches},
-        "readouts": {name: encoder_branch.readouts(run, name) for name in run.encoder_branches},
+        "encoders": {branch.name: branch.embedding_settings() for branch in branches},
+        "front_ends": {branch.name: branch.front_end() for branch in encoders},
+        "readouts": {branch.name: branch.readouts() for branch in encoders},
         "embed": asdict(run.config.embed),
     }
     reads = [run.manifest, *([run.encoder] if run.has_encoder else [])]
-    reads += [path for name in run.owners for path in run.weights(name)]
+    reads += [path for branch in branches for path in branch.weights()]
     return run.stage("embed", settings, reads, owns=["embeddings"])
 
 
@@ -34,14 +36,14 @@ def work(run: Experiment) -> Iterable[Path]:
     workers = resources.one_thread_each(run.config.threads)
     clips = [clip for clip in manifest.read(run.manifest) if clip.split in ("train", "test")]
     written: list[Path] = []
-    for module, names in by_kind(run.owners).items():
-        for name, rows in module.embed(run, names, clips, workers):
+    for branches in by_kind(run):
+        for name, rows in branches[0].embed(run, branches, clips, workers):
             for column, values in rows.items():
                 written.append(run.index(name).parent / f"{column}.npy")
                 files.write_array(written[-1], values)
             written.append(run.index(name))
             files.write_index(run.index(name), clips)
-            encoder_branch.clear_parts(run, name)
+            network_branch(run, name).clear_parts()
     if run.has_encoder:
         dtype = embed.choose_precision(run.config.embed.precision, device)
         print(f"embeddings in {str(dtype).removeprefix('torch.')} on {device}")

@@ -3,19 +3,22 @@
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from system import manifest, selection
+from submission import texts
+from submission.facts import RunFacts
+from submission.package import SystemEntry, make_meta, official_machines, write_package
+from submission.technical_report import ReportFacts
+from submission.texts import BranchText
+from system import compliance, manifest, selection
+from system.config import SystemConfig
+from system.config.package import PackageConfig
 from system.errors import WheeltapperError
 from system.experiment import Experiment
 from system.files import read_json
-from system.pipeline import texts
+from system.pipeline.branches import network_branch
 from system.pipeline.stages import stages_of
 from system.stage import Stage
-
-if TYPE_CHECKING:
-    from submission.facts import RunFacts
-    from submission.package import SystemEntry
 
 
 def stage(run: Experiment) -> Stage:
@@ -30,18 +33,8 @@ def stage(run: Experiment) -> Stage:
 
 def work(run: Experiment) -> Iterable[Path]:
     """Checks the run against the rules and writes the package; returns the files written, the zip first."""
-    from submission.package import official_machines, write_package
-    from submission.technical_report import ReportFacts
-    from system import compliance
-
     clips, entries, facts = manifest.read(run.manifest), system_entries(run), run_facts(run)
-    report = ReportFacts(
-        lines=texts.lines(run),
-        encoders=run.has_encoder,
-        autoencoders=any(branch.autoencoder for branch in run.config.branches.values()),
-        spectra=any(branch.spectrum for branch in run.config.branches.values()),
-        batch_thresholds=any(system.threshold == "batches" for system in run.config.systems),
-    )
+    report = report_facts(run)
     if run.config.data.frozen:
         record = selection.read_record(run.config.data.frozen)
         report = replace(report, official=official_machines(record["machines"]))
@@ -54,39 +47,81 @@ def work(run: Experiment) -> Iterable[Path]:
             f"in {run.compliance}): {'; '.join(broken)}"
         )
     notes = compliance.markdown(rules)
-    written = write_package(texts.declared(run), entries, clips, run.package, run.zip, facts, report, notes)
+    written = write_package(declared(run), entries, clips, run.package, run.zip, facts, report, notes)
     print(f"{run.zip}: valid; findings in {run.package / 'README.md'}")
     return written
 
 
-def run_facts(run: Experiment) -> "RunFacts":
-    """What the run knows about itself, to compare its package with."""
-    from submission.facts import RunFacts
+def branch_texts(run: Experiment, names: Iterable[str] | None = None) -> list[BranchText]:
+    """What the package says of branches, those of the whole run if ``names`` is None."""
+    return [network_branch(run, name).text(name) for name in names or run.config.branches]
 
+
+def declared(run: Experiment) -> PackageConfig:
+    """The configured package, completed by the run: title, abstract, and external data that branches use.
+
+    Weights of the user's own, a file, have no address that could be declared for them.
+    """
+    config, branches = run.config.package, branch_texts(run)
+    found = {resource.name: resource for branch in branches for resource in branch.external if resource.url}
+    return replace(
+        config,
+        title=texts.title(config, branches),
+        abstract=texts.abstract(config, branches, run.config.systems),
+        external_datasets=[*config.external_datasets, *found.values()],
+    )
+
+
+def report_facts(run: Experiment) -> ReportFacts:
+    """Facts of the run for the technical report."""
+    config, branches = run.config, branch_texts(run)
+    lines = dict(texts.report_lines(branches))
+    if run.has_encoder:
+        first = []
+        if config.pretrain.loop.steps:
+            first.append(f"Pre-training of {config.pretrain.loop.steps} steps on the same normal clips.")
+        if config.encoder.checkpoint:
+            first.append(f"The encoder starts from the weights {Path(config.encoder.checkpoint).name}.")
+        lines["training"] = [*first, *lines["training"]]
+    by_hand = any(run.encoder_config(name).simam_machines for name in run.encoder_branches)
+    lines["task"] = [] if by_hand else ["Every machine is treated with one and the same configuration."]
+    lines["fusion"] = [
+        f"{label}: threshold at {texts.threshold(system, _used(run, system), config.false_positive_rate)}."
+        for label, system in zip(run.labels, config.systems, strict=True)
+        if system.threshold == "batches"
+    ]
+    return ReportFacts(
+        lines=lines,
+        branches=branches,
+        batch_thresholds=any(system.threshold == "batches" for system in config.systems),
+        fused=any(len(system.branches) > 1 for system in config.systems),
+    )
+
+
+def run_facts(run: Experiment) -> RunFacts:
+    """What the run knows about itself, to compare its package with."""
     entries = dict(zip(run.labels, system_entries(run), strict=True))
     systems = dict(zip(run.labels, run.config.systems, strict=True))
     frozen = run.config.data.frozen
     return RunFacts(
         results={label: entry.results for label, entry in entries.items()},
         total_parameters={label: entry.total_parameters for label, entry in entries.items()},
-        external_models={label: texts.external(run, system) for label, system in systems.items()},
+        external_models={label: texts.external(_used(run, system)) for label, system in systems.items()},
         config_hash=selection.config_hash(run.config) if frozen else "",
         frozen_config_hash=selection.read_record(frozen)["config_hash"] if frozen else "",
-        machine_settings=texts.machine_settings(run),
+        machine_settings=_machine_settings(run),
     )
 
 
 def documents(run: Experiment) -> dict[str, dict[str, Any]]:
     """The content of each system's meta file, by label."""
-    from submission.package import make_meta
-
-    config = texts.declared(run)
+    config = declared(run)
     return {
         label: make_meta(config, entry).document() for label, entry in zip(run.labels, system_entries(run), strict=True)
     }
 
 
-def system_entries(run: Experiment) -> "list[SystemEntry]":
+def system_entries(run: Experiment) -> list[SystemEntry]:
     """The systems of the package; their development results are this run's or, in a final run, the selected one's."""
     if run.config.data.frozen:
         results = selection.read_record(run.config.data.frozen)["results"]
@@ -96,21 +131,34 @@ def system_entries(run: Experiment) -> "list[SystemEntry]":
     return [_entry(run, found, number) for number, found in enumerate(results, 1)]
 
 
-def _entry(run: Experiment, results: dict[str, dict[str, float]], index: int) -> "SystemEntry":
-    from submission.package import SystemEntry, system_texts
-
-    system, given = run.config.systems[index - 1], system_texts()[index]
-    used = [name for name, weight in system.weights.items() if weight > 0]
-    cards = [read_json(run.card(name)) for name in used]
+def _entry(run: Experiment, results: dict[str, dict[str, float]], number: int) -> SystemEntry:
+    system, config = run.config.systems[number - 1], run.config
+    branches = _used(run, system)
+    cards = [read_json(run.card(name)) for name in system.branches]
     return SystemEntry(
-        index=index,
-        name=system.name or given["name"],
-        abbreviation=system.abbreviation or given["abbreviation"],
-        description=given["description"] | texts.description(run, system),
+        index=number,
+        name=texts.name(system, branches),
+        abbreviation=texts.abbreviation(system, number),
+        description=texts.description(system, branches, config.data.rate, config.false_positive_rate),
         total_parameters=sum(card["total_parameters"] for card in cards),
         macs=sum(card["macs"][system.view] for card in cards),
-        subsystem_count=len(used),
+        subsystem_count=len(system.branches),
         results=results,
-        scores_dir=run.system(run.labels[index - 1]),
-        summary=texts.summary(run, system),
+        scores_dir=run.system(run.labels[number - 1]),
+        summary=texts.summary(system, branches, system.name or "System"),
     )
+
+
+def _used(run: Experiment, system: SystemConfig) -> list[BranchText]:
+    return branch_texts(run, system.branches)
+
+
+def _machine_settings(run: Experiment) -> dict[str, dict[str, Any]]:
+    """What the configuration says of each machine alone: {machine: {key without its name: value}}."""
+    own: dict[str, dict[str, Any]] = {name: {} for name in manifest.machines(manifest.read(run.manifest))}
+    for key, value in selection.flatten(asdict(run.config)):
+        parts = key.split(".")
+        for name in own:
+            if name in parts:
+                own[name][".".join(part for part in parts if part != name)] = value
+    return own

@@ -9,7 +9,7 @@ import torch
 
 from system.adaptation import ADAPTER, adapt, attribute_labels, domain_labels, load_adapted, make_batch
 from system.adaptation.model import AdaptationTask, AdaptedEncoder
-from system.config import AugmentConfig, BranchConfig, HeadConfig, LoopConfig
+from system.config import AugmentConfig, EncoderBranch, HeadConfig, LoopConfig
 from system.encoders import checkpoints
 from system.encoders.fisher import Fisher
 from system.errors import WheeltapperError
@@ -17,10 +17,10 @@ from system.errors import WheeltapperError
 RATE = 8000
 
 
-def config(**values) -> BranchConfig:
+def config(**values) -> EncoderBranch:
     loop = LoopConfig(steps=6, batch_size=4, learning_rate=5e-3, warmup_steps=2, save_every=2, log_every=1)
     settings = {"embedding_dim": 8, "crop_seconds": 0.3, "loop": loop} | values
-    return BranchConfig(**settings)
+    return EncoderBranch(**settings)
 
 
 def waves(batch: int = 2, channels: int = 2, samples: int = 4000) -> torch.Tensor:
@@ -39,7 +39,7 @@ def trained(encoder) -> AdaptedEncoder:
 
 
 def test_what_trains_in_a_branch():
-    task = AdaptationTask(AdaptedEncoder(Fisher.build("nano", 0), BranchConfig(), 16000), 5, 4)
+    task = AdaptationTask(AdaptedEncoder(Fisher.build("nano", 0), EncoderBranch(), 16000), 5, 4)
     names = [name for name, p in task.named_parameters() if p.requires_grad]
     lora = [f"model.encoder.blocks.{b}.attn.qkv.lora_{x}.default.weight" for b in range(4) for x in "AB"]
     rest = ["fusion.gate.weight", "fusion.gate.bias", "projection.weight", "projection.bias"]
@@ -53,7 +53,7 @@ def test_pooling_width(tiny_encoder, pool, width):
     model = AdaptedEncoder(tiny_encoder(), config(pool=pool), 16000).eval()
     assert model.projection.in_features == width
     views = model.views(waves(samples=8000))
-    assert views.two_channel.shape == views.left_duplicated.shape == (2, 8)
+    assert views.two_channel.shape == views.near_only.shape == (2, 8)
     assert views.gate.shape == (2, 1 if pool == "cls" else 3)
 
 
@@ -66,7 +66,7 @@ def test_views_by_hand(tiny_encoder):
     both = model.projection((alpha * near + (1 - alpha) * far).mean(1).flatten(1))
     views = model.views(samples)
     torch.testing.assert_close(views.two_channel, both, rtol=1e-4, atol=1e-6)
-    torch.testing.assert_close(views.left_duplicated, model.projection(near.mean(1).flatten(1)))
+    torch.testing.assert_close(views.near_only, model.projection(near.mean(1).flatten(1)))
     torch.testing.assert_close(views.gate, alpha.squeeze(-1).mean(2))
     spectrograms = torch.stack([encoder.spectrogram(samples[:, c], RATE) for c in (0, 1)], 1)
     torch.testing.assert_close(model(spectrograms), views.two_channel, rtol=1e-4, atol=1e-6)
@@ -76,13 +76,13 @@ def test_left_duplication_is_the_near_channel_twice(tiny_encoder):
     model = trained(tiny_encoder())
     samples = waves()
     twice = model.views(samples[:, :1].expand(-1, 2, -1))
-    torch.testing.assert_close(model.views(samples).left_duplicated, twice.two_channel)
-    assert not torch.allclose(model.views(samples).left_duplicated, model.views(samples).two_channel, atol=1e-4)
+    torch.testing.assert_close(model.views(samples).near_only, twice.two_channel)
+    assert not torch.allclose(model.views(samples).near_only, model.views(samples).two_channel, atol=1e-4)
 
 
 def test_a_mono_recording_is_its_own_far_channel(tiny_encoder):
     views = trained(tiny_encoder()).views(waves(channels=1))
-    assert torch.equal(views.two_channel, views.left_duplicated)
+    assert torch.equal(views.two_channel, views.near_only)
 
 
 @pytest.mark.parametrize("clips", [3, 40])

@@ -10,7 +10,7 @@ from system import audio
 from system.adaptation import ADAPTER, adapt, load_adapted, simam_choice
 from system.adaptation.model import AdaptationTask, AdaptedEncoder
 from system.adaptation.perturbations import disturb
-from system.config import AugmentConfig, BranchConfig, EncoderConfig, LoopConfig
+from system.config import AugmentConfig, EncoderBranch, EncoderConfig, LoopConfig
 from system.embeddings.embed import embed_branch
 from system.errors import WheeltapperError
 from system.frontends.simam import enhance
@@ -19,10 +19,10 @@ RATE = 8000
 KINDS = {"fan": "local", "pump": "global"}
 
 
-def config(**values) -> BranchConfig:
+def config(**values) -> EncoderBranch:
     loop = LoopConfig(steps=3, batch_size=4, learning_rate=5e-3, warmup_steps=1)
     augment = AugmentConfig(channel_swap=0.0, channel_drop=0.0, gain_db=0.0)
-    return BranchConfig(**({"embedding_dim": 8, "crop_seconds": 0.3, "loop": loop, "augment": augment} | values))
+    return EncoderBranch(**({"embedding_dim": 8, "crop_seconds": 0.3, "loop": loop, "augment": augment} | values))
 
 
 def by_hand(model: AdaptedEncoder, encoder, clip, kind: str) -> np.ndarray:
@@ -36,7 +36,7 @@ def by_hand(model: AdaptedEncoder, encoder, clip, kind: str) -> np.ndarray:
 def test_each_machine_is_embedded_with_its_own_kind(tiny_encoder, train_clips, tmp_path):
     adapt(tiny_encoder(), train_clips, config(), RATE, tmp_path, 0, simam=KINDS)
     model = load_adapted(tiny_encoder(), tmp_path / ADAPTER, config())
-    found = embed_branch(model, train_clips, tmp_path / "parts")["left_duplicated"]
+    found = embed_branch(model, train_clips, tmp_path / "parts")["near_only"]
     for row, clip in zip(found, train_clips, strict=True):
         expected = {kind: by_hand(model, model.encoder, clip, kind) for kind in ("none", "global", "local")}
         np.testing.assert_allclose(row, expected.pop(KINDS[clip.machine]), rtol=1e-4, atol=1e-5)

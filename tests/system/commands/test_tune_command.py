@@ -182,7 +182,7 @@ def test_a_wrong_section_is_refused(runs, tmp_path, capsys, section, expected):
 
 
 def test_the_configured_view_must_be_tried(runs, tmp_path, capsys):
-    said = refused(capsys, runs[0], "--set", "tune.views=[left_duplicated]", "--out", tmp_path / "out")
+    said = refused(capsys, runs[0], "--set", "tune.views=[near_only]", "--out", tmp_path / "out")
     assert "tune.views: expected two_channel among them, which system 1 has" in said
 
 
@@ -234,7 +234,7 @@ def test_runs_of_different_configurations_are_refused(runs, tmp_path, capsys):
 
 
 def test_runs_may_differ_in_what_comes_after_the_embeddings(runs, tmp_path):
-    systems = [toy.CONF["systems"][0] | {"view": "left_duplicated"}]
+    systems = [toy.CONF["systems"][0] | {"view": "near_only"}]
     other = toy.make_run(tmp_path / "other", systems=systems, seed=9).folder
     assert main(["tune", str(runs[0]), str(other), "--out", str(tmp_path / "out"), "--trials", "10"]) == 0
 

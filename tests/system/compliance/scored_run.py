@@ -23,7 +23,7 @@ CONF = {
         "aux": {"scorer": {"name": "knn", "settings": {"k": 3, "bank": "global"}}},
     },
     "systems": [
-        {"name": "both", "view": "left_duplicated", "weights": {"main": 0.85, "aux": 0.15}},
+        {"name": "both", "view": "near_only", "weights": {"main": 0.85, "aux": 0.15}},
         {"name": "one", "view": "two_channel", "weights": {"main": 1.0}},
     ],
     "evaluate": {"bootstrap": 0},
@@ -60,7 +60,7 @@ def embed(run: Experiment) -> None:
     clips = [clip for clip in manifest.read(run.manifest) if clip.split in ("train", "test")]
     for number, branch in enumerate(run.config.branches):
         files.write_index(run.index(branch), clips)
-        for view in ("two_channel", "left_duplicated"):
+        for view in ("two_channel", "near_only"):
             generator = np.random.default_rng(number + 10 * (view == "two_channel"))
             files.write_array(run.embeddings(branch, view), generator.normal(size=(len(clips), 6)).astype(np.float32))
 

@@ -23,6 +23,7 @@ from scored_run import (
     write_recordings,
     write_wav,
 )
+from system.pipeline.texts import machine_settings
 
 from submission.facts import RunFacts
 from system import audio, compliance, manifest, score_tables
@@ -34,7 +35,6 @@ from system.experiment import Experiment
 from system.files import read_json, write_json
 from system.pipeline import texts
 from system.pipeline.stages import fuse
-from system.pipeline.texts import machine_settings
 
 
 @pytest.fixture(scope="module")

@@ -48,10 +48,10 @@ def test_the_default_recipe_is_the_system_of_the_seed():
     assert (aux.scorer.name, aux.scorer.settings) == ("knn", {"k": 3, "bank": "global"})
     assert [system.weights for system in config.systems[:2]] == [{"main": 0.85, "aux": 0.15}] * 2
     assert [system.view for system in config.systems] == [
-        "left_duplicated",
+        "near_only",
         "two_channel",
-        "left_duplicated",
-        "left_duplicated",
+        "near_only",
+        "near_only",
     ]
     assert config.systems[2].weights["main"] > 0.85
     assert config.systems[3].weights == {"main": 1.0}
@@ -222,7 +222,7 @@ def test_mistakes_in_a_branch(tmp_path, branch, expected):
     [
         ("[]", "systems: expected 1 to 4, found 0"),
         ("[" + ", ".join(["{weights: {main: 1}}"] * 5) + "]", "systems: expected 1 to 4, found 5"),
-        ("[{weights: {main: 1}, view: mono}]", "systems.0.view: expected one of two_channel, left_duplicated"),
+        ("[{weights: {main: 1}, view: mono}]", "systems.0.view: expected one of two_channel, near_only"),
         ("[{weights: {other: 1}}]", "systems.0.weights: expected branches among main, aux, found 'other'"),
         ("[{}]", "systems.0.weights: expected branches among main, aux, found nothing"),
         ("[{weights: {main: -1}}]", "systems.0.weights: expected none below zero"),
@@ -313,7 +313,7 @@ def test_every_limit_speaks_of_a_field():
         found = {field.name for field in fields(value)}
         return found.union(*(names(getattr(value, n)) for n in found if is_dataclass(getattr(value, n))))
 
-    known = names(Config()) | names(configuration.BranchConfig()) | names(configuration.SourceConfig())
+    known = names(Config()) | names(configuration.EncoderBranch()) | names(configuration.SourceConfig())
     known |= names(configuration.StudyModelConfig())
     known |= names(configuration.AutoencoderConfig()) | names(configuration.SpectrumConfig())
     assert set(checks.LIMITS) <= known
@@ -383,11 +383,11 @@ SPECTRUM = "spectrum: {statistic: quantile}, inputs: [residual], scorer: {name: 
         ("a: {spectrum: {statistic: mode}}", r"branches\.a\.spectrum\.statistic: expected one of mean, quantile"),
         ("a: {spectrum: {level: 1.5}}", r"spectrum\.level: expected a number from 0 to 1, found 1\.5"),
         ("a: {spectrum: {quantil: 1}}", r"unknown key branches\.a\.spectrum\.quantil"),
-        ("a: {spectrum: {}, autoencoder: {}}", r"branches\.a: expected one of autoencoder, spectrum and of, found"),
+        ("a: {spectrum: {}, autoencoder: {}}", r"branches\.a\.autoencoder: a spectrum branch has no such setting"),
         ("a: {readout: sum}", r"branches\.a\.readout: expected one of projection, mean, band, cls, gem, rdp"),
-        ("a: {of: b}", r"branches\.a\.of: expected one of , found 'b'"),
-        ("a: {}, b: {of: a}, c: {of: b}", r"branches\.c\.of: expected one of a, found 'b'"),
-        (f"a: {{{SPECTRUM}, readout: band}}", r"branches\.a\.readout: expected projection"),
+        ("a: {shares: b}", r"branches\.a\.shares: expected one of , found 'b'"),
+        ("a: {}, b: {shares: a}, c: {shares: b}", r"branches\.c\.shares: expected one of a, found 'b'"),
+        (f"a: {{{SPECTRUM}}}, b: {{shares: a, readout: band}}", r"branches\.b\.readout: expected projection"),
     ],
 )
 def test_contradictions_between_branches(tmp_path, branches, expected):
@@ -397,7 +397,7 @@ def test_contradictions_between_branches(tmp_path, branches, expected):
 
 
 def test_files_of_branches_that_share(tmp_path):
-    branches = f"a: {{}}, b: {{of: a, readout: rdp, readout_power: 8}}, c: {{{SPECTRUM}}}, d: {{of: c}}"
+    branches = f"a: {{}}, b: {{shares: a, readout: rdp, readout_power: 8}}, c: {{{SPECTRUM}}}, d: {{shares: c}}"
     (tmp_path / "c.yaml").write_text(f"branches: {{{branches}}}\nsystems: [{{weights: {{a: 1}}}}]\n")
     run = Experiment(tmp_path, load(tmp_path / "c.yaml"))
     assert run.encoder_branches == ["a"]

@@ -44,7 +44,7 @@ def refused(path, *given: str) -> WheeltapperError:
             ["package.title=don't stop seed=3 package.abstract=can't"],
             ["package.title=don't stop", "seed=3", "package.abstract=can't"],
         ),
-        (["tune.views=[two_channel, left_duplicated] seed=3"], ["tune.views=[two_channel, left_duplicated]", "seed=3"]),
+        (["tune.views=[two_channel, near_only] seed=3"], ["tune.views=[two_channel, near_only]", "seed=3"]),
         (["encoder.checkpoint='' pretrain.loop.steps=300"], ["encoder.checkpoint=''", "pretrain.loop.steps=300"]),
         (["systems[0].view=two_channel seed=3"], ["systems[0].view=two_channel", "seed=3"]),
         (["package.abstract=x = y, 3 = 3"], ["package.abstract=x = y, 3 = 3"]),
@@ -61,7 +61,7 @@ def test_one_text_holds_one_setting_or_several(given, expected):
     [
         ("systems.0.weights.main=0.7", "systems.0.weights", {"main": 0.7, "aux": 0.15}),
         ("systems.3.weights.aux=0.3", "systems.3.weights", {"main": 1.0, "aux": 0.3}),
-        ("systems[1].view=left_duplicated", "systems.1.view", "left_duplicated"),
+        ("systems[1].view=near_only", "systems.1.view", "near_only"),
         ("package.authors.0.last=Li", "package.authors.0.last", "Li"),
         ("package.authors.1.last=Li", "package.authors.1.last", "Li"),
         ("branches.main.inputs.0=residual", "branches.main.inputs", ["residual", "far"]),

@@ -14,7 +14,7 @@ from numpy_fisher import NumpyFisher
 from system import audio
 from system.adaptation.model import AdaptedEncoder
 from system.bin import main
-from system.config import BranchConfig
+from system.config import EncoderBranch
 from system.embeddings import embed, files
 from system.embeddings.embed import GATE_SLOTS, choose_precision, embed_branch, embed_files, run_batches
 from system.encoders import cards
@@ -28,7 +28,7 @@ RATE = 8000
 @pytest.fixture
 def model(tiny_encoder) -> AdaptedEncoder:
     torch.manual_seed(0)
-    built = AdaptedEncoder(tiny_encoder(), BranchConfig(embedding_dim=6), RATE).eval()
+    built = AdaptedEncoder(tiny_encoder(), EncoderBranch(embedding_dim=6), RATE).eval()
     with torch.no_grad():
         for parameter in built.parameters():
             if parameter.requires_grad:
@@ -40,7 +40,7 @@ def test_branch(model, train_clips, tmp_path):
     done = []
     found = embed_branch(model, train_clips, tmp_path / "parts", progress=done.append)
     assert sum(done) == 8
-    assert found["two_channel"].shape == found["left_duplicated"].shape == (8, 6)
+    assert found["two_channel"].shape == found["near_only"].shape == (8, 6)
     assert found["gate"].shape == (8, GATE_SLOTS)
     assert all(values.dtype == np.float32 for values in found.values())
     assert ((found["gate"] > 0) & (found["gate"] < 1)).all()
@@ -48,7 +48,7 @@ def test_branch(model, train_clips, tmp_path):
         wave, _ = audio.read(clip.path)
         views = model.views(torch.from_numpy(wave[None]))
         np.testing.assert_array_equal(found["two_channel"][row], views.two_channel[0].numpy())
-        np.testing.assert_array_equal(found["left_duplicated"][row], views.left_duplicated[0].numpy())
+        np.testing.assert_array_equal(found["near_only"][row], views.near_only[0].numpy())
 
 
 def test_recordings_are_brought_to_the_rate_of_the_branch(model, record, tmp_path):

@@ -22,7 +22,7 @@ from system.corpora.unpack import marker_of
 from system.errors import WheeltapperError
 from system.experiment import Experiment
 from system.files import lock
-from system.pipeline import disk, preflight
+from system.pipeline import disk, preflight, requirements
 
 ROOT = Path(__file__).resolve().parents[3]
 TOY = ROOT / "recipes" / "dcase2026" / "conf" / "toy.yaml"
@@ -278,10 +278,10 @@ def test_weights_of_the_branches_count_for_the_stages_that_read_them(place):
     own = {"family": "ast", "size": "base", "checkpoint": "gone.pt"}
     conf.write_text(yaml.safe_dump({"base": str(TOY), "branches": {"main": {"encoder": own}}}))
     run = Experiment(Path("exp"), load(conf))
-    assert list(run.encoders(range(0, 2))) == ["encoder"]
-    assert list(run.encoders(range(2, 4))) == ["branches.main.encoder"]
-    assert list(run.encoders(range(4, 7))) == []
-    assert sorted(run.encoders([7])) == ["branches.main.encoder", "encoder"]
+    assert list(requirements.encoders(run, range(0, 2))) == ["encoder"]
+    assert list(requirements.encoders(run, range(2, 4))) == ["branches.main.encoder"]
+    assert list(requirements.encoders(run, range(4, 7))) == []
+    assert sorted(requirements.encoders(run, [7])) == ["branches.main.encoder", "encoder"]
 
 
 def test_recordings_to_pre_train_on(place):
@@ -315,12 +315,12 @@ def test_what_was_frozen_must_be_there(place):
         ((2, 9), [], (0, "manifest.csv")),
         ((2, 9), ["manifest.csv"], (1, "pretrain/encoder.safetensors")),
         ((3, 3), ["manifest.csv", "pretrain/encoder.safetensors"], (2, "adapt/main/adapter.safetensors")),
-        ((4, 5), ["manifest.csv"], (3, "embeddings/main/left_duplicated.npy")),
-        ((5, 6), ["manifest.csv"], (4, "scores/main.left_duplicated.csv")),
+        ((4, 5), ["manifest.csv"], (3, "embeddings/main/near_only.npy")),
+        ((5, 6), ["manifest.csv"], (4, "scores/main.near_only.csv")),
         (
             (5, 5),
-            ["scores/main.left_duplicated.csv", "scores/main.two_channel.csv"],
-            (4, "scores/aux.left_duplicated.csv"),
+            ["scores/main.near_only.csv", "scores/main.two_channel.csv"],
+            (4, "scores/aux.near_only.csv"),
         ),
         ((6, 6), ["manifest.csv"], (5, "systems/Wheeltapper_Demo_task2_1")),
         ((9, 9), [], (0, "manifest.csv")),
@@ -332,10 +332,10 @@ def test_the_stage_to_start_with(place, stages, left, missing):
     for name in left:
         (exp / name).parent.mkdir(parents=True, exist_ok=True)
         (exp / name).touch()
-    found = Experiment(exp, load(TOY)).missing(range(stages[0], stages[1] + 1))
+    found = requirements.missing(Experiment(exp, load(TOY)), range(stages[0], stages[1] + 1))
     assert found == (missing and (missing[0], exp / missing[1]))
     as_they_are = Experiment(place / "new", load(TOY, ["pretrain.loop.steps=0"]))
-    assert as_they_are.missing(range(1, 2)) is None
+    assert requirements.missing(as_they_are, range(1, 2)) is None
 
 
 def test_stages_in_the_wrong_order(place, capsys):

@@ -8,7 +8,7 @@ import numpy as np
 
 from system import audio, manifest, stage
 from system import config as configuration
-from system.config import BranchConfig, Config, SystemConfig
+from system.config import Config, EncoderBranch, SystemConfig
 from system.evaluation import challenge_csv, metrics
 from system.evaluation.truth import Truth
 from system.manifest import Clip
@@ -41,9 +41,9 @@ def build(folder: Path, channels: int = 2, development: tuple = DEVELOPMENT, eva
     """Everything that the stages before the report write, with made-up numbers."""
     rng = np.random.default_rng(1)
     config = Config(
-        branches={"main": BranchConfig(), "aux": BranchConfig()},
+        branches={"main": EncoderBranch(), "aux": EncoderBranch()},
         systems=[
-            SystemConfig("Ensemble", "ens", "left_duplicated", {"main": 0.8, "aux": 0.2}),
+            SystemConfig("Ensemble", "ens", "near_only", {"main": 0.8, "aux": 0.2}),
             SystemConfig("Single & simple", "single", "two_channel", {"main": 1.0}),
         ],
     )
@@ -57,7 +57,7 @@ def build(folder: Path, channels: int = 2, development: tuple = DEVELOPMENT, eva
         target.mkdir(parents=True)
         with open(target / "index.csv", "w", newline="") as file:
             csv.writer(file).writerows([("machine", "section", "split", "file"), *(clip.key for clip in clips)])
-        for name, width in (("two_channel", 6), ("left_duplicated", 6), ("gate", 32)):
+        for name, width in (("two_channel", 6), ("near_only", 6), ("gate", 32)):
             np.save(target / f"{name}.npy", rng.random((len(clips), width), np.float32))
     found: dict = {"year": 2026, "official_score": None, "per_machine": {}, "systems": {}}
     truth = [Truth(*c.key[:2], c.file, c.domain, c.label) for c in clips if c.split == "test" and c.label]

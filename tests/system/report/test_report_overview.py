@@ -92,7 +92,7 @@ def test_maps_are_coloured_by_kind_domain_attribute_and_alarm(folder):
 
 def test_a_branch_of_one_number_gives_way_to_the_next(folder):
     np.save(folder / "embeddings" / "main" / "two_channel.npy", np.ones((66, 1), np.float32))
-    np.save(folder / "embeddings" / "main" / "left_duplicated.npy", np.ones((66, 1), np.float32))
+    np.save(folder / "embeddings" / "main" / "near_only.npy", np.ones((66, 1), np.float32))
     run = read_run(folder)
     ensemble = next(label for label in run.systems if label.endswith("_1"))
     assert maps.maps(replace(run, best=ensemble))["branch"] == "aux"

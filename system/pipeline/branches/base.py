@@ -1,0 +1,105 @@
+"""What every kind of branch answers for itself."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+
+from submission.texts import BranchText
+from system.experiment import Experiment
+from system.files import read_json
+from system.manifest import Clip
+
+Rows = Mapping[str, np.ndarray]  # rows of clips by view and readout
+
+METHODS = {
+    "mahalanobis": "Mahalanobis distance",
+    "conditional_mahalanobis": "conditional Mahalanobis distance",
+    "knn": "k-nearest neighbours",
+    "beam": "nearest neighbours in each frequency band",
+    "ldn": "nearest neighbours with local density normalisation",
+    "lof": "local outlier factor",
+}
+
+
+class Branch(ABC):
+    """A branch that describes clips by a network or a spectrum of its own.
+
+    Args:
+        run: the experiment.
+        name: of the branch in the configuration.
+    """
+
+    features: ClassVar[str]  # acoustic features, as a meta file names them
+
+    def __init__(self, run: Experiment, name: str):
+        self.run, self.name = run, name
+
+    @property
+    def card(self) -> dict[str, Any]:
+        """What adaptation recorded of the branch: size, cost at inference, rate (Hz)."""
+        return read_json(self.run.card(self.name))
+
+    @property
+    def rate(self) -> int:
+        """Sampling rate in Hz that the branch was adapted at."""
+        return int(self.card["rate"])
+
+    @abstractmethod
+    def training_settings(self) -> dict[str, Any]:
+        """Settings that training depends on."""
+
+    @abstractmethod
+    def embedding_settings(self) -> dict[str, Any] | None:
+        """Settings that the rows depend on and that the trained files do not hold."""
+
+    @abstractmethod
+    def weights(self) -> list[Path]:
+        """Files that adaptation leaves for the embedding stage."""
+
+    @abstractmethod
+    def adapt(self, clips: Sequence[Clip], rate: int) -> list[Path]:
+        """Trains what the branch learns and writes its card.
+
+        Args:
+            clips: normal training clips.
+            rate: in Hz, that recordings are brought to.
+
+        Returns:
+            the files written.
+        """
+
+    @classmethod
+    @abstractmethod
+    def embed(
+        cls, run: Experiment, branches: Sequence[Any], clips: Sequence[Clip], workers: int
+    ) -> Iterator[tuple[str, Rows]]:
+        """Describes clips by several branches of this kind; yields (name, rows (N, ...)) one branch after another."""
+
+    @abstractmethod
+    def clip_embedder(self) -> Callable[[Clip], Rows]:
+        """The network, loaded now, as a function of one clip that gives its row (1, ...)."""
+
+    def clear_parts(self) -> None:  # noqa: B027 - most kinds keep none
+        """Removes parts of the rows that only serve to resume, once the whole is on disk."""
+
+    @abstractmethod
+    def text(self, name: str) -> BranchText:
+        """What a package says of the branch ``name``, which is this one or shares its network."""
+
+    def scorer_text(self, name: str) -> dict[str, Any]:
+        """Fields of ``BranchText`` that follow from the scorer of a branch."""
+        from system import scoring
+        from system.scoring.banks import DOMAIN
+
+        scorer = self.run.config.branches[name].scorer
+        method = METHODS.get(scorer.name, scorer.name)
+        settings = ", ".join(f"{key} {value}" for key, value in scorer.settings.items())
+        built = scoring.build(scorer.name, **scorer.settings)
+        return {
+            "method": method,
+            "scoring": (f"Branch {name}: {method}{f' ({settings})' * bool(settings)}.",),
+            "bank_per_domain": getattr(built, "bank", "") == DOMAIN,
+        }

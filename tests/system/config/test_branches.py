@@ -1,0 +1,131 @@
+"""Kinds of branches: stated or implied, changed by later files and options, and configurations of earlier versions."""
+
+from dataclasses import asdict
+
+import pytest
+import yaml
+
+from system.config import (
+    AutoencoderBranch,
+    EncoderBranch,
+    LoopConfig,
+    ScorerConfig,
+    SharedBranch,
+    SpectrumBranch,
+    SpectrumConfig,
+    load,
+    save,
+)
+from system.errors import WheeltapperError
+
+SYSTEMS = "systems: [{weights: {a: 1}}]\n"
+
+
+@pytest.fixture
+def conf(tmp_path):
+    def write(branches: str, rest: str = SYSTEMS, name: str = "c.yaml"):
+        (tmp_path / name).write_text(f"{rest}branches: {{{branches}}}\n")
+        return tmp_path / name
+
+    return write
+
+
+@pytest.mark.parametrize(
+    ("settings", "kind"),
+    [
+        ("{}", EncoderBranch),
+        ("{pool: mean}", EncoderBranch),
+        ("{kind: encoder}", EncoderBranch),
+        ("{spectrum: {}}", SpectrumBranch),
+        ("{kind: spectrum}", SpectrumBranch),
+        ("{kind: spectrum, spectrum: {level: 0.2}}", SpectrumBranch),
+        ("{autoencoder: {}, scorer: {name: given}}", AutoencoderBranch),
+        ("{kind: autoencoder, scorer: {name: given}}", AutoencoderBranch),
+        ("{shares: a}", SharedBranch),
+    ],
+)
+def test_the_kind_follows_from_the_keys(conf, tmp_path, settings, kind):
+    config = load(conf(f"a: {{}}, b: {settings}"))
+    assert type(config.branches["b"]) is kind
+    save(tmp_path / "saved.yaml", config)
+    assert yaml.safe_load((tmp_path / "saved.yaml").read_text())["branches"]["b"]["kind"] == config.branches["b"].kind
+    assert load(tmp_path / "saved.yaml") == config
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        (
+            "{spectrum: {}, crop_seconds: 1}",
+            "branches.b.crop_seconds: a spectrum branch has no such setting; it has inputs, kind, scorer, spectrum, ",
+        ),
+        ("{shares: a, pool: mean}", "branches.b.pool: a shared branch has no such setting; it has kind, readout"),
+        ("{kind: encoder, spectrum: {}}", "branches.b.spectrum: an encoder branch has no such setting"),
+        ("{kind: autoencoder, inputs: [near]}", "branches.b.inputs: an autoencoder branch has no such setting"),
+        ("{spectrum: {}, scorrer: {}}", "unknown key branches.b.scorrer: did you mean scorer?"),
+        ("{kind: network}", "branches.b.kind: expected one of encoder, spectrum, autoencoder, shared, found 'network'"),
+    ],
+)
+def test_settings_of_another_kind_are_refused(conf, settings, expected):
+    with pytest.raises(WheeltapperError) as caught:
+        load(conf(f"a: {{}}, b: {settings}"))
+    assert expected in str(caught.value)
+
+
+def test_a_later_file_makes_a_branch_of_another_kind(conf):
+    conf("a: {crop_seconds: 2, loop: {steps: 3}, inputs: [near], scorer: {name: knn}}", name="low.yaml")
+    spectrum = load(conf("a: {spectrum: {level: 0.2}}", "base: low.yaml\n"))
+    assert spectrum.branches["a"] == SpectrumBranch(
+        scorer=ScorerConfig("knn"), inputs=["near"], spectrum=SpectrumConfig(level=0.2)
+    )
+    back = load(conf("a: {kind: encoder, loop: {steps: 5}}", "base: c.yaml\n", "top.yaml"))
+    assert back.branches["a"] == EncoderBranch(scorer=ScorerConfig("knn"), inputs=["near"], loop=LoopConfig(steps=5))
+    with pytest.raises(WheeltapperError, match=r"top\.yaml: branches\.a\.pool: a spectrum branch has no such setting"):
+        load(conf("a: {pool: mean}", "base: c.yaml\n", "top.yaml"))
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        (["branches.a.spectrum.level=0.2"], SpectrumBranch(spectrum=SpectrumConfig(level=0.2))),
+        (["branches.a.kind=spectrum"], SpectrumBranch()),
+        (["branches.a={kind: spectrum, inputs: [far]}"], SpectrumBranch(inputs=["far"])),
+        (["branches={a: {spectrum: {}}}"], SpectrumBranch()),
+        (["branches.a.kind=spectrum", "branches.a.spectrum.level=0.2", "branches.a.kind=encoder"], EncoderBranch()),
+        (["branches.a.spectrum={}", "branches.a.spectrum=null"], EncoderBranch()),
+        (["branches.a.shares=b"], SharedBranch(shares="b")),
+        (["branches.a.of=b"], SharedBranch(shares="b")),
+    ],
+)
+def test_an_option_makes_a_branch_of_another_kind(conf, given, expected):
+    assert load(conf("a: {crop_seconds: 2, depth: 3}, b: {}"), given).branches["a"] == expected
+
+
+def test_a_saved_configuration_of_an_earlier_version(tmp_path):
+    every = asdict(EncoderBranch(crop_seconds=1.0)) | {"autoencoder": None, "spectrum": None, "of": ""}
+    del every["kind"]
+    former = {
+        "a": every,
+        "b": every | {"spectrum": {"level": 0.2}, "inputs": ["far"]},
+        "c": every | {"autoencoder": {"epochs": 3}, "scorer": {"name": "given"}},
+        "d": every | {"of": "b"},
+    }
+    systems = [{"weights": {"a": 1}, "view": "left_duplicated"}]
+    text = yaml.safe_dump({"branches": former, "systems": systems, "tune": {"views": ["left_duplicated"]}})
+    (tmp_path / "config.yaml").write_text(text)
+    config = load(tmp_path / "config.yaml")
+    assert config.branches["a"] == EncoderBranch(crop_seconds=1.0)
+    assert config.branches["b"] == SpectrumBranch(inputs=["far"], spectrum=SpectrumConfig(level=0.2))
+    assert config.branches["c"].autoencoder.epochs == 3
+    assert config.branches["d"] == SharedBranch(shares="b")
+    assert (config.systems[0].view, config.tune.views) == ("near_only", ["near_only"])
+
+
+def test_former_words_in_options(conf):
+    config = load(conf("a: {}"), ["systems.0.view=left_duplicated", "tune.views=[left_duplicated, two_channel]"])
+    assert (config.systems[0].view, config.tune.views) == ("near_only", ["near_only", "two_channel"])
+
+
+def test_a_former_name_beside_its_new_one_is_refused(conf):
+    with pytest.raises(WheeltapperError, match=r"unknown key branches\.b\.of"):
+        load(conf("a: {}, b: {shares: a, of: a}"))
