@@ -23,7 +23,6 @@ from scored_run import (
     write_recordings,
     write_wav,
 )
-from system.pipeline.texts import machine_settings
 
 from submission.facts import RunFacts
 from system import audio, compliance, manifest, score_tables
@@ -33,8 +32,8 @@ from system.compliance import records, scores
 from system.config import SystemConfig
 from system.experiment import Experiment
 from system.files import read_json, write_json
-from system.pipeline import texts
 from system.pipeline.stages import fuse
+from system.pipeline.stages.package import _machine_settings, system_entries
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +91,7 @@ def test_a_minimum_of_branches_keeps_all_rules(run):
     assert {path: path.read_text() for path in (run.folder / "systems").rglob("anomaly_score_*.csv")} != before
     accept(changed)
     assert broken(changed) == {}
-    assert texts.summary(changed, changed.config.systems[0]).startswith("both: minimum of aux and main, inference")
+    assert system_entries(changed)[0].summary.startswith("both: minimum of aux and main, inference")
 
 
 def test_what_is_usual_does_not_stand_in_the_fingerprint_of_fusion():
@@ -305,11 +304,11 @@ def test_published_weights_that_are_others(run, tmp_path):
 def test_a_setting_of_one_machine_is_noted(run):
     scorer = replace(run.config.branches["main"].scorer, settings={"bank": "domain", "per": {"Fan": 1, "Pump": 2}})
     branches = run.config.branches | {"main": replace(run.config.branches["main"], scorer=scorer)}
-    own = machine_settings(Experiment(run.folder, replace(run.config, branches=branches)))
+    own = _machine_settings(Experiment(run.folder, replace(run.config, branches=branches)))
     rule = records.check_one_setting(RunFacts(machine_settings=own))
     assert rule.violations == []
     assert "branches.main.scorer.settings.per" in rule.notes[0]
-    clean = records.check_one_setting(RunFacts(machine_settings=machine_settings(run)))
+    clean = records.check_one_setting(RunFacts(machine_settings=_machine_settings(run)))
     assert clean.notes == []
 
 
