@@ -15,10 +15,11 @@ from system import manifest, processes
 from system.config import EncoderConfig
 from system.encoders.cards import checkpoint_file
 from system.errors import WheeltapperError
-from system.experiment import Experiment, read_configuration
+from system.experiment import Experiment
 from system.files import lock
 from system.machine import check_device, threads
 from system.manifest import Clip
+from system.pipeline.settings import load_configuration, read_configuration
 from system.stage import Stage
 
 MEASURED = ("pretrain", "adapt", "embed", "score", "fuse", "evaluate")  # commands from a manifest to metrics
@@ -98,7 +99,7 @@ def experiment(args: argparse.Namespace, several: bool = False) -> Iterator[Expe
         if main:
             config = read_configuration(folder, args.conf, args.set)
         else:
-            config = configuration.load(args.conf or folder / "config.yaml", args.set)
+            config = load_configuration(args.conf or folder / "config.yaml", args.set)
         if main and _held.get() != args.exp:
             stack.enter_context(lock(folder))
         if main:

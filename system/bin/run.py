@@ -7,9 +7,10 @@ import system.bin
 from system import config as configuration
 from system.bin import common
 from system.errors import WheeltapperError
-from system.experiment import Experiment, read_configuration
+from system.experiment import Experiment
 from system.pipeline import preflight
 from system.pipeline.preflight import Plan
+from system.pipeline.settings import read_configuration
 
 # The command of each stage, in the order of system.experiment.STAGES.
 VERBS = ("prepare", "pretrain", "adapt", "embed", "score", "fuse", "evaluate", "package", "benchmark", "report")
@@ -44,7 +45,7 @@ def main(args: argparse.Namespace) -> int:
             if status:
                 return status
     if args.stop_stage == len(VERBS) - 1:
-        run = Experiment(Path(args.exp), configuration.load(Path(args.exp) / "config.yaml", packaged=False))
+        run = Experiment(Path(args.exp), configuration.load(Path(args.exp) / "config.yaml"))
         print(f"report: {run.report}")
         print(f"package: {run.zip}" if run.zip.is_file() else "no package: stage 7 has not run", flush=True)
     return 0

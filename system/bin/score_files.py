@@ -68,7 +68,7 @@ def finished(folder: Path) -> tuple[Experiment, list[manifest.Clip]]:
     """
     if not (folder / "config.yaml").is_file():
         raise WheeltapperError(f"{folder}: expected the folder of a finished run, found no config.yaml there")
-    run = Experiment(folder, configuration.load(folder / "config.yaml", packaged=False))
+    run = Experiment(folder, configuration.load(folder / "config.yaml"))
     check_systems(run.config, str(folder / "config.yaml"))
     clips = manifest.read(run.manifest)
     for verb in SCORED:

@@ -46,7 +46,7 @@ def main(args: argparse.Namespace) -> None:
 
 def _candidate(exp: Path) -> Candidate:
     """A development run, every stage of it complete with the settings and inputs it has now, its score recomputed."""
-    run = Experiment(exp, configuration.load(exp / "config.yaml", packaged=False))
+    run = Experiment(exp, configuration.load(exp / "config.yaml"))
     selection.check_development(manifest.read(run.manifest), run.manifest)
     for verb in common.MEASURED:
         stage = common.stage_of(run, verb)

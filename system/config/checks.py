@@ -159,8 +159,6 @@ def _encoder_problems(encoder: EncoderConfig, name: str) -> Iterator[str]:
 
 
 def _branch_problems(branch: Branch, name: str) -> Iterator[str]:
-    from system import scoring
-
     if isinstance(branch, EncoderBranch):
         yield from _encoder_branch_problems(branch, name)
     if isinstance(branch, AutoencoderBranch):
@@ -171,8 +169,6 @@ def _branch_problems(branch: Branch, name: str) -> Iterator[str]:
         yield f"{name}.readout: expected one of {', '.join(READOUTS)}, found {branch.readout!r}"
     if isinstance(branch, EncoderBranch | SpectrumBranch):
         yield from _input_problems(branch.inputs, branch.subtraction, name)
-    for setting, text in scoring.problems(branch.scorer.name, branch.scorer.settings):
-        yield f"{name}.scorer.{f'settings.{setting}' if setting else 'name'}: {text}"
 
 
 def _encoder_branch_problems(branch: EncoderBranch, name: str) -> Iterator[str]:

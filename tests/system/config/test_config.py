@@ -7,9 +7,10 @@ import pytest
 import yaml
 
 from system import config as configuration
-from system.config import Config, checks, load, save
+from system.config import Config, checks, save
 from system.errors import WheeltapperError
 from system.experiment import Experiment
+from system.pipeline.settings import load_configuration as load
 
 ROOT = Path(__file__).resolve().parents[3]
 RECIPES = sorted(ROOT.glob("recipes/**/conf/*.yaml"))
