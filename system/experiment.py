@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from system import config as configuration
-from system import selection
 from system.config import Branch, Config, EncoderBranch, EncoderConfig, SharedBranch
 from system.errors import WheeltapperError
 from system.files import tree_signature
@@ -170,18 +169,3 @@ def configuration_file(folder: str | os.PathLike, conf: str | os.PathLike | None
     near = difflib.get_close_matches(saved.parent.name, others, 1)
     advice = f"did you mean {saved.parent.parent / near[0]}?" if near else "--conf FILE names one for a new run"
     raise WheeltapperError(f"{saved}: expected a configuration, found nothing; {advice}")
-
-
-def read_configuration(folder: str | os.PathLike, conf: str | os.PathLike | None, overrides: list[str]) -> Config:
-    """The configuration ``conf`` of an experiment, or the one saved in its folder, which may not be there yet."""
-    config = configuration.load(configuration_file(folder, conf), overrides)
-    if config.data.frozen or config.data.machines == "evaluation":
-        selection.check_frozen(config, Path(folder) / "config.yaml")
-    return config
-
-
-def open_experiment(folder: str | os.PathLike, conf: str | os.PathLike | None, overrides: list[str]) -> Experiment:
-    """The experiment in ``folder`` with the configuration ``conf``, or the one saved there; saves the resolved one."""
-    config = read_configuration(folder, conf, overrides)
-    configuration.save(Path(folder) / "config.yaml", config)
-    return Experiment(Path(folder), config)

@@ -55,7 +55,7 @@ class Candidate:
 def read_candidate(folder: str | os.PathLike) -> Candidate:
     """A finished development run; WheeltapperError where a file of it is missing, damaged, or without a score."""
     folder = Path(folder)
-    config = configuration.load(folder / "config.yaml", packaged=False)
+    config = configuration.load(folder / "config.yaml")
     clips = manifest.read(folder / "manifest.csv")
     metrics = read_json(folder / "metrics.json")
     systems = metrics.get("systems") if isinstance(metrics, dict) else None
@@ -169,7 +169,7 @@ def frozen_problems(config: Config) -> Iterator[str]:
     record = read_record(config.data.frozen)
     weights = record.get("weights", {})
     same = config_hash(config) == record.get("config_hash")
-    frozen = config if same else configuration.load(config.data.frozen, packaged=False)
+    frozen = config if same else configuration.load(config.data.frozen)
     for key, expected, found in differences(frozen, config):
         if key not in weights or found in ("", NOTHING):  # files of equal content may lie elsewhere
             yield f"{key}: expected {expected} as frozen in {config.data.frozen}, found {found}"

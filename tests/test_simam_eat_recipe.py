@@ -20,9 +20,9 @@ from submission.validate import validate
 from system.bin import main
 from system.config import Config, load
 from system.encoders import cards
-from system.experiment import open_experiment
 from system.files import read_json
 from system.manifest import read
+from system.pipeline.settings import open_experiment
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = ROOT / "recipes" / "dcase2024_simam_eat"

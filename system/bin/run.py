@@ -5,10 +5,11 @@ from pathlib import Path
 
 from system.bin import options
 from system.errors import WheeltapperError
-from system.experiment import STAGES, Experiment, read_configuration
+from system.experiment import STAGES, Experiment
 from system.pipeline import preflight
 from system.pipeline.preflight import Plan
 from system.pipeline.session import run_stage, session
+from system.pipeline.settings import read_configuration
 from system.pipeline.stages import STAGES_TO_METRICS, first_incomplete
 
 LAST = len(STAGES) - 1

@@ -48,7 +48,7 @@ def main(args: argparse.Namespace) -> None:
 
 def _candidate(exp: Path) -> Candidate:
     """A development run, every stage of it complete with the settings and inputs it has now, its score recomputed."""
-    run = Experiment(exp, configuration.load(exp / "config.yaml", packaged=False))
+    run = Experiment(exp, configuration.load(exp / "config.yaml"))
     selection.check_development(manifest.read(run.manifest), run.manifest)
     if stage := first_incomplete(run):
         raise WheeltapperError(

@@ -16,6 +16,7 @@ from system.config import TuneConfig
 from system.errors import WheeltapperError
 from system.experiment import Experiment
 from system.files import file_hash, write_json
+from system.pipeline.settings import load_configuration
 from system.pipeline.stages import STAGES_TO_EMBEDDINGS, first_incomplete
 from system.pipeline.stages.evaluate import measured_clips
 from system.progress import progress_bar
@@ -64,7 +65,7 @@ def main(args: argparse.Namespace) -> None:
 
 def _settings(args: argparse.Namespace) -> TuneConfig:
     conf = args.conf or args.exps[0] / "config.yaml"
-    tune = configuration.load(conf, args.set, packaged=False).tune
+    tune = load_configuration(conf, args.set, packaged=False).tune
     if args.trials:
         tune.trials = args.trials
     if tune.choose_for == "machine" and not args.per_machine:
@@ -85,7 +86,7 @@ def _run(exp: Path, label: str, views: Sequence[str]) -> "Run":
     """A development run whose stages up to the embeddings are complete with the settings and inputs they have now."""
     from system.tuning.task import Run
 
-    run = Experiment(exp, configuration.load(exp / "config.yaml", packaged=False))
+    run = Experiment(exp, configuration.load(exp / "config.yaml"))
     clips = manifest.read(run.manifest)
     selection.check_development(clips, run.manifest)
     if stage := first_incomplete(run, STAGES_TO_EMBEDDINGS):

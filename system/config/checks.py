@@ -55,7 +55,7 @@ from system.corpora.year_files import known_years
 from system.errors import WheeltapperError
 from system.machine import DEVICES
 
-GIVEN = "given"  # the scorer for branches whose rows are scores already
+PRECOMPUTED = "precomputed"  # the scorer for branches whose embeddings are scores already
 
 # Numbers outside these limits no run can work with, wherever a field of the name stands.
 LIMITS = {
@@ -159,8 +159,6 @@ def _encoder_problems(encoder: EncoderConfig, name: str) -> Iterator[str]:
 
 
 def _branch_problems(branch: Branch, name: str) -> Iterator[str]:
-    from system import scoring
-
     if isinstance(branch, EncoderBranch):
         yield from _encoder_branch_problems(branch, name)
     if isinstance(branch, AutoencoderBranch):
@@ -171,8 +169,6 @@ def _branch_problems(branch: Branch, name: str) -> Iterator[str]:
         yield f"{name}.readout: expected one of {', '.join(READOUTS)}, found {branch.readout!r}"
     if isinstance(branch, EncoderBranch | SpectrumBranch):
         yield from _input_problems(branch.inputs, branch.subtraction, name)
-    for setting, text in scoring.problems(branch.scorer.name, branch.scorer.settings):
-        yield f"{name}.scorer.{f'settings.{setting}' if setting else 'name'}: {text}"
 
 
 def _encoder_branch_problems(branch: EncoderBranch, name: str) -> Iterator[str]:
@@ -266,8 +262,8 @@ def _study_problems(study: StudyConfig) -> Iterator[str]:
 def _autoencoder_problems(config: AutoencoderConfig, scorer: str, name: str) -> Iterator[str]:
     if config.score not in AUTOENCODER_SCORES:
         yield f"{name}.autoencoder.score: expected one of {', '.join(AUTOENCODER_SCORES)}, found {config.score!r}"
-    elif config.score != "residual" and scorer != GIVEN:
-        yield f"{name}.scorer.name: expected {GIVEN} for autoencoder.score {config.score}, found {scorer!r}"
+    elif config.score != "residual" and scorer != PRECOMPUTED:
+        yield f"{name}.scorer.name: expected {PRECOMPUTED} for autoencoder.score {config.score}, found {scorer!r}"
     if config.folds == 1:
         yield f"{name}.autoencoder.folds: expected 0, or 2 and more, found 1"
     if not all(size > 0 for size in config.hidden):
@@ -279,8 +275,8 @@ def _threshold_problems(config: Config, system: SystemConfig, name: str) -> Iter
         yield f"{name}.threshold: expected one of {', '.join(THRESHOLDS)}, found {system.threshold!r}"
     elif system.threshold == "batches":
         used = [config.branches.get(branch) for branch, weight in system.weights.items() if weight > 0]
-        if len(used) != 1 or not (isinstance(used[0], AutoencoderBranch) and used[0].scorer.name == GIVEN):
-            yield f"{name}.threshold: batches: expected one autoencoder branch with the scorer {GIVEN}"
+        if len(used) != 1 or not (isinstance(used[0], AutoencoderBranch) and used[0].scorer.name == PRECOMPUTED):
+            yield f"{name}.threshold: batches: expected one autoencoder branch with the scorer {PRECOMPUTED}"
 
 
 def _fusion_problems(system: SystemConfig, name: str) -> Iterator[str]:

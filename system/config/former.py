@@ -5,9 +5,10 @@ from fnmatch import fnmatchcase
 from typing import Any
 
 # Pattern of a whole key to the name that its last part has now.
-KEYS = {"branches.*.of": "shares"}
+KEYS = {"branches.*.of": "shares", "tune.scorers.given": "precomputed"}
 # Pattern of a whole key to former values and what they are called now; items of lists count from 0.
 VALUES = {
+    "branches.*.scorer.name": {"given": "precomputed"},
     "systems.*.view": {"left_duplicated": "near_only"},
     "tune.views.*": {"left_duplicated": "near_only"},
 }

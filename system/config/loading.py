@@ -1,15 +1,15 @@
 """A recipe's yaml, read over the defaults and checked, and written back."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from submission import declared
-from system.config import branches, checks, former, overrides, typed
+from system.config import branches, former, overrides, typed
+from system.config import checks as rules
 from system.config.finding import find
 from system.config.reading import Plain, one_line, parse
 from system.config.schema import Config
@@ -17,29 +17,29 @@ from system.errors import WheeltapperError, several
 from system.files import open_atomic
 
 MANY = 50  # problems that somebody may want to read at once
+Check = Callable[[Config], Iterable[str]]  # of a configuration: what is wrong with it, one sentence each, the key first
 Origins = dict[str, str]  # key to the file or option that says it, the latest last
 
 
-def load(path: str | os.PathLike, given: Iterable[str] | None = None, packaged: bool = True) -> Config:
+def load(path: str | os.PathLike, given: Iterable[str] | None = None, checks: Sequence[Check] = ()) -> Config:
     """Reads a recipe's yaml over the defaults.
 
     Args:
         path: yaml file, or a name among the recipes (``finding.find``).
         given: texts of --set, each with one or several ``key.key=value``.
-        packaged: whether what cannot stand in a submission package is wrong too; of a run that is only looked at it
-            does not matter.
+        checks: further ones, of the parts of the program that the configuration is for.
 
     Raises WheeltapperError whose ``problems`` are all that is wrong, each with the file or the option, and the key:
     unknown keys (with the nearest known one), values of the wrong type, settings that contradict one another.
     """
-    config, problems = read(path, given, packaged)
+    config, problems = read(path, given, checks)
     if problems:
         raise several(str(find(path, Path())), problems)
     return config
 
 
 def read(
-    path: str | os.PathLike, given: Iterable[str] | None = None, packaged: bool = True
+    path: str | os.PathLike, given: Iterable[str] | None = None, checks: Sequence[Check] = ()
 ) -> tuple[Config, list[str]]:
     """``load`` without an end at what is wrong.
 
@@ -64,7 +64,7 @@ def read(
             problems += error.problems
     former.rename_values(tree)
     branches.settle(tree)
-    config, found = _build(tree, packaged)
+    config, found = _build(tree, checks)
     problems += [f"{_origin(key, origins, str(path))}: {text}" for key, text in found[:MANY]]
     if len(found) > MANY:
         problems.append(f"{path}: and {len(found) - MANY} more")
@@ -151,14 +151,11 @@ def _origin(key: str, origins: Origins, usual: str) -> str:
     return origins.get(key, usual)
 
 
-def _build(tree: dict[str, Any], packaged: bool) -> tuple[Config, list[tuple[str, str]]]:
+def _build(tree: dict[str, Any], checks: Sequence[Check]) -> tuple[Config, list[tuple[str, str]]]:
     """The configuration of a tree, and (key, what is wrong)."""
     refused: typed.Problems = {}
     config = typed.build(Config, tree, Config(), "", refused)
-    found = list(checks.problems(config))
-    if packaged and (config.systems or "systems" in refused):
-        names = [(system.name, system.abbreviation) for system in config.systems]
-        found += declared.problems(config.package, names)
+    found = [text for check in (rules.problems, *checks) for text in check(config)]
     more = [(text.partition(":")[0], text) for text in dict.fromkeys(found)]
     wrong = [(key, text) for key, text in refused.items() if text]
     return config, [*wrong, *((key, text) for key, text in more if not _follows(key, refused))]

@@ -1,6 +1,6 @@
 """Settings of ``wheeltapper tune``; none of them changes a run."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,28 +25,6 @@ class TuneConfig:
     choose_for: str = "all"  # all machines, as the rules want it | machine: refused, see --per-machine
 
 
-def grid_problems(scorers: Mapping[str, Any], name: str) -> Iterator[str]:
-    """What is wrong with a grid of scorers, one sentence each."""
-    if not scorers:
-        return
-    from system import scoring  # loads more than a configuration without a grid needs
-
-    for scorer, settings in scorers.items():
-        where = f"{name}.{scorer}"
-        if scorer not in scoring.SCORERS:
-            yield f"{where}: expected one of {', '.join(scoring.SCORERS)}, found {scorer!r}"
-            continue
-        if not isinstance(settings, Mapping):
-            yield f"{where}: expected settings with the values to try, found {settings!r}"
-            continue
-        for key, values in settings.items():
-            if not isinstance(values, list) or not values:
-                yield f"{where}.{key}: expected a list of at least one value, found {values!r}"
-                continue
-            for value in values:
-                yield from (f"{where}.{key}: {text}" for _, text in scoring.problems(scorer, {key: value}))
-
-
 def tune_problems(
     config: TuneConfig, views: Sequence[str], fusions: Sequence[str], name: str = "tune"
 ) -> Iterator[str]:
@@ -55,7 +33,6 @@ def tune_problems(
     Args:
         views, fusions: what a system may be configured to.
     """
-    yield from grid_problems(config.scorers, f"{name}.scorers")
     for key, found, known in (("views", config.views, views), ("fusions", config.fusions, fusions)):
         if not found:
             yield f"{name}.{key}: expected at least one of {', '.join(known)}, found none"

@@ -44,7 +44,7 @@ def finished_run(folder: Path) -> tuple[Experiment, list[Clip]]:
     """
     if not (folder / "config.yaml").is_file():
         raise WheeltapperError(f"{folder}: expected the folder of a finished run, found no config.yaml there")
-    run = Experiment(folder, configuration.load(folder / "config.yaml", packaged=False))
+    run = Experiment(folder, configuration.load(folder / "config.yaml"))
     check_systems(run.config, str(folder / "config.yaml"))
     clips = manifest.read(run.manifest)
     if stage := first_incomplete(run, STAGES_TO_SYSTEMS):

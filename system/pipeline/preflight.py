@@ -122,8 +122,9 @@ def _configuration(plan: Plan) -> Any:
     """The configuration, with defaults for what is wrong with it, and what is."""
     from system import config as configuration
     from system.experiment import configuration_file
+    from system.pipeline.settings import CHECKS
 
-    return configuration.read(configuration_file(plan.exp, plan.conf), plan.overrides)
+    return configuration.read(configuration_file(plan.exp, plan.conf), plan.overrides, CHECKS)
 
 
 def _run(plan: Plan, config: Any) -> Any:

@@ -10,10 +10,11 @@ from typing import Any
 from system import config as configuration
 from system import processes
 from system.errors import WheeltapperError
-from system.experiment import Experiment, read_configuration
+from system.experiment import Experiment
 from system.files import lock
 from system.machine import check_device
 from system.pipeline import stages
+from system.pipeline.settings import load_configuration, read_configuration
 from system.stage import Stage
 
 LAUNCHED = "WHEELTAPPER_LAUNCHED"  # set in the environment of processes that ``wheeltapper launch`` started
@@ -47,7 +48,7 @@ def session(
             stack.enter_context(lock(folder))
             configuration.save(folder / "config.yaml", config)
         else:
-            config = configuration.load(conf or folder / "config.yaml", list(overrides))
+            config = load_configuration(conf or folder / "config.yaml", list(overrides))
         if processes.count() > 1:
             check_device(config.device)
             processes.join(config.device)

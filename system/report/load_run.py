@@ -117,7 +117,7 @@ def read_run(folder: Path) -> Run:
         )
     run = Run(folder)
     saved = folder / "config.yaml"
-    run.config = run.attempt(saved, lambda path: configuration.load(path, packaged=False))
+    run.config = run.attempt(saved, lambda path: configuration.load(path))
     run.config_text = run.attempt(saved, lambda path: path.read_text(encoding="utf-8")) or ""
     run.clips = run.attempt(run.paths.manifest, manifest.read) or []
     run.metrics = run.attempt(run.paths.metrics, _read_mapping) or {}

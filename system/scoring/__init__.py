@@ -13,7 +13,7 @@ from system.scoring.knn import KnnScorer
 from system.scoring.ldn import LdnScorer
 from system.scoring.lof import LofScorer
 from system.scoring.mahalanobis import MahalanobisScorer
-from system.scoring.precomputed import GivenScorer
+from system.scoring.precomputed import PrecomputedScorer
 
 SCORERS = {
     "mahalanobis": MahalanobisScorer,
@@ -22,12 +22,27 @@ SCORERS = {
     "beam": BeamScorer,
     "ldn": LdnScorer,
     "lof": LofScorer,
-    "given": GivenScorer,
+    "precomputed": PrecomputedScorer,
 }
 
 
 def build(name: str, **settings) -> Scorer:
-    """A scorer by name (``SCORERS``) with its settings."""
+    """Builds a scorer.
+
+    Args:
+        name: key of ``SCORERS``.
+        **settings: arguments of the scorer's constructor.
+
+    Returns:
+        The scorer, not fitted yet.
+
+    Raises:
+        WheeltapperError: unknown name or setting, or a value out of range.
+
+    Example:
+        >>> scorer = build("knn", k=1).fit(references, domains)  # normal clips (N, D), "source" or "target" (N,)
+        >>> scores = scorer.score(embeddings)  # test clips (M, D) -> (M,), higher is more anomalous
+    """
     if name not in SCORERS:
         raise WheeltapperError(f"scorer: expected one of {', '.join(SCORERS)}, found {name!r}")
     try:
@@ -37,8 +52,14 @@ def build(name: str, **settings) -> Scorer:
 
 
 def known_settings(kind: type) -> dict[str, Any]:
-    """The settings of a scorer's class, each with its type: what its constructor takes, and those that this hands on
-    take."""
+    """Settings that a scorer class accepts.
+
+    Args:
+        kind: the class.
+
+    Returns:
+        Name to type of every constructor argument, those of base classes included that ``**settings`` passes on.
+    """
     found: dict[str, Any] = {}
     for each in kind.__mro__[:-1]:
         if "__init__" not in vars(each):
@@ -53,7 +74,15 @@ def known_settings(kind: type) -> dict[str, Any]:
 
 
 def problems(name: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What is wrong with a scorer: (setting, or nothing where the name is wrong; what was expected and found)."""
+    """Checks the name and the settings of a scorer.
+
+    Args:
+        name: key of ``SCORERS``.
+        settings: arguments of the scorer's constructor.
+
+    Yields:
+        Setting (empty if the name is wrong) and message, for every problem.
+    """
     if name not in SCORERS:
         near = difflib.get_close_matches(name, SCORERS, n=1)
         advice = f": did you mean {near[0]}?" if near else ""

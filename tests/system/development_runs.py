@@ -8,9 +8,10 @@ import yaml
 
 from system import manifest
 from system.embeddings import files as store
-from system.experiment import Experiment, open_experiment
+from system.experiment import Experiment
 from system.manifest import Clip
 from system.pipeline import stages
+from system.pipeline.settings import open_experiment
 
 BRANCHES = ("main", "aux")
 VIEWS = ("two_channel", "near_only")

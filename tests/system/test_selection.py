@@ -9,9 +9,9 @@ import yaml
 from system import selection
 from system.config import load, save
 from system.errors import WheeltapperError
-from system.experiment import open_experiment
 from system.files import read_json
 from system.manifest import Clip
+from system.pipeline.settings import open_experiment
 from system.selection import Candidate, choose, differences, freeze
 
 CONF = {

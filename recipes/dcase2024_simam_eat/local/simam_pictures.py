@@ -17,11 +17,12 @@ from matplotlib.figure import Figure
 from system import audio, manifest
 from system.encoders.base import Encoder
 from system.errors import WheeltapperError
-from system.experiment import Experiment, open_experiment
+from system.experiment import Experiment
 from system.files import open_atomic, read_json
 from system.frontends.simam import enhance, weights
 from system.manifest import Clip
 from system.pipeline import resources
+from system.pipeline.settings import open_experiment
 
 COLUMNS = ("spectrogram", "weights, global", "weights, local", "enhanced, global", "enhanced, local")
 LEAST_WEIGHT = 1.0 / (1.0 + np.exp(-0.5))  # of a value like its surroundings

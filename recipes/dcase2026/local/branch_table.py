@@ -36,7 +36,7 @@ def measure(run: Experiment, weights: Mapping[str, float], view: str) -> dict[st
 
 def table(exps: list[Path], fusions: list[dict[str, float]], view: str) -> str:
     """Rows: branches and fusions; columns: official score of each run, mean and deviation, means of the measures."""
-    runs = [Experiment(exp, configuration.load(exp / "config.yaml", packaged=False)) for exp in exps]
+    runs = [Experiment(exp, configuration.load(exp / "config.yaml")) for exp in exps]
     systems = [{name: 1.0} for name in runs[0].config.branches] + fusions
     head = ["branch", *(exp.name for exp in exps), "mean", "s.d.", *MEASURES]
     lines = [head, ["---"] * len(head)]

@@ -11,7 +11,7 @@ from system import manifest
 from system.bin import main
 from system.encoders.fisher import Fisher
 from system.errors import WheeltapperError
-from system.experiment import open_experiment
+from system.pipeline.settings import open_experiment
 
 CONF = """
 encoder: {family: fisher, size: nano}

@@ -39,8 +39,8 @@ def conf(tmp_path):
         ("{spectrum: {}}", SpectrumBranch),
         ("{kind: spectrum}", SpectrumBranch),
         ("{kind: spectrum, spectrum: {level: 0.2}}", SpectrumBranch),
-        ("{autoencoder: {}, scorer: {name: given}}", AutoencoderBranch),
-        ("{kind: autoencoder, scorer: {name: given}}", AutoencoderBranch),
+        ("{autoencoder: {}, scorer: {name: precomputed}}", AutoencoderBranch),
+        ("{kind: autoencoder, scorer: {name: precomputed}}", AutoencoderBranch),
         ("{shares: a}", SharedBranch),
     ],
 )
@@ -116,7 +116,7 @@ def test_a_saved_configuration_of_an_earlier_version(tmp_path):
     config = load(tmp_path / "config.yaml")
     assert config.branches["a"] == EncoderBranch(crop_seconds=1.0)
     assert config.branches["b"] == SpectrumBranch(inputs=["far"], spectrum=SpectrumConfig(level=0.2))
-    assert config.branches["c"].autoencoder.epochs == 3
+    assert (config.branches["c"].autoencoder.epochs, config.branches["c"].scorer.name) == (3, "precomputed")
     assert config.branches["d"] == SharedBranch(shares="b")
     assert (config.systems[0].view, config.tune.views) == ("near_only", ["near_only"])
 

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from system.config import finding, load, overrides
+from system.config import finding, overrides
 from system.errors import WheeltapperError
+from system.pipeline.settings import load_configuration as load
 
 ROOT = Path(__file__).resolve().parents[3]
 DEFAULT = ROOT / "recipes/dcase2026/conf/default.yaml"

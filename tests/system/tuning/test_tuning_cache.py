@@ -164,8 +164,8 @@ def test_candidates_are_products_with_the_own_scorer_first():
         "lof",
     ]
     usual = candidates.of_branch(EncoderBranch(), {})
-    assert {scorer.name for scorer in usual.values()} == set(scoring.SCORERS) - {"given"}
+    assert {scorer.name for scorer in usual.values()} == set(scoring.SCORERS) - {"precomputed"}
     for scorer in usual.values():
         scoring.build(scorer.name, **scorer.settings)
-    given = EncoderBranch(scorer=ScorerConfig("given", {}))
-    assert list(candidates.of_branch(given, {})) == ["given"]
+    precomputed = EncoderBranch(scorer=ScorerConfig("precomputed", {}))
+    assert list(candidates.of_branch(precomputed, {})) == ["precomputed"]
