@@ -188,7 +188,7 @@ def scores(year: int) -> list[Entry]:
     """
     found: dict[str, Entry] = {}
     known = [table for split in (DEVELOPMENT, EVALUATION) if (table := find(f"dcase{year}", split))]
-    for table, entry in ((table, entry) for table in known for entry in table.entries):
+    for table, entry in [(each, entry) for each in known for entry in each.entries]:
         score = entry.given.get(SCORE, (round(table.computed(entry.name)[SCORE], 2),))
         before = found.get(entry.name, replace(entry, figures={}, given={}))
         if before.source and entry.source:
