@@ -11,7 +11,7 @@ from submission.meta_check import RESULTS
 from submission.texts import BranchText
 from system.config.package import PackageConfig
 from system.evaluation.metrics import harmonic_mean
-from system.leaderboard import tables
+from system.leaderboard import published
 
 if TYPE_CHECKING:
     from submission.package import SystemEntry
@@ -136,16 +136,16 @@ def systems_table(config: PackageConfig, systems: Sequence["SystemEntry"]) -> li
 def _baselines(systems: Sequence["SystemEntry"], official: frozenset[str]) -> dict[str, dict[str, dict[str, float]]]:
     """Baseline -> machine -> figures, for the official machines among the results; empty where there are none."""
     machines = {machine for system in systems for machine in system.results} & official
-    table = tables.find(f"dcase{YEAR}", tables.DEVELOPMENT)
-    if table is None or not machines & set(table.machines):
+    table = published.find(f"dcase{YEAR}", published.DEVELOPMENT)
+    if table is None or not machines & set(table.groups):
         return {}
     return {
         name: {
-            machine: dict(zip(RESULTS, row.values(), strict=True))
-            for machine, row in table.column(name).items()
+            machine: dict(zip(RESULTS, table.entry(name).values(machine).values(), strict=True))
+            for machine in table.groups
             if machine in machines
         }
-        for name in tables.BASELINES
+        for name in published.BASELINES
     }
 
 

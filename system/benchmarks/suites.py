@@ -27,7 +27,6 @@ from system.encoders.base import Encoder
 from system.errors import WheeltapperError
 from system.evaluation.truth import DOMAINS
 from system.files import read_json
-from system.leaderboard.boards import SIREN
 from system.manifest import Clip
 
 CHALLENGE = "dcase"
@@ -68,7 +67,7 @@ class Plan:
         """What turns the set's recordings into vectors; an encoder by name is one of ``embedders.STATISTICS``."""
         if isinstance(encoder, str):
             return embedders.statistics(encoder, self.each)
-        if self.task.startswith(SIREN.name):
+        if self.task.startswith("siren"):
             return embedders.siren(encoder, self.each)
         return embedders.rmis(encoder, self.seconds, CHALLENGE_RATE if self.year else 0)
 

@@ -43,7 +43,7 @@ VERBS = {
     "validate": "check a submission package, zip or folder",
     "benchmark": "RMIS and SIREN, with an encoder or over embeddings in a file; or a recipe's small fault diagnosis",
     "probe": "nearest neighbours in frozen embeddings of labelled recordings",
-    "leaderboard": "our results of RMIS, SIREN, DCASE or MIMII beside the published ones, as a page and a csv",
+    "leaderboard": "our results of RMIS, SIREN, DCASE or MIMII beside the published ones, as a page, csv and Markdown",
     "report": "write the report of a run",
     "study": "supervised and unsupervised detection side by side, with AST, a CNN and an autoencoder",
     "explain": "show where an encoder looks in recordings, or the figures of a study, as a page",

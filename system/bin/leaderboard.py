@@ -1,16 +1,19 @@
-"""Our results beside the published ones: a page, a csv and, for the challenge's tables, Markdown."""
+"""Our results beside the published ones: a page, a csv and Markdown."""
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from system.errors import WheeltapperError
 
+if TYPE_CHECKING:
+    from system.leaderboard.table import Table
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    from system.leaderboard.boards import BOARDS
-    from system.leaderboard.tables import boards
+    from system.leaderboard.comparison import boards
 
-    parser.add_argument("benchmark", choices=[*BOARDS, *boards()], help="whose table")
+    parser.add_argument("benchmark", choices=boards(), help="whose table")
     parser.add_argument(
         "results",
         nargs="*",
@@ -31,74 +34,57 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    from system.files import open_atomic
+    from system.leaderboard import our_results, writers
     from system.leaderboard.boards import BOARDS
+    from system.leaderboard.comparison import challenge_year, compare, standings
+    from system.report.leaderboard import write_leaderboard
 
     if args.out.suffix != ".html":
         raise WheeltapperError(f"--out: expected a name that ends in .html, found {args.out}")
-    if args.benchmark in BOARDS:
-        _encoders(args)
-    else:
-        _systems(args)
-
-
-def _encoders(args: argparse.Namespace) -> None:
-    from system.leaderboard import board_table
-    from system.leaderboard.boards import BOARDS, SCORE
-    from system.report.leaderboard import write_leaderboard
-
-    if args.seeds:
+    named = [(str(path), [path]) for path in args.results] if args.benchmark in BOARDS else _named(args)
+    if args.benchmark in BOARDS and args.seeds:
         raise WheeltapperError(f"--seeds: expected for DCASE and MIMII only, found {args.benchmark}")
-    board = BOARDS[args.benchmark]
-    own = board_table.read_results(board, args.results)
-    rows = [*board_table.read_published(board), *own]
-    found = board_table.blocks(board, rows)
-    table = args.out.with_suffix(".csv")
-    board_table.write_csv(table, board, found)
-    write_leaderboard(args.out, board, found)
-    for block in found:
-        ranked = sum(entry.rank is not None for entry in block.entries)
-        for entry in (entry for entry in block.entries if entry.row.own):
-            mean = f"{entry.means[SCORE]:.2f}, rank {entry.rank} of {ranked}" if entry.rank else "no score"
-            count = f"{len(entry.row.scores)} of {len(board.names)} figures"
-            print(f"{entry.row.encoder}, {block.protocol}, on {count}: {mean}")
-    if len(own) < len(args.results):
-        print(f"left out: {len(args.results) - len(own)} results without a figure for this table")
-    print(f"wrote {args.out} and {table}")
+    own = our_results.read(args.benchmark, named)
+    scored = {path for entry in own for path in entry.files}
+    for name in (name for name, paths in named if not scored.intersection(map(str, paths))):
+        print(f"left out: {name}: no figure for this table")
+    found = compare(args.benchmark, own)
+    figures, text = args.out.with_suffix(".csv"), args.out.with_suffix(".md")
+    if args.benchmark in BOARDS:
+        writers.write_entries(figures, [each for each in found if each.names == BOARDS[args.benchmark].names])
+    else:
+        writers.write_figures(figures, found)
+    with open_atomic(text) as file:
+        file.write(writers.markdown(found))
+    year = challenge_year(args.benchmark)
+    write_leaderboard(args.out, args.benchmark, [*([standings(year, own)] if year else []), *found], own)
+    for each in found:
+        for number, entry in enumerate(each.entries):
+            if entry.own and each.rule:
+                print(f"{each.title}: {entry.name}: {_score(each, number)}")
+    print(f"wrote {args.out}, {figures} and {text}")
 
 
-def _systems(args: argparse.Namespace) -> None:
-    from system.files import open_atomic
-    from system.leaderboard import comparison, our_results
-    from system.report.tables import write_tables
-
-    named = [(path.resolve().parent.name, [path]) for path in args.results]
-    named += [(name, [Path(path) for path in paths]) for name, *paths in args.seeds]
-    for name, paths in named:
+def _named(args: argparse.Namespace) -> list[tuple[str, list[Path]]]:
+    """Names and results: a run is called by its folder, runs of several seeds as --seeds says."""
+    found = [(path.resolve().parent.name, [path]) for path in args.results]
+    found += [(name, [Path(path) for path in paths]) for name, *paths in args.seeds]
+    for name, paths in found:
         if not paths:
             raise WheeltapperError(f"--seeds {name}: expected a name and the results of its runs, found a name alone")
-        if sum(other == name for other, _ in named) > 1:
+        if sum(other == name for other, _ in found) > 1:
             raise WheeltapperError(
                 f"{name}: expected each name once, found it again; --seeds NAME RESULT.json gives one"
             )
-    year = comparison.challenge_year(args.benchmark)
-    own = [
-        column
-        for name, paths in named
-        for column in (our_results.read_metrics(name, paths, year) if year else our_results.read_study(name, paths))
-    ]
-    scored = {path for column in own for path in column.files}
-    for name in (name for name, paths in named if not scored.intersection(map(str, paths))):
-        print(f"left out: {name}: no labelled machines in this run")
-    found, ranked = comparison.blocks(args.benchmark, own), comparison.standings(year, own) if year else []
-    table, text = args.out.with_suffix(".csv"), args.out.with_suffix(".md")
-    comparison.write_csv(table, found)
-    with open_atomic(text) as file:
-        file.write(comparison.markdown(found))
-    write_tables(args.out, args.benchmark, found, ranked, own)
-    for block in found:
-        for column in (column for column in block.columns if column.own and block.means):
-            score = column.foot(comparison.SCORE, block.machines, block.measures)
-            print(
-                f"{block.title}: {column.name}: {comparison.spread(score) or 'no official score, machines are missing'}"
-            )
-    print(f"wrote {args.out}, {table} and {text}")
+    return found
+
+
+def _score(table: "Table", number: int) -> str:
+    from system.leaderboard.table import SCORE, Cell
+
+    entry, means = table.entries[number], table.means[number]
+    if SCORE not in means:
+        return f"no score, {sum(f.key in entry.figures for f in table.figures)} of {len(table.figures)} figures"
+    ranked = f", rank {table.ranks[number]} of {sum(rank is not None for rank in table.ranks)}" if table.ranked else ""
+    return f"{Cell(means[SCORE], True, table.protocol)}{ranked}"

@@ -172,6 +172,7 @@ def _report(
     from system.benchmarks.tasks import TASKS
     from system.files import write_json
     from system.leaderboard.boards import BOARDS
+    from system.leaderboard.table import TASK_MEANS
     from system.record import run_record
 
     shown = {plan.name for plan in suites.SUITES[suite] if plan.shown}
@@ -183,9 +184,11 @@ def _report(
         what = f"{found[plan]['task']}, {TASKS[found[plan]['task']].score}"
         rows.append([plan, what if plan in scores else f"{what} (not for the table)", value])
     print(f"{name}, {suite}, protocol {args.protocol}\n\n{results.table(rows)}\n" if figures else f"{name}: no figure")
-    board = BOARDS[suite].only(scores)
-    for task in board.tasks:
-        print(f"mean of {len(task.figures)} figures, {task.label.lower()}: {board.means(scores)[task.name]:.2f} %")
+    for task in BOARDS[suite].tasks:
+        there = {figure.key: scores[figure.name] for figure in task.figures if figure.name in scores}
+        if there:
+            mean = TASK_MEANS.average(there.values())
+            print(f"mean of {len(there)} figures, {task.label.lower()}: {mean:.2f} %")
     print(f"not there: {', '.join(missing) or 'nothing'}")
     if args.json:
         value = {

@@ -4,9 +4,9 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, model_validator
+from pydantic import Field, StringConstraints, model_validator
 
+from system.checked_yaml import Strict, read_checked
 from system.corpora.year_files import YEARS, known_years
 from system.errors import WheeltapperError
 
@@ -19,11 +19,7 @@ PhaseName = Literal["dev", "eval"]
 PartName = Literal["dev", "train", "test"]
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Machine(_Strict):
+class Machine(Strict):
     """A machine of one phase: sections (ids in 2020), clip length in s or None, whether names tell attributes."""
 
     sections: tuple[Section, ...] = Field(min_length=1)
@@ -31,7 +27,7 @@ class Machine(_Strict):
     attributes: bool
 
 
-class Part(_Strict):
+class Part(Strict):
     """A Zenodo record: one zip per machine, unpacked into ``folder``; ``names`` are exceptions to the pattern."""
 
     record: int = Field(gt=0)
@@ -42,7 +38,7 @@ class Part(_Strict):
     bytes: dict[str, int] = {}
 
 
-class Defect(_Strict):
+class Defect(Strict):
     """A published truth list that is known to be wrong for some machines.
 
     ``sign`` tells how to recognise it. ``index``: the number in the labelled name differs from that in the anonymous
@@ -54,7 +50,7 @@ class Defect(_Strict):
     reason: str
 
 
-class Archive(_Strict):
+class Archive(Strict):
     """One zip to fetch; md5 and size in bytes are None where they are not known."""
 
     part: PartName
@@ -66,7 +62,7 @@ class Archive(_Strict):
     bytes: int | None
 
 
-class Year(_Strict):
+class Year(Strict):
     """One year of the challenge.
 
     ``layout`` is the family of file names (see ``names``), ``rule`` the year whose official score applies, ``rate`` in
@@ -158,16 +154,7 @@ def load_year(year: int) -> Year:
 
 def read_year(path: Path) -> Year:
     """Reads and checks a year file; WheeltapperError names the first key that is wrong."""
-    try:
-        found = Year.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
-    except FileNotFoundError as error:
-        raise WheeltapperError(f"{path}: expected a year file, found nothing") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise WheeltapperError(f"{path}: expected YAML, found {' '.join(str(error).split())}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(step) for step in first["loc"]) or "file"
-        raise WheeltapperError(f"{path}: {where}: {first['msg']}, found {str(first['input'])[:80]}") from error
+    found = read_checked(path, Year, "a year file")
     if path.stem.isdigit() and found.year != int(path.stem):
         raise WheeltapperError(f"{path}: year: expected {path.stem}, found {found.year}")
     return found

@@ -4,21 +4,10 @@ RMIS and its multi split: FISHER paper, sections 4 and 5.4, tables 1, 3 and 5. S
 its mean of fault classification is over five figures, because MaFaulDa has two.
 """
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
-from statistics import fmean
 
-SCORE = "score"  # of the whole benchmark, beside the tasks' names
-
-
-@dataclass(frozen=True)
-class Figure:
-    """A column. ``name`` as results have it, ``label`` short, ``about`` for readers, ``chance`` percent by guessing."""
-
-    name: str
-    label: str
-    about: str
-    chance: float
+from system.leaderboard.table import Figure
 
 
 @dataclass(frozen=True)
@@ -54,31 +43,6 @@ class Board:
     def names(self) -> tuple[str, ...]:
         return tuple(figure.name for figure in self.figures)
 
-    @property
-    def chance(self) -> dict[str, float]:
-        """Percent by figure."""
-        return {figure.name: figure.chance for figure in self.figures}
-
-    def means(self, scores: Mapping[str, float]) -> dict[str, float]:
-        """By task and ``SCORE``, in percent, each only where none of its figures is missing."""
-        found = {
-            task.name: fmean(scores[figure.name] for figure in task.figures)
-            for task in self.tasks
-            if all(figure.name in scores for figure in task.figures)
-        }
-        if len(found) == len(self.tasks):
-            found[SCORE] = fmean(found.values())
-        return found
-
-    def only(self, names: Collection[str]) -> "Board":
-        """The board of these figures alone, its means made by the same rule."""
-        tasks = [replace(task, figures=tuple(f for f in task.figures if f.name in names)) for task in self.tasks]
-        return replace(self, tasks=tuple(task for task in tasks if task.figures))
-
-
-def _years(about: Mapping[int, str]) -> tuple[Figure, ...]:
-    return tuple(Figure(f"dcase{year}", str(year), text, 50.0) for year, text in about.items())
-
 
 _CHALLENGES = {
     2020: "6 kinds of machines, each copy of a machine on its own",
@@ -88,6 +52,8 @@ _CHALLENGES = {
     2024: "16 kinds of machines",
     2025: "15 kinds of machines",
 }
+
+_YEARS = tuple(Figure("ad", f"dcase{year}", str(year), text) for year, text in _CHALLENGES.items())
 
 _FAULTS = {
     "iica": ("IICA", "compressed air, by sound: three set-ups, each leaking or not", 6),
@@ -106,11 +72,11 @@ _FAULTS = {
 }
 
 
-def _faults(left_out: Collection[str] = ()) -> Iterable[tuple[str, str, str, float]]:
-    """Name, label, text and chance in percent of the RMIS data sets."""
+def _faults(left_out: Collection[str] = ()) -> Iterable[Figure]:
+    """The RMIS data sets of fault diagnosis."""
     for name, (label, text, classes) in _FAULTS.items():
         if name not in left_out:
-            yield name, label, f"{text}; {classes} classes", 100.0 / classes
+            yield Figure("fd", name, label, f"{text}; {classes} classes", 100.0 / classes)
 
 
 def _area(chance: float) -> float:
@@ -133,7 +99,7 @@ RMIS = Board(
             "Six years of DCASE Task 2: is this machine's sound abnormal, when only normal sounds are known? Areas "
             "under the ROC curve (AUC, and pAUC at few false alarms), averaged as that year's challenge did, over its "
             "development and its evaluation machines.",
-            _years(_CHALLENGES),
+            _YEARS,
         ),
         Task(
             "fd",
@@ -141,7 +107,7 @@ RMIS = Board(
             "Which fault is it? Macro accuracy, the mean over the classes of how many of each are recognised, by five "
             "nearest neighbours; mean of ten random splits of the recordings, half of them for training (UMGED: four "
             "fifths). IIEE has a split of its own.",
-            tuple(Figure(*values) for values in _faults()),
+            tuple(_faults()),
         ),
     ),
 )
@@ -159,7 +125,7 @@ RMIS_MULTISPLIT = Board(
             "Area under the curve",
             "Macro accuracy, each point the mean of ten random splits, from guessing at no training data to 100 % at "
             "the end; Simpson's rule.",
-            tuple(Figure(name, label, text, _area(chance)) for name, label, text, chance in _faults(["iiee"])),
+            tuple(replace(figure, chance=_area(figure.chance)) for figure in _faults(["iiee"])),
         ),
     ),
 )
@@ -178,24 +144,27 @@ SIREN = Board(
             "Six years of DCASE Task 2: is this machine's sound abnormal, when only normal sounds are known? One mean "
             "over the AUC and pAUC values of all machines, sections and operating conditions, harmonic (2020: "
             "arithmetic).",
-            _years(_CHALLENGES),
+            _YEARS,
         ),
         Task(
             "fd",
             "Fault classification",
             "Which fault is it? Accuracy, the share of recordings that five nearest neighbours name correctly.",
             (
-                Figure("iiee", "IIEE", "electric engine, by sound, a split of its own; 3 classes", 100.0 / 3),
-                Figure("iica", "IICA", "leaks of compressed air, by sound, five folds; 3 classes", 100.0 / 3),
-                Figure("cwru", "CWRU", "bearings, by vibration, each recording left out in turn; 10 classes", 10.0),
+                Figure("fd", "iiee", "IIEE", "electric engine, by sound, a split of its own; 3 classes", 100.0 / 3),
+                Figure("fd", "iica", "IICA", "leaks of compressed air, by sound, five folds; 3 classes", 100.0 / 3),
                 Figure(
+                    "fd", "cwru", "CWRU", "bearings, by vibration, each recording left out in turn; 10 classes", 10.0
+                ),
+                Figure(
+                    "fd",
                     "mafaulda_vib",
                     "MaFaulDa vibration",
                     "rotating shaft and its bearings, by six accelerometers and the tachometer together, each "
                     "recording left out in turn; 10 classes",
                     10.0,
                 ),
-                Figure("mafaulda_sound", "MaFaulDa sound", "the same runs, by microphone; 10 classes", 10.0),
+                Figure("fd", "mafaulda_sound", "MaFaulDa sound", "the same runs, by microphone; 10 classes", 10.0),
             ),
         ),
     ),

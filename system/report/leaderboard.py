@@ -1,136 +1,232 @@
-"""The page of a benchmark's results: one HTML file that needs nothing else."""
+"""The leaderboards as pages, and the published tables as a section of a run's report."""
 
 import os
 from collections import Counter
 from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
 from typing import Any
 
+from markupsafe import Markup
+
 from system import __version__
-from system.benchmarks.protocols import AS_CODED
 from system.files import open_atomic
-from system.leaderboard.board_table import Block, Entry, Row, disagreements
-from system.leaderboard.boards import SCORE, Board
+from system.leaderboard import comparison, our_results
+from system.leaderboard import published as published_tables
+from system.leaderboard.boards import BOARDS
+from system.leaderboard.published import DEVELOPMENT, EVALUATION
+from system.leaderboard.table import SCORE, Cell, Entry, Line, Table, disagreements
+from system.report import charts
+from system.report.load_run import Run
 from system.report.template import template
 
-NAMED = 3  # columns that a heading names, at most
+GUESS = 50.0  # percent: what guessing reaches, where the bars of tables that rank nothing begin
 FEW = 3  # columns, at most, that get room for wide bars
+WHO = {"organisers": "the organisers", "authors": "its authors", "others": "somebody else"}
 
-Cell = dict[str, Any]
 
-
-def write_leaderboard(path: str | os.PathLike, board: Board, found: Sequence[Block]) -> None:
-    """Writes the page whole or not at all; the same rows give the same page."""
-    page = render(board, found)
+def write_leaderboard(path: str | os.PathLike, board: str, found: Sequence[Table], own: Sequence[Entry]) -> None:
+    """Writes the page whole or not at all; the same figures give the same page."""
+    page = render(board, found, own)
     with open_atomic(path) as file:
         file.write(page)
 
 
-def render(board: Board, found: Sequence[Block]) -> str:
+def render(board: str, found: Sequence[Table], own: Sequence[Entry]) -> str:
     """The page as HTML.
 
     Args:
-        found: whole tables and those of fewer figures, as ``leaderboard.blocks`` gives them.
+        board: one of ``comparison.boards()``.
+        found: what the page shows, in this order.
+        own: our entries, for the list of where they are from.
     """
-    rows = [entry.row for block in found if block.board == board for entry in block.entries]
-    published = [row for row in rows if not row.own]
-    labels = {task.name: f"mean of {task.label.lower()}" for task in board.tasks} | {SCORE: board.label}
+    about = BOARDS.get(board)
+    known = [table for table in published_tables.tables() if table.board == board]
+    whole = published_tables.encoder_table(about) if about else None
+    name = f"DCASE {board.removeprefix('dcase')} Task 2" if board.startswith("dcase") else board.upper()
     return template("leaderboard.html.j2").render(
-        board=board,
-        blocks=[_block(board, block, number) for number, block in enumerate(found)],
-        disagreements=[
-            f"{row.encoder}, {labels[name]}: printed {printed:.2f}, its columns give {computed:.2f}"
-            for row, name, printed, computed in disagreements(board, published)
-        ],
-        sources=_sources(published),
-        notes=[f"{row.encoder}: {row.note}" for row in published if row.note],
-        own=[row for row in rows if row.own],
+        title=about.title if about else f"{name}: our results beside the published ones",
+        board=about,
+        challenge=board.startswith("dcase"),
+        tables=[table_view(table) for table in found],
+        sources=_encoder_sources(whole) if whole else [_table_source(table) for table in known],
+        disagreements=_disagreements(whole)
+        if whole
+        else [f"{table.source}: {text}" for table in known for text in _disagreements(table)],
+        own=_own(own, len(about.figures) if about else 0),
         version=__version__,
     )
 
 
-def _block(whole: Board, block: Block, number: int) -> dict[str, Any]:
-    """A table as the template has it; of one figure it has no mean, of one task no mean of the task."""
-    board, entries = block.board, block.entries
-    score = "" if len(board.names) == 1 else board.label if board == whole else "mean of these"
-    means = len(board.tasks) > 1
-    columns = [SCORE] if score else []
-    for task in board.tasks:
-        columns += [task.name] if means else []
-        columns += [figure.name for figure in task.figures]
-    values = [entry.means | entry.row.scores for entry in entries]
-    spans = {
-        name: (min(own), max(own)) for name in columns if (own := [round(v[name], 2) for v in values if name in v])
-    }
-    title, lead = _heading(whole, block)
-    rows = [
+def table_view(table: Table) -> dict[str, Any]:
+    """A table as the template has it: a row an entry, or a row a line, by machine, those of the means last."""
+    cells = [_cells(line, row, table.ranked) for line, row in zip(table.lines, table.cells, strict=True)]
+    view = {"title": table.title, "lead": table.lead, "by_entry": table.by_entry, "ranked": table.ranked}
+    entries = [
         {
-            "kind": "own" if entry.row.own else "",
-            "rank": entry.rank or "",
-            "name": entry.row.encoder,
-            "parameters": entry.row.parameters,
-            "cells": [_cell(board, entry, name, spans) for name in columns],
-            "address": entry.row.address,
-            "source": entry.row.source or f"measured here, {block.protocol}",
+            "name": entry.name,
+            "own": entry.own,
+            "runs": f"{entry.runs} runs" if entry.runs > 1 else "1 run",
+            "about": _about(entry),
+            "rank": (rank or "") if table.rule else None,
+            "source": entry.source,
+            "who": WHO.get(entry.source.by, "") if entry.source else "",
         }
-        for entry in entries
+        for entry, rank in zip(table.entries, table.ranks, strict=True)
     ]
-    chance = board.means(board.chance) | board.chance
-    guess = [_value(f"{chance[name]:.2f}", name, board) for name in columns]
-    nameless = dict.fromkeys(("rank", "parameters", "address", "source"), "")
+    if table.by_entry:
+        groups = [(line.group, line) for line in table.lines if line.group in table.labels]
+        rows = zip(entries, zip(*cells, strict=True), strict=True)
+        guess = [_cell(line, Cell((line.chance,), False, ""), ()) for line in table.lines]
+        return view | {
+            "head": table.head,
+            "protocol": table.protocol,
+            "groups": [(table.labels[g], len(list(lines))) for g, lines in groupby(groups, key=lambda pair: pair[0])],
+            "heads": [_head(table, line) for line in table.lines],
+            "few": table.ranked and len(table.lines) <= FEW,
+            "rows": [entry | {"cells": row} for entry, row in rows],
+            "guess": guess if table.ranked and table.rule else [],
+        }
+    bodies = []
+    for machine, pairs in groupby(zip(table.lines, cells, strict=True), key=lambda pair: pair[0].group):
+        lines = [{"label": line.label, "score": line.name == SCORE, "cells": row} for line, row in pairs]
+        bodies.append({"name": machine or "All machines", "foot": not machine, "rows": lines})
+    return view | {"columns": entries, "groups": bodies}
+
+
+def published(run: Run) -> dict[str, Any] | str:
+    """Section of a report: the published tables of these machines with our systems, or what is known of others."""
+    year = run.metrics.get("year")
+    parts = {("systems", label): system for label, system in run.systems.items()}
+    revealed = (run.metrics.get("evaluation") or {}).items()
+    parts |= {("evaluation", label): system for label, system in revealed if system and system.get("per_machine")}
+    if not parts:
+        return "There are no labelled test clips in this run, so there is nothing to hold against published figures."
+    orientation = _orientation(year)
+    if year is None or not orientation:
+        return f"There are no published figures {f'of the challenge of {year} ' if year else ''}to hold them against."
+    if any(set(comparison.MEASURES) - set(row) for system in parts.values() for row in system["per_machine"].values()):
+        return "The run was measured by the rule of an early challenge, whose figures do not compare."
+    complete = all(len(unit.clips) == comparison.CLIPS for unit in run.development)
+    own = our_results.entries("ours", [parts], complete=complete)
+    found = [
+        table
+        for split in (DEVELOPMENT, EVALUATION)
+        if (known := published_tables.find(f"dcase{year}", split))
+        and (ours := [entry for entry in own if comparison.official_split(year, entry) == split])
+        for table in comparison.beside(known, ours)
+    ]
     return {
-        "name": f"table{number}",
-        "title": title,
-        "lead": lead,
-        "protocol": block.protocol,
-        "tasks": board.tasks,
-        "task_means": int(means),
-        "score": score,
-        "few": len(columns) <= FEW,
-        "rows": [*rows, nameless | {"kind": "guess", "name": "Guessing", "cells": guess}],
+        "tables": [table_view(table) for table in found],
+        "rankings": [chart for table in found if (chart := _ranking(table))],
+        "orientation": "" if found else orientation,
     }
 
 
-def _heading(whole: Board, block: Block) -> tuple[str, str]:
-    """Title and what to make of the table."""
-    if block.board != whole:
-        labels = [figure.label for figure in block.board.figures]
-        named = " and ".join(labels) if len(labels) <= NAMED else f"{len(labels)} of {len(whole.names)} figures"
-        return (
-            f"On {named} alone" + ("" if block.protocol == AS_CODED else f", protocol {block.protocol}"),
-            "For results that lack the other figures: every row that has these, ranked by them only. Not the "
-            "benchmark's order.",
-        )
-    bars = (
-        "In percent, the more the better. A bar runs from a column's lowest figure to its highest, bold is the best. "
-        "Rows that lack figures stand last and have no rank."
-    )
-    if block.protocol == AS_CODED:
-        return "Ranking", f"Published results, and ours (marked) computed as the published code does. {bars}"
+def _ranking(table: Table) -> Markup | None:
+    """The table's systems by official score as bars; None where it has no official scores."""
+    for line, cells in zip(table.lines, table.cells, strict=True):
+        if line.name == SCORE:
+            pairs = zip(table.entries, cells, strict=True)
+            rows = [(entry.name, cell.mean, entry.own) for entry, cell in pairs if cell.mean is not None]
+            return charts.ranking_chart(table.title, rows)
+    return None
+
+
+def _orientation(year: int | None) -> str:
+    """The official baselines of a year in one sentence, for who has other recordings; empty where none are known."""
+    parts = []
+    for split in (DEVELOPMENT, EVALUATION):
+        table = published_tables.find(f"dcase{year}", split)
+        if table:
+            first, second = (table.computed(name)[SCORE] for name in published_tables.BASELINES)
+            parts.append(f"{first:.2f} % and {second:.2f} % ({split} machines)")
+    if not parts:
+        return ""
     return (
-        f"Our results by the {block.protocol} protocol",
-        f"Without the defects of the published code, so that they compare with one another only. {bars}",
+        "No published figures on exactly these recordings are kept here. On other recordings, the challenge's own of "
+        f"{year}, the official autoencoder and its Mahalanobis variant had {', '.join(parts)}; that says nothing about "
+        "how good this run is."
     )
 
 
-def _cell(board: Board, entry: Entry, name: str, spans: dict[str, tuple[float, float]]) -> Cell:
-    values = entry.means | entry.row.scores
-    if name in values:
-        low, high = spans[name]
-        value = round(values[name], 2)
-        level = 100.0 * (value - low) / (high - low) if high > low else 100.0
-        return _value(f"{value:.2f}", name, board) | {"level": f"{level:.1f}", "best": value == high}
-    if name not in entry.partial:
-        return _value("", name, board)
-    mean, count = entry.partial[name]
-    figures = [task.figures for task in board.tasks if name in (task.name, SCORE)]
-    return _value(f"{mean:.2f}", name, board) | {"partial": f"{count} of {sum(map(len, figures))}"}
+def _about(entry: Entry) -> str:
+    """A sentence on an entry, to appear above it."""
+    source = entry.source
+    if source is None:
+        return f"measured here, {entry.runs} runs" if entry.runs > 1 else "measured here"
+    copied = f", read in {source.copied_from}" if source.copied_from else ""
+    note = f"{source.note}. " if source.note else ""
+    return f"{note}{source.name}{copied}" + (f"; measured by {WHO[source.by]}" if source.by else "")
 
 
-def _value(text: str, name: str, board: Board) -> Cell:
-    """A cell without bar."""
-    return {"text": text, "level": "0", "best": False, "partial": "", "mean": name not in board.names}
+def _head(table: Table, line: Line) -> dict[str, Any]:
+    label = line.label if table.ranked else line.group
+    return {"label": label, "about": line.about, "outer": not (table.labels and line.group)}
 
 
-def _sources(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    counts = Counter((row.source, row.address, row.date) for row in rows)
-    return [dict(name=s, address=a, date=d, count=count) for (s, a, d), count in counts.most_common()]
+def _cells(line: Line, cells: Sequence[Cell], ranked: bool) -> list[dict[str, Any]]:
+    """The cells of a line; bars run from its lowest to its highest value, or from guessing to 100 %."""
+    whole = [round(cell.mean, 2) for cell in cells if cell.mean is not None and not cell.over]
+    span = (min(whole), max(whole)) if ranked and whole else (GUESS, 100.0)
+    shown = [_cell(line, cell, span) for cell in cells]
+    best = f"{max(whole):.2f}" if whole else "none"
+    return [cell | {"best": cell["text"] == best and not cell["over"]} for cell in shown]
+
+
+def _cell(line: Line, cell: Cell, span: Sequence[float]) -> dict[str, Any]:
+    """A cell; without a bar where it has no span, no value, or a mean of a part."""
+    value = None if cell.mean is None else round(cell.mean, 2)
+    level = ""
+    below = False
+    if value is not None and span and not cell.over:
+        low, high = span
+        below = value < round(line.chance, 2)
+        level = f"{100.0 * min(max((value - low) / (high - low), 0.0), 1.0):.1f}" if high > low else "100.0"
+    return {
+        "text": "" if value is None else f"{value:.2f}",
+        "spread": "" if cell.spread is None else f"± {cell.spread:.2f}",
+        "level": level,
+        "best": False,
+        "below": below,
+        "over": cell.over,
+        "own": cell.own,
+        "mean": line.mean,
+    }
+
+
+def _disagreements(table: Table) -> list[str]:
+    labels = {SCORE: "official score"} | {group: f"mean of {label.lower()}" for group, label in table.labels.items()}
+    return [
+        f"{entry.name}, {labels.get(name, name)}: printed {printed:.2f}, its figures give {computed:.2f}"
+        for entry, name, printed, computed in disagreements(table)
+    ]
+
+
+def _encoder_sources(table: Table) -> list[dict[str, str]]:
+    sources = Counter((e.source.name, e.source.address, e.source.date) for e in table.entries if e.source)
+    return [
+        {"name": name, "address": address, "text": f"{count} rows ({date}, {address})"}
+        for (name, address, date), count in sources.most_common()
+    ]
+
+
+def _table_source(table: published_tables.Published) -> dict[str, str]:
+    copied = [entry.name for entry in table.entries if entry.source and entry.source.copied_from]
+    clips = ", ".join(f"{name} {normal} and {anomalous}" for name, (normal, anomalous) in table.clips.items())
+    text = f"{table.title} ({table.split}, {table.year})."
+    text += f" Copied there from the organisers: {', '.join(copied)}." if copied else ""
+    text += f" Clips, normal and anomalous: {clips}." if clips else ""
+    return {"name": table.source, "address": table.address, "text": text}
+
+
+def _own(own: Sequence[Entry], count: int) -> list[dict[str, Any]]:
+    """A row a file of ours; ``count``: of the figures of a benchmark, 0 for other tables."""
+    files: dict[str, dict[str, Any]] = {}
+    for entry in own:
+        text = f"{entry.name} ({entry.protocol}, {len(entry.figures)} of {count} figures)" if count else entry.name
+        for file, record in zip(entry.files, entry.records, strict=True):
+            row = files.setdefault(file, {"file": "/".join(Path(file).parts[-3:]), "entries": [], **record})
+            if text not in row["entries"]:
+                row["entries"].append(text)
+    return [{"commit": "", "command": ""} | row for row in files.values()]

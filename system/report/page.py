@@ -7,7 +7,7 @@ from typing import Any
 
 from system import __version__, manifest
 from system.files import open_atomic
-from system.report import maps, recordings, results, summary, tables, training_section
+from system.report import leaderboard, maps, recordings, results, summary, training_section
 from system.report.findings import notes
 from system.report.load_run import Run, read_run
 from system.report.template import template
@@ -33,7 +33,7 @@ def render(run: Run, progress: Callable[[int, int], None] | None = None) -> str:
         "overview": lambda run: summary.overview(run, judged),
         "headline": results.headline,
         "systems": results.systems,
-        "published": tables.published,
+        "published": leaderboard.published,
         "machines": lambda run: results.machines(run, judged),
         "scores": results.scores,
         "decisions": results.decisions,

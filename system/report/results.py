@@ -8,7 +8,7 @@ import numpy as np
 from system.evaluation import roc
 from system.evaluation.metrics import harmonic_mean
 from system.leaderboard import comparison as beside
-from system.leaderboard import tables
+from system.leaderboard import published
 from system.report import charts
 from system.report.load_run import Run
 from system.report.summary import VERDICTS, Judgement, count
@@ -16,7 +16,7 @@ from system.report.summary import VERDICTS, Judgement, count
 Section = dict[str, Any] | str  # what the template shows, or a sentence that says why there is nothing
 
 MEASURES = ("AUC (source)", "AUC (target)", "AUC (all)", "pAUC", "pAUC (source)", "pAUC (target)")
-PUBLISHED = dict(zip(tables.BASELINES, ("official autoencoder", "official Mahalanobis"), strict=True))
+PUBLISHED = dict(zip(published.BASELINES, ("official autoencoder", "official Mahalanobis"), strict=True))
 UNLABELLED = "There are no labelled test clips in this run, so nothing can be said about how good the scores are."
 
 
@@ -37,14 +37,14 @@ def published_baselines(run: Run) -> dict[str, dict[str, list[float]]]:
     Empty unless every development machine of the run is an official one with all its test clips: figures on other
     recordings do not compare.
     """
-    table = tables.find(f"dcase{run.metrics.get('year')}", tables.DEVELOPMENT)
+    table = published.find(f"dcase{run.metrics.get('year')}", published.DEVELOPMENT)
     units = run.development
-    if not table or not units or any(u.machine not in table.machines or len(u.clips) != beside.CLIPS for u in units):
+    if not table or not units or any(u.machine not in table.groups or len(u.clips) != beside.CLIPS for u in units):
         return {}
     return {
         text: {
-            machine: [value / 100 for value in row.values()]
-            for machine, row in table.column(name).items()
+            machine: [value / 100 for value in table.entry(name).values(machine).values()]
+            for machine in table.groups
             if any(unit.machine == machine for unit in units)
         }
         for name, text in PUBLISHED.items()

@@ -8,8 +8,9 @@ from html.parser import HTMLParser
 import pytest
 
 from system.bin import main
-from system.leaderboard import board_table
+from system.leaderboard import published
 from system.leaderboard.boards import BOARDS, SIREN
+from system.leaderboard.table import best_first, disagreements
 
 ODD = '<b>"Söhne" & Co</b>'
 VOID = {"meta", "br"}
@@ -85,7 +86,7 @@ def run(*arguments) -> int:
 def test_page_and_csv(results, tmp_path, capsys):
     out = tmp_path / "out" / "table.html"
     assert run("siren", *results, "--out", out) == 0
-    assert "Part, as-coded, on 1 of 11 figures: no score" in capsys.readouterr().out
+    assert "Ranking: Part: no score, 1 of 11 figures" in capsys.readouterr().out
     html = out.read_text(encoding="utf-8")
     page = Page(html)
     assert list(page.tables) == [
@@ -113,7 +114,7 @@ def test_page_and_csv(results, tmp_path, capsys):
     assert page.bold["Ranking"].count("100.00") == 4
     with open(out.with_suffix(".csv"), newline="") as file:
         assert [line["encoder"] for line in csv.DictReader(file)][2] == ODD
-    assert sorted(path.name for path in out.parent.iterdir()) == ["table.csv", "table.html"]
+    assert sorted(path.name for path in out.parent.iterdir()) == ["table.csv", "table.html", "table.md"]
     before = html
     assert run("siren", *results, "--out", out) == 0
     assert out.read_text(encoding="utf-8") == before
@@ -125,29 +126,29 @@ def test_page_of_published_rows_needs_nothing_else(board, tmp_path):
     assert run(board.name, "--out", out) == 0
     html = out.read_text(encoding="utf-8")
     page = Page(html)
-    rows = board_table.read_published(board)
+    rows = published.encoders(board)
     assert not {"script", "link", "img", "iframe", "object", "base"} & page.tags
     assert "@import" not in html
     assert "url(" not in html
     assert re.search(r"<meta name=.viewport", html)
     sections = {f"#{name}" for name in page.sections}
-    assert all(link in sections or link in {row.address for row in rows} for link in page.links)
+    assert all(link in sections or link in {row.source.address for row in rows} for link in page.links)
     groups, heads, *body = page.tables["Ranking"]
     columns = len(board.names) + (len(board.tasks) if len(board.tasks) > 1 else 0) + 3
     assert page.spans["Ranking"] == [columns, columns - 3, *[columns] * (len(rows) + 1)]
     assert [cell for cell in heads[1] if cell != "mean"] == [figure.label for figure in board.figures]
     assert groups[1][:2] == ["Encoder", board.label]
     shown = {cells[0].split(maxsplit=1)[1]: cells[1] for kind, cells in body if kind != "guess"}
-    assert shown == {f"{row.encoder} {row.parameters}".strip(): f"{row.means['score']:.2f}" for row in rows}
+    assert shown == {f"{row.name} {row.source.parameters}".strip(): f"{row.given['score'][0]:.2f}" for row in rows}
     for figure in board.figures:
-        best = f"{max(row.scores[figure.name] for row in rows):.2f}"
+        best = f"{max(row.figures[figure.key][0] for row in rows):.2f}"
         assert best in page.bold["Ranking"]
-    for source in {row.source for row in rows}:
+    for source in {row.source.name for row in rows}:
         assert source in page.sections["table0"]
         assert source in page.sections["sources"]
-    told = page.sections["means"]
-    for row, _, printed, computed in board_table.disagreements(board, rows):
-        assert re.search(f"{row.encoder}.*printed {printed:.2f}.*give {computed:.2f}", told)
+    told = page.sections["sources"]
+    for row, _, printed, computed in disagreements(published.encoder_table(board)):
+        assert re.search(f"{row.name}.*printed {printed:.2f}.*give {computed:.2f}", told)
     assert not re.search(r"\b(nan|inf|None|Undefined)\b", html)
 
 
@@ -159,7 +160,7 @@ def test_bars_run_from_the_lowest_to_the_highest(tmp_path):
     columns = list(zip(*levels, strict=True))
     assert len(columns) == 14
     assert all(min(column) == 0.0 and max(column) == 100.0 for column in columns)
-    scores = [entry.means["score"] for entry in board_table.rank(SIREN, board_table.read_published(SIREN))]
+    scores = [means["score"][0] for means in best_first(published.encoder_table(SIREN)).means]
     expected = [100 * (score - scores[-1]) / (scores[0] - scores[-1]) for score in scores]
     assert columns[0] == pytest.approx(expected, abs=0.06)
 

@@ -281,7 +281,7 @@ def test_a_part_of_a_data_set_has_no_place_in_the_table(tmp_path, capsys):
     found = read(out)
     assert (found["scores"], list(found["beside"])) == ({}, ["cwru"])
     assert main(["leaderboard", "siren", str(out), "--out", str(tmp_path / "table.html")]) == 0
-    assert "left out: 1 results without a figure" in capsys.readouterr().out
+    assert "no figure for this table" in capsys.readouterr().out
 
 
 def test_mistakes(tmp_path, capsys):

@@ -9,7 +9,7 @@ from test_leaderboard_command import Page
 
 from system.bin import main
 from system.corpora.challenge import load_year
-from system.leaderboard import tables
+from system.leaderboard import published
 
 ODD = '<b>"Söhne" & Co</b>'
 DEV = tuple(load_year(2026).dev)
@@ -42,7 +42,7 @@ def test_a_run_without_labels_is_left_out(result, tmp_path, capsys):
     final.write_text(json.dumps({"year": 2026, "systems": {}, "evaluation": {}}))
     out = tmp_path / "table.html"
     assert run("dcase2026", final, result("props", ["cw", "ccw"], 0.99), "--out", out) == 0
-    assert "left out: final: no labelled machines in this run" in capsys.readouterr().out
+    assert "left out: final: no figure for this table" in capsys.readouterr().out
     assert "props" in out.with_suffix(".md").read_text()
 
 
@@ -90,7 +90,7 @@ def test_our_row_stands_beside_the_papers(result, tmp_path, capsys):
     assert out.read_text(encoding="utf-8") == html
 
 
-@pytest.mark.parametrize("board", tables.boards())
+@pytest.mark.parametrize("board", sorted({table.board for table in published.tables()}))
 def test_page_of_published_figures_needs_nothing_else(board, tmp_path):
     out = tmp_path / "table.html"
     assert run(board, "--out", out) == 0
@@ -103,9 +103,9 @@ def test_page_of_published_figures_needs_nothing_else(board, tmp_path):
     assert all(link.startswith(("https://", "#")) for link in page.links)
     assert not re.search(r"\b(nan|inf|None|Undefined)\b", html)
     assert "Nothing measured here yet" in page.sections["sources"]
-    for table in (table for table in tables.tables() if table.board == board):
+    for table in (table for table in published.tables() if table.board == board):
         assert table.source in page.sections["sources"]
-        for system in table.systems:
+        for system in table.entries:
             assert system.name in html
     if board != "mimii":
         assert "all of them follow from their figures" in page.sections["sources"]
@@ -131,7 +131,7 @@ def test_mistakes_are_one_line(result, tmp_path, capsys):
         (("dcase2026", "--seeds", "name", "--out", out), "--seeds name: expected a name and the results of its runs"),
         (("dcase2026", path, "--seeds", "mine", path, "--out", out), "mine: expected each name once"),
         (("dcase2026", tmp_path / "none.json", "--out", out), "expected a JSON file, found nothing"),
-        (("mimii", path, "--out", out), "scopes: expected an object, found None"),
+        (("mimii", path, "--out", out), "scopes: expected an object, found nothing"),
         (("siren", "--seeds", "mine", path, "--out", out), "--seeds: expected for DCASE and MIMII only"),
         (("dcase2026", path, "--out", tmp_path / "table.md"), "expected a name that ends in .html"),
     ):

@@ -10,9 +10,10 @@ import pytest
 from system import manifest
 from system.corpora.challenge import load_year
 from system.errors import WheeltapperError
-from system.leaderboard import comparison, our_results, tables
-from system.leaderboard.comparison import MEASURES, NOT_COMPARABLE, SCORE, Block, Column
-from system.leaderboard.tables import DEVELOPMENT, EVALUATION, System, Table
+from system.leaderboard import comparison, our_results, published, writers
+from system.leaderboard.comparison import MEASURES, NOT_COMPARABLE
+from system.leaderboard.published import DEVELOPMENT, EVALUATION, Published, measured
+from system.leaderboard.table import MEASURE_MEANS, SCORE, Cell, Entry, Source, Table
 from system.manifest import Clip
 
 DEV, EVAL = tuple(load_year(2026).dev), tuple(load_year(2026).eval)
@@ -22,6 +23,14 @@ def system(machines, source=0.6, target=0.5, partial=0.55) -> dict:
     values = dict(zip(MEASURES, (source, target, partial), strict=True))
     score = harmonic_mean(list(values.values()))
     return {"official_score": score, "per_machine": {machine: dict(values) for machine in machines}}
+
+
+def text(runs) -> str:
+    return str(Cell(tuple(runs), True, "as-coded"))
+
+
+def means(entry, machines, measures=MEASURES) -> dict[str, tuple[float, ...]]:
+    return entry.means(measured(dict.fromkeys(machines, measures)), MEASURE_MEANS)
 
 
 @pytest.fixture
@@ -60,23 +69,23 @@ def test_seeds_give_mean_and_deviation(run):
     paths = [run(f"seed{n}", task2_1=system(DEV, source)) for n, source in enumerate((0.60, 0.62, 0.67))]
     (column,) = our_results.read_metrics("mine", paths, 2026)
     assert column.name == "mine"
-    assert column.figure("fan", "AUC (source)") == pytest.approx((60.0, 62.0, 67.0))
+    assert column.figures["fan", "AUC (source)"] == pytest.approx((60.0, 62.0, 67.0))
     # Mean 63, squared deviations 9, 1 and 16 over two: 3.6056.
-    assert comparison.spread(column.figure("fan", "AUC (source)")) == "63.00 ± 3.61"
-    assert comparison.spread(column.figure("fan", "pAUC")) == "55.00 ± 0.00"
-    assert column.foot("pAUC", DEV, MEASURES) == pytest.approx((55.0,) * 3)
+    assert text(column.figures["fan", "AUC (source)"]) == "63.00 ± 3.61"
+    assert text(column.figures["fan", "pAUC"]) == "55.00 ± 0.00"
+    assert means(column, DEV)["pAUC"] == pytest.approx((55.0,) * 3)
     expected = [100 * harmonic_mean([source, 0.5, 0.55]) for source in (0.60, 0.62, 0.67)]
-    assert column.foot(SCORE, DEV, MEASURES) == pytest.approx(expected)
-    assert column.foot(SCORE, ("fan",), MEASURES) == pytest.approx(expected)
-    assert column.foot(SCORE, ("fan", "pump"), MEASURES) == ()
-    assert comparison.spread(()) == ""
-    assert comparison.spread((61.234,)) == "61.23"
+    assert means(column, DEV)[SCORE] == pytest.approx(expected)
+    assert means(column, ("fan",))[SCORE] == pytest.approx(expected)
+    assert means(column, ("fan", "pump")) == {}
+    assert text(()) == ""
+    assert text((61.234,)) == "61.23"
 
 
 def test_systems_and_parts_become_columns(run):
     path = run(task2_1=system(DEV), task2_3=system(DEV, 0.7), evaluation={"Me_There_task2_1": system(EVAL)})
     columns = our_results.read_metrics("mine", [path], 2026)
-    assert [(column.name, column.machines) for column in columns] == [
+    assert [(column.name, column.groups) for column in columns] == [
         ("mine task2_1", DEV),
         ("mine task2_3", DEV),
         ("mine", EVAL),
@@ -88,14 +97,14 @@ def test_one_system_of_a_folder_of_scores(tmp_path):
     path = tmp_path / "own.json"
     path.write_text(json.dumps({"year": 2026, **system(EVAL)}))
     (column,) = our_results.read_metrics("own", [path], 2026)
-    assert (column.name, column.machines) == ("own", EVAL)
+    assert (column.name, column.groups) == ("own", EVAL)
 
 
 def test_score_of_the_run_stands_for_all_its_machines(run):
     values = system(DEV) | {"official_score": 0.5432}  # as where a machine has sections of its own
     (column,) = our_results.read_metrics("mine", [run(task2_1=values)], 2026)
-    assert column.foot(SCORE, DEV, MEASURES) == pytest.approx((54.32,))
-    assert column.foot(SCORE, DEV[:2], MEASURES) != pytest.approx((54.32,))
+    assert means(column, DEV)[SCORE] == pytest.approx((54.32,))
+    assert means(column, DEV[:2])[SCORE] != pytest.approx((54.32,))
 
 
 def test_blocks_never_mix_foreign_machines(run):
@@ -106,8 +115,8 @@ def test_blocks_never_mix_foreign_machines(run):
         "props": run("props", task2_1=system(("cw", "ccw")), evaluation={"Me_There_task2_1": system(EVAL[:4])}),
     }
     own = [column for name, path in paths.items() for column in our_results.read_metrics(name, [path], 2026)]
-    found = comparison.blocks("dcase2026", own)
-    shown = {block.title: [column.name for column in block.columns if column.own] for block in found}
+    found = comparison.compare("dcase2026", own)
+    shown = {block.title: [column.name for column in block.entries if column.own] for block in found}
     assert shown == {
         "Development machines of 2026": ["whole", "part"],
         "On fan and ToyCar alone": ["whole", "part"],
@@ -117,20 +126,19 @@ def test_blocks_never_mix_foreign_machines(run):
         "Other recordings: cw and ccw": ["props"],
     }
     for block in found:
-        published = [column for column in block.columns if not column.own]
-        assert bool(published) == (block.lead != NOT_COMPARABLE)
-        for column in published:
-            assert set(block.machines) <= set(column.machines)
-        if not published:
-            assert all(set(column.machines) == set(block.machines) for column in block.columns)
+        others = [column for column in block.entries if not column.own]
+        assert bool(others) == (block.lead != NOT_COMPARABLE)
+        for column in others:
+            assert set(block.groups) <= set(column.groups)
+        if not others:
+            assert all(set(column.groups) == set(block.groups) for column in block.entries)
     dev, part, *_, mixed, props = found
-    assert dev.machines == tables.find("dcase2026", DEVELOPMENT).machines
-    assert part.machines == ("fan", "ToyCar")
-    assert (set(mixed.machines), set(props.machines)) == ({"fan", "pump"}, {"cw", "ccw"})
-    first = part.columns[0]
+    assert dev.groups == published.find("dcase2026", DEVELOPMENT).groups
+    assert part.groups == ("fan", "ToyCar")
+    assert (set(mixed.groups), set(props.groups)) == ({"fan", "pump"}, {"cw", "ccw"})
     expected = harmonic_mean([61.45, 46.94, 53.33, 75.62, 37.87, 54.03])
-    assert first.foot(SCORE, part.machines, part.measures) == pytest.approx((expected,))  # not the printed 56.66
-    assert dev.columns[-1].foot(SCORE, dev.machines, dev.measures) == ()
+    assert part.means[0][SCORE] == pytest.approx((expected,))  # not the printed 56.66
+    assert dev.means[-1] == {}
 
 
 @pytest.mark.parametrize(("count", "year", "beside_them"), [(200, 2026, True), (12, 2026, False), (200, 2025, False)])
@@ -141,7 +149,7 @@ def test_names_alone_are_not_enough(run, count, year, beside_them):
     manifest.write(path.parent / "manifest.csv", rows)
     (column,) = our_results.read_metrics("mine", [path], 2026)
     assert (comparison.official_split(2026, column) == DEVELOPMENT) == beside_them
-    titles = [block.title for block in comparison.blocks("dcase2026", [column]) if column in block.columns]
+    titles = [block.title for block in comparison.compare("dcase2026", [column]) if column in block.entries]
     assert ("Other recordings" in titles) != beside_them
 
 
@@ -149,10 +157,10 @@ def test_development_machines_without_a_table_stand_by_themselves(run):
     year = load_year(2024)
     path = run(year=2024, task2_1=system(year.dev), evaluation={"Me_There_task2_1": system(year.eval)})
     own = our_results.read_metrics("mine", [path], 2024)
-    dev, evaluation = comparison.blocks("dcase2024", own)
-    assert [column.name for column in dev.columns] == ["mine"]
+    dev, evaluation = comparison.compare("dcase2024", own)
+    assert [column.name for column in dev.entries] == ["mine"]
     assert dev.lead != NOT_COMPARABLE
-    assert [column.name for column in evaluation.columns] == [*tables.BASELINES, "mine"]
+    assert [column.name for column in evaluation.entries] == [*published.BASELINES, "mine"]
 
 
 def test_standings_hold_whole_results_only(run):
@@ -162,40 +170,52 @@ def test_standings_hold_whole_results_only(run):
     part = run("part", task2_1=system(DEV[:3]))
     own = [c for name, path in (("whole", whole), ("part", part)) for c in our_results.read_metrics(name, [path], 2026)]
     found = comparison.standings(2026, own)
-    names = [standing.name for standing in found]
+    names = [standing.name for standing in found.entries]
     assert "part" not in names
-    mine = found[names.index("whole")]
-    assert (mine.system, mine.development, mine.evaluation) == (None, pytest.approx((80.0,)), pytest.approx((65.0,)))
+    mine = found.entries[names.index("whole")]
+    assert mine.own
+    assert mine.figures == {("", DEVELOPMENT): pytest.approx((80.0,)), ("", EVALUATION): pytest.approx((65.0,))}
     assert names.index("second place") < names.index("whole") < names.index("reproduction, near channel")
-    evaluated = [standing.evaluation[0] for standing in found if standing.evaluation]
+    evaluation = [cell.mean for cell in found.cells[0]]
+    evaluated = [score for score in evaluation if score is not None]
     assert evaluated == sorted(evaluated, reverse=True)
-    assert not any(standing.evaluation for standing in found[len(evaluated) :])
+    assert evaluation[: len(evaluated)] == evaluated
     assert "Wang and Liu 2026, task2_1" in names
 
 
-SMALL = Table(
-    "dcase2026",
+SMALL = Published(
     "Small",
-    "A paper, Table 9",
     "",
-    2026,
-    DEVELOPMENT,
-    (System("One | two", "authors", "A paper"),),
-    {"fan": {"AUC (source)": (60.0,), "pAUC": (50.0,)}, "valve": {"AUC (source)": (40.0,), "pAUC": (75.0,)}},
-    score=(53.34,),
+    measured(dict.fromkeys(("fan", "valve"), ("AUC (source)", "pAUC"))),
+    (
+        Entry(
+            "One | two",
+            dict(
+                zip(
+                    [(m, n) for m in ("fan", "valve") for n in ("AUC (source)", "pAUC")],
+                    [(60.0,), (50.0,), (40.0,), (75.0,)],
+                    strict=True,
+                )
+            ),
+            {SCORE: (53.34,)},
+            Source("A paper", by="authors"),
+        ),
+    ),
+    MEASURE_MEANS,
+    source="A paper, Table 9",
+    year=2026,
+    split=DEVELOPMENT,
 )
 
 
 def test_markdown_by_hand():
     """Harmonic means: 48 of 60 and 40, 60 of 50 and 75, 53.33 of the four; the official score as printed."""
-    cells = {
-        "fan": {"AUC (source)": (61.0, 63.0), "pAUC": (50.0, 50.0)},
-        "valve": {"AUC (source)": (61.0, 63.0), "pAUC": (50.0, 50.0)},
-    }
-    own = Column("mine", cells, whole=(54.95, 55.75))
-    lone = Column("lone", {"fan": {"AUC (source)": (70.0,), "pAUC": (60.0,)}})
+    figures = {("fan", "AUC (source)"): (61.0, 63.0), ("fan", "pAUC"): (50.0, 50.0)}
+    figures |= {("valve", name): runs for (_, name), runs in figures.items()}
+    own = Entry("mine", figures, {SCORE: (54.95, 55.75)})
+    lone = Entry("lone", {("fan", "AUC (source)"): (70.0,), ("fan", "pAUC"): (60.0,)})
     first = comparison.beside(SMALL, [own, lone])[0]
-    assert comparison.markdown([first]) == (
+    assert writers.markdown([first]) == (
         "## Development machines of 2026\n\n"
         "A paper, Table 9, and our systems at the right.\n\n"
         "| Machine | Metric | One \\| two | mine | lone |\n"
@@ -211,10 +231,10 @@ def test_markdown_by_hand():
 
 
 def test_csv_has_a_line_a_figure(tmp_path):
-    own = Column("mine", {"fan": {"AUC (source)": (61.0, 63.0), "pAUC": (50.0, 50.0)}})
+    own = Entry("mine", {("fan", "AUC (source)"): (61.0, 63.0), ("fan", "pAUC"): (50.0, 50.0)})
     found = comparison.beside(SMALL, [own])
     path = tmp_path / "table.csv"
-    comparison.write_csv(path, found)
+    writers.write_figures(path, found)
     with open(path, newline="") as file:
         lines = list(csv.DictReader(file))
     assert len(lines) == (4 + 2) + 3 + 2 * (2 + 3)  # the whole table, then the machine that ours has
@@ -234,15 +254,15 @@ def test_studies_stand_below_what_they_copy(study):
     few = study("few", {"fan_00": {"AST - LOF": 1.0}}, (100, 40))
     own = our_results.read_study("mine", paths)
     own += our_results.read_study("props", [foreign]) + our_results.read_study("few", [few])
-    whole, alone, *others = comparison.blocks("mimii", own)
-    assert [column.name for column in whole.columns] == [
+    whole, alone, *others = comparison.compare("mimii", own)
+    assert [column.name for column in whole.entries] == [
         *("Autoencoder", "mine Autoencoder", "CNN - supervised", "AST - supervised", "CNN - LOF"),
         *("AST - LOF", "mine AST - LOF", "mine AST - LOF, factor"),
     ]
-    assert alone.machines == ("fan_00",)
-    assert [[column.name for column in block.columns] for block in others] == [["props AST - LOF"], ["few AST - LOF"]]
+    assert alone.groups == ("fan_00",)
+    assert [[column.name for column in block.entries] for block in others] == [["props AST - LOF"], ["few AST - LOF"]]
     assert {block.lead for block in others} == {NOT_COMPARABLE}
-    text = comparison.markdown([alone])
+    text = writers.markdown([alone])
     assert "| AUC | fan_00 |\n| --- | ---: |\n| Autoencoder | 77.70 |\n| mine Autoencoder | 70.00 ± 0.00 |\n" in text
     assert "| mine AST - LOF | 85.00 ± 7.07 |" in text
     assert "hmean" not in text
@@ -259,7 +279,7 @@ BAD = [
     ({"year": 2020, "systems": {}}, "year: expected one that measures AUC (source), AUC (target), pAUC, found 2020"),
     ({"year": 2026}, "expected the official score of a system, found none"),
     ({"year": 2026, "systems": [1]}, "systems: expected an object, found [1]"),
-    ({"year": 2026, "systems": {"a": None}}, "systems: a: expected an object, found None"),
+    ({"year": 2026, "systems": {"a": None}}, "systems: a: expected an object, found nothing"),
     ({"year": 2026, "systems": {"a": {"official_score": 61}}}, "systems: a: official_score: expected a fraction"),
     ({"year": 2026, "systems": {"a": {"official_score": 0.6, "per_machine": {}}}}, "a: per_machine: expected machines"),
     (
@@ -282,7 +302,7 @@ def test_bad_metrics_are_named(value, text, tmp_path):
 @pytest.mark.parametrize(
     ("value", "text"),
     [
-        ({}, "scopes: expected an object, found None"),
+        ({}, "scopes: expected an object, found nothing"),
         ({"scopes": {}}, "scopes: expected results, found none"),
         ({"scopes": {"fan_00": {"results": []}}}, "fan_00: expected clips and results, found damage"),
         (
@@ -310,7 +330,6 @@ def test_runs_of_one_name_are_alike(run, study):
         our_results.read_study("mine", paths)
 
 
-def test_a_block_of_one_measure_is_printed_by_system():
-    column = Column("mine", {"cw": {"AUC": (80.0,)}})
-    assert Block("t", "l", ("cw",), ("AUC",), (column,), means=False).by_system
-    assert not Block("t", "l", ("cw",), MEASURES, (column,)).by_system
+def test_a_table_of_one_measure_is_printed_by_system():
+    assert Table("t", "l", measured({"cw": ["AUC"]}), ()).by_entry
+    assert not Table("t", "l", measured({"cw": MEASURES}), ()).by_entry

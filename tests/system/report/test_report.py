@@ -15,8 +15,8 @@ from system import manifest, stage
 from system.errors import WheeltapperError
 from system.evaluation import challenge_csv
 from system.manifest import Clip
+from system.report import leaderboard as report_tables
 from system.report import page, results, summary, write_report
-from system.report import tables as report_tables
 from system.report.load_run import Run, Unit, read_run
 
 SECTIONS = ("headline", "machines", "systems", "published", "scores", "decisions", "recordings", "evaluation")
@@ -195,7 +195,7 @@ def test_official_baselines_stand_beside_official_machines_only():
 
 def test_the_published_table_stands_beside_official_machines_only():
     shown = report_tables.published(official_run(200))
-    (block,) = shown["blocks"]
+    (block,) = shown["tables"]
     assert shown["orientation"] == ""
     assert [column["name"] for column in block["columns"] if column["own"]] == ["ours"]
     assert [column["name"] for column in block["columns"]][:3] == ["Baseline MSE", "Baseline MAHALA", "task2_1"]
@@ -206,7 +206,7 @@ def test_the_published_table_stands_beside_official_machines_only():
     assert foot["score"]
     assert [cell["text"] for cell in foot["cells"]] == ["56.66", "57.66", "61.43", "61.28", "61.27", "61.04", "60.00"]
     cut = report_tables.published(official_run(199))
-    assert cut["blocks"] == []
+    assert cut["tables"] == []
     for figure in ("56.66 %", "57.66 %", "59.80 %", "54.76 %", "other recordings"):
         assert figure in cut["orientation"]
     assert (
