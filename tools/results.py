@@ -4,12 +4,12 @@ Usage: results.py [--write]        (without --write: names the pages whose table
 
 A table stands between two marks, which name its csv files relative to the repository:
 
-    <!-- table: recipes/a/results/x.csv [recipes/b/results/x.csv ...] [; columns: a | b] [; where: column=value] -->
+    <!-- table: recipes/a/results/x.csv [recipes/b/results/x.csv ...] [; columns: a | b] [; where: column=a | b] -->
     <!-- end -->
 
 All columns are shown but those that say where a row comes from (``PROVENANCE``), unless ``columns`` names others. A column
 ``X sd`` is appended to X as "± sd", the columns ``X low`` and ``X high`` as "(low to high)"; where there is no X they make
-one. ``where`` keeps the rows with this value.
+one. ``where`` keeps the rows with one of these values.
 """
 
 import argparse
@@ -63,8 +63,8 @@ def _table(request: str, root: Path) -> str:
         raise WheeltapperError(f"table: {request}: expected columns or where, found {', '.join(sorted(unknown))}")
     rows = [row for name in files.split() for row in read_rows(root / name)]
     if "where" in wanted:
-        column, _, value = wanted["where"].partition("=")
-        rows = [row for row in rows if row[column] == value]
+        column, _, values = wanted["where"].partition("=")
+        rows = [row for row in rows if row.get(column) in values.split(" | ")]
     if not rows:
         raise WheeltapperError(f"table: {request}: expected rows, found none")
     known = _shown(rows[0])

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from system import config as configuration
 from system import selection
 from system.config import Config
@@ -181,7 +183,7 @@ def _figures(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     scores = [100.0 * result["official_score"] for result in results]
     found = {"score": f"{statistics.mean(scores):.2f}"}
     if len(scores) > 1:
-        interval, by = mean_interval(scores), f"t, {len(scores)} runs"
+        interval, by = np.clip(mean_interval(scores), 0.0, 100.0).tolist(), f"t, {len(scores)} runs"
         found["scores"] = " ".join(f"{score:.2f}" for score in scores)
     else:
         interval, by = [100.0 * bound for bound in results[0]["ci95"] or ()], "bootstrap over clips"
