@@ -7,9 +7,9 @@ A table stands between two marks, which name its csv files relative to the repos
     <!-- table: recipes/a/results/x.csv [recipes/b/results/x.csv ...] [; columns: a | b] [; where: column=a | b] -->
     <!-- end -->
 
-All columns are shown but those that say where a row comes from (``PROVENANCE``), unless ``columns`` names others. A column
-``X sd`` is appended to X as "± sd", the columns ``X low`` and ``X high`` as "(low to high)"; where there is no X they make
-one. ``where`` keeps the rows with one of these values.
+All columns are shown except those that say where a row comes from (``PROVENANCE``), unless ``columns`` names others.
+A column ``X sd`` is appended to X as "± sd", the columns ``X low`` and ``X high`` as "(low to high)"; without a column X
+these two make one. ``where`` keeps the rows with one of these values.
 """
 
 import argparse

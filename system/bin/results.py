@@ -1,6 +1,6 @@
 """Adds the official scores of finished runs to a csv file of results.
 
-wheeltapper results exp/seed1 exp/seed2 exp/seed3 --task "propellers in noise" --out recipes/propeller/results/headline.csv
+wheeltapper results exp/seed1 exp/seed2 exp/seed3 --task "propellers in noise" --out results/headline.csv
 """
 
 import argparse
@@ -16,7 +16,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--system", type=int, metavar="K", help="number of the system, from 1 (default: all systems)")
     parser.add_argument("--name", default="", metavar="TEXT", help="name of the system (default: its name in the run)")
     parser.add_argument(
-        "--command", default="", metavar="TEXT", help="command to note, without your own paths (default: the recorded one)"
+        "--command",
+        default="",
+        metavar="TEXT",
+        help="command to note, without paths of your own (default: the recorded one)",
     )
     parser.add_argument(
         "--baseline",

@@ -167,7 +167,9 @@ def _check_alike(runs: Sequence[FinishedRun]) -> None:
         differing = selection.differences(runs[0].config, run.config)
         for key, expected, value in differing:
             if key != "seed":
-                raise WheeltapperError(f"{run.folder}: {key}: expected {expected} as in {runs[0].folder}, found {value}")
+                raise WheeltapperError(
+                    f"{run.folder}: {key}: expected {expected} as in {runs[0].folder}, found {value}"
+                )
 
 
 def _result(run: FinishedRun, part: str, number: int) -> Mapping[str, Any]:
