@@ -8,8 +8,8 @@ A table stands between two marks, which name its csv files relative to the repos
     <!-- end -->
 
 All columns are shown except those that say where a row comes from (``PROVENANCE``), unless ``columns`` names others.
-A column ``X sd`` is appended to X as "± sd", the columns ``X low`` and ``X high`` as "(low to high)"; without a column X
-these two make one. ``where`` keeps the rows with one of these values.
+A column ``X sd`` is appended to X as "± sd", the columns ``X low`` and ``X high`` as "(low to high)"; without a column
+X these two make one. ``where`` keeps the rows with one of these values.
 """
 
 import argparse
