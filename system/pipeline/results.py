@@ -32,16 +32,11 @@ LAST = 6  # number of the stage that writes metrics.json
 
 @dataclass(frozen=True)
 class FinishedRun:
-    """A run that has been evaluated: its folder, configuration and metrics, and the record of its evaluate stage.
-
-    ``commits`` are those of all stages from the first to the last.
-    """
+    """A run that has been evaluated: its folder, configuration and metrics."""
 
     folder: Path
     config: Config
     metrics: Mapping[str, Any]
-    command: str
-    commits: tuple[str, ...]
 
 
 def read_run(folder: str | os.PathLike) -> FinishedRun:
@@ -53,16 +48,19 @@ def read_run(folder: str | os.PathLike) -> FinishedRun:
     folder = Path(folder)
     path = folder / "metrics.json"
     metrics = read_json(path)
-    records = {int(p.name[0]): read_json(p) for p in sorted((folder / "stages").glob("[0-9]_*.json"))}
-    record = records.get(LAST, {})
+    record = read_records(folder).get(LAST, {})
     if not isinstance(metrics, dict) or record.get("sha256", {}).get(path.name) != file_hash(path):
         raise WheeltapperError(
             f"{path}: expected the metrics that stage {LAST} of this run wrote, found others or no record of it; "
             f"wheeltapper run --exp {folder} --stage {LAST} --stop-stage {LAST} writes them again"
         )
-    commits = dict.fromkeys(str(records[n].get("commit", "")) for n in sorted(records) if n <= LAST)
-    config = configuration.load(folder / "config.yaml", packaged=False)
-    return FinishedRun(folder, config, metrics, str(record.get("command", "")), tuple(filter(None, commits)))
+    return FinishedRun(folder, configuration.load(folder / "config.yaml", packaged=False), metrics)
+
+
+def read_records(folder: str | os.PathLike, last: int = LAST) -> dict[int, Mapping[str, Any]]:
+    """The records of the complete stages of a run up to stage ``last``, by number."""
+    paths = sorted((Path(folder) / "stages").glob("[0-9]_*.json"))
+    return {int(path.name[0]): read_json(path) for path in paths if int(path.name[0]) <= last}
 
 
 def settings_hash(config: Config) -> str:
@@ -132,9 +130,27 @@ def rows(
             row |= _figures([_result(run, part, number) for run in runs])
             if baseline and part == parts[0]:
                 row |= {"baseline system": baseline[0], "baseline": f"{baseline[1]:.2f}"}
-            row |= _provenance(runs, command)
+            row |= provenance([(run.folder, run.config) for run in runs], command)
             found.append({column: row.get(column, "") for column in COLUMNS})
     return found
+
+
+def provenance(runs: Sequence[tuple[str | os.PathLike, Config]], command: str = "", last: int = LAST) -> dict[str, str]:
+    """Where the figures of runs come from: the last four of ``COLUMNS``.
+
+    Args:
+        runs: folder and configuration of each.
+        command: text in the place of the command that ran the last stage of the first run.
+        last: number of the last stage that the figures depend on.
+    """
+    records = [read_records(folder, last) for folder, _ in runs]
+    commits = dict.fromkeys(str(record.get("commit", "")) for found in records for record in found.values())
+    return {
+        "command": command or str(records[0].get(last, {}).get("command", "")),
+        "commit": " ".join(filter(None, commits)),
+        "config": settings_hash(runs[0][1]),
+        "seeds": " ".join(str(config.seed) for _, config in runs),
+    }
 
 
 def update(path: str | os.PathLike, new: Sequence[Mapping[str, str]]) -> None:
@@ -197,13 +213,3 @@ def _figures(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
         if len(values) == len(results):
             found[column] = f"{statistics.mean(values):.2f}"
     return found
-
-
-def _provenance(runs: Sequence[FinishedRun], command: str) -> dict[str, str]:
-    """Where the figures come from."""
-    return {
-        "command": command or runs[0].command,
-        "commit": " ".join(dict.fromkeys(commit for run in runs for commit in run.commits)),
-        "config": settings_hash(runs[0].config),
-        "seeds": " ".join(str(run.config.seed) for run in runs),
-    }

@@ -1,8 +1,10 @@
 """Rows of results tables from finished runs."""
 
 import csv
+import importlib.util
 from pathlib import Path
 
+import development_runs
 import numpy as np
 import pytest
 import yaml
@@ -58,8 +60,9 @@ def test_one_run_has_its_bootstrap_interval_and_where_it_comes_from(tmp_path):
     assert (first["95 % interval low"], first["95 % interval high"]) == ("40.0", "60.0")
     assert (first["AUC source"], first["AUC target"], first["pAUC"]) == ("60.00", "50.00", "40.00")
     assert (second["system"], second["score"], second["seeds"]) == ("2: second", "55.00", "7")
-    assert first["command"] == run.command != ""
-    assert set(first["commit"].split()) == set(run.commits) != set()
+    records = results.read_records(run.folder)
+    assert first["command"] == records[6]["command"] != ""
+    assert set(first["commit"].split()) == {record["commit"] for record in records.values()}
 
 
 def test_several_runs_have_the_t_interval_of_their_mean(tmp_path):
@@ -156,3 +159,28 @@ def test_a_table_with_other_columns_is_left_alone(tmp_path, capsys):
     assert main(["results", str(exp), "--task", "fans", "--out", str(out)]) == 1
     assert "expected the columns task, system" in capsys.readouterr().err
     assert out.read_text() == "a,b\n1,2\n"
+
+
+def test_the_table_of_branches_has_scores_and_where_they_come_from(tmp_path, monkeypatch, capsys):
+    place = Path(__file__).resolve().parents[3] / "recipes" / "dcase2026" / "local" / "branch_table.py"
+    spec = importlib.util.spec_from_file_location("branch_table", place)
+    branch_table = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(branch_table)
+    exps = [development_runs.make_run(tmp_path / f"seed{seed}", seed=seed).folder for seed in (0, 1)]
+    for exp in exps:
+        for verb in ("score", "fuse", "evaluate"):
+            assert main([verb, "--exp", str(exp)]) == 0
+    # A system of the configuration is one of the fusions: its official score is the same as in metrics.json.
+    fusion = "main=0.85,aux=0.15"
+    table = tmp_path / "table.csv"
+    monkeypatch.setattr("sys.argv", ["branch_table.py", *map(str, exps), "--fuse", fusion, "--csv", str(table)])
+    branch_table.main()
+    rows = read(table)
+    assert [row["branch"] for row in rows] == ["aux", "main", "main 0.85 + aux 0.15"]
+    scores = [100 * results.read_json(exp / "metrics.json")["official_score"] for exp in exps]
+    assert [float(rows[2][exp.name]) for exp in exps] == pytest.approx(scores, abs=5e-3)
+    assert float(rows[2]["mean"]) == pytest.approx(np.mean(scores), abs=6e-3)
+    assert float(rows[2]["mean sd"]) == pytest.approx(np.std(scores, ddof=1), abs=6e-3)
+    assert tuple(rows[0])[-4:] == ("command", "commit", "config", "seeds")
+    assert all(rows[0][name] for name in ("command", "commit", "config", "seeds"))
+    assert f"| {rows[2]['mean']} |" in capsys.readouterr().out
