@@ -25,7 +25,7 @@ from system.files import open_atomic
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = ("RESULTS.md", "recipes/*/RESULTS.md", "docs/measurements.md")
 PROVENANCE = ("command", "commit", "config", "seeds")
-AS_CODE = ("command", "config", "test")
+AS_CODE = ("command", "config", "started", "test")
 TABLE = re.compile(r"(?P<mark><!-- table: (?P<request>.+?) -->\n)(?P<body>.*?)(?P<end><!-- end -->)", re.DOTALL)
 
 Row = Mapping[str, str]
