@@ -59,6 +59,10 @@ def test_the_plain_steps_are_the_librarys(recipe, plain, scorer):
     fitted = scorer(bank="global", **settings).fit(normal, np.array(["source"] * 15))
     score = getattr(recipe, plain)
     np.testing.assert_allclose(fitted.score(other), [score(row, normal) for row in other], rtol=1e-6)
-    reference = recipe.without_each(score, normal)
+    reference = recipe.leave_one_out(score, normal)
     np.testing.assert_allclose(fitted.reference_scores(), reference, rtol=1e-6)
     assert robust_z(reference)(1.5) == pytest.approx(recipe.robust_z(reference)(1.5), rel=1e-9)
+
+
+def test_the_spectrum_of_a_short_recording_is_finite(recipe):
+    assert np.isfinite(recipe.spectrum(np.ones(10, np.float32))).all()

@@ -53,6 +53,11 @@ try() {
 # seeds_of NAME SEEDS...: folders of its runs.
 seeds_of() { printf -- "$exp/$1/seed%s\n" "${@:2}"; }
 
+# branch_table NAME [OPTIONS]: the table of the runs in $folders, as $tables/NAME.md and .csv.
+branch_table() {
+  python "$ROOT/recipes/dcase2026/local/branch_table.py" "${folders[@]}" "${@:2}" --csv "$tables/$1.csv" >"$tables/$1.md"
+}
+
 conditions=(snr-20 snr-15 snr-10 snr-5 snr+0 snr+5 snr+10 far_near_machine reverberant one_source no_far clean)
 options_of() {
   case $1 in
@@ -94,14 +99,13 @@ if run_stage 4; then
   mkdir -p "$tables"
   for name in front_ends statistics encoder; do
     mapfile -t folders < <(seeds_of "$name" "${all_seeds[@]}")
-    python "$ROOT/recipes/dcase2026/local/branch_table.py" "${folders[@]}" >"$tables/$name.md"
+    branch_table "$name"
   done
   mapfile -t folders < <(seeds_of noise_aware "${all_seeds[@]}")
-  python "$ROOT/recipes/dcase2026/local/branch_table.py" "${folders[@]}" --fuse low=1,quarter=1 "$spectra" \
-    "$spectra,network=1" >"$tables/noise_aware.md"
+  branch_table noise_aware --fuse low=1,quarter=1 "$spectra" "$spectra,network=1"
   for name in "${conditions[@]}"; do
     mapfile -t folders < <(seeds_of "conditions/$name" "${few_seeds[@]}")
-    python "$ROOT/recipes/dcase2026/local/branch_table.py" "${folders[@]}" --fuse low=1,quarter=1 "$spectra" >"$tables/$name.md"
+    branch_table "$name" --fuse low=1,quarter=1 "$spectra"
   done
   tail -n +1 "$tables"/*.md
 fi

@@ -45,6 +45,7 @@ VERBS = {
     "probe": "nearest neighbours in frozen embeddings of labelled recordings",
     "leaderboard": "our results of RMIS, SIREN, DCASE or MIMII beside the published ones, as a page, csv and Markdown",
     "report": "write the report of a run",
+    "results": "add the scores of finished runs to a csv file of results, with command, commit and seeds",
     "study": "supervised and unsupervised detection side by side, with AST, a CNN and an autoencoder",
     "explain": "show where an encoder looks in recordings, or the figures of a study, as a page",
     "reference": "score the test clips with simple reference systems",

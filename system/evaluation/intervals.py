@@ -37,6 +37,13 @@ def percentile_interval(values: np.ndarray, level: float = LEVEL) -> list[float]
     return [float(low), float(high)]
 
 
+def mean_interval(values: Sequence[float]) -> list[float]:
+    """Student's t 95 % interval of the mean of at least two independent values: [low, high]."""
+    found = np.asarray(values, dtype=float)
+    half = student_t_quantile(len(found) - 1) * float(found.std(ddof=1)) / math.sqrt(len(found))
+    return [float(found.mean()) - half, float(found.mean()) + half]
+
+
 def legacy_half_width(scores: np.ndarray, anomalous: np.ndarray) -> float | None:
     """What the evaluators since 2023 print as the 95 % interval of the official score; None below two clips a class.
 

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import itertools
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,7 +56,7 @@ def test_no_circle_of_rooms(arrows):
         list(graphlib.TopologicalSorter(arrows).static_order())
     except graphlib.CycleError as error:
         circle = error.args[1][::-1]
-        steps = zip(circle[:-1], circle[1:], strict=True)
+        steps = itertools.pairwise(circle)
         pytest.fail("; ".join(f"{one} imports {other} ({arrows[one].get(other)})" for one, other in steps))
 
 

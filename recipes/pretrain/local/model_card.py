@@ -92,7 +92,7 @@ def write_card(exp: Path, out: Path, name: str) -> None:
         yaml.safe_dump({"encoder": encoder, "pretrain": settings}, sort_keys=False).rstrip(),
         "```",
         "",
-        "What the weights are worth: RESULTS.md.",
+        "What the weights are worth: recipes/pretrain/RESULTS.md.",
         "",
     ]
     out.mkdir(parents=True, exist_ok=True)
