@@ -1,4 +1,4 @@
-"""Scores of whole runs: each machine and section against its own normal references, branch by branch."""
+"""Scores of whole runs: each machine and section is scored against its own normal references, for every branch."""
 
 import csv
 import logging
@@ -29,8 +29,8 @@ THRESHOLDS = "thresholds.json"
 
 
 @dataclass(frozen=True)
-class Row:
-    """One score: of a test clip (split test, no domain) or, left out, of a normal reference (split train)."""
+class ScoreRow:
+    """Score of a test clip (split ``test``, empty domain), or leave-one-out score of a reference (split ``train``)."""
 
     machine: str
     section: str
@@ -46,24 +46,31 @@ def score_machines(
     config: ScorerConfig,
     seed: int,
     progress: Callable[[int], None] | None = None,
-) -> list[Row]:
+) -> list[ScoreRow]:
     """Scores all clips of a run with one branch.
 
-    The scorer sees arrays in shuffled order, without names; labels of test clips are never read.
+    The scorer sees arrays in shuffled order, without names. Labels of test clips are never read.
 
     Args:
-        clips: of the manifest. embeddings: by clip key. config: of the scorer. seed: of the shuffling. progress: called
-            with the number of clips scored more.
+        clips: clips of the manifest.
+        embeddings: clip key to embedding (D,) or (bands, D).
+        config: name and settings of the scorer.
+        seed: seed of the shuffling.
+        progress: called with the number of clips scored since the last call.
 
-    Raises WheeltapperError naming machine and section where references are missing.
+    Returns:
+        One row per clip, sorted by machine, section, split and file.
+
+    Raises:
+        WheeltapperError: a machine and section without references, or with clips that have no embedding.
     """
-    rows: list[Row] = []
+    rows: list[ScoreRow] = []
     for (machine, section), (references, tests) in shuffled(clips, seed).items():
         if not references and not tests:
             continue
         missing = [clip.file for clip in references + tests if clip.key not in embeddings]
         if missing or not references:
-            found = f"no embedding of {missing[0]} (embed again)" if missing else "no normal training clip"
+            found = f"no embedding of {missing[0]} (run stage 3 again)" if missing else "no normal training clip"
             raise WheeltapperError(f"{machine} section {section}: expected embedded training clips, found {found}")
         try:
             scorer = fit_scorer(references, embeddings, config)
@@ -74,16 +81,24 @@ def score_machines(
         except (WheeltapperError, ValueError) as error:
             raise WheeltapperError(f"{machine} section {section}: {error}") from error
         for clip, score in zip(references, reference_scores, strict=True):
-            rows.append(Row(machine, section, "train", clip.file, clip.domain, float(score)))
+            rows.append(ScoreRow(machine, section, "train", clip.file, clip.domain, float(score)))
         for clip, score in zip(tests, test_scores, strict=True):
-            rows.append(Row(machine, section, "test", clip.file, "", float(score)))
+            rows.append(ScoreRow(machine, section, "test", clip.file, "", float(score)))
         if progress:
             progress(len(references) + len(tests))
     return sorted(rows, key=lambda row: (row.machine, row.section, row.split, row.file))
 
 
 def shuffled(clips: Sequence[Clip], seed: int) -> dict[tuple[str, str], tuple[list[Clip], list[Clip]]]:
-    """References and test clips of each (machine, section), in the order in which a scorer meets them."""
+    """Shuffles the clips of each machine and section.
+
+    Args:
+        clips: clips of the manifest.
+        seed: seed of the shuffling.
+
+    Returns:
+        (machine, section) to references and test clips, in the order in which the scorer gets them.
+    """
     generator, found = np.random.default_rng(seed), {}
     for group, members in group_by(clips, "machine", "section").items():
         references = [clips[i] for i in members if clips[i].split == "train"]
@@ -96,15 +111,31 @@ def shuffled(clips: Sequence[Clip], seed: int) -> dict[tuple[str, str], tuple[li
 def fit_scorer(
     references: Sequence[Clip], embeddings: Mapping[tuple[str, ...], np.ndarray], config: ScorerConfig
 ) -> scoring.Scorer:
-    """A branch's scorer over the normal references of one machine and section; ``embeddings`` by clip key."""
+    """Fits the scorer of a branch to the normal references of one machine and section.
+
+    Args:
+        references: normal clips; an unknown domain counts as source.
+        embeddings: clip key to embedding (D,) or (bands, D).
+        config: name and settings of the scorer.
+    """
     scorer = scoring.build(config.name, **config.settings)
     matrix = np.stack([embeddings[clip.key] for clip in references])
     return scorer.fit(matrix, np.array([clip.domain or "source" for clip in references]))
 
 
 def raw_thresholds(run: "Experiment", system: SystemConfig) -> dict[str, float] | None:
-    """Thresholds of the machines on the scores of a system's single branch, where the system takes them from its losses
-    on batches (``threshold: batches``); None where it takes them from the references."""
+    """Thresholds on uncalibrated scores, for systems with ``threshold: batches``.
+
+    Args:
+        run: the experiment, whose branch has stored its losses on training batches.
+        system: a system of one branch.
+
+    Returns:
+        Machine to threshold, or None if the system takes its thresholds from the references.
+
+    Raises:
+        WheeltapperError: no distribution can be fitted to the losses of a machine.
+    """
     if system.threshold == "references":
         return None
     name = next(name for name, weight in system.weights.items() if weight > 0)
@@ -118,21 +149,25 @@ def raw_thresholds(run: "Experiment", system: SystemConfig) -> dict[str, float] 
 
 
 def fuse_system(
-    branches: Mapping[str, Sequence[Row]],
+    branches: Mapping[str, Sequence[ScoreRow]],
     system: SystemConfig,
     false_positive_rate: float,
     raw_thresholds: Mapping[str, float] | None = None,
-) -> tuple[list[Row], dict[tuple[str, str], float]]:
-    """Calibrates the branches of one system and makes one score of them.
+) -> tuple[list[ScoreRow], dict[tuple[str, str], float]]:
+    """Calibrates the branches of one system and fuses them into one score per clip.
 
     Args:
-        branches: rows of each branch, of the same clips. system: its weights and fusion.
-        false_positive_rate: wanted share of normal clips above the threshold.
-        raw_thresholds: of each machine on the uncalibrated scores of a single branch, in the place of one from the
-            references.
+        branches: branch name to rows; all branches have the same clips.
+        system: weights and fusion.
+        false_positive_rate: target fraction of normal clips above the threshold.
+        raw_thresholds: machine to threshold on the uncalibrated scores of a single branch, instead of thresholds from
+            the references.
 
     Returns:
-        fused rows, and the threshold of each (machine, section).
+        Fused rows, and (machine, section) to threshold.
+
+    Raises:
+        WheeltapperError: branches with different clips, or invalid weights.
     """
     used = {name: weight for name, weight in system.weights.items() if weight > 0}
     tables = {name: {(r.machine, r.section, r.split, r.file): r for r in branches[name]} for name in used}
@@ -141,7 +176,7 @@ def fuse_system(
         if table.keys() != first.keys():
             odd = next(iter(table.keys() ^ first.keys()))
             raise WheeltapperError(f"branch {name}: expected the same clips in all branches, {'/'.join(odd)} is in one")
-    rows: list[Row] = []
+    rows: list[ScoreRow] = []
     thresholds: dict[tuple[str, str], float] = {}
     for group in dict.fromkeys((key[0], key[1]) for key in first):
         keys = [key for key in first if key[:2] == group]
@@ -157,14 +192,23 @@ def fuse_system(
             thresholds[group] = calibrate.threshold(fused[train], domains[train], false_positive_rate)
         else:
             thresholds[group] = float(standard(raw_thresholds[group[0]]))
-        rows += [Row(*key, first[key].domain, float(score)) for key, score in zip(keys, fused, strict=True)]
+        rows += [ScoreRow(*key, first[key].domain, float(score)) for key, score in zip(keys, fused, strict=True)]
     return rows, thresholds
 
 
 def write_system(
-    folder: str | os.PathLike, rows: Sequence[Row], thresholds: Mapping[tuple[str, str], float]
+    folder: str | os.PathLike, rows: Sequence[ScoreRow], thresholds: Mapping[tuple[str, str], float]
 ) -> list[Path]:
-    """Writes one system as challenge CSVs, with the references' scores and the thresholds beside them."""
+    """Writes the challenge CSVs of one system, and its reference scores and thresholds for later checks.
+
+    Args:
+        folder: folder of the system.
+        rows: fused rows.
+        thresholds: (machine, section) to threshold.
+
+    Returns:
+        The files written.
+    """
     folder = Path(folder)
     written = []
     for (machine, section), threshold in thresholds.items():
@@ -182,23 +226,27 @@ def write_system(
 
 
 def threshold_key(machine: str, section: str) -> str:
-    """How a machine and section are named in THRESHOLDS."""
+    """Key of a machine and section in the file THRESHOLDS."""
     return f"{machine}_section_{section}"
 
 
-def write_rows(path: str | os.PathLike, rows: Iterable[Row]) -> None:
-    """Writes scores as csv with full precision, whole or not at all."""
+def write_rows(path: str | os.PathLike, rows: Iterable[ScoreRow]) -> None:
+    """Writes scores as csv with full precision, atomically."""
     with open_atomic(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         writer.writerows([*(getattr(row, name) for name in COLUMNS[:-1]), repr(row.score)] for row in rows)
 
 
-def read_rows(path: str | os.PathLike) -> list[Row]:
-    """Reads ``write_rows``' file; WheeltapperError where it is damaged."""
+def read_rows(path: str | os.PathLike) -> list[ScoreRow]:
+    """Reads the file of ``write_rows``.
+
+    Raises:
+        WheeltapperError: the file is missing or damaged.
+    """
     try:
         with open(path, newline="", encoding="utf-8") as file:
             lines = list(csv.reader(file))
-        return [Row(*line[:5], float(line[5])) for line in lines[1:]]
+        return [ScoreRow(*line[:5], float(line[5])) for line in lines[1:]]
     except (OSError, ValueError, IndexError, UnicodeDecodeError) as error:
         raise WheeltapperError(f"{path}: expected scores ({','.join(COLUMNS)}), found damage ({error})") from error

@@ -165,7 +165,7 @@ def test_killed_while_it_trains_it_goes_on_to_the_same_package(faithful, data, s
 @pytest.mark.parametrize(
     ("branch", "system", "expected"),
     [
-        ({"scorer": {"name": "knn"}}, {}, "branches.main.scorer.name: expected given for autoencoder.score mse"),
+        ({"scorer": {"name": "knn"}}, {}, "branches.main.scorer.name: expected precomputed for autoencoder.score mse"),
         ({"autoencoder": {"score": "max"}}, {}, "autoencoder.score: expected one of mse, mahalanobis, residual"),
         ({"autoencoder": {"folds": 1}}, {}, "autoencoder.folds: expected 0, or 2 and more, found 1"),
         ({"autoencoder": {"batch": 1}}, {}, "autoencoder.batch: expected at least 2, found 1"),
@@ -175,7 +175,7 @@ def test_killed_while_it_trains_it_goes_on_to_the_same_package(faithful, data, s
         (
             {"autoencoder": {"score": "residual"}, "scorer": {"name": "mahalanobis"}},
             {"threshold": "batches"},
-            "systems.0.threshold: batches: expected one autoencoder branch with the scorer given",
+            "systems.0.threshold: batches: expected one autoencoder branch with the scorer precomputed",
         ),
     ],
 )

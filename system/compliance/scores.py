@@ -14,7 +14,7 @@ from system.evaluation import challenge_csv
 from system.experiment import Experiment
 from system.files import read_json
 from system.manifest import Clip, group_by
-from system.score_tables import Row
+from system.score_tables import ScoreRow
 from system.scoring import calibrate
 
 ROUNDING = 1e-6  # of the spread of a machine's scores; matrix products round with their size
@@ -114,7 +114,7 @@ def score_alone(
         tests = [clips[index] for index in members if clips[index].split == "test"]
         missing = [clip.key for clip in references + tests if clip.key not in embeddings]
         if missing:
-            raise WheeltapperError(f"{'/'.join(missing[0])}: expected its embedding, found none (embed again)")
+            raise WheeltapperError(f"{'/'.join(missing[0])}: expected its embedding, found none (run stage 3 again)")
         if not references:
             continue
         scorer = scoring.build(name, **settings)
@@ -175,7 +175,7 @@ def disguise(clips: Sequence[Clip], seed: int) -> tuple[list[Clip], dict[Key, Ke
 
 def _disguised_rows(
     run: Experiment, branch: str, view: str, clips: Sequence[Clip], names: Mapping[Key, Key]
-) -> list[Row]:
+) -> list[ScoreRow]:
     """Rows of a branch for disguised clips: scored again where there are embeddings, else the written rows renamed."""
     if run.index(branch).is_file():
         embeddings = read_rows(run.index(branch), run.embeddings(branch, view))
@@ -244,9 +244,9 @@ def _different(expected: Scores, found: Scores) -> list[str]:
     return sentences
 
 
-def _key(row: Row) -> Key:
+def _key(row: ScoreRow) -> Key:
     return (row.machine, row.section, row.split, row.file)
 
 
-def _by_key(rows: Iterable[Row]) -> Scores:
+def _by_key(rows: Iterable[ScoreRow]) -> Scores:
     return {_key(row): row.score for row in rows}

@@ -51,7 +51,7 @@ from system.corpora.year_files import known_years
 from system.errors import WheeltapperError
 from system.machine import DEVICES
 
-GIVEN = "given"  # the scorer for branches whose rows are scores already
+PRECOMPUTED = "precomputed"  # the scorer for branches whose embeddings are scores already
 
 # Numbers outside these limits no run can work with, wherever a field of the name stands.
 LIMITS = {
@@ -180,7 +180,7 @@ def _branch_problems(branch: BranchConfig, name: str) -> Iterator[str]:
     if len(kinds) > 1:
         yield f"{name}: expected one of autoencoder, spectrum and of, found {' and '.join(kinds)}"
     if branch.autoencoder is not None:
-        yield from _autoencoder_problems(branch.autoencoder, branch.scorer.name, name)
+        yield from _autoencoder_problems(branch.autoencoder, scoring.current_name(branch.scorer.name), name)
     if branch.spectrum is not None:
         yield from _spectrum_problems(branch.spectrum, f"{name}.spectrum")
     yield from _input_problems(branch.inputs, branch.subtraction, name)
@@ -257,8 +257,8 @@ def _study_problems(study: StudyConfig) -> Iterator[str]:
 def _autoencoder_problems(config: AutoencoderConfig, scorer: str, name: str) -> Iterator[str]:
     if config.score not in AUTOENCODER_SCORES:
         yield f"{name}.autoencoder.score: expected one of {', '.join(AUTOENCODER_SCORES)}, found {config.score!r}"
-    elif config.score != "residual" and scorer != GIVEN:
-        yield f"{name}.scorer.name: expected {GIVEN} for autoencoder.score {config.score}, found {scorer!r}"
+    elif config.score != "residual" and scorer != PRECOMPUTED:
+        yield f"{name}.scorer.name: expected {PRECOMPUTED} for autoencoder.score {config.score}, found {scorer!r}"
     if config.folds == 1:
         yield f"{name}.autoencoder.folds: expected 0, or 2 and more, found 1"
     if not all(size > 0 for size in config.hidden):
@@ -269,9 +269,11 @@ def _threshold_problems(config: Config, system: SystemConfig, name: str) -> Iter
     if system.threshold not in THRESHOLDS:
         yield f"{name}.threshold: expected one of {', '.join(THRESHOLDS)}, found {system.threshold!r}"
     elif system.threshold == "batches":
+        from system.scoring import current_name
+
         used = [config.branches.get(branch) for branch, weight in system.weights.items() if weight > 0]
-        if len(used) != 1 or not (used[0] and used[0].autoencoder and used[0].scorer.name == GIVEN):
-            yield f"{name}.threshold: batches: expected one autoencoder branch with the scorer {GIVEN}"
+        if len(used) != 1 or not (used[0] and used[0].autoencoder and current_name(used[0].scorer.name) == PRECOMPUTED):
+            yield f"{name}.threshold: batches: expected one autoencoder branch with the scorer {PRECOMPUTED}"
 
 
 def _fusion_problems(system: SystemConfig, name: str) -> Iterator[str]:

@@ -156,7 +156,7 @@ class AutoencoderConfig:
     learning_rate: float = 1e-3
     validation: float = 0.1  # share of the vectors held out; their loss decides nothing
     # What a clip is described by: mse, one number | mahalanobis, the distances by both domains' covariances | residual,
-    # its mean residual, a number for each band. The first two are for the scorer "given".
+    # its mean residual, a number for each band. The first two need the scorer "precomputed".
     score: str = "mse"
     # Networks of which each leaves a part of the clips out and describes that part alone; the test clips are described
     # by one that learned from all. 0: that one describes the references too, which it knows (as official).

@@ -33,7 +33,7 @@ def grid_problems(scorers: Mapping[str, Any], name: str) -> Iterator[str]:
 
     for scorer, settings in scorers.items():
         where = f"{name}.{scorer}"
-        if scorer not in scoring.SCORERS:
+        if scoring.current_name(scorer) not in scoring.SCORERS:
             yield f"{where}: expected one of {', '.join(scoring.SCORERS)}, found {scorer!r}"
             continue
         if not isinstance(settings, Mapping):

@@ -13,7 +13,7 @@ from system.scoring.knn import KnnScorer
 from system.scoring.ldn import LdnScorer
 from system.scoring.lof import LofScorer
 from system.scoring.mahalanobis import MahalanobisScorer
-from system.scoring.precomputed import GivenScorer
+from system.scoring.precomputed import PrecomputedScorer
 
 SCORERS = {
     "mahalanobis": MahalanobisScorer,
@@ -22,12 +22,36 @@ SCORERS = {
     "beam": BeamScorer,
     "ldn": LdnScorer,
     "lof": LofScorer,
-    "given": GivenScorer,
+    "precomputed": PrecomputedScorer,
 }
+
+# Former names, still accepted in configurations, and the present ones.
+FORMER_NAMES = {"given": "precomputed"}
+
+
+def current_name(name: str) -> str:
+    """Present name of a scorer; ``name`` may be a former one (``FORMER_NAMES``)."""
+    return FORMER_NAMES.get(name, name)
 
 
 def build(name: str, **settings) -> Scorer:
-    """A scorer by name (``SCORERS``) with its settings."""
+    """Builds a scorer.
+
+    Args:
+        name: key of ``SCORERS``, or a former name.
+        **settings: arguments of the scorer's constructor.
+
+    Returns:
+        The scorer, not fitted yet.
+
+    Raises:
+        WheeltapperError: unknown name or setting, or a value out of range.
+
+    Example:
+        >>> scorer = build("knn", k=1).fit(references, domains)  # normal clips (N, D), "source" or "target" (N,)
+        >>> scores = scorer.score(embeddings)  # test clips (M, D) -> (M,), higher is more anomalous
+    """
+    name = current_name(name)
     if name not in SCORERS:
         raise WheeltapperError(f"scorer: expected one of {', '.join(SCORERS)}, found {name!r}")
     try:
@@ -37,8 +61,14 @@ def build(name: str, **settings) -> Scorer:
 
 
 def known_settings(kind: type) -> dict[str, Any]:
-    """The settings of a scorer's class, each with its type: what its constructor takes, and those that this hands on
-    take."""
+    """Settings that a scorer class accepts.
+
+    Args:
+        kind: the class.
+
+    Returns:
+        Name to type of every constructor argument, those of base classes included that ``**settings`` passes on.
+    """
     found: dict[str, Any] = {}
     for each in kind.__mro__[:-1]:
         if "__init__" not in vars(each):
@@ -53,7 +83,16 @@ def known_settings(kind: type) -> dict[str, Any]:
 
 
 def problems(name: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """What is wrong with a scorer: (setting, or nothing where the name is wrong; what was expected and found)."""
+    """Checks the name and the settings of a scorer.
+
+    Args:
+        name: key of ``SCORERS``, or a former name.
+        settings: arguments of the scorer's constructor.
+
+    Yields:
+        Setting (empty if the name is wrong) and message, for every problem.
+    """
+    name = current_name(name)
     if name not in SCORERS:
         near = difflib.get_close_matches(name, SCORERS, n=1)
         advice = f": did you mean {near[0]}?" if near else ""

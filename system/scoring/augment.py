@@ -1,7 +1,7 @@
-"""Rows made of the few normal target clips, to stand beside them in a memory: SMOTE and MemMixup.
+"""Synthetic target references for memory-based scorers: SMOTE and MemMixup.
 
-Chawla et al. 2002 draw places between two clips at random; here they are spread evenly, and which pair gets one more
-follows from the clips, so that neither a seed nor the clips' order counts.
+SMOTE (Chawla et al. 2002) draws random points on the line between two clips. Here the points are spaced evenly, and the
+clips decide which pair gets an extra point, so the result depends neither on a seed nor on the order of the clips.
 """
 
 import numpy as np
@@ -9,20 +9,23 @@ import numpy as np
 SMOTE_NEIGHBOURS = 2
 
 
-def made_rows(
+def synthetic_rows(
     rows: np.ndarray, target: np.ndarray, source: np.ndarray, smote: float, memmixup: float, nearest: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Rows between target clips (SMOTE), and between target and source clips (MemMixup).
+    """Interpolates between target clips (SMOTE), and between target and source clips (MemMixup).
 
     Args:
-        rows: (N, bands, D) unit vectors. target, source: numbers of the clips of either domain.
-        smote: how many rows to make, as a share of the source clips: between each target clip and its two nearest.
-        memmixup: share w of the source clip in (1 - w) x_t + w x_s; 0 for none.
-        nearest: source clips that each target clip is mixed with.
+        rows: (N, bands, D) unit vectors.
+        target: indices of the target clips.
+        source: indices of the source clips.
+        smote: number of SMOTE rows, as a fraction of the number of source clips. They lie between each target clip and
+            its two nearest target clips. 0 for none.
+        memmixup: weight w of the source clip in (1 - w) x_t + w x_s. 0 for none.
+        nearest: number of source clips that each target clip is mixed with.
 
     Returns:
-        rows (S, bands, D), not of unit length, and the numbers (S, 2) of the two clips that each is made of. Empty
-        where there are too few clips: SMOTE takes two target clips, both take source clips.
+        Synthetic rows (S, bands, D), not normalised, and the indices (S, 2) of the two clips that each is made from.
+        Empty if there are too few clips: SMOTE needs two target clips, and both methods need source clips.
     """
     made, parents = [np.empty((0, *rows.shape[1:]))], [np.empty((0, 2), int)]
     count = round(smote * len(source))
@@ -39,8 +42,10 @@ def made_rows(
 
 
 def _between_neighbours(rows: np.ndarray, target: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs (count, 2) of a clip and one of its nearest, and the second one's share (count,): the pairs have equally
-    many places between them, the most distant ones one more."""
+    """Pairs (count, 2) of neighbouring clips and the weight (count,) of the second one.
+
+    All pairs get the same number of points, and the most distant pairs one more if ``count`` does not divide evenly.
+    """
     similarity = _similarity(rows, target, target)
     np.fill_diagonal(similarity, -np.inf)
     near = np.argsort(similarity, axis=1)[:, ::-1][:, : min(SMOTE_NEIGHBOURS, len(target) - 1)]
@@ -53,7 +58,7 @@ def _between_neighbours(rows: np.ndarray, target: np.ndarray, count: int) -> tup
 
 
 def _similarity(rows: np.ndarray, some: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """(some, others) sum over bands of the cosines."""
+    """Cosine similarities (some, others), summed over the bands."""
     return np.einsum("ibd,jbd->ij", rows[some], rows[others], optimize=True)
 
 

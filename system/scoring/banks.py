@@ -1,4 +1,4 @@
-"""Banks of normal references, and what all distance scorers share: leave one out, standardise, take the nearest."""
+"""Base of the distance scorers: banks of normal references, leave-one-out scores, standardisation, nearest bank."""
 
 import math
 from collections.abc import Callable
@@ -15,38 +15,43 @@ MEAN = "mean"
 
 
 class Scorer(Protocol):
-    """What every anomaly scorer offers; arrays come without names, a higher score is more anomalous."""
+    """Interface of every anomaly scorer. Clips come without names, and a higher score is more anomalous."""
 
     def fit(self, references: np.ndarray, domains: np.ndarray) -> "Scorer":
-        """references (N, D) or (N, bands, D) of normal clips and their domains (N,) 'source' | 'target'."""
+        """Fits the scorer to normal clips.
+
+        Args:
+            references: (N, D) or (N, bands, D) embeddings.
+            domains: (N,) 'source' or 'target'.
+        """
 
     def score(self, embeddings: np.ndarray) -> np.ndarray:
-        """(M, D) or (M, bands, D) to anomaly scores (M,)."""
+        """Anomaly scores (M,) of embeddings (M, D) or (M, bands, D)."""
 
     def reference_scores(self) -> np.ndarray:
-        """(N,) score of each reference against the references without it (leave one out)."""
+        """Leave-one-out scores (N,): each reference against all others."""
 
 
 class Bank(Protocol):
-    """Some normal references and a distance to them; rows as ``BankScorer.arrange`` gives them."""
+    """A set of normal references and a distance to it. Rows have the shape that ``BankScorer.arrange`` returns."""
 
     def distance(self, embeddings: np.ndarray) -> np.ndarray:
-        """(M, ...) to distances (M,)."""
+        """Distances (M,) of embeddings (M, ...)."""
 
     def leave_one_out(self) -> np.ndarray:
-        """(N,) distance of each reference to the bank without it."""
+        """Distance (N,) of each reference to the bank without it."""
 
 
 class BankScorer:
-    """Scorer of one distance over one or several banks; the nearest bank counts, since the domain of a test clip is
-    not known (Wang and Liu 2026, section 4.1).
+    """Base of scorers that take the distance to the nearest of one or several banks.
+
+    The nearest bank counts because the domain of a test clip is unknown (Wang and Liu 2026, section 4.1).
 
     Args:
-        bank: ``domain``, source and target apart, or ``global``.
-        standardize: bring each bank's distances to z-scores of its own leave-one-out distances before the minimum:
-            true, robust ones (median and MAD), or ``mean``, mean and standard deviation. Without it the bank of the
-            smaller scale wins for every clip: ten target clips and hundreds of source clips give distances of
-            different size to the same clip.
+        bank: ``domain`` for separate banks of source and target clips, ``global`` for one bank of all.
+        standardize: convert each bank's distances to z-scores of its own leave-one-out distances before the minimum.
+            True uses median and MAD, ``mean`` uses mean and standard deviation. Without it, the bank with the smaller
+            scale wins for every clip: distances to ten target clips and to hundreds of source clips differ in size.
     """
 
     smallest_bank = 2
@@ -58,17 +63,22 @@ class BankScorer:
         if standardize not in (False, True, MEAN):
             raise WheeltapperError(f"standardize: expected false, true or {MEAN}, found {standardize!r}")
         self.bank, self.standardize = bank, standardize
-        self.note = ""  # what fit did otherwise than asked
+        self.note = ""  # set by fit if it could not follow the settings; logged as a warning
 
     def arrange(self, rows: np.ndarray) -> np.ndarray:
-        """Rows (N, D) or (N, bands, D) as the banks take them: bands side by side, (N, numbers)."""
+        """Converts rows (N, D) or (N, bands, D) to the shape that the banks use; by default bands are concatenated."""
         return flat(rows)
 
     def fit_bank(self, rows: np.ndarray) -> Bank:
-        """One bank over some of the arranged references, by their numbers."""
+        """Fits one bank to the arranged references with the indices ``rows``."""
         raise NotImplementedError
 
     def fit(self, references: np.ndarray, domains: np.ndarray) -> "BankScorer":
+        """Fits the banks; see ``Scorer.fit``.
+
+        Raises:
+            WheeltapperError: fewer than ``fewest_references`` references, or NaN or infinity among them.
+        """
         references, self._domains = check(references, domains, self.fewest_references)
         self._references = self.arrange(references)
         self._rows, self.note = split(self._domains, self.bank, self.smallest_bank)
@@ -82,7 +92,7 @@ class BankScorer:
         embeddings = self.arrange(np.asarray(embeddings, np.float64))
         if embeddings.shape[1:] != self._references.shape[1:]:
             expected, found = self._references.shape[1:], embeddings.shape[1:]
-            raise WheeltapperError(f"embeddings: expected {expected} numbers as the references have, found {found}")
+            raise WheeltapperError(f"embeddings: expected shape {expected} as of the references, found {found}")
         return self._nearest([bank.distance(embeddings) for bank in self._banks])
 
     def reference_scores(self) -> np.ndarray:
@@ -97,7 +107,7 @@ class BankScorer:
         return self._nearest(distances)
 
     def distance_of_others(self, bank: Bank, others: np.ndarray) -> np.ndarray:
-        """Distances of references by number to a bank that they are not in."""
+        """Distances to a bank of the references with the indices ``others``, which are not in it."""
         return bank.distance(self._references[others])
 
     def _nearest(self, distances: list[np.ndarray]) -> np.ndarray:
@@ -107,8 +117,11 @@ class BankScorer:
 
 
 def _standards(own: list[np.ndarray], fit: Callable[[np.ndarray], ZScore]) -> list[ZScore]:
-    """z-scores of each bank. Ten clips give a usable middle but no usable spread, so that no bank's scale is below
-    half that of all leave-one-out distances around their bank's middle."""
+    """Fits the z-score of each bank.
+
+    Ten clips give a usable centre but no usable spread. So no bank's scale may be below half the scale of all
+    leave-one-out distances around the centres of their banks.
+    """
     standards = [fit(scores) for scores in own]
     residuals = np.concatenate([scores - z.centre for scores, z in zip(own, standards, strict=True)])
     floor = 0.5 * fit(residuals).scale
@@ -116,13 +129,24 @@ def _standards(own: list[np.ndarray], fit: Callable[[np.ndarray], ZScore]) -> li
 
 
 def flat(rows: np.ndarray) -> np.ndarray:
-    """(N, ...) to (N, numbers)."""
+    """Reshapes (N, ...) to (N, D)."""
     return rows.reshape(len(rows), math.prod(rows.shape[1:]))
 
 
 def check(references: np.ndarray, domains: np.ndarray, fewest: int = 2) -> tuple[np.ndarray, np.ndarray]:
-    """References as float64, (N, D) or (N, bands, D) as they come, and domains (N,); WheeltapperError for fewer than
-    ``fewest`` or non-finite rows."""
+    """Converts and checks references.
+
+    Args:
+        references: (N, D) or (N, bands, D).
+        domains: (N,).
+        fewest: smallest number of references allowed.
+
+    Returns:
+        References as float64 in their shape, and domains as an array.
+
+    Raises:
+        WheeltapperError: fewer than ``fewest`` references, or NaN or infinity among them.
+    """
     references, domains = np.asarray(references, np.float64), np.asarray(domains)
     if references.ndim not in (2, 3) or len(references) != len(domains):
         raise ValueError(f"references {references.shape} and domains {domains.shape} do not belong together")
@@ -134,12 +158,15 @@ def check(references: np.ndarray, domains: np.ndarray, fewest: int = 2) -> tuple
 
 
 def split(domains: np.ndarray, mode: str, smallest: int) -> tuple[list[np.ndarray], str]:
-    """Row indices of each bank, and a note where they are not what was asked for.
+    """Assigns references to banks.
 
     Args:
-        domains: (N,) 'source' | 'target'.
-        mode: ``global``, all in one bank, or ``domain``, one bank per domain.
-        smallest: a domain with fewer clips has no statistics of its own: then all references make one bank.
+        domains: (N,) 'source' or 'target'.
+        mode: ``global`` for one bank of all, ``domain`` for one bank per domain.
+        smallest: smallest bank that has statistics. If a domain has fewer clips, all references form one bank.
+
+    Returns:
+        Indices of each bank's references, and a note if the banks differ from what ``mode`` asks for.
     """
     everything = np.arange(len(domains))
     if mode == GLOBAL:

@@ -1,19 +1,19 @@
-"""One memory per frequency band (BEAM), its distances rescaled by local density where wanted (VarMin)."""
+"""One memory per frequency band (BEAM), with optional rescaling of distances by local density (VarMin)."""
 
 import numpy as np
 
 from system.errors import WheeltapperError
 from system.scoring.memory import Memory, MemoryScorer
 
-SMALLEST_SPREAD = 1e-9  # of densities, which are cosine distances: what is below is rounding
+SMALLEST_SPREAD = 1e-9  # of densities (cosine distances); anything below is rounding error
 
 
 class VarMinMemory(Memory):
-    """Distances D(x, y_i) - alpha_f b_i, the nearest counting; b_i is the mean distance of row i to its neighbours.
+    """Memory with the distance min_i D(x, y_i) - alpha_f b_i; b_i is the mean distance of row i to its neighbours.
 
-    alpha_f = Cov(d, b) / Var(b) over the references, d their distance to the nearest other row in band f and b that
-    row's density: what is left of the distances then depends least on how dense the references lie. Zero where the
-    densities are all alike. It may make scores negative.
+    alpha_f = Cov(d, b) / Var(b) over the references, where d is a reference's distance to the nearest other row in band
+    f, and b that row's density. This choice minimises the variance of the rescaled distances. alpha_f is zero if all
+    densities are equal. Scores may be negative.
     """
 
     def fit_band(self, distance: np.ndarray, density: np.ndarray) -> float:
@@ -28,14 +28,15 @@ class VarMinMemory(Memory):
 
 
 class BeamScorer(MemoryScorer):
-    """s(x) = mean over bands f of the mean of the k smallest 0.5 (1 - cos(x_f, y_if)): each band chooses its own
-    neighbours. Rows (N, bands, D); (N, D) are one band.
+    """s(x) = mean over bands f of the mean of the k smallest 0.5 (1 - cos(x_f, y_if)).
+
+    Each band chooses its own neighbours. Rows are (N, bands, D); (N, D) is one band.
 
     Args:
-        varmin: neighbours K that a reference's density is taken over, see VarMinMemory; 0 for plain distances. Where a
-            reference is left out, the densities are those without it and alpha stays: one number from all references.
-        bands: false puts the bands side by side, as knn does: VarMin for plain nearest neighbours.
-        settings: of MemoryScorer.
+        varmin: number of neighbours K for a reference's density, see VarMinMemory; 0 for plain distances. When a
+            reference is left out, densities are computed without it, but alpha is kept from all references.
+        bands: if false, bands are concatenated as in KnnScorer: VarMin for plain nearest neighbours.
+        **settings: arguments of MemoryScorer.
     """
 
     factor = 0.5

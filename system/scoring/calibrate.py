@@ -1,4 +1,4 @@
-"""Calibration, fusion and thresholds; every statistic comes from leave-one-out scores of normal references."""
+"""Calibration, fusion and decision thresholds, all estimated from leave-one-out scores of normal references."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,13 +7,13 @@ import numpy as np
 
 from system.errors import WheeltapperError
 
-MAD_TO_SIGMA = 1.4826  # of a normal distribution
-MEAN_TO_SIGMA = 1.2533  # the same of its mean absolute deviation
+MAD_TO_SIGMA = 1.4826  # of a normal distribution: its standard deviation in units of its MAD
+MEAN_TO_SIGMA = 1.2533  # the same in units of its mean absolute deviation
 
 
 @dataclass(frozen=True)
 class ZScore:
-    """z(s) = (s - centre) / scale, both of normal scores."""
+    """z(s) = (s - centre) / scale, with centre and scale estimated from scores of normal clips."""
 
     centre: float
     scale: float
@@ -25,12 +25,18 @@ class ZScore:
 def robust_z(reference_scores: np.ndarray) -> ZScore:
     """Fits the calibration of one branch on one machine: median and 1.4826 MAD (Wang and Liu 2026, section 4).
 
-    Ten target clips cannot carry a median and a deviation of their own, so all references of a machine count together.
-    Where more than half of the scores are one number the MAD is nothing, and the mean absolute deviation stands in. The
-    scale is at least 1 % of the median's size, so that near-constant scores cannot outvote another branch.
+    Ten target clips are too few for a median and a deviation of their own, so all references of a machine are pooled.
+    If more than half of the scores are equal, the MAD is zero and the mean absolute deviation replaces it. The scale is
+    at least 1 % of the absolute median, so that a branch with near-constant scores cannot dominate the others.
 
     Args:
         reference_scores: (N,) leave-one-out scores.
+
+    Returns:
+        The fitted z-score.
+
+    Raises:
+        WheeltapperError: fewer than two scores, or NaN or infinity among them.
     """
     scores = _check(reference_scores)
     weights = np.full(len(scores), 1.0 / len(scores))
@@ -43,20 +49,26 @@ def robust_z(reference_scores: np.ndarray) -> ZScore:
 
 
 def mean_z(reference_scores: np.ndarray) -> ZScore:
-    """Mean and standard deviation of leave-one-out scores (N,), with the least scale of ``robust_z``."""
+    """Like ``robust_z``, with mean and standard deviation of the leave-one-out scores (N,)."""
     scores = _check(reference_scores)
     return _at_least(scores.mean(), scores.std())
 
 
 def fuse(branches: Mapping[str, np.ndarray], weights: Mapping[str, float], how: str = "sum") -> np.ndarray:
-    """One score of calibrated branch scores, each (N,).
+    """Fuses calibrated scores of several branches.
 
     Args:
-        weights: of the branches. how: ``sum``, weighted, the weights scaled to sum to one; ``minimum`` of the branches
-            with a weight above zero, whose weights must be equal: a clip is as anomalous as the mildest branch says.
+        branches: branch name to calibrated scores (N,).
+        weights: branch name to weight.
+        how: ``sum`` for the weighted sum, with weights scaled to sum to one; ``minimum`` for the smallest score among
+            the branches with a weight above zero, which must be equal.
 
-    Raises WheeltapperError for a weight of an unknown branch, a negative one, none above zero, or unequal ones of a
-    minimum.
+    Returns:
+        Fused scores (N,).
+
+    Raises:
+        WheeltapperError: weight of an unknown branch, negative weight, no weight above zero, or ``minimum`` with
+            unequal weights.
     """
     unknown = [name for name in weights if name not in branches]
     if unknown:
@@ -73,13 +85,21 @@ def fuse(branches: Mapping[str, np.ndarray], weights: Mapping[str, float], how: 
 
 
 def threshold(reference_scores: np.ndarray, domains: np.ndarray, false_positive_rate: float) -> float:
-    """Score above which a clip is decided anomalous, for a wanted share of false alarms on normal clips.
+    """Decision threshold of one machine for a target false-positive rate on normal clips.
 
-    One threshold per machine: the domain of a test clip is not known. The domains weigh the same, since normal test
-    clips come from both alike while the references are 99 to 1 from the source.
+    Both domains have the same weight: normal test clips come equally from both, while 99 % of the references are from
+    the source domain. There is no threshold per domain, because the domain of a test clip is unknown.
 
     Args:
-        reference_scores: (N,) fused leave-one-out scores. domains: (N,). false_positive_rate: in (0, 1).
+        reference_scores: (N,) fused leave-one-out scores.
+        domains: (N,) domain of each reference.
+        false_positive_rate: in (0, 1).
+
+    Returns:
+        The score above which a clip is called anomalous.
+
+    Raises:
+        WheeltapperError: rate out of range, fewer than two scores, or NaN or infinity among them.
     """
     if not 0.0 < false_positive_rate < 1.0:
         raise WheeltapperError(f"false_positive_rate: expected a number between 0 and 1, found {false_positive_rate}")
@@ -87,10 +107,20 @@ def threshold(reference_scores: np.ndarray, domains: np.ndarray, false_positive_
 
 
 def gamma_threshold(losses: np.ndarray, false_positive_rate: float) -> float:
-    """Threshold of the official baseline: a quantile of a gamma distribution (shape, place and scale) fitted to losses.
+    """Decision threshold of the official baseline: quantile of a gamma distribution fitted to training losses.
 
-    It is given means over batches of vectors from all clips, which spread far less than clips do: decisions by it raise
-    several times the wanted share of false alarms. Raises WheeltapperError where nothing can be fitted.
+    The baseline fits losses averaged over batches of vectors from all clips. They spread far less than the losses of
+    single clips, so the actual false-positive rate is several times the target.
+
+    Args:
+        losses: (N,) mean losses of the batches.
+        false_positive_rate: target rate, in (0, 1).
+
+    Returns:
+        The quantile at 1 - false_positive_rate; shape, location and scale of the distribution are fitted.
+
+    Raises:
+        WheeltapperError: no distribution can be fitted.
     """
     import scipy.stats
 
@@ -105,17 +135,22 @@ def gamma_threshold(losses: np.ndarray, false_positive_rate: float) -> float:
 
 
 def domain_weights(domains: Sequence[str] | np.ndarray) -> np.ndarray:
-    """(N,) weights that sum to one and give every domain the same share."""
+    """Weights (N,) of clips that sum to one, with the same total for every domain."""
     _, inverse, counts = np.unique(np.asarray(domains), return_inverse=True, return_counts=True)
     return 1.0 / (counts[inverse] * len(counts))
 
 
 def weighted_quantile(values: np.ndarray, weights: np.ndarray, level: float) -> float:
-    """Quantile of a weighted sample, linear between the midpoints of the weights.
+    """Quantile of a weighted sample by linear interpolation between the midpoints of the cumulative weights.
 
-    With equal weights this is Hazen's definition; of an even count, the median is the mean of the middle two.
+    With equal weights this is Hazen's definition: the median of an even number of values is the mean of the middle two.
+
+    Args:
+        values: (N,).
+        weights: (N,) non-negative; they need not sum to one.
+        level: in [0, 1].
     """
-    order = np.lexsort((weights, values))  # among equal values by weight, so that their order does not count
+    order = np.lexsort((weights, values))  # ties are sorted by weight, so that the order of the input has no effect
     values, weights = np.asarray(values, np.float64)[order], np.asarray(weights, np.float64)[order]
     midpoints = (np.cumsum(weights) - 0.5 * weights) / weights.sum()
     return float(np.interp(level, midpoints, values))

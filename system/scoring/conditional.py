@@ -1,4 +1,4 @@
-"""Mahalanobis distance of what is judged, given the circumstances in which it was heard."""
+"""Conditional Mahalanobis distance: how unusual an embedding is, given the recording conditions (such as noise)."""
 
 from dataclasses import dataclass
 
@@ -17,49 +17,54 @@ from system.scoring.mahalanobis import (
 
 @dataclass(frozen=True)
 class ConditionalBank:
-    """Normal distribution of x and c together, and of c by the same covariance: M^2(x | c) = M^2([x, c]) - M^2(c)."""
+    """Joint normal distribution of embedding x and condition c, and the marginal one of c.
+
+    The conditional distance is M^2(x | c) = M^2([x, c]) - M^2(c).
+    """
 
     joint: GaussianBank
-    circumstances: GaussianBank
+    condition: GaussianBank
 
     def distance(self, embeddings: np.ndarray) -> np.ndarray:
-        judged = embeddings.shape[1] - self.circumstances.references.shape[1]
-        return _root(self.joint.squares(embeddings) - self.circumstances.squares(embeddings[:, judged:]))
+        dim = embeddings.shape[1] - self.condition.references.shape[1]  # of x
+        return _root(self.joint.squares(embeddings) - self.condition.squares(embeddings[:, dim:]))
 
     def leave_one_out(self) -> np.ndarray:
-        """Means, covariance and shrinkage anew without each reference, in closed form as in GaussianBank."""
-        anew = shrinkage_without(self.joint)
-        return _root(squares_without(self.joint, *anew) - squares_without(self.circumstances, *anew))
+        """Distances with means, covariance and shrinkage re-estimated without each reference, in closed form."""
+        shrinkage = shrinkage_without(self.joint)
+        return _root(squares_without(self.joint, *shrinkage) - squares_without(self.condition, *shrinkage))
 
 
 class ConditionalMahalanobisScorer(MahalanobisScorer):
-    """s = min over banks of sqrt(M^2(x | c)): how odd a clip is given the circumstances, which may be as odd as they
-    like. With the noise that the far microphone hears as c, a normal clip in louder noise is no anomaly.
+    """s = min over banks of sqrt(M^2(x | c)): unusual conditions c alone do not make a clip anomalous.
 
-    Rows (N, 1 + n, D): band 0 is x, what is judged, all others are c. The covariance of x and c together is Ledoit and
-    Wolf's (2004), that of c alone a part of it.
+    With the noise at the far microphone as c, a normal clip in louder noise is not an anomaly.
+
+    Rows are (N, 1 + n, D): band 0 is the embedding x, the other bands are the condition c. The joint covariance is
+    estimated after Ledoit and Wolf (2004), and the covariance of c is a block of it.
 
     Args:
-        bank, standardize: see BankScorer.
+        bank: see BankScorer.
+        standardize: see BankScorer.
     """
 
     def fit(self, references: np.ndarray, domains: np.ndarray) -> "ConditionalMahalanobisScorer":
         shape = np.shape(references)
         if len(shape) != 3 or shape[1] < 2:
             raise WheeltapperError(
-                "conditional_mahalanobis: expected rows (bands, numbers) of what is judged and one or more of "
-                f"circumstances, found {shape[1:]}"
+                "conditional_mahalanobis: expected embeddings of shape (bands, D) with at least 2 bands, the first "
+                f"for the machine and the others for the condition, found {shape[1:]}"
             )
-        self._judged = shape[2]
+        self._dim = shape[2]
         super().fit(references, domains)
         return self
 
     def fit_bank(self, rows: np.ndarray) -> ConditionalBank:
         joint = fit_gaussian(self._references[rows])
-        references, mean = joint.references[:, self._judged :], joint.mean[self._judged :]
+        references, mean = joint.references[:, self._dim :], joint.mean[self._dim :]
         axes, variances = principal_axes(references - mean)
         return ConditionalBank(joint, GaussianBank(references, mean, axes, variances, joint.shrinkage, joint.scale))
 
 
 def _root(squares: np.ndarray) -> np.ndarray:
-    return np.sqrt(np.maximum(squares, 0.0))  # a difference may come out a rounding below zero
+    return np.sqrt(np.maximum(squares, 0.0))  # rounding may make a difference slightly negative

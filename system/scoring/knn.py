@@ -5,11 +5,13 @@ from system.scoring.memory import MemoryScorer
 
 
 class KnnScorer(MemoryScorer):
-    """s(x) = mean cosine distance to the k nearest references of a bank, the nearest bank counting; bands, where there
-    are any, side by side as one vector.
+    """s(x) = mean cosine distance to the k nearest references, in the nearest bank. Bands are concatenated.
 
     Args:
-        k: nearest references averaged. bank, standardize: see BankScorer. settings: others of MemoryScorer.
+        k: number of nearest references.
+        bank: see BankScorer.
+        standardize: see BankScorer.
+        **settings: other arguments of MemoryScorer.
     """
 
     def __init__(self, k: int = 3, bank: str = GLOBAL, standardize: bool | str = False, **settings):

@@ -1,17 +1,19 @@
-"""Local density normalisation: a distance counts in units of how far apart the references lie there."""
+"""Local density normalisation: distances are divided by the local spacing of the references."""
 
 import numpy as np
 
 from system.errors import WheeltapperError
 from system.scoring.memory import Memory, MemoryScorer
 
-SMALLEST_DENSITY = 1e-3  # of the median one
-ROUNDING = 1e-12  # of cosine distances
+SMALLEST_DENSITY = 1e-3  # as a fraction of the median density
+ROUNDING = 1e-12  # rounding error of cosine distances
 
 
 class LdnMemory(Memory):
-    """Distances d(x, y_j) / c_j, c_j the mean distance of row j to its neighbours; the floor of c_j keeps references
-    that are there several times (c_j = 0) finite: only their own twins are near them."""
+    """Memory with the distance d(x, y_j) / c_j, where c_j is the mean distance of row j to its neighbours.
+
+    c_j has a floor: for references that occur several times it would be zero.
+    """
 
     def fit_band(self, distance: np.ndarray, density: np.ndarray) -> float:
         return max(SMALLEST_DENSITY * float(np.median(density)), ROUNDING)
@@ -21,13 +23,15 @@ class LdnMemory(Memory):
 
 
 class LdnScorer(MemoryScorer):
-    """s(x) = min_j d(x, y_j) / c_j over the references of both domains. The few target clips lie further apart than the
-    many source clips, so that the division brings the domains to one scale.
+    """s(x) = min_j d(x, y_j) / c_j over the references of both domains.
+
+    The few target clips lie further apart than the many source clips; the division brings both domains to one scale.
 
     Args:
-        neighbours: r that c_j is taken over. Where a reference is left out, the c_j are those without it.
-        bands: each band for itself, and the mean over bands; else bands side by side as one vector.
-        settings: of MemoryScorer.
+        neighbours: number r of neighbours that c_j is averaged over. When a reference is left out, all c_j are
+            computed without it.
+        bands: if true, scores are computed per band and averaged; otherwise bands are concatenated.
+        **settings: arguments of MemoryScorer.
     """
 
     memory = LdnMemory

@@ -1,5 +1,7 @@
-"""Local outlier factor: how much thinner the references lie around a clip than around its neighbours (Breunig et al.
-2000, as scikit-learn computes it), and the vote of the MIMII paper over several thresholds of it."""
+"""Local outlier factor (Breunig et al. 2000, computed by scikit-learn), and the MIMII paper's vote over thresholds.
+
+The factor compares the density of the references around a clip with the density around its neighbours.
+"""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -11,22 +13,30 @@ from system.scoring.banks import GLOBAL, BankScorer, check
 
 NEIGHBOURS = 4  # of the MIMII paper
 CONTAMINATIONS = (0.1, 0.2, 0.3, 0.4)
-SMALLEST_REACH = 1e-10  # scikit-learn's, added to a mean distance of zero
+SMALLEST_REACH = 1e-10  # added to mean distances as in scikit-learn, against division by zero
 
 
 class LofBank:
-    """References (N, D), N at least 3, and their local outlier factor with k neighbours, or all others if fewer."""
+    """Bank with the local outlier factor as distance.
+
+    Args:
+        references: (N, D), at least 3.
+        k: number of neighbours; all others if there are fewer.
+    """
 
     def __init__(self, references: np.ndarray, k: int):
         self.k = k
-        self.fitted = fit(references, k)
+        self.fitted = fit_outlier_factor(references, k)
 
     def distance(self, embeddings: np.ndarray) -> np.ndarray:
         return -self.fitted.score_samples(embeddings)
 
     def leave_one_out(self) -> np.ndarray:
-        """Leaving clip i out changes the neighbours of those clips alone that had i among their k nearest: there the
-        next one moves up. So k + 1 neighbours of every clip give what N fits would, exactly but for ties."""
+        """Factor of each reference among the others, without N fits.
+
+        Leaving out clip i only changes clips that have i among their k nearest: the next neighbour moves up. So k + 1
+        neighbours of every clip give the same result as N fits, exactly if there are no ties.
+        """
         count = self.fitted.n_samples_fit_
         k = min(self.k, count - 2)
         distances, neighbours = self.fitted.kneighbors(n_neighbors=k + 1)
@@ -34,14 +44,15 @@ class LofBank:
 
 
 class LofScorer(BankScorer):
-    """s(x) = local outlier factor of x among the references of a bank, about 1 for a normal clip; the lowest bank
-    counts.
+    """s(x) = smallest local outlier factor of x over the banks, about 1 for a normal clip.
 
     Args:
-        k: neighbours. bank, standardize: see BankScorer.
+        k: number of neighbours.
+        bank: see BankScorer.
+        standardize: see BankScorer.
     """
 
-    smallest_bank = 3  # one left out, and a neighbour for each of the others
+    smallest_bank = 3  # with one clip left out, the other two are neighbours of each other
     fewest_references = 3
 
     def __init__(self, k: int = NEIGHBOURS, bank: str = GLOBAL, standardize: bool | str = False):
@@ -55,11 +66,11 @@ class LofScorer(BankScorer):
 
 
 class Votes(NamedTuple):
-    """Of each clip (M,): local outlier factor, share of the votes that call it anomalous, whether the majority does."""
+    """Result of ``vote`` for each clip, (M,) each."""
 
-    factor: np.ndarray
-    share: np.ndarray
-    majority: np.ndarray
+    factor: np.ndarray  # local outlier factor
+    share: np.ndarray  # fraction of the votes that call the clip anomalous
+    majority: np.ndarray  # whether more than half of them do
 
 
 def vote(
@@ -68,15 +79,23 @@ def vote(
     k: int = NEIGHBOURS,
     contaminations: Sequence[float] = CONTAMINATIONS,
 ) -> Votes:
-    """Lets several thresholds vote (MIMII paper, section IV.D).
+    """Decides by a majority vote of several thresholds of the local outlier factor (MIMII paper, section IV.D).
 
-    Each contamination c puts the threshold where it calls the share c of the references themselves outliers. The
-    thresholds are nested, so that a clip has the v votes of the v largest contaminations. A majority is more than half
-    of the votes: two of four are none. Of the paper's four the majority is therefore what c = 0.2 alone decides.
+    Each contamination c sets the threshold at which a fraction c of the references are outliers themselves. The
+    thresholds are nested, so v votes are those of the v largest contaminations. A majority is more than half of the
+    votes, so two of four are not enough: with the paper's four values the majority equals the decision of c = 0.2.
 
     Args:
-        references: (N, D) of normal clips, N at least 3. embeddings: (M, D). k: neighbours.
-        contaminations: in (0, 0.5], as scikit-learn takes them.
+        references: (N, D) of normal clips, at least 3.
+        embeddings: (M, D) of the clips to judge.
+        k: number of neighbours.
+        contaminations: in (0, 0.5], as in scikit-learn.
+
+    Returns:
+        Factors, shares of votes and decisions.
+
+    Raises:
+        WheeltapperError: ``k`` or a contamination out of range, or too few references.
     """
     wrong = [c for c in contaminations if not 0.0 < c <= 0.5]
     if wrong or not len(contaminations):
@@ -84,30 +103,33 @@ def vote(
     if k < 1:
         raise WheeltapperError(f"k: expected at least 1 neighbour, found {k}")
     references, _ = check(references, np.zeros(len(references)), LofScorer.fewest_references)
-    fitted = fit(references, k)
+    fitted = fit_outlier_factor(references, k)
     factor = fitted.score_samples(np.asarray(embeddings, np.float64))
     thresholds = np.percentile(fitted.negative_outlier_factor_, 100.0 * np.asarray(contaminations))
     votes = factor[:, None] < thresholds
     return Votes(-factor, votes.mean(axis=1), votes.sum(axis=1) > len(contaminations) / 2)
 
 
-def fit(references: np.ndarray, k: int):
-    """scikit-learn's estimator for novelties, fitted to references (N, D); fewer neighbours where N is k or less."""
-    from sklearn.neighbors import LocalOutlierFactor  # slow to import, and a configuration is checked without it
+def fit_outlier_factor(references: np.ndarray, k: int):
+    """Fits scikit-learn's LocalOutlierFactor for novelty detection to references (N, D).
+
+    At most N - 1 neighbours are used.
+    """
+    from sklearn.neighbors import LocalOutlierFactor  # slow to import, and not needed to check a configuration
 
     return LocalOutlierFactor(n_neighbors=min(k, len(references) - 1), novelty=True).fit(references)
 
 
 def _without(i: int, distances: np.ndarray, neighbours: np.ndarray, k: int) -> float:
-    """Local outlier factor of reference i among all others, from the k + 1 nearest of every reference (N, k + 1)."""
+    """Local outlier factor of reference i among the others, from the k + 1 neighbours of every reference (N, k + 1)."""
     moved_up = (neighbours[:, :k] == i).any(axis=1)
-    reach = np.where(moved_up, distances[:, k], distances[:, k - 1])  # to the k-th neighbour, without i
+    reach = np.where(moved_up, distances[:, k], distances[:, k - 1])  # distance to the k-th neighbour, without i
 
     def density(distance: np.ndarray, members: np.ndarray) -> np.ndarray:
         return 1.0 / (np.maximum(distance, reach[members]).mean(axis=-1) + SMALLEST_REACH)
 
     near = neighbours[i, :k]
-    kept = np.argsort(neighbours[near] == i, axis=1, kind="stable")[:, :k]  # i, if it is there, goes last
+    kept = np.argsort(neighbours[near] == i, axis=1, kind="stable")[:, :k]  # sorts i, if present, to the end
     around = density(
         np.take_along_axis(distances[near], kept, axis=1), np.take_along_axis(neighbours[near], kept, axis=1)
     )

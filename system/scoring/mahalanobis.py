@@ -1,4 +1,7 @@
-"""Mahalanobis distance to banks of normal references with Ledoit-Wolf covariance (Wang and Liu 2026, section 4.1)."""
+"""Mahalanobis distance to banks of normal references with Ledoit-Wolf covariance (Wang and Liu 2026, section 4.1).
+
+Written here instead of taken from scikit-learn, because leave-one-out distances need N fits there and O(N^2) here.
+"""
 
 from dataclasses import dataclass
 
@@ -6,30 +9,30 @@ import numpy as np
 
 from system.scoring.banks import BankScorer
 
-SMALLEST_SCALE = np.finfo(float).tiny ** 0.5  # of identical references; its inverse and squares stay finite
+SMALLEST_SCALE = np.finfo(float).tiny ** 0.5  # for identical references; its inverse and its square are finite
 
 
 @dataclass(frozen=True)
 class GaussianBank:
-    """One normal distribution: references (N, D), their mean (D,), principal axes (r, D), the variances along these
-    (r,) and the shrinkage to identity.
+    """Normal distribution fitted to references.
 
-    The covariance is (1 - shrinkage) S + shrinkage * scale * I. S has at most N - 1 axes, so everything is computed in
-    them and the rest of the space is one isotropic term: a bank of ten clips costs ten axes, whatever the dimension.
+    The covariance is (1 - shrinkage) S + shrinkage * scale * I. The sample covariance S has at most N - 1 axes, so
+    distances are computed along these plus one isotropic term for the rest of the space: a bank of ten clips costs ten
+    axes in any dimension.
     """
 
-    references: np.ndarray
-    mean: np.ndarray
-    axes: np.ndarray
-    variances: np.ndarray
+    references: np.ndarray  # (N, D)
+    mean: np.ndarray  # (D,)
+    axes: np.ndarray  # (r, D) principal axes
+    variances: np.ndarray  # (r,) along the axes
     shrinkage: float
-    scale: float
+    scale: float  # mean variance
 
     def distance(self, embeddings: np.ndarray) -> np.ndarray:
         return np.sqrt(self.squares(embeddings))
 
     def squares(self, embeddings: np.ndarray) -> np.ndarray:
-        """(M, D) to squared distances (M,)."""
+        """Squared distances (M,) of embeddings (M, D)."""
         difference = embeddings - self.mean
         along = difference @ self.axes.T
         floor = self.shrinkage * self.scale
@@ -40,10 +43,10 @@ class GaussianBank:
         return squared
 
     def leave_one_out(self) -> np.ndarray:
-        """Mean, covariance and shrinkage anew without each reference.
+        """Distances with mean, covariance and shrinkage re-estimated without each reference.
 
         With z = x - mean, leaving x_i out gives S_i = a S - b z z^T with a = N / (N - 1), b = N / (N - 1)^2, so every
-        quantity follows from the Gram matrix of z, and the inverse from Sherman and Morrison: O(N^2), not N fits.
+        quantity follows from the Gram matrix of z, and the inverse from the Sherman-Morrison formula.
         """
         return np.sqrt(squares_without(self, *shrinkage_without(self)))
 
@@ -51,7 +54,7 @@ class GaussianBank:
 class MahalanobisScorer(BankScorer):
     """s(x) = min over banks of sqrt((x - mu)^T Sigma^-1 (x - mu)), Sigma by Ledoit and Wolf (2004)."""
 
-    # Leaving one out of four leaves three clips, the fewest that say anything about directions.
+    # Leave-one-out leaves three of four clips, the fewest that define directions.
     smallest_bank = 4
     fewest_references = 3
 
@@ -60,35 +63,37 @@ class MahalanobisScorer(BankScorer):
 
 
 def ledoit_wolf(squares: np.ndarray, frobenius: float, count: int, dim: int) -> tuple[float, float]:
-    """Shrinkage intensity and scale (mean variance) of Ledoit and Wolf (2004), from sums only.
+    """Shrinkage intensity and scale of Ledoit and Wolf (2004), computed from sums only.
 
     Args:
         squares: (..., N) squared norms of the centred clips.
-        frobenius: (...) squared Frobenius norm of their covariance S (divided by N).
-        count: N. dim: D.
+        frobenius: (...) squared Frobenius norm of their covariance S, which is normalised by N.
+        count: number of clips N.
+        dim: dimension D.
 
     Returns:
-        shrinkage in (0, 1] and trace(S) / D, both (...). Two clips have one axis: they give the sphere, shrinkage 1.
+        Shrinkage in (0, 1] and mean variance trace(S) / D, both (...). Two clips have only one axis, so their
+        shrinkage is 1 (a sphere).
     """
     scale = squares.sum(axis=-1) / count / dim
-    # E||S||^2 noise over its distance from the scaled identity, both per dimension.
+    # Estimation error of S and squared distance of S from the scaled identity, both per dimension.
     noise = ((squares**2).sum(axis=-1) / count - frobenius) / (count * dim)
     distance = frobenius / dim - scale**2
     noise = np.minimum(noise, distance)
     with np.errstate(invalid="ignore", divide="ignore"):
         shrinkage = np.where(distance > 0, noise / distance, 1.0)
-    # Never quite zero: S may be singular.
+    # At least 1e-9, because S may be singular.
     return np.clip(shrinkage if count > 2 else np.ones_like(shrinkage), 1e-9, 1.0), scale
 
 
 def shrinkage_without(bank: GaussianBank) -> tuple[np.ndarray, np.ndarray]:
-    """Shrinkage and scale of a bank estimated without each of its references, both (N,)."""
+    """Shrinkage and scale (N,) of a bank, estimated without each of its references."""
     count, dim = bank.references.shape
     z = bank.references - bank.mean
     gram = z @ z.T
     squares = np.diag(gram)
     a, b = count / (count - 1), count / (count - 1) ** 2
-    # Squared norms of the other clips around the mean without clip i: (i, n).
+    # (i, n): squared distance of clip n from the mean without clip i.
     others = squares + 2.0 * gram / (count - 1) + (squares / (count - 1) ** 2)[:, None]
     np.fill_diagonal(others, 0.0)
     form = (gram**2).sum(axis=1) / count  # z_i^T S z_i
@@ -97,7 +102,7 @@ def shrinkage_without(bank: GaussianBank) -> tuple[np.ndarray, np.ndarray]:
 
 
 def squares_without(bank: GaussianBank, shrinkage: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """Squared distance of each reference to its bank without it, (N,), for given shrinkage and scale (N,) each."""
+    """Squared distance (N,) of each reference to the bank without it, with the bank's shrinkage (N,) and scale (N,)."""
     count, dim = bank.references.shape
     z = bank.references - bank.mean
     a, b = count / (count - 1), count / (count - 1) ** 2
@@ -112,20 +117,20 @@ def squares_without(bank: GaussianBank, shrinkage: np.ndarray, scale: np.ndarray
 
 
 def fit_gaussian(references: np.ndarray) -> GaussianBank:
-    """Mean and Ledoit-Wolf covariance of references (N, D), in their principal axes."""
+    """Fits mean and Ledoit-Wolf covariance to references (N, D)."""
     count, dim = references.shape
     mean = references.mean(axis=0)
     axes, variances = principal_axes(references - mean)
     shrinkage, scale = ledoit_wolf(((references - mean) ** 2).sum(axis=1), (variances**2).sum(), count, dim)
-    # Identical references have no spread at all: any distance is then measured in units of the smallest number.
+    # Identical references have no spread: distances are then in units of the smallest scale.
     scale = max(float(scale), SMALLEST_SCALE)
     return GaussianBank(references, mean, axes, variances, float(shrinkage), scale)
 
 
 def principal_axes(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Axes (r, D) and variances along them (r,) of centred clips (N, D)."""
+    """Principal axes (r, D) of centred clips (N, D), and the variances (r,) along them."""
     count, dim = centred.shape
     _, singular, axes = np.linalg.svd(centred, full_matrices=False)
-    # The mean costs one axis; what is left of it is rounding.
+    # Centring removes one axis; its singular value is rounding error.
     rank = min(count - 1, dim, int((singular > singular.max(initial=0.0) * 1e-12).sum()))
     return axes[:rank], singular[:rank] ** 2 / count

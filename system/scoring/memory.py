@@ -1,25 +1,25 @@
-"""Memories of normal references by cosine distance: nearest neighbours, band by band, rescaled by local density."""
+"""Memory banks of normal references with cosine distance: nearest neighbours per band, rescaled by local density."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
 from system.errors import WheeltapperError
-from system.scoring.augment import made_rows
+from system.scoring.augment import synthetic_rows
 from system.scoring.banks import GLOBAL, BankScorer, flat
 
 TARGET = "target"
 
 
 class Memory:
-    """Rows to which distances are taken. Each band f has distances of its own, and the mean over bands counts.
+    """Rows that distances are computed to, separately in each band; the mean over bands is the distance of a clip.
 
     Args:
-        rows: (R, bands, D) unit vectors; the references come first, rows made of references after them.
-        parents: (R, 2) numbers of the two references that a row is made of; of a reference twice its own.
-        members: (N,) numbers of the references that are the first N rows.
-        k: nearest rows averaged, or all if fewer.
-        neighbours: of which the mean distance is a row's density; 0 where no density is needed.
+        rows: (R, bands, D) unit vectors: first the references, then synthetic rows made from references.
+        parents: (R, 2) indices of the two references that a row is made from; a reference has itself twice.
+        members: (N,) indices of the references in the first N rows.
+        k: number of nearest rows to average; all if there are fewer.
+        neighbours: number of neighbours whose mean distance is a row's density; 0 if no density is needed.
         factor: distances are factor * (1 - cos).
     """
 
@@ -28,9 +28,9 @@ class Memory:
     ):
         self.rows, self.parents, self.members = rows, parents, members
         self.k, self.neighbours, self.factor = k, neighbours, factor
-        self.densities: list[np.ndarray] = []  # of each band, (R,)
-        self.near: list[np.ndarray] = []  # of each band, the rows that a density is taken over, (R, neighbours)
-        self.settings: list[float] = []  # of each band
+        self.densities: list[np.ndarray] = []  # per band, (R,)
+        self.near: list[np.ndarray] = []  # per band, neighbours that a row's density is computed from, (R, neighbours)
+        self.settings: list[float] = []  # per band, what fit_band returns
         gone = self._gone(members)
         for band in range(rows.shape[1]) if neighbours else ():
             distance = self._between(band)
@@ -40,28 +40,39 @@ class Memory:
             self.settings.append(self.fit_band(_masked(distance[: len(members)], gone), self.densities[-1]))
 
     def fit_band(self, distance: np.ndarray, density: np.ndarray) -> float:
-        """What ``rescale`` needs to know of a band: from the distances (N, R) of the references, infinite to
-        themselves and to what is made of them, and the density of all rows (R,)."""
+        """Estimates the parameter of ``rescale`` for one band.
+
+        Args:
+            distance: (N, R) of the references, infinite to themselves and to synthetic rows made from them.
+            density: (R,) of all rows.
+        """
         raise NotImplementedError
 
     def rescale(self, distance: np.ndarray, density: np.ndarray, setting: float) -> np.ndarray:
-        """Distances (M, R) in the light of the rows' densities, (R,) or (M, R)."""
+        """Rescales distances (M, R) by the densities of the rows, (R,) or (M, R)."""
         raise NotImplementedError
 
     def distance(self, embeddings: np.ndarray) -> np.ndarray:
-        """(M, bands, D) to (M,)."""
+        """Distances (M,) of embeddings (M, bands, D)."""
         return self._distance(embeddings)
 
     def leave_one_out(self) -> np.ndarray:
         return self.without(self.rows[: len(self.members)], self.members)
 
     def without(self, references: np.ndarray, numbers: np.ndarray) -> np.ndarray:
-        """(M,) distances of references (M, bands, D) by number, each to the memory without it and without what is made
-        of it; the other rows' densities are taken anew, what ``fit_band`` found stays."""
+        """Leave-one-out distances (M,) of some references.
+
+        Densities are recomputed without the reference and without rows made from it; the parameter of ``fit_band`` is
+        kept.
+
+        Args:
+            references: (M, bands, D).
+            numbers: (M,) their indices.
+        """
         return self._distance(references, self._gone(numbers))
 
     def _distance(self, embeddings: np.ndarray, gone: Sequence[np.ndarray] = ()) -> np.ndarray:
-        """(M, bands, D) to (M,); ``gone``: rows that are not there, for each of the M or for none."""
+        """Distances (M,) of embeddings (M, bands, D); ``gone`` lists, for each of the M or for none, rows to ignore."""
         total = np.zeros(len(embeddings))
         bands = self.rows.shape[1]
         for band in range(bands):
@@ -72,7 +83,7 @@ class Memory:
         return total / bands
 
     def _densities(self, band: int, gone: Sequence[np.ndarray]) -> np.ndarray:
-        """(R,) densities, or (M, R) where rows are gone. Those change whose neighbours are among the gone."""
+        """Densities (R,), or (M, R) if rows are ignored. Only rows that have ignored neighbours change."""
         if not any(len(rows) for rows in gone):
             return self.densities[band]
         found = np.tile(self.densities[band], (len(gone), 1))
@@ -83,33 +94,39 @@ class Memory:
                 lost[rows] = True
                 changed = np.flatnonzero(lost[near].any(axis=1) & ~lost)
                 others = between[changed][:, ~lost]
-                count = min(self.neighbours, others.shape[1] - 1)  # infinitely far from itself
+                count = min(
+                    self.neighbours, others.shape[1] - 1
+                )  # the row itself, at infinite distance, does not count
                 found[number, changed] = np.partition(others, count - 1, axis=1)[:, :count].mean(axis=1)
                 lost[rows] = False
         return found
 
     def _between(self, band: int) -> np.ndarray:
-        """(R, R) distances between the rows, infinite to themselves."""
+        """Distances (R, R) between the rows, with infinity on the diagonal."""
         distance = self._cosine(self.rows[:, band], band)
         np.fill_diagonal(distance, np.inf)
         return distance
 
     def _cosine(self, embeddings: np.ndarray, band: int) -> np.ndarray:
-        # The distance of a clip to itself comes out a rounding below zero.
+        # Rounding may make the distance of a clip to itself slightly negative.
         return self.factor * np.maximum(1.0 - embeddings @ self.rows[:, band].T, 0.0)
 
     def _gone(self, numbers: np.ndarray) -> list[np.ndarray]:
-        """Of each reference by number, the rows that are it or made of it."""
+        """For each reference, the rows that are the reference itself or made from it."""
         return [np.flatnonzero((self.parents == number).any(axis=1)) for number in numbers]
 
 
 class MemoryScorer(BankScorer):
-    """Scorer by cosine distances to memories.
+    """Base of scorers with cosine distance to a memory.
 
     Args:
-        k: nearest rows averaged. bank, standardize: see BankScorer.
-        smote, memmixup, memmixup_neighbours: rows made of target clips that stand beside them, see ``made_rows``; 0 for
-            none. A reference that is left out takes the rows made of it with it.
+        k: number of nearest rows to average.
+        bank: see BankScorer.
+        standardize: see BankScorer.
+        smote: number of synthetic SMOTE rows as a fraction of the source clips, see ``synthetic_rows``; 0 for none.
+            Leaving out a reference also leaves out the synthetic rows made from it.
+        memmixup: weight of the source clip in synthetic MemMixup rows; 0 for none.
+        memmixup_neighbours: number of source clips that each target clip is mixed with.
     """
 
     memory = Memory
@@ -139,12 +156,12 @@ class MemoryScorer(BankScorer):
         self.memmixup_neighbours = memmixup_neighbours
 
     def set_density(self, neighbours: int) -> None:
-        """Lets densities count, over so many neighbours; then one left out must leave two, neighbours of each other."""
+        """Enables densities over ``neighbours`` rows. With one clip left out, two must remain, so three are needed."""
         self.neighbours = neighbours
         self.smallest_bank = self.fewest_references = 3
 
     def arrange(self, rows: np.ndarray) -> np.ndarray:
-        """Rows (N, D) or (N, bands, D) to unit vectors (N, bands, D), one band where bands do not stand apart."""
+        """Converts rows (N, D) or (N, bands, D) to unit vectors (N, bands, D), or (N, 1, D) if bands are merged."""
         if not self.bands or rows.ndim == 2:
             rows = flat(rows)[:, None]
         return unit(rows)
@@ -152,7 +169,7 @@ class MemoryScorer(BankScorer):
     def fit(self, references: np.ndarray, domains: np.ndarray) -> "MemoryScorer":
         super().fit(references, domains)
         if (self.smote or self.memmixup) and all(len(bank.rows) == len(bank.members) for bank in self._banks):
-            self.note = "; ".join(filter(None, (self.note, "too few target or source clips: no rows made of them")))
+            self.note = "; ".join(filter(None, (self.note, "too few target or source clips: no synthetic rows")))
         return self
 
     def fit_bank(self, rows: np.ndarray) -> Memory:
@@ -160,7 +177,7 @@ class MemoryScorer(BankScorer):
         if (self._domains[rows] == TARGET).any():
             target = np.flatnonzero(self._domains == TARGET)
             source = np.flatnonzero(self._domains != TARGET)
-            made, made_of = made_rows(
+            made, made_of = synthetic_rows(
                 self._references, target, source, self.smote, self.memmixup, self.memmixup_neighbours
             )
             references, parents = np.concatenate([references, unit(made)]), np.concatenate([parents, made_of])
@@ -171,19 +188,19 @@ class MemoryScorer(BankScorer):
 
 
 def unit(x: np.ndarray) -> np.ndarray:
-    """Vectors (..., D) of length one; zeros stay."""
+    """Normalises vectors (..., D) to length one; zero vectors are kept."""
     return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), np.finfo(float).tiny)
 
 
 def _masked(distance: np.ndarray, gone: Sequence[np.ndarray]) -> np.ndarray:
-    """Distances (M, R), infinite to the rows that are gone for each of the M, or for none."""
+    """Sets distances (M, R) to infinity for the rows to ignore, listed for each of the M or for none."""
     for row, rows in zip(distance, gone, strict=False):
         row[rows] = np.inf
     return distance
 
 
 def _mean_of_nearest(distance: np.ndarray, k: int) -> np.ndarray:
-    """Mean of the k smallest values of each row (M, R), or of the finite ones if fewer."""
+    """Mean of the k smallest values of each row (M, R), or of the finite ones if there are fewer."""
     k = min(k, distance.shape[1])
     smallest = np.partition(distance, k - 1, axis=1)[:, :k]
     there = np.isfinite(smallest)

@@ -1,19 +1,20 @@
-"""Rows that are scores already, as an autoencoder branch gives them."""
+"""Scorer for branches whose embeddings are anomaly scores already, such as an autoencoder's reconstruction errors."""
 
 import numpy as np
 
 from system.scoring.banks import check, flat
 
 
-class GivenScorer:
-    """The smallest number of a row, of all its bands, is the clip's score; the references' scores are their own rows'.
+class PrecomputedScorer:
+    """Uses the embedding itself as the score: the smallest number of a clip's row, over all bands.
 
-    Whether these tell how normal clips score depends on who made the rows: see ``autoencoder.folds``.
+    References are not left out here. Their scores are only comparable to those of test clips if their rows come from
+    models that were not trained on them (``autoencoder.folds``).
     """
 
     note = ""
 
-    def fit(self, references: np.ndarray, domains: np.ndarray) -> "GivenScorer":
+    def fit(self, references: np.ndarray, domains: np.ndarray) -> "PrecomputedScorer":
         self._references, _ = check(references, domains)
         return self
 

@@ -113,7 +113,7 @@ def check_inductive(
     embeddings: Mapping[tuple[str, ...], np.ndarray],
     scorer: ScorerConfig,
     seed: int,
-    rows: Sequence[score_tables.Row],
+    rows: Sequence[score_tables.ScoreRow],
     label: str,
 ) -> None:
     """Raises WheeltapperError where a score changes with the other test clips: its statistics come from test clips.

@@ -7,7 +7,7 @@ from typing import Any
 from system import scoring
 from system.config import BranchConfig, ScorerConfig
 
-GIVEN = "given"  # of branches whose rows are scores already; it fits no other and no other fits them
+PRECOMPUTED = "precomputed"  # of branches whose embeddings are scores already; it fits no others and no other fits them
 
 # Usual values. A scorer that is registered and not named here is tried with its defaults.
 USUAL: dict[str, list[dict[str, list[Any]]]] = {
@@ -31,7 +31,7 @@ def of_branch(branch: BranchConfig, grid: Mapping[str, Mapping[str, Sequence[Any
         grid: scorer to setting to values, see ``TuneConfig.scorers``; empty: the usual ones of all registered scorers.
     """
     tried = [branch.scorer]
-    if branch.scorer.name != GIVEN:
+    if scoring.current_name(branch.scorer.name) != PRECOMPUTED:
         grids = {name: [dict(settings)] for name, settings in grid.items()} or _usual()
         tried += [
             ScorerConfig(name, each) for name, parts in grids.items() for part in parts for each in _product(part)
@@ -44,7 +44,7 @@ def of_branch(branch: BranchConfig, grid: Mapping[str, Mapping[str, Sequence[Any
 
 
 def _usual() -> dict[str, list[dict[str, list[Any]]]]:
-    return {name: USUAL.get(name, [{}]) for name in scoring.SCORERS if name != GIVEN}
+    return {name: USUAL.get(name, [{}]) for name in scoring.SCORERS if name != PRECOMPUTED}
 
 
 def _product(settings: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:

@@ -35,7 +35,7 @@ CONF = {
         "near": {"inputs": ["near"], "spectrum": {"statistic": "quantile", "merge": 16}, "scorer": {"name": "ldn"}},
         "again": {"of": "near", "scorer": {"name": "knn", "settings": {"k": 1}}},
         "auto": {"autoencoder": AUTOENCODER | {"score": "residual", "folds": 2}, "scorer": {"name": "knn"}},
-        "official": {"autoencoder": AUTOENCODER, "scorer": {"name": "given"}},
+        "official": {"autoencoder": AUTOENCODER, "scorer": {"name": "precomputed"}},
     },
     "systems": [
         {"view": "two_channel", "weights": {"net": 3, "tokens": 2, "low": 1, "near": 1, "again": 1, "auto": 1}},

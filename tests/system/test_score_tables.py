@@ -13,7 +13,7 @@ from system.embeddings.files import read_rows as read_embeddings
 from system.embeddings.files import write_array, write_index
 from system.errors import WheeltapperError
 from system.manifest import Clip
-from system.score_tables import Row, fuse_system, read_rows, score_machines, write_rows, write_system
+from system.score_tables import ScoreRow, fuse_system, read_rows, score_machines, write_rows, write_system
 from system.scoring.knn import KnnScorer
 from system.scoring.mahalanobis import MahalanobisScorer
 
@@ -36,7 +36,7 @@ def run(seed: int = 0, machines=("fan", "pump"), sections=("00",)) -> tuple[list
     return clips, embeddings
 
 
-def by_key(rows: list[Row]) -> dict:
+def by_key(rows: list[ScoreRow]) -> dict:
     return {(r.machine, r.section, r.split, r.file): r.score for r in rows}
 
 
@@ -119,7 +119,9 @@ def test_a_clip_that_was_not_embedded(split):
     clips, embeddings = run()
     lost = next(clip for clip in clips if clip.split == split)
     del embeddings[lost.key]
-    with pytest.raises(WheeltapperError, match=rf"fan section 00: .* no embedding of {lost.file} \(embed again\)"):
+    with pytest.raises(
+        WheeltapperError, match=rf"fan section 00: .* no embedding of {lost.file} \(run stage 3 again\)"
+    ):
         score_machines(clips, embeddings, CONFIG, 0)
 
 
@@ -130,7 +132,7 @@ def test_references_that_are_not_finite():
         score_machines(clips, embeddings, CONFIG, 0)
 
 
-def systems(seed: int = 0) -> dict[str, list[Row]]:
+def systems(seed: int = 0) -> dict[str, list[ScoreRow]]:
     clips, embeddings = run(seed)
     return {
         "main": score_machines(clips, embeddings, CONFIG, 0),
@@ -249,7 +251,10 @@ def test_a_machine_without_test_clips_has_no_challenge_file(tmp_path):
 
 
 def test_rows_survive_their_file(tmp_path):
-    rows = [Row("fan", "00", "test", "a, b.wav", "", 0.1 + 0.2), Row("fan", "00", "train", "c.wav", "source", -1e-300)]
+    rows = [
+        ScoreRow("fan", "00", "test", "a, b.wav", "", 0.1 + 0.2),
+        ScoreRow("fan", "00", "train", "c.wav", "source", -1e-300),
+    ]
     write_rows(tmp_path / "x.csv", rows)
     assert read_rows(tmp_path / "x.csv") == rows
 

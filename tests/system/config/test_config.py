@@ -203,7 +203,10 @@ def test_mistakes(tmp_path, text, expected):
             "standardize? it knows k, bank, standardize, smote, memmixup, memmixup_neighbours",
         ),
         ("{scorer: {name: beam, settings: {neighbours: 3}}}", "it knows varmin, bands, k, bank, standardize, smote"),
-        ("{scorer: {name: given, settings: {k: 3}}}", "the scorer given has no such setting: it knows none"),
+        (
+            "{scorer: {name: precomputed, settings: {k: 3}}}",
+            "the scorer precomputed has no such setting: it knows none",
+        ),
         ("{scorer: {name: knn, settings: {k: 2.5}}}", "scorer.settings.k: expected a whole number, found 2.5"),
         ("{scorer: {name: beam, settings: {bands: 1}}}", "scorer.settings.bands: expected true or false, found 1"),
         ("{scorer: {name: knn, settings: {k: 0}}}", "expected at least 1 neighbour, found 0"),

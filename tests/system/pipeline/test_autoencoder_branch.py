@@ -12,7 +12,7 @@ from system.errors import WheeltapperError
 from system.manifest import Clip
 from system.references import cross_fitting
 from system.references.autoencoder import Autoencoder
-from system.scoring.precomputed import GivenScorer
+from system.scoring.precomputed import PrecomputedScorer
 
 RATE = 16000
 CONFIG = configuration.AutoencoderConfig(hidden=[8], bottleneck=4, epochs=1, batch=64, folds=3)
@@ -160,21 +160,21 @@ def test_faults_are_named(clips, tmp_path):
 
 def test_the_scorer_takes_rows_as_they_are():
     rows = np.array([[3.0, 1.0], [0.5, 2.0], [4.0, 4.0]])
-    scorer = GivenScorer().fit(rows, np.array(["source"] * 3))
+    scorer = PrecomputedScorer().fit(rows, np.array(["source"] * 3))
     np.testing.assert_array_equal(scorer.reference_scores(), [1.0, 0.5, 4.0])
     np.testing.assert_array_equal(scorer.score(rows[::-1]), [4.0, 0.5, 1.0])
     with pytest.raises(WheeltapperError, match="finite"):
-        GivenScorer().fit(rows * np.nan, np.array(["source"] * 3))
+        PrecomputedScorer().fit(rows * np.nan, np.array(["source"] * 3))
 
 
 def scored(references: np.ndarray, domains: np.ndarray, tests: np.ndarray, threshold: str, batches=None) -> np.ndarray:
     """Decisions bool (M,) of one system of one branch on clips of which everything but the score is made up."""
     common = ("mill", "00")
     rows = [
-        score_tables.Row(*common, "train", f"{i}.wav", d, s)
+        score_tables.ScoreRow(*common, "train", f"{i}.wav", d, s)
         for i, (d, s) in enumerate(zip(domains, references, strict=True))
     ]
-    rows += [score_tables.Row(*common, "test", f"{i}.wav", "", s) for i, s in enumerate(tests)]
+    rows += [score_tables.ScoreRow(*common, "test", f"{i}.wav", "", s) for i, s in enumerate(tests)]
     raw = None if batches is None else {"mill": batches}
     system = SystemConfig(weights={"main": 1.0}, threshold=threshold)
     fused, thresholds = score_tables.fuse_system({"main": rows}, system, 0.1, raw)

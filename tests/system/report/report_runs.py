@@ -12,7 +12,7 @@ from system.config import BranchConfig, Config, SystemConfig
 from system.evaluation import challenge_csv, metrics
 from system.evaluation.truth import Truth
 from system.manifest import Clip
-from system.score_tables import Row, write_system
+from system.score_tables import ScoreRow, write_system
 
 ODD = 'Fan <b>& "Söhne"'
 DEVELOPMENT, EVALUATION = (ODD, "Pump"), ("Secret",)
@@ -64,7 +64,9 @@ def build(folder: Path, channels: int = 2, development: tuple = DEVELOPMENT, eva
     for number in (1, 2):
         label = f"Wheeltapper_Demo_task2_{number}"
         rows = [
-            Row(*clip.key, clip.domain * (clip.split == "train"), rng.normal() + number * (clip.label == "anomaly"))
+            ScoreRow(
+                *clip.key, clip.domain * (clip.split == "train"), rng.normal() + number * (clip.label == "anomaly")
+            )
             for clip in clips
         ]
         write_system(

@@ -107,7 +107,7 @@ def test_bands_side_by_side_are_one_vector(name, settings):
 @pytest.mark.parametrize("shape", [(1, 3, 3), (1, 2, 4), (1, 6)])
 def test_embeddings_of_other_bands_than_the_references(shape):
     scorer = scoring.build("beam").fit(fresh_clips().reshape(-1, 2, 3), np.array(["source"] * 15))
-    with pytest.raises(WheeltapperError, match=r"embeddings: expected \(2, 3\) numbers .*, found"):
+    with pytest.raises(WheeltapperError, match=r"embeddings: expected shape \(2, 3\) as of the references, found"):
         scorer.score(np.ones(shape))
 
 
@@ -182,11 +182,20 @@ def test_check():
     assert references.dtype == np.float64
 
 
+def test_former_names():
+    scorer = scoring.build("given")
+    assert isinstance(scorer, scoring.SCORERS["precomputed"])
+    assert not list(scoring.problems("given", {}))
+    assert [text for _, text in scoring.problems("given", {"k": 1})] == [
+        "the scorer precomputed has no such setting: it knows none"
+    ]
+
+
 def test_build():
     scorer = scoring.build("knn", k=5, bank="domain", standardize=True)
     assert isinstance(scorer, BankScorer)
     assert (scorer.k, scorer.bank, scorer.standardize) == (5, "domain", True)
-    with pytest.raises(WheeltapperError, match=r"scorer: expected one of mahalanobis, .* given, found 'svm'"):
+    with pytest.raises(WheeltapperError, match=r"scorer: expected one of mahalanobis, .* precomputed, found 'svm'"):
         scoring.build("svm")
     with pytest.raises(WheeltapperError, match=r"scorer mahalanobis: .*unexpected keyword argument 'k'"):
         scoring.build("mahalanobis", k=3)

@@ -12,7 +12,7 @@ SHAPES = [(60, 2, 3), (40, 3, 10), (10, 2, 128), (12, 2, 20), (100, 2, 40)]
 
 
 def clips(count: int, bands: int, dim: int, seed: int = 0) -> np.ndarray:
-    """What is judged depends on the circumstances, by one rule for all seeds."""
+    """The embedding depends linearly on the condition, with the same coefficients for all seeds."""
     mixing = np.random.default_rng(99).normal(size=(bands * dim, bands * dim)) / np.sqrt(dim)
     return (np.random.default_rng(seed).normal(size=(count, bands * dim)) @ mixing).reshape(count, bands, dim)
 
@@ -85,6 +85,6 @@ def test_identical_references_give_finite_scores(value):
 
 
 @pytest.mark.parametrize("shape", [(8, 4), (8, 1, 4)])
-def test_rows_without_circumstances(shape):
-    with pytest.raises(WheeltapperError, match=r"conditional_mahalanobis: expected rows .*, found \(.*4"):
+def test_embeddings_without_a_condition(shape):
+    with pytest.raises(WheeltapperError, match=r"conditional_mahalanobis: expected embeddings of shape .*, found \(.*4"):
         fit(np.random.default_rng(0).normal(size=shape))

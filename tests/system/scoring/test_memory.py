@@ -5,7 +5,7 @@ import pytest
 
 from system import scoring
 from system.errors import WheeltapperError
-from system.scoring.augment import made_rows
+from system.scoring.augment import synthetic_rows
 
 SOURCE, TARGET, BANDS, DIM = 18, 5, 2, 5
 DOMAINS = np.array(["source"] * SOURCE + ["target"] * TARGET)
@@ -229,7 +229,7 @@ def test_made_rows_for_plain_neighbours_are_of_the_whole_vector():
     rows = references().reshape(len(DOMAINS), -1)
     unit = (rows / np.linalg.norm(rows, axis=1, keepdims=True))[:, None]
     target, source = np.arange(SOURCE, len(rows)), np.arange(SOURCE)
-    made, parents = made_rows(unit, target, source, 0.5, 0.0, 3)
+    made, parents = synthetic_rows(unit, target, source, 0.5, 0.0, 3)
     assert len(made) == len(parents) == 9
     assert (parents >= SOURCE).all()
     found = scoring.build("knn", k=1, smote=0.5).fit(references(), DOMAINS).score(fresh_clips())

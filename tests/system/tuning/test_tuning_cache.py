@@ -164,8 +164,8 @@ def test_candidates_are_products_with_the_own_scorer_first():
         "lof",
     ]
     usual = candidates.of_branch(BranchConfig(), {})
-    assert {scorer.name for scorer in usual.values()} == set(scoring.SCORERS) - {"given"}
+    assert {scorer.name for scorer in usual.values()} == set(scoring.SCORERS) - {"precomputed"}
     for scorer in usual.values():
         scoring.build(scorer.name, **scorer.settings)
-    given = BranchConfig(scorer=ScorerConfig("given", {}))
+    given = BranchConfig(scorer=ScorerConfig("given", {}))  # the former name of "precomputed"
     assert list(candidates.of_branch(given, {})) == ["given"]
