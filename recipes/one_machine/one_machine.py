@@ -60,7 +60,7 @@ def spectrum(wave: np.ndarray) -> np.ndarray:
 
 def embedder():
     """The encoder that ships with the project, as a function of a wave: its summary of the clip (dim,)."""
-    encoder = Fisher.load(cards.find("default", Path("checkpoints")))
+    encoder = Fisher.load(cards.find_checkpoint("default", Path("checkpoints")))
 
     @torch.inference_mode()
     def embed(wave: np.ndarray) -> np.ndarray:

@@ -102,7 +102,7 @@ def _describe(run: Experiment, rates: Mapping[str, int], clip: Clip) -> "dict[st
         way = (branch.inputs, branch.subtraction, rate)
         if all(way != other for other, _ in heard):
             resampled = audio.resample(wave[:2], native, rate)
-            heard.append((way, channels.hear(resampled, rate, branch.inputs, branch.subtraction, clip.path)))
+            heard.append((way, channels.select_inputs(resampled, rate, branch.inputs, branch.subtraction, clip.path)))
         inputs = next(inputs for other, inputs in heard if other == way)
         found[name] = spectrum.describe(inputs, rate, branch.spectrum)
     return found
