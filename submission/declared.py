@@ -1,4 +1,4 @@
-"""What a team declares in a configuration: as the meta files say it, and what of it cannot stand there."""
+"""Declarations of a team in a configuration: conversion to meta files, and checks."""
 
 import re
 import unicodedata
@@ -14,11 +14,11 @@ from system.corpora.year_files import known_years
 from system.errors import WheeltapperError
 
 NULL = ("null", "!!null")
-NAME = re.compile("[A-Za-z0-9-]{1,60}")  # of surname and affiliation, which name files
-# Letters that Unicode takes for letters of their own, as passports write them; the others lose their marks.
+NAME = re.compile("[A-Za-z0-9-]{1,60}")  # of surname and affiliation, which are parts of file names
+# Transliterations (as in passports) of letters that cannot just lose their diacritics.
 SPELLED = "ä=ae ö=oe ü=ue ß=ss å=aa æ=ae ø=oe œ=oe ł=l đ=d ð=d þ=th ı=i "
 SPELLED += "Ä=Ae Ö=Oe Ü=Ue ẞ=SS Å=Aa Æ=Ae Ø=Oe Œ=Oe Ł=L Đ=D Ð=D Þ=Th"
-# Fields of a meta file that a configuration sets, and their keys there.
+# Fields of a meta file to the keys of the configuration that set them.
 KEYS = (
     (r"submission\.authors\[(\d+)\]\.firstname", r"package.authors.\1.first"),
     (r"submission\.authors\[(\d+)\]\.lastname", r"package.authors.\1.last"),
@@ -32,14 +32,22 @@ KEYS = (
 
 
 def label(config: PackageConfig, index: int) -> str:
-    """Label of a system; WheeltapperError where surname or affiliation cannot stand in one."""
+    """Label of a system.
+
+    Args:
+        config: surname and affiliation.
+        index: 1 to 4.
+
+    Raises:
+        WheeltapperError: surname or affiliation has other characters than letters, digits and hyphens.
+    """
     text = f"{config.surname}_{config.affiliation}_task2_{index}"
     if not LABEL.fullmatch(text):
         raise WheeltapperError(f"package.surname, package.affiliation: expected {label_form()}, found {text!r}")
     return text
 
 
-def described(
+def build_meta(
     config: PackageConfig,
     label: str,
     texts: tuple[str, str],
@@ -48,11 +56,16 @@ def described(
     macs: int | None,
     results: Mapping[str, Mapping[str, float]],
 ) -> meta.Meta:
-    """The meta file of a system.
+    """Builds the meta file of a system.
 
     Args:
-        texts: name and abbreviation. description: fields of ``system.description``, before the configuration's.
-        parameters, macs, results: as ``meta.Meta`` has them.
+        config: authors and declarations; ``config.description`` overrides ``description``.
+        label: label of the system.
+        texts: name and abbreviation.
+        description: fields of ``system.description``.
+        parameters: see ``meta.Meta``.
+        macs: see ``meta.Meta``.
+        results: see ``meta.Meta``.
     """
     fields = {key: description.get(key) for key in DESCRIPTION}
     for key, value in config.description.items():
@@ -82,10 +95,14 @@ def _author(author: AuthorConfig) -> meta.Author:
 
 
 def problems(config: PackageConfig, systems: Sequence[tuple[str, str]] = ()) -> Iterator[str]:
-    """What of a configuration no package can be made with, one sentence each, the key first.
+    """Checks the declarations of a configuration.
 
     Args:
-        systems: name and abbreviation of each, empty ones to be replaced.
+        config: the declarations.
+        systems: name and abbreviation of each system; empty ones are replaced later and not checked.
+
+    Yields:
+        One sentence for each problem, beginning with the key.
     """
     for key in ("surname", "affiliation"):
         yield from _name_problems(f"package.{key}", getattr(config, key))
@@ -94,7 +111,7 @@ def problems(config: PackageConfig, systems: Sequence[tuple[str, str]] = ()) -> 
         known = ", ".join(map(str, known_years()))
         yield f"package.year: expected 0, to infer it from the machines, or one of {known}, found {config.year}"
     yield from _report_problems(config)
-    sample = described(config, "A_B_task2_1", ("System", "System"), dict.fromkeys(DESCRIPTION, "text"), 1, 1, {})
+    sample = build_meta(config, "A_B_task2_1", ("System", "System"), dict.fromkeys(DESCRIPTION, "text"), 1, 1, {})
     sample.description[SUBSYSTEMS] = config.description.get(SUBSYSTEMS) and sample.description[SUBSYSTEMS]
     for found in check(sample.document(), {}, ""):
         if found.level == ERROR:
@@ -125,7 +142,7 @@ def _name_problems(key: str, name: str) -> Iterator[str]:
 
 
 def _description_problems(config: PackageConfig) -> Iterator[str]:
-    """Fields of ``package.description`` that no meta file has."""
+    """Checks that all fields of ``package.description`` exist in meta files."""
     for key in config.description:
         if key not in DESCRIPTION:
             near = get_close_matches(key, DESCRIPTION, n=1)
@@ -134,7 +151,7 @@ def _description_problems(config: PackageConfig) -> Iterator[str]:
 
 
 def _report_problems(config: PackageConfig) -> Iterator[str]:
-    """What is wrong with the technical report that ``package.report_pdf`` names."""
+    """Checks the technical report that ``package.report_pdf`` names."""
     path = Path(config.report_pdf)
     if config.report_pdf and not path.is_file():
         yield f"package.report_pdf: expected a PDF, found {'a folder' if path.is_dir() else 'nothing'} at {path}"

@@ -1,4 +1,4 @@
-"""What a run knows about itself, to be compared with what its package claims."""
+"""Facts of a run, and their comparison with the claims in its package."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -12,14 +12,14 @@ TOLERANCE = 0.01
 
 @dataclass(frozen=True)
 class RunFacts:
-    """Facts of the run behind a package; what is left empty is not checked.
+    """Facts of the run behind a package. Empty fields are not checked.
 
     Args:
-        results: label -> development machine -> {"auc_source", "auc_target", "pauc"} in percent, as recomputed.
-        total_parameters: label -> parameters counted in the loaded models.
-        external_models: label -> names of pre-trained models and data from outside that the system uses.
-        config_hash, frozen_config_hash: of the configuration that scored the evaluation clips, and of the one frozen
-            after the choice on development data.
+        results: label -> development machine -> {"auc_source", "auc_target", "pauc"} in percent, recomputed.
+        total_parameters: label -> number of parameters counted in the loaded models.
+        external_models: label -> names of the external data and pre-trained models that the system uses.
+        config_hash: hash of the configuration that scored the evaluation clips.
+        frozen_config_hash: hash of the configuration that was frozen after the choice on development data.
         training_files: paths of all clips used for training, reference banks and normalisation.
         training_digests: content hash -> path of the same clips.
         evaluation_digests: content hash -> path of the anonymous test clips.
@@ -38,7 +38,13 @@ class RunFacts:
 
 
 def check_run(facts: RunFacts, where: str, collector: Collector) -> None:
-    """Rules about the run as a whole: what it learnt from, and one frozen configuration for all machines."""
+    """Checks the rules about the whole run: training data, frozen configuration, equal settings for all machines.
+
+    Args:
+        facts: facts of the run.
+        where: name of the run in the findings.
+        collector: receives the findings.
+    """
     tests = [path for path in facts.training_files if _is_test_clip(path)]
     if tests:
         collector.error(where, f"expected training on normal training clips only, found {listing(tests, 3)}")
@@ -65,7 +71,16 @@ def check_run(facts: RunFacts, where: str, collector: Collector) -> None:
 def check_claims(
     facts: RunFacts, label: str, document: Any, lines: Mapping[str, int], where: str, collector: Collector
 ) -> None:
-    """Compares one meta file (as parsed, with the line of each key) with the run: results, parameter count, models."""
+    """Compares a meta file with the run: results, number of parameters, external models.
+
+    Args:
+        facts: facts of the run.
+        label: label of the system.
+        document: document as returned by ``meta_check.parse``.
+        lines: key path to line.
+        where: name of the file in the findings.
+        collector: receives the findings.
+    """
     system = _get(document, "system")
     counted = facts.total_parameters.get(label)
     claimed = _get(system, "complexity", "total_parameters")

@@ -1,4 +1,4 @@
-"""Findings: what a check of a package has to say, one line each."""
+"""Findings of the checks of a package, one line each."""
 
 from dataclasses import dataclass, field
 
@@ -8,10 +8,13 @@ WARNING = "warning"
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that is wrong (error) or odd (warning).
+    """One error or warning.
 
-    ``where`` is a path inside the package, ``line`` counts from 1 (0 where a line makes no sense), ``message`` says
-    what was expected and what was found.
+    Args:
+        level: ``ERROR`` or ``WARNING``.
+        where: path inside the package.
+        line: line number from 1, or 0 if there is none.
+        message: what was expected and what was found.
     """
 
     level: str
@@ -26,7 +29,7 @@ class Finding:
 
 @dataclass
 class Collector:
-    """Gathers findings, so that a check can go on after the first."""
+    """Collects findings, so that checks continue after the first one."""
 
     findings: list[Finding] = field(default_factory=list)
 
@@ -37,27 +40,27 @@ class Collector:
         self.findings.append(Finding(WARNING, where, line, message))
 
     def sorted(self) -> list[Finding]:
-        """Errors before warnings, each by place; a finding that was made twice is listed once."""
+        """Errors, then warnings, sorted by file and line, without duplicates."""
         unique = dict.fromkeys(self.findings)
         return sorted(unique, key=lambda found: (found.level != ERROR, found.where, found.line))
 
 
 def printable(text: str) -> str:
-    """Text of one line that any terminal can show: control characters and lone surrogates as escapes."""
+    """Escapes control characters and lone surrogates, so that the text is one printable line."""
     return "".join(
         letter if letter.isprintable() else letter.encode("unicode_escape").decode("ascii") for letter in text
     )
 
 
 def shorten(value: object, limit: int = 60) -> str:
-    """A value as it may stand in a message: quoted when text, never longer than ``limit`` characters."""
+    """Formats a value for a message: text is quoted, and nothing is longer than ``limit`` characters."""
     if value is None:
         return "nothing"
     if isinstance(value, dict):
         return "a mapping"
     if isinstance(value, list | tuple):
         return "a list"
-    # Not str() of the whole: a number of a million digits is refused by Python, and of no use to a reader.
+    # Python refuses str() of numbers with many digits.
     if isinstance(value, int) and not isinstance(value, bool) and value.bit_length() > 200:
         return "a number of more than 60 digits"
     text = repr(value[: limit + 1]) if isinstance(value, str) else str(value)
@@ -65,6 +68,6 @@ def shorten(value: object, limit: int = 60) -> str:
 
 
 def listing(names: list[str], limit: int = 5) -> str:
-    """The first names of a list and how many there are more."""
+    """The first names of a list, and the number of further ones."""
     shown = ", ".join(names[:limit])
     return shown if len(names) <= limit else f"{shown} and {len(names) - limit} more"

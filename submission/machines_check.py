@@ -1,4 +1,4 @@
-"""Which machines a package is about: the year they belong to, and what is missing, extra or misspelt."""
+"""Machines of a package: the challenge year that they belong to, and missing, extra or misspelt ones."""
 
 import os
 from collections.abc import Iterable
@@ -16,10 +16,13 @@ SIMILAR = 0.8
 
 @dataclass
 class Scope:
-    """What a package has to cover.
+    """Machines and sections that a package must cover.
 
-    ``year`` is None for machines of no challenge; ``expected`` holds (machine, section); ``rehearsal`` says that the
-    package cannot be meant for the challenge; ``aliases`` maps a misspelt machine to the one that is meant.
+    Args:
+        year: year of the challenge, None for machines of no year.
+        expected: pairs of machine and section.
+        rehearsal: whether the package cannot be meant for the challenge.
+        aliases: misspelt machine to the correct one.
     """
 
     year: Year | None
@@ -31,12 +34,14 @@ class Scope:
         return self.year is not None and (machine in self.year.eval or machine in self.year.dev)
 
 
-def decide(found: set[tuple[str, str]], year: int | None, where: str, collector: Collector) -> Scope:
-    """Finds the scope of a package that holds files for these (machine, section), and reports whatever is off.
+def find_scope(found: set[tuple[str, str]], year: int | None, where: str, collector: Collector) -> Scope:
+    """Finds the machines that a package must cover, and reports deviations.
 
     Args:
-        year: as asked for, None to infer it: the year whose evaluation machines overlap best with the package's.
-        where: what the findings name.
+        found: (machine, section) of the files in the package.
+        year: year of the challenge, None for the year whose evaluation machines match best.
+        where: name of the package in the findings.
+        collector: receives the findings.
     """
     machines = sorted({machine for machine, _ in found})
     inferred = load_year(year) if year is not None else infer_year(machines)
@@ -59,7 +64,7 @@ def decide(found: set[tuple[str, str]], year: int | None, where: str, collector:
 
 
 def infer_year(machines: Iterable[str]) -> Year | None:
-    """The year with the best overlap of evaluation machines; None where less than half of either side is alike."""
+    """Year whose evaluation machines match best; None if less than half of the machines of either side match."""
     machines = set(machines)
     best: tuple[float, int, Year] | None = None
     for number in YEARS:
@@ -73,7 +78,7 @@ def infer_year(machines: Iterable[str]) -> Year | None:
 
 
 def audio_clips(folder: str | os.PathLike, collector: Collector) -> dict[str, frozenset[str]]:
-    """Names of the test clips of each machine, from ``<folder>/<machine>/test/*.wav``."""
+    """Machine to names of its test clips, from ``<folder>/<machine>/test/*.wav``."""
     folder = Path(folder)
     clips: dict[str, frozenset[str]] = {}
     try:
@@ -93,7 +98,7 @@ def check_audio(scope: Scope, clips: dict[str, frozenset[str]], folder: str, col
     """Compares the machines of the package with those of the recordings."""
     packaged = {machine for machine, _ in scope.expected}
     for machine in sorted(packaged - set(clips)):
-        collector.error(folder, f"expected {machine}/test/*.wav, which the package is about, found none")
+        collector.error(folder, f"expected {machine}/test/*.wav for the scores in the package, found none")
     anonymous = {m for m, names in clips.items() if names and not any(_is_labelled(name) for name in names)}
     for machine in sorted(set(clips) - packaged):
         if machine in anonymous and not (scope.year and machine in scope.year.dev):
@@ -101,7 +106,7 @@ def check_audio(scope: Scope, clips: dict[str, frozenset[str]], folder: str, col
 
 
 def section_of(name: str) -> str:
-    """Section in a clip's name, "00" where it has none."""
+    """Section in a clip's name, "00" if there is none."""
     return name[8:10] if name.startswith("section_") and name[8:10].isdigit() else "00"
 
 
@@ -124,7 +129,7 @@ def _official(found: set[tuple[str, str]], year: Year, where: str, collector: Co
         if right in year.eval and section not in year.eval[right].sections:
             sections = ", ".join(year.eval[right].sections)
             collector.error(where, f"{right}: expected section {sections}, found section {section}")
-    # What is missing altogether was said once; single files are asked for per system.
+    # Missing machines are reported above; only single missing files are reported per system.
     return Scope(year, {pair for pair in expected if pair[0] not in missing}, aliases=aliases)
 
 
@@ -139,7 +144,7 @@ def _kind_of(machine: str, year: Year) -> str:
 
 
 def _development_year(machines: list[str], year: int | None) -> Year | None:
-    """The newest year (or the one asked for) whose development machines hold all of these."""
+    """Newest year, or the given one, whose development machines include all of these."""
     for number in [year] if year is not None else reversed(YEARS):
         if set(machines) <= set(load_year(number).dev):
             return load_year(number)
@@ -147,12 +152,12 @@ def _development_year(machines: list[str], year: int | None) -> Year | None:
 
 
 def _aliases(machines: Iterable[str], year: Year) -> dict[str, str]:
-    """Machines that are not of the year but nearly spell one of it that is absent."""
+    """Machines that are not of the year, to a missing machine of the year with a similar name."""
     machines = set(machines)
     absent = [machine for machine in year.eval if machine not in machines]
     aliases: dict[str, str] = {}
     for name in sorted(machines - set(year.eval) - set(year.dev)):
-        # Another year's machine is itself, however alike it looks (ToyDrone and HoveringDrone, Scanner and Sander).
+        # Machines of other years are no misspellings, however similar (ToyDrone and HoveringDrone, Scanner and Sander).
         if any(name in load_year(other).eval or name in load_year(other).dev for other in YEARS):
             continue
         folded = [machine for machine in absent if _fold(machine) == _fold(name)]

@@ -1,4 +1,4 @@
-"""Checks of a meta file: parsing that cannot be fooled or hung, then every field, each finding with its key path."""
+"""Checks of a meta file: safe parsing, then every field; each finding names its key path."""
 
 import math
 import re
@@ -11,11 +11,11 @@ import yaml
 from submission.findings import Collector, Finding, shorten
 
 LABEL = re.compile(r"[A-Za-z0-9-]+_[A-Za-z0-9-]+_task2_[1-4]")
-# A real file has about 5 kB; PyYAML needs seconds for a hostile one of this size.
+# A real file has about 5 kB; PyYAML already needs seconds for a malicious one of this size.
 MAX_BYTES = 1 << 16
 ABBREVIATION_LETTERS = 10
 RESULTS = ("auc_source", "auc_target", "pauc")
-# Field of system.description -> (may be null, first year that asks for it).
+# Field of system.description -> (may be null, first year that requires it).
 DESCRIPTION: dict[str, tuple[bool, int]] = {
     "input_sampling_rate": (False, 2020),
     "data_augmentation": (True, 2020),
@@ -36,11 +36,13 @@ SUBSYSTEMS = "ensemble_method_subsystem_count"
 
 
 def parse(data: bytes) -> tuple[Any, dict[str, int], list[tuple[int, str]]]:
-    """Parses the bytes of a meta file.
+    """Parses a meta file. Never raises, whatever the content.
+
+    Args:
+        data: content of the file.
 
     Returns:
-        the document (None where it cannot be made), the line of each key path, and the problems as (line, message).
-        Nothing is raised, whatever the bytes.
+        The document (None if it cannot be parsed), key path to line, and problems as (line, message).
     """
     if len(data) > MAX_BYTES:
         return None, {}, [(0, f"expected a meta file of at most {MAX_BYTES} bytes, found {len(data)}")]
@@ -56,7 +58,7 @@ def parse(data: bytes) -> tuple[Any, dict[str, int], list[tuple[int, str]]]:
     ]
     lines: dict[str, int] = {}
     try:
-        # With the tabs named, the rest is read as if they were spaces, to name what else is wrong.
+        # Tabs are reported above and read as spaces, so that other problems are found too.
         loader = yaml.SafeLoader(text.replace("\t", "  "))
         node = loader.get_single_node()
         if node is not None:
@@ -72,13 +74,13 @@ def parse(data: bytes) -> tuple[Any, dict[str, int], list[tuple[int, str]]]:
         problems.append((0, f"expected YAML: {str(error).splitlines()[0]}"))
     except RecursionError:
         problems.append((0, "expected a meta file, found collections nested hundreds of levels deep"))
-    except Exception as error:  # PyYAML's constructors let errors of all kinds out for tags like "!!int" on a text.
+    except Exception as error:  # PyYAML raises errors of any kind for tags such as "!!int" on a text.
         problems.append((0, f"expected YAML values, found one that cannot be read ({type(error).__name__}: {error})"))
     return None, lines, problems
 
 
 def _walk(root: yaml.Node, lines: dict[str, int]) -> list[tuple[int, str]]:
-    """Notes the line of each key path; reports repeated keys, and aliases, which let a few lines grow to gigabytes."""
+    """Records the line of each key path; reports repeated keys and aliases, by which a small file can fill memory."""
     problems: list[tuple[int, str]] = []
     seen: set[int] = set()
     waiting: list[tuple[yaml.Node, str]] = [(root, "")]
@@ -111,10 +113,14 @@ def check(
     """Checks the fields of a parsed meta file.
 
     Args:
-        lines: line of each key path, as parse() gives them; may be empty.
-        where: what the findings name as the file.
-        label: the label that the folder of the system carries, None where there is none to compare.
+        document: the document as returned by ``parse``.
+        lines: key path to line, as returned by ``parse``; may be empty.
+        where: name of the file in the findings.
+        label: label of the system's folder, None to skip the comparison.
         year: year of the challenge, None for the newest.
+
+    Returns:
+        Errors, then warnings.
     """
     checker = _Checker(lines, where, year or 9999)
     top = checker.mapping(document, "", ("submission", "system", "results"))
@@ -130,7 +136,7 @@ def check(
 
 
 class _Checker:
-    """Collector that knows key paths."""
+    """Collector of findings that are located by key paths."""
 
     def __init__(self, lines: Mapping[str, int], where: str, year: int):
         self.collector = Collector()
@@ -149,7 +155,7 @@ class _Checker:
         add(self.where, f"{path}: {message}" if path else message, self.lines.get(place, 0))
 
     def mapping(self, value: Any, path: str, required: Iterable[str], optional: Iterable[str] = ()) -> dict | None:
-        """The mapping if it is one; missing keys are errors, unknown ones warnings, with the key that was meant."""
+        """Returns ``value`` if it is a mapping; missing keys are errors and unknown keys are warnings."""
         required, optional = tuple(required), tuple(optional)
         if not isinstance(value, dict):
             self.error(path, f"expected a mapping with {', '.join(required)}; found {shorten(value)}")
@@ -158,7 +164,7 @@ class _Checker:
         for key in required:
             if key not in value:
                 near = get_close_matches(key, unknown, n=1, cutoff=0.75)
-                hint = f" (found {near[0]}: a slip of the pen?)" if near else ""
+                hint = f" (found {near[0]}: a typing error?)" if near else ""
                 self.error(_join(path, key), f"expected this key, found none{hint}")
         for key in unknown:
             near = get_close_matches(key, [*required, *optional], n=1, cutoff=0.75)
@@ -167,7 +173,7 @@ class _Checker:
         return value
 
     def text(self, mapping: dict, path: str, key: str, may_be_null: bool = False, missing: str = "error") -> str | None:
-        """The text under a key that is there; empty or null is an error, a warning or fine."""
+        """Returns the text of a key; empty text or null is an error, a warning or allowed."""
         if key not in mapping:
             return None
         value, place = mapping[key], _join(path, key)
@@ -300,7 +306,7 @@ def _check_complexity(checker: _Checker, value: Any) -> None:
 
 
 def _check_datasets(checker: _Checker, value: Any) -> int | None:
-    """Number of declared datasets, None where the field cannot be read."""
+    """Number of declared datasets, or None if the field cannot be read."""
     path = "system.external_datasets"
     if value is None:
         checker.warning(path, "expected a list with one entry of name: !!null and url: !!null, found nothing")
@@ -353,9 +359,9 @@ def _check_results(checker: _Checker, value: Any) -> None:
 
 
 def _check_result(checker: _Checker, value: Any, path: str, percent: bool) -> None:
-    """One figure; ``percent`` says that another figure of the machine is above 1 (an exact 0 may then stand)."""
+    """Checks one metric; with ``percent``, another metric of the machine is above 1, so an exact 0 is allowed."""
     if value is None:
-        checker.warning(path, "expected a percentage, found nothing (allowed, but full results are asked for)")
+        checker.warning(path, "expected a percentage, found nothing (allowed, but the organisers ask for full results)")
     elif not _is_number(value):
         checker.error(path, f"expected a number, found {shorten(value)}")
     elif not 0 <= value <= 100:
@@ -375,5 +381,5 @@ def _join(path: str, key: Any) -> str:
 
 
 def label_form() -> str:
-    """How a label must look, for messages."""
+    """Description of the form of a label, for messages."""
     return "Surname_Institute_task2_K with K from 1 to 4 (letters, digits and hyphens; no further underscore)"

@@ -1,4 +1,4 @@
-"""Checks of the score and decision files of one system, and of what they say."""
+"""Checks of the score and decision files of a system, and of their content."""
 
 import re
 from collections import Counter
@@ -18,9 +18,18 @@ LITERAL = rb",\s*[01]\s*$"
 
 
 @dataclass
-class Output:
-    """One score or decision file: ``lines`` holds column 1 of every line with the number of the first such line,
-    ``values`` the lines that are in order."""
+class OutputFile:
+    """One score or decision file.
+
+    Args:
+        kind: ``SCORE`` or ``DECISION``.
+        machine: machine in the file name.
+        section: section in the file name.
+        relative: path in the package.
+        lines: text in column 1 to its first line number.
+        values: file name of a clip to value, for lines without errors.
+        intact: whether no line has an error.
+    """
 
     kind: str
     machine: str
@@ -39,16 +48,16 @@ class Output:
         return self.kind, self.machine, self.section
 
 
-def read_outputs(tree: Tree, files: Iterable[str], collector: Collector) -> list[Output]:
-    """Reads the CSVs of a system and reports names and lines; one Output per (kind, machine, section)."""
-    outputs: dict[tuple[str, str, str], Output] = {}
+def read_outputs(tree: Tree, files: Iterable[str], collector: Collector) -> list[OutputFile]:
+    """Reads the CSVs of a system, one OutputFile per kind, machine and section; reports wrong names and lines."""
+    outputs: dict[tuple[str, str, str], OutputFile] = {}
     for relative in sorted(files):
         where, name = tree.where(relative), relative.rsplit("/", 1)[-1]
         parsed = challenge_csv.parse_name(name)
         if parsed is None:
             collector.error(where, f"expected {_name(SCORE)} or {_name(DECISION)}, found another name")
             continue
-        output = Output(*parsed, relative)
+        output = OutputFile(*parsed, relative)
         _check_name(name, output, where, collector)
         if output.key in outputs:
             other = outputs[output.key].relative.rsplit("/", 1)[-1]
@@ -61,7 +70,7 @@ def read_outputs(tree: Tree, files: Iterable[str], collector: Collector) -> list
     return list(outputs.values())
 
 
-def _check_name(name: str, output: Output, where: str, collector: Collector) -> None:
+def _check_name(name: str, output: OutputFile, where: str, collector: Collector) -> None:
     wanted = f"{output.kind}_{output.machine}_section_{output.section}_test.csv"
     if name == wanted:
         return
@@ -71,7 +80,7 @@ def _check_name(name: str, output: Output, where: str, collector: Collector) -> 
         collector.error(where, f"expected {wanted}, found {name}")
 
 
-def _read(tree: Tree, output: Output, collector: Collector) -> None:
+def _read(tree: Tree, output: OutputFile, collector: Collector) -> None:
     where, path = tree.where(output.relative), tree.files[output.relative]
     try:
         size = path.stat().st_size
@@ -100,7 +109,7 @@ def _read(tree: Tree, output: Output, collector: Collector) -> None:
 
 
 def _first_column(content: bytes) -> dict[str, int]:
-    """Names on all lines, those with a wrong value too, so that one bad value is not also a missing clip."""
+    """Names on all lines, including those with a wrong value, so that a wrong value is not a missing clip too."""
     text = content.decode("utf-8-sig", errors="replace")
     places: dict[str, int] = {}
     for number, line in enumerate(text.split("\n"), 1):
@@ -110,32 +119,32 @@ def _first_column(content: bytes) -> dict[str, int]:
 
 
 def check_complete(
-    outputs: list[Output],
+    outputs: list[OutputFile],
     expected: Iterable[tuple[str, str]],
     where: str,
     collector: Collector,
 ) -> None:
-    """Every (machine, section) needs a score and a decision file."""
+    """Checks that every machine and section has a score and a decision file."""
     present = {output.key for output in outputs}
     for machine, section in sorted(expected):
         for kind in KINDS:
             if (kind, machine, section) not in present:
                 collector.error(
                     where,
-                    f"expected {kind}_{machine}_section_{section}_test.csv, found none (the evaluator passes over a "
-                    "system that lacks any file)",
+                    f"expected {kind}_{machine}_section_{section}_test.csv, found none (the evaluator skips systems "
+                    "with a missing file)",
                 )
 
 
-def reference_names(outputs: list[Output]) -> tuple[frozenset[str], str]:
-    """The clips that most files of one machine and section name, and one of these files: what the rest must match."""
+def reference_names(outputs: list[OutputFile]) -> tuple[frozenset[str], str]:
+    """Clips in the majority of the files of one machine and section, and one of these files, as the reference."""
     counts = Counter(output.names for output in outputs)
     best = max(counts, key=lambda names: (counts[names], len(names), sorted(names)))
     return best, next(output.relative for output in outputs if output.names == best)
 
 
-def check_names(output: Output, expected: frozenset[str], source: str, tree: Tree, collector: Collector) -> None:
-    """The clips of a file must be exactly the expected ones; ``source`` says where those are known from."""
+def check_names(output: OutputFile, expected: frozenset[str], source: str, tree: Tree, collector: Collector) -> None:
+    """Checks that a file has exactly the expected clips; ``source`` names their origin in messages."""
     where = tree.where(output.relative)
     missing, extra = sorted(expected - output.names), sorted(output.names - expected)
     if missing or extra:
@@ -163,8 +172,8 @@ def check_names(output: Output, expected: frozenset[str], source: str, tree: Tre
         )
 
 
-def check_values(outputs: list[Output], tree: Tree, collector: Collector) -> None:
-    """What a well-formed file may get wrong: constant or tied scores, decisions all equal or against the scores."""
+def check_values(outputs: list[OutputFile], tree: Tree, collector: Collector) -> None:
+    """Warns about implausible values: constant or tied scores, equal decisions, decisions that contradict scores."""
     by_key = {output.key: output for output in outputs}
     for output in outputs:
         where, values = tree.where(output.relative), list(output.values.values())
@@ -183,7 +192,7 @@ def check_values(outputs: list[Output], tree: Tree, collector: Collector) -> Non
                 _check_monotone(output, scores, where, collector)
 
 
-def _check_monotone(decisions: Output, scores: Output, where: str, collector: Collector) -> None:
+def _check_monotone(decisions: OutputFile, scores: OutputFile, where: str, collector: Collector) -> None:
     common = decisions.values.keys() & scores.values.keys()
     positive = [scores.values[name] for name in common if decisions.values[name] == 1]
     if not positive:

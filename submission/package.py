@@ -1,4 +1,4 @@
-"""Writing a submission package: the tree, the technical report and a zip that is the same for the same input."""
+"""Writes a submission package: folders, technical report and a reproducible zip."""
 
 import dataclasses
 import math
@@ -15,7 +15,7 @@ from submission.archive import TASK
 from submission.declared import label
 from submission.facts import RunFacts
 from submission.findings import ERROR, Collector, Finding, listing
-from submission.machines_check import OFFICIAL_CLIPS, decide
+from submission.machines_check import OFFICIAL_CLIPS, find_scope
 from submission.meta_check import RESULTS, SUBSYSTEMS
 from submission.technical_report import SECTIONS, ReportFacts
 from submission.validate import REPORT_SUFFIX, validate
@@ -27,22 +27,26 @@ from system.evaluation.challenge_csv import KINDS, SCORE
 from system.files import open_atomic
 from system.manifest import Clip, is_development
 
-# Zip cannot tell an earlier time.
+# The earliest time that a zip can store.
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 README = "README.md"
 
 
 @dataclass(frozen=True)
 class SystemEntry:
-    """One of up to four systems.
+    """One of up to four systems of a submission.
 
     Args:
         index: 1 to 4, the end of its label.
-        name, abbreviation, summary: for meta file and report; the abbreviation has at most 10 characters.
+        name: name in the meta file and the report.
+        abbreviation: at most 10 characters.
         description: fields of ``system.description``; None for not applicable.
-        total_parameters: over all subsystems, encoders included. macs: per clip, None where not counted.
+        total_parameters: parameters of all subsystems, including encoders.
+        macs: multiply-accumulate operations per clip, None if not counted.
+        subsystem_count: number of branches.
         results: development machine -> {"auc_source", "auc_target", "pauc"} in percent.
-        scores_dir: folder of challenge CSVs of all machines, scores and decisions.
+        scores_dir: folder with the challenge CSVs (scores and decisions) of all machines.
+        summary: one sentence for the report.
     """
 
     index: int
@@ -59,7 +63,7 @@ class SystemEntry:
 
 @dataclass
 class _Plan:
-    """Which clips of which machines go into the package."""
+    """Clips of each machine and section that go into the package."""
 
     clips: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
     rehearsal: bool = False
@@ -79,23 +83,27 @@ def write_package(
     report: ReportFacts | None = None,
     notes: Sequence[str] = (),
 ) -> list[Path]:
-    """Writes ``out_dir/task2/``, the report's Markdown twin, a README with all findings, and the zip.
+    """Writes a submission package: ``out_dir/task2/``, the report as Markdown, a README with all findings, and the zip.
 
-    The machines with anonymous test clips are packaged; where there are none, the development machines, as a
-    rehearsal. The package is validated before the zip gets its name: a zip that exists is valid.
+    Packages the machines with anonymous test clips, or if there are none, the development machines as a rehearsal. The
+    zip only gets its name after validation, so an existing zip is valid.
 
     Args:
-        clips: the manifest of the run.
-        facts: of the run, to check claims against; what it leaves empty about training and test clips is taken from
-            ``clips``.
-        report: facts for the technical report; ``official`` is worked out from ``clips`` where empty.
-        notes: lines of Markdown for the README, before the validator's findings.
+        config: authors, label and declarations.
+        systems: one to four systems.
+        clips: clips of the run's manifest.
+        out_dir: folder to write to.
+        zip_path: zip to write.
+        facts: facts of the run, to check claims against; training and test clips default to those in ``clips``.
+        report: facts for the technical report; ``official`` defaults to the machines found in ``clips``.
+        notes: lines of Markdown for the README, placed before the validator's findings.
 
     Returns:
-        the files written, the zip first.
+        The files written, the zip first.
 
-    Raises WheeltapperError where scores are missing or of other clips, a field is not valid, or the validator finds
-    errors (the tree and the README then remain for a look).
+    Raises:
+        WheeltapperError: scores are missing or of other clips, a field is not valid, or the validator finds errors. In
+            the last case the folder and the README are kept for inspection.
     """
     out_dir, zip_path = Path(out_dir), Path(zip_path)
     systems = sorted(systems, key=lambda system: system.index)
@@ -154,12 +162,16 @@ def _plan(clips: Sequence[Clip]) -> _Plan:
 def _year(config: PackageConfig, plan: _Plan) -> int | None:
     if config.year:
         return load_year(config.year).year
-    found = decide(set(plan.clips), None, "", Collector()).year
+    found = find_scope(set(plan.clips), None, "", Collector()).year
     return found.year if found else None
 
 
 def official_machines(counts: Mapping[str, int]) -> frozenset[str]:
-    """2026 development machines by name and by the number of their test clips: anybody may call a machine "fan"."""
+    """Development machines of 2026, recognised by name and number of test clips, since own machines may share a name.
+
+    Args:
+        counts: machine to number of labelled test clips.
+    """
     return frozenset(machine for machine in load_year(2026).dev if counts.get(machine) == OFFICIAL_CLIPS)
 
 
@@ -193,7 +205,7 @@ def _write_system(config: PackageConfig, system: SystemEntry, plan: _Plan, year:
 
 
 def make_meta(config: PackageConfig, system: SystemEntry) -> meta.Meta:
-    """The meta file of a system, with the fields that the configuration replaces."""
+    """Meta file of a system; ``config.description`` overrides the system's description."""
     description = dict(system.description)
     description[SUBSYSTEMS] = system.subsystem_count if system.subsystem_count > 1 else None
     results = {
@@ -202,7 +214,7 @@ def make_meta(config: PackageConfig, system: SystemEntry) -> meta.Meta:
     }
     macs = system.macs and int(system.macs)
     texts = (system.name, system.abbreviation)
-    return declared.described(
+    return declared.build_meta(
         config, label(config, system.index), texts, description, int(system.total_parameters), macs, results
     )
 
@@ -235,7 +247,7 @@ def _complete_facts(facts: RunFacts | None, clips: Sequence[Clip]) -> RunFacts:
 
 
 def _finish(tree: Path, zip_path: Path, plan: _Plan, facts: RunFacts, notes: Sequence[str]) -> None:
-    """Zips and validates; the README lists the findings; only without errors does the zip get its name."""
+    """Zips, validates, and writes the README with the findings; the zip gets its name only if there are no errors."""
     zip_path.parent.mkdir(parents=True, exist_ok=True)
     zip_path.unlink(missing_ok=True)
     temporary = zip_path.with_name(f".{zip_path.name}.{os.getpid()}.tmp")
@@ -291,7 +303,7 @@ def _write_readme(path: Path, zip_path: Path, plan: _Plan, findings: Sequence[Fi
 
 
 def _clear_leftovers(out_dir: Path, zip_path: Path) -> None:
-    """Removes what a killed run left half-written."""
+    """Removes partial files of a run that was killed."""
     for path in out_dir.glob(f".{TASK}.*.tmp"):
         shutil.rmtree(path, ignore_errors=True)
     for path in zip_path.parent.glob(f".{zip_path.name}.*.tmp"):

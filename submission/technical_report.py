@@ -1,4 +1,4 @@
-"""The technical report of a package: a skeleton in Markdown with the tables filled in, and the same as PDF."""
+"""The technical report of a package, as Markdown: a template filled with facts and tables."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 SECTIONS = ("task", "system", "training", "scoring", "fusion", "compliance", "complexity")
 METRICS = dict(zip(RESULTS, ("AUC(source)", "AUC(target)", "pAUC"), strict=True))
-YEAR = 2026  # of the baselines beside ours
+YEAR = 2026  # year of the baselines in table 1
 
 
 @dataclass(frozen=True)
 class ReportFacts:
-    """Facts of the run for the report: section of the report (SECTIONS) -> one sentence per bullet point.
+    """Facts of the run for the technical report.
 
     Args:
         lines: sentences by section.
@@ -50,13 +50,15 @@ def markdown(
     facts: ReportFacts | None = None,
     year: int | None = None,
 ) -> str:
-    """The report as Markdown.
+    """Renders the report as Markdown.
 
     Args:
-        systems: in the order of their index.
-        machines: that the package holds scores of.
-        rehearsal: whether these are development machines, for want of anonymous clips.
-        year: of the challenge, None where the machines belong to none.
+        config: title, authors and abstract.
+        systems: systems in the order of their index.
+        machines: machines whose scores are in the package.
+        rehearsal: whether these are development machines, because there are no anonymous clips.
+        facts: facts of the run.
+        year: year of the challenge, None if the machines belong to no year.
     """
     import jinja2
 
@@ -98,10 +100,17 @@ def markdown(
 
 
 def results_table(systems: Sequence["SystemEntry"], official: frozenset[str] = frozenset()) -> list[list[str]]:
-    """Table 1: per development machine three rows (source, target, pAUC), then harmonic means, one column a system.
+    """Table 1: results on the development machines, one column per baseline and system.
 
-    The harmonic mean over all figures, the official score, is the last row. A mean stands only where no figure lacks.
-    Returns no rows where there are no results.
+    Each machine has three rows (AUC source, AUC target, pAUC). Then follow harmonic means over the machines; the last
+    row is the official score, the harmonic mean of all values. A mean is only shown if no value is missing.
+
+    Args:
+        systems: the systems with their results.
+        official: machines for which baseline results are published.
+
+    Returns:
+        Header and rows; empty if there are no results.
     """
     machines = list(dict.fromkeys(machine for system in systems for machine in system.results))
     if not machines:
@@ -124,7 +133,7 @@ def results_table(systems: Sequence["SystemEntry"], official: frozenset[str] = f
 
 
 def systems_table(config: PackageConfig, systems: Sequence["SystemEntry"]) -> list[list[str]]:
-    """Table 2: label, name, subsystems, parameters and operations."""
+    """Table 2: label, name, subsystems, parameters and operations of each system."""
     rows = [["System", "Name", "Subsystems", "Parameters", "MACs per clip"]]
     for system in systems:
         macs = f"{system.macs:,}" if system.macs else "not counted"
@@ -134,7 +143,7 @@ def systems_table(config: PackageConfig, systems: Sequence["SystemEntry"]) -> li
 
 
 def _baselines(systems: Sequence["SystemEntry"], official: frozenset[str]) -> dict[str, dict[str, dict[str, float]]]:
-    """Baseline -> machine -> figures, for the official machines among the results; empty where there are none."""
+    """Baseline -> machine -> results, for the official machines among the results; may be empty."""
     machines = {machine for system in systems for machine in system.results} & official
     table = published.find(f"dcase{YEAR}", published.DEVELOPMENT)
     if table is None or not machines & set(table.groups):
@@ -180,5 +189,5 @@ def _affiliation(author) -> str:
 
 
 def _line(text: str) -> str:
-    """Text of a user's that stays in its line and cannot begin a Markdown block."""
+    """Converts a user's text to one line that cannot start a Markdown block."""
     return re.sub(r"^(?=[#|]|- )", r"\\", " ".join(str(text).split()))

@@ -1,7 +1,7 @@
-"""The validator: everything that can be said about a submission package without the evaluation labels.
+"""Validator of submission packages, for the rules of 2023 to 2026.
 
-Rules of 2023 to 2026: the tree, the zip, names and content of the CSVs, machines and clips, meta files, technical
-report. All findings at once; nothing that stands in a package raises.
+Checks folders, zip, CSVs, machines and clips, meta files and technical report; everything that can be checked without
+the evaluation labels. Reports all findings at once, and never raises because of a package's content.
 """
 
 import os
@@ -19,7 +19,7 @@ from submission.facts import RunFacts
 from submission.findings import ERROR, WARNING, Collector, Finding, listing, shorten
 from submission.machines_check import Scope
 from submission.meta import SUFFIX
-from submission.outputs_check import Output
+from submission.outputs_check import OutputFile
 
 REPORT_SUFFIX = ".technical_report.pdf"
 MAX_SYSTEMS = 4
@@ -28,7 +28,7 @@ __all__ = ["ERROR", "WARNING", "Finding", "RunFacts", "validate"]
 
 @dataclass
 class _System:
-    """A folder of task2/ that holds a system, and its files sorted by kind."""
+    """Folder of a system in task2/, with its files by kind."""
 
     label: str
     folder: str
@@ -36,7 +36,7 @@ class _System:
     metas: list[str] = field(default_factory=list)
     reports: list[str] = field(default_factory=list)
     others: list[str] = field(default_factory=list)
-    outputs: list[Output] = field(default_factory=list)
+    outputs: list[OutputFile] = field(default_factory=list)
     document: Any = None
 
 
@@ -49,14 +49,18 @@ def validate(
     """Checks a submission package.
 
     Args:
-        path: zip, or folder that holds task2/ (or is it).
-        audio_dir: folder of ``<machine>/test/*.wav``; the package must hold exactly these clips of its machines.
-            Without it the files of all systems must agree among themselves.
-        year: 2023 to 2026; None takes the year whose evaluation machines overlap best.
-        facts: what the run behind the package knows, to compare claims with.
+        path: zip, folder task2/, or folder that contains task2/.
+        audio_dir: folder of ``<machine>/test/*.wav``; the package must contain exactly these clips of its machines.
+            Without it, the files of all systems must contain the same clips.
+        year: 2023 to 2026; None for the year whose evaluation machines match best.
+        facts: facts of the run, to compare claims with; None to skip the comparison.
 
     Returns:
-        errors, then warnings, each by place. A package without errors is valid.
+        Errors, then warnings, sorted by file and line. A package without errors is valid.
+
+    Example:
+        >>> for finding in validate("exp/package.zip", year=2026):
+        ...     print(finding)
     """
     collector = Collector()
     if year is not None and year not in machines_check.YEARS:
@@ -80,7 +84,7 @@ def _check_tree(
         if not system.tables:
             collector.error(tree.where(system.folder), "expected score and decision files (CSV), found none")
     found = {(output.machine, output.section) for system in systems for output in system.outputs}
-    scope = machines_check.decide(found, year, tree.where(), collector)
+    scope = machines_check.find_scope(found, year, tree.where(), collector)
     for system in systems:
         _check_meta(tree, system, scope, facts, collector)
     _check_distinct(tree, systems, collector)
@@ -89,7 +93,7 @@ def _check_tree(
 
 
 def _find_systems(tree: Tree, collector: Collector) -> list[_System]:
-    """The system folders; reports folders and files that are not where they belong."""
+    """Finds the folders of the systems; reports misplaced folders and files."""
     folders = sorted(name for name in tree.folders if "/" not in name)
     deeper = {
         folder: sorted(name for name in tree.folders if re.fullmatch(rf"{re.escape(folder)}/[^/]+", name))
@@ -102,7 +106,7 @@ def _find_systems(tree: Tree, collector: Collector) -> list[_System]:
         if nested:
             inside = listing([name.rsplit("/", 1)[-1] for name in nested])
             collector.error(
-                tree.where(folder), f"expected the systems right below task2/, found {inside} one folder too deep"
+                tree.where(folder), f"expected the systems directly in task2/, found {inside} one folder too deep"
             )
         systems += [_System(name.rsplit("/", 1)[-1], name) for name in nested or [folder]]
     if not systems:
@@ -145,7 +149,9 @@ def _sort_files(tree: Tree, system: _System, collector: Collector) -> None:
             system.others.append(relative)
             collector.warning(tree.where(relative), "expected only CSVs and one meta file here, found another file")
         if "/" in inside and relative not in system.others:
-            collector.error(tree.where(relative), f"expected this file right in {system.label}/, found it deeper")
+            collector.error(
+                tree.where(relative), f"expected this file directly in {system.label}/, found it in a subfolder"
+            )
     for folder in sorted(tree.folders):
         if folder.startswith(system.folder + "/") and not any(name.startswith(folder + "/") for name in tree.files):
             collector.warning(tree.where(folder), "expected no folders within a system, found an empty one")
@@ -186,7 +192,7 @@ def _check_meta(tree: Tree, system: _System, scope: Scope, facts: RunFacts | Non
 
 
 def _check_surname(system: _System, where: str, lines: dict[str, int], collector: Collector) -> None:
-    """The label begins with the last name of the corresponding author (a hint: transliterations differ)."""
+    """Warns if the label does not begin with the corresponding author's last name; transliterations may differ."""
     authors = _get(system.document, "submission", "authors")
     for index, author in enumerate(authors if isinstance(authors, list) else ()):
         name = _get(author, "lastname")
@@ -225,7 +231,7 @@ def _check_result_machines(
 
 
 def _check_distinct(tree: Tree, systems: list[_System], collector: Collector) -> None:
-    """Indices are unique; one team; names that tell the systems apart."""
+    """Checks that indices are unique, that there is one team, and that names differ."""
     labels = [system.label for system in systems if meta_check.LABEL.fullmatch(system.label)]
     indices = defaultdict(list)
     for label in labels:
@@ -253,7 +259,7 @@ def _check_distinct(tree: Tree, systems: list[_System], collector: Collector) ->
 def _check_outputs(
     tree: Tree, systems: list[_System], scope: Scope, audio_dir: str | os.PathLike | None, collector: Collector
 ) -> None:
-    groups: dict[tuple[str, str], list[Output]] = defaultdict(list)
+    groups: dict[tuple[str, str], list[OutputFile]] = defaultdict(list)
     for system in systems:
         for output in system.outputs:
             output.machine = scope.aliases.get(output.machine, output.machine)
@@ -291,7 +297,7 @@ def _check_baseline_year(tree: Tree, system: _System, scope: Scope, collector: C
 
 
 def _check_reports(tree: Tree, systems: list[_System], collector: Collector) -> None:
-    """One PDF for all systems, or one for each."""
+    """Checks that there is one PDF for all systems, or one for each."""
     top = sorted(name for name in tree.files if "/" not in name)
     teams = sorted({system.label.rsplit("_", 2)[0] for system in systems})
     common = {f"{team}_task2{REPORT_SUFFIX}" for team in teams}
@@ -341,7 +347,7 @@ def _check_pdf(tree: Tree, relative: str, collector: Collector) -> None:
     elif not head.startswith(b"%PDF"):
         collector.error(where, f"expected a PDF that begins with %PDF, found {shorten(repr(head[:12])[2:-1])}")
     elif b"%%EOF" not in tail:
-        collector.warning(where, "expected a PDF that ends in %%EOF, found no end: is it cut off?")
+        collector.warning(where, "expected a PDF that ends in %%EOF, found no end: is it truncated?")
 
 
 def _letters(text: str) -> str:

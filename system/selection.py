@@ -223,7 +223,7 @@ def weight_files(config: Config) -> Iterator[tuple[str, tuple[str, Path]]]:
         from system.encoders import cards
 
         for key, value in named.items():
-            yield key, (value, cards.find(value, Path(config.data.folder) / CHECKPOINTS))
+            yield key, (value, cards.find_checkpoint(value, Path(config.data.folder) / CHECKPOINTS))
 
 
 def percent(found: Mapping[str, Any]) -> dict[str, dict[str, float]]:

@@ -34,7 +34,9 @@ LOCAL = {"n_fft": 2048, "stretch": 3 * RATE}
 
 def cases(wave: np.ndarray) -> dict[str, Callable[[], object]]:
     """Steps by name; ``wave``: float32 (2, samples)."""
-    encoder = load_encoder(EncoderConfig("fisher", "nano", "default"), 0, cards.find("default", Path())).eval()
+    encoder = load_encoder(
+        EncoderConfig("fisher", "nano", "default"), 0, cards.find_checkpoint("default", Path())
+    ).eval()
     network = frozen_network(encoder, pool="band", rate=RATE)
     near = torch.from_numpy(wave[:1])
 

@@ -61,7 +61,7 @@ def spectrum(wave: np.ndarray) -> np.ndarray:
 
 def make_embedder():
     """The pre-trained encoder of the project, as a function from a wave to its embedding (dim,)."""
-    encoder = Fisher.load(cards.find("default", Path("checkpoints")))
+    encoder = Fisher.load(cards.find_checkpoint("default", Path("checkpoints")))
 
     @torch.inference_mode()
     def embed(wave: np.ndarray) -> np.ndarray:

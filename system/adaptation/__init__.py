@@ -17,7 +17,7 @@ from system.config import SIMAM, EncoderBranch
 from system.corpora.attributes import attribute_class
 from system.encoders import checkpoints
 from system.errors import WheeltapperError
-from system.frontends.channels import hear
+from system.frontends.channels import select_inputs
 from system.manifest import Clip, check_training, group_by
 from system.training.crops import read_crop
 from system.training.state import kept_names, step_seed
@@ -86,7 +86,7 @@ def heard_crop(clip: Clip, config: EncoderBranch, rate: int, generator: np.rando
     The residual is made within the stretch: over a few seconds its gains are as good as the whole clip's.
     """
     wave = read_crop(clip, config.crop_seconds, rate, generator)
-    return hear(wave, rate, config.inputs, config.subtraction, clip.path)
+    return select_inputs(wave, rate, config.inputs, config.subtraction, clip.path)
 
 
 @torch.inference_mode()

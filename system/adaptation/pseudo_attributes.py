@@ -24,7 +24,7 @@ from system.encoders.base import Encoder
 from system.encoders.pooling import pool_tokens, select
 from system.errors import WheeltapperError
 from system.files import open_atomic
-from system.frontends.channels import hear
+from system.frontends.channels import select_inputs
 from system.frontends.simam import enhance_rows
 from system.manifest import Clip, check_training, group_by
 from system.training.state import step_seed
@@ -158,7 +158,7 @@ def summary(rows: Sequence[PseudoAttribute]) -> dict[str, dict]:
 def _embed(encoder: Encoder, clip: Clip, config: EncoderBranch, rate: int, simam: str) -> np.ndarray:
     """What a clip is clustered by: (D,) of the whole of its first input."""
     wave, found = audio.read(clip.path)
-    first = hear(audio.resample(wave[:2], found, rate), rate, config.inputs[:1], config.subtraction, clip.path)
+    first = select_inputs(audio.resample(wave[:2], found, rate), rate, config.inputs[:1], config.subtraction, clip.path)
     spectrogram = enhance_rows(encoder.spectrogram(torch.from_numpy(first), rate), [simam])
     if config.pseudo_attributes.by == "spectrum":
         return spectrogram.mean((0, 1)).float().cpu().numpy()

@@ -23,7 +23,7 @@ def main(args: argparse.Namespace) -> None:
     from system.bin.download_checkpoint import DEFAULT_FOLDER
     from system.encoders import FAMILIES, cards, family_class
 
-    path = cards.find(args.input, DEFAULT_FOLDER)
+    path = cards.find_checkpoint(args.input, DEFAULT_FOLDER)
     family = args.encoder or cards.family_of(path)
     if family is None:
         raise WheeltapperError(

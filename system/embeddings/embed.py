@@ -17,7 +17,7 @@ from system.encoders.base import Encoder
 from system.encoders.pooling import pool_tokens, select
 from system.errors import WheeltapperError
 from system.files import open_atomic
-from system.frontends.channels import hear
+from system.frontends.channels import select_inputs
 from system.manifest import Clip
 from system.parallel import ahead
 
@@ -156,7 +156,7 @@ def embed_machine(
         wave = audio.resample(wave[:2], rate, model.rate)
         # A mono recording stays one: its tokens need not be computed twice.
         inputs = config.inputs if len(wave) > 1 else config.inputs[:1]
-        return torch.from_numpy(hear(wave, model.rate, inputs, config.subtraction, clip.path))
+        return torch.from_numpy(select_inputs(wave, model.rate, inputs, config.subtraction, clip.path))
 
     @torch.inference_mode()
     def network(waves: Tensor) -> dict[str, np.ndarray]:

@@ -1,4 +1,4 @@
-"""Encoders by family. Nothing here imports torch before an encoder is asked for."""
+"""Registry of encoder families. torch is imported only when an encoder is requested."""
 
 import importlib
 import os
@@ -21,7 +21,14 @@ def __getattr__(name: str) -> Any:
 
 
 def family_class(name: str) -> "type[Encoder]":
-    """The class of a family; WheeltapperError for an unknown one."""
+    """Encoder class of a family.
+
+    Args:
+        name: key of ``FAMILIES``, such as ``fisher``.
+
+    Raises:
+        WheeltapperError: unknown family.
+    """
     if name not in FAMILIES:
         raise WheeltapperError(f"encoder family: expected one of {', '.join(FAMILIES)}, found {name!r}")
     found = FAMILIES[name]
@@ -32,12 +39,23 @@ def family_class(name: str) -> "type[Encoder]":
 
 
 def load_encoder(config: EncoderConfig, seed: int, path: str | os.PathLike | None = None) -> "Encoder":
-    """An encoder from a checkpoint, or untrained where neither argument names one.
+    """Loads an encoder from a checkpoint, or builds an untrained one if no checkpoint is named.
 
     Args:
         config: family, size, checkpoint and front end.
-        seed: of untrained weights.
-        path: checkpoint that goes before the configuration's.
+        seed: seed of the random weights of an untrained encoder.
+        path: checkpoint to use instead of ``config.checkpoint``.
+
+    Returns:
+        The encoder in evaluation mode.
+
+    Raises:
+        WheeltapperError: unknown family or front end, or a checkpoint that cannot be loaded.
+
+    Example:
+        >>> path = cards.find_checkpoint("default", "checkpoints")
+        >>> encoder = load_encoder(EncoderConfig("fisher", "nano", "default"), seed=0, path=path)
+        >>> embeddings = encoder.embed(waves, rate=16000)  # (B, samples) -> (B, D)
     """
     kind = family_class(config.family)
     path = path or config.checkpoint

@@ -1,5 +1,7 @@
-"""AST: a ViT over overlapping patches of a filter-bank spectrogram, trained on AudioSet's labels (Gong et al. 2021), as
-Hugging Face's transformers publish it."""
+"""AST: a ViT over overlapping patches of a filter-bank spectrogram, trained on AudioSet's labels (Gong et al. 2021).
+
+Checkpoints are those of Hugging Face's transformers.
+"""
 
 import os
 import re
@@ -40,7 +42,7 @@ class AstConfig:
         return rows, (self.target_length - self.patch_size) // self.time_stride + 1
 
 
-# Our names of what they call otherwise.
+# Field names of transformers to ours.
 _SETTINGS = {
     "hidden_size": "embed_dim",
     "num_hidden_layers": "depth",
@@ -49,7 +51,7 @@ _SETTINGS = {
     "num_mel_bins": "bins",
     "max_length": "target_length",
 }
-# Settings that their code can express and this module does not build: value that is accepted.
+# Options of transformers that this module does not implement, with the accepted value.
 _FIXED = {"hidden_act": "gelu", "qkv_bias": True}
 _OUTER = {
     "cls_token": "embeddings.cls_token",
@@ -60,7 +62,7 @@ _OUTER = {
     "norm.weight": "layernorm.weight",
     "norm.bias": "layernorm.bias",
 }
-# Parts of a block: ours, as transformers 5 names them, as the files on the hub do.
+# Parts of a block: our name, the name in transformers 5, the name in files on the hub.
 _INNER = (
     ("norm1", "layernorm_before", "layernorm_before"),
     ("attn.q_proj", "attention.q_proj", "attention.attention.query"),
@@ -76,11 +78,10 @@ _BLOCK = re.compile(r"blocks\.(\d+)\.(.+)\.(weight|bias)")
 
 
 class Ast(Encoder):
-    """AST; summary and embedding are the mean of the CLS and the distillation token.
+    """AST encoder. Summary and embedding are the mean of the CLS token and the distillation token.
 
-    ``forward`` gives tokens through the final norm after the last block, and after an earlier one, for whose output it
-    was never trained, as they are between the blocks. Clips shorter than the position table are not filled up there:
-    they get its first columns.
+    ``forward`` applies the final norm to the output of the last block only, because it was not trained for earlier
+    ones. Clips shorter than the position table are not padded; they get its first columns.
     """
 
     family = "AST"
@@ -88,15 +89,15 @@ class Ast(Encoder):
     lora_targets = ("q_proj", "v_proj")
     filterbanks = FILTERBANKS
     modes = {
-        "official": Mode("transformers: first 1024 frames, silence up to there", "pad"),
-        "chunks": Mode("recordings of any length, nothing filled in", "tail"),
+        "official": Mode("transformers: first 1024 frames, padded with silence", "pad"),
+        "chunks": Mode("recordings of any length, without padding", "tail"),
     }
-    # The published size; nano is our own.
+    # base is published; nano is our own.
     SIZES = {
         "nano": AstConfig(embed_dim=128, depth=4, num_heads=2),
         "base": AstConfig(),
     }
-    pad_value = -AUDIOSET_MEAN / (2.0 * AUDIOSET_DEVIATION)  # what a zero before normalisation becomes
+    pad_value = -AUDIOSET_MEAN / (2.0 * AUDIOSET_DEVIATION)  # zero before normalisation
 
     def __init__(self, config: AstConfig):
         super().__init__(config)
@@ -120,7 +121,7 @@ class Ast(Encoder):
         return self.config.grid[0]
 
     def layers(self) -> list[list[nn.Module]]:
-        """The blocks; the final norm goes with the last one."""
+        """See ``Encoder.layers``: the blocks, the last one with the final norm."""
         last, *others = reversed(self.blocks)
         return [[last, self.norm], *([block] for block in others)]
 
@@ -129,8 +130,14 @@ class Ast(Encoder):
         return energies.sub_(AUDIOSET_MEAN).div_(2.0 * AUDIOSET_DEVIATION)
 
     def encode(self, spectrogram: Tensor, depth: int | None = None) -> Tensor:
-        """(B, T, bins), patch_frames <= T <= frame_limit, to tokens (B, 2 + N, D) between the blocks: CLS, distillation
-        token, then patches in order of frequency, time fastest."""
+        """Tokens (B, 2 + N, D) after ``depth`` blocks, without the final norm.
+
+        The CLS token comes first, then the distillation token, then the patches, time varying fastest.
+
+        Args:
+            spectrogram: (B, T, bins) with patch_frames <= T <= frame_limit.
+            depth: number of blocks to run; None for all.
+        """
         patches = self.patch_embed(spectrogram.transpose(1, 2).unsqueeze(1))
         rows, columns = self.config.grid
         table = self.positions[:, 2:].unflatten(1, (rows, columns))[:, :, : patches.shape[-1]]
@@ -150,7 +157,7 @@ class Ast(Encoder):
         return Tokens(x[:, 2:].unflatten(1, (rows, columns)).transpose(1, 2), x[:, :2].mean(1, keepdim=True))
 
     def to_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Names of transformers 5."""
+        """Renames tensors to the names in transformers 5."""
         parts = {own: published for own, published, _ in _INNER}
         names = {}
         for name in state:
@@ -171,9 +178,11 @@ class Ast(Encoder):
 
     @classmethod
     def published(cls, loaded: dict[str, Any], settings: dict[str, Any], path: str | os.PathLike):
-        """Tensors as transformers 5 or the files on the hub name them, under whatever prefix; the classifier is left
-        out. The ``config.json`` beside the file says strides, lengths and heads; without it they are the published
-        ones, of 64 channels a head."""
+        """See ``Encoder.published``. Accepts the tensor names of transformers 5 and of files on the hub.
+
+        Any prefix is accepted, and the classifier is ignored. Strides, lengths and heads come from ``config.json``;
+        without it they are those of the published checkpoint, with 64 channels per head.
+        """
         expected = "an AST checkpoint (tensors as transformers name them)"
         needs = ["embeddings.distillation_token"]
         own = cls.from_published(checkpoints.find_tensors(loaded, needs, expected, path, (".classifier.",)))
@@ -183,7 +192,7 @@ class Ast(Encoder):
                 raise WheeltapperError(f"{path}: {name}: expected {accepted}, found {given[name]!r}")
         statistics = checkpoints.read_config_beside(path, "preprocessor_config.json")
         for name, accepted in (("mean", AUDIOSET_MEAN), ("std", AUDIOSET_DEVIATION)):
-            if statistics.get(name, accepted) != accepted:  # other weights were trained on other sounds
+            if statistics.get(name, accepted) != accepted:  # other statistics belong to other weights
                 found = statistics[name]
                 raise WheeltapperError(
                     f"{path}: preprocessor_config.json: {name}: expected AudioSet's {accepted}, found {found!r}"
@@ -196,7 +205,7 @@ class Ast(Encoder):
 
 
 def _shapes(tensors: Mapping[str, Any]) -> dict[str, float]:
-    """Sizes that the tensors tell."""
+    """Sizes of the network, read from tensor shapes."""
     dim = max(1, tensors["dist_token"].numel())
     found = {
         "embed_dim": dim,

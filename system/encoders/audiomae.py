@@ -1,5 +1,4 @@
-"""AudioMAE: a plain ViT over 16 x 16 patches of a filter-bank spectrogram, trained as a masked autoencoder
-(Huang et al. 2022)."""
+"""AudioMAE: a ViT over 16 x 16 patches of a filter bank, trained as a masked autoencoder (Huang et al. 2022)."""
 
 import os
 from collections.abc import Mapping
@@ -41,28 +40,28 @@ _OWN = {published: own for own, published in _PUBLISHED.items()}
 
 
 class AudioMae(Encoder):
-    """AudioMAE; the embedding is the mean of the patches' tokens, normalised after the mean.
+    """AudioMAE encoder. The summary is the CLS token; the embedding is the normalised mean of the patch tokens.
 
-    There is one final norm. The authors' pre-trained file calls it ``norm`` and has it over every token; fine-tuned
-    files and timm's call it ``fc_norm`` and have it over the mean. ``forward`` gives tokens through it after the last
-    block, and after an earlier one, for whose output it was never trained, as they are between the blocks. Clips
-    shorter than the position table are not filled up there: they get its first rows. The summary is the CLS.
+    There is one final norm. In the authors' pre-trained file it is called ``norm`` and applied to every token; in
+    fine-tuned files and in timm it is called ``fc_norm`` and applied to the mean. ``forward`` applies it to the tokens
+    of the last block only, because it was not trained for earlier ones. Clips shorter than the position table are not
+    padded; they get its first rows.
     """
 
     family = "AudioMAE"
     rate = 16000
     filterbanks = FILTERBANKS
     modes = {
-        "official": Mode("the authors and timm: first 1024 frames, silence up to there, mean, norm", "pad"),
+        "official": Mode("the authors and timm: first 1024 frames, padded with silence, mean, norm", "pad"),
         "rmis": Mode("the RMIS benchmark: the norm without its trained weights", "pad"),
-        "chunks": Mode("recordings of any length, nothing filled in", "tail"),
+        "chunks": Mode("recordings of any length, without padding", "tail"),
     }
-    # The published size; nano is our own.
+    # base is published; nano is our own.
     SIZES = {
         "nano": AudioMaeConfig(embed_dim=128, depth=4, num_heads=2),
         "base": AudioMaeConfig(),
     }
-    pad_value = -AUDIOSET_MEAN / (2.0 * AUDIOSET_DEVIATION)  # what a zero before normalisation becomes
+    pad_value = -AUDIOSET_MEAN / (2.0 * AUDIOSET_DEVIATION)  # zero before normalisation
 
     def __init__(self, config: AudioMaeConfig):
         super().__init__(config)
@@ -70,7 +69,7 @@ class AudioMae(Encoder):
         self.patch_embed = nn.Conv2d(1, dim, patch, patch)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
         table = grid_positions(config.target_length // patch, BINS // patch, dim)
-        self.pos_embed = nn.Parameter(F.pad(table, (0, 0, 1, 0)))  # row 0 is the CLS's
+        self.pos_embed = nn.Parameter(F.pad(table, (0, 0, 1, 0)))  # row 0 is for the CLS token
         self.blocks = nn.ModuleList(
             PreNormBlock(dim, Attention(dim, config.num_heads), config.mlp_ratio, config.norm_eps)
             for _ in range(config.depth)
@@ -89,8 +88,14 @@ class AudioMae(Encoder):
         return energies.sub_(AUDIOSET_MEAN).div_(2.0 * AUDIOSET_DEVIATION)
 
     def encode(self, spectrogram: Tensor, depth: int | None = None) -> Tensor:
-        """(B, T, 128), patch_frames <= T <= frame_limit, to tokens (B, 1 + N, D) between the blocks: CLS, then patches
-        in order of time, frequency fastest."""
+        """Tokens (B, 1 + N, D) after ``depth`` blocks, without the final norm.
+
+        The CLS token comes first, then the patches, frequency varying fastest.
+
+        Args:
+            spectrogram: (B, T, 128) with patch_frames <= T <= frame_limit.
+            depth: number of blocks to run; None for all.
+        """
         patches = self.patch_embed(spectrogram.unsqueeze(1)).flatten(2).transpose(1, 2)
         patches = patches + self.pos_embed[:, 1 : 1 + patches.shape[1]]
         cls = self.cls_token + self.pos_embed[:, :1]
@@ -114,20 +119,22 @@ class AudioMae(Encoder):
         return F.layer_norm(mean, (self.dim,), eps=self.norm.eps) if mode == "rmis" else self.norm(mean)
 
     def to_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Names of timm's port, with ``fc_norm``."""
+        """Renames tensors to the names in timm's port, with ``fc_norm``."""
         return {_PUBLISHED.get(name, name): tensor for name, tensor in state.items()}
 
     @classmethod
     def from_published(cls, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        # A file with both norms is not one of the layouts: the second keeps its name and is refused.
+        # A file with both norms has an unknown layout: the second norm keeps its name, and the strict load refuses it.
         taken = {name: _OWN.get(name, name) for name in tensors}
         return {name if own in tensors else own: tensors[name] for name, own in taken.items()}
 
     @classmethod
     def published(cls, loaded: dict[str, Any], settings: dict[str, Any], path: str | os.PathLike):
-        """The authors' dict with ``model``, pre-trained (its decoder is left out) or fine-tuned (its classifier is), or
-        timm's tensors alone, under whatever prefix. Shapes decide; ``num_heads`` of ``settings`` or of timm's
-        ``model_args``, else 64 channels a head."""
+        """See ``Encoder.published``. Accepts the authors' dict with ``model``, or timm's tensors with any prefix.
+
+        The decoder of pre-trained files and the classifier of fine-tuned files are ignored. Sizes come from shapes;
+        ``num_heads`` from ``settings`` or timm's ``model_args``, otherwise 64 channels per head.
+        """
         expected = "an AudioMAE checkpoint (dict with model, or its tensors)"
         needs = ["pos_embed", "cls_token", "patch_embed.proj.weight", "blocks.0.mlp.fc1.weight"]
         left_out = (".decoder_", ".mask_token", ".head.")
@@ -145,7 +152,7 @@ class AudioMae(Encoder):
 
 
 def _shapes(tensors: Mapping[str, Tensor]) -> dict[str, float]:
-    """Sizes that the tensors tell."""
+    """Sizes of the network, read from tensor shapes."""
     dim = tensors["cls_token"].numel()
     patch = tensors["patch_embed.weight"].shape[-1]
     rows = tensors["pos_embed"].shape[-2] - 1

@@ -1,7 +1,7 @@
-"""What every encoder is: recordings in, tokens over time and frequency out.
+"""Base class of the encoders, which turn recordings into tokens over time and frequency.
 
-A family is one module beside this one with one subclass of ``Encoder``. Tensor names inside a module are its own;
-``to_published`` and ``published`` translate to and from the layouts in which the weights were released.
+Each family is one module of this package with one subclass of ``Encoder``. Tensor names inside a subclass are our own;
+``to_published`` and ``published`` convert to and from the layouts of the released checkpoints.
 """
 
 import dataclasses
@@ -22,13 +22,13 @@ from system.encoders.shapes import building_shapes
 from system.errors import WheeltapperError
 from system.frontends.simam import SIMAM, enhance
 
-PASS_TOKENS = 1024  # of one pass on a CPU
-FRAMES_PER_SECOND = 100  # about as many in all front ends
-HEAD_DIM = 64  # of every published transformer here
+PASS_TOKENS = 1024  # tokens that a CPU processes at once
+FRAMES_PER_SECOND = 100  # approximate; all front ends have a hop of about 10 ms
+HEAD_DIM = 64  # channels of an attention head in every published transformer
 
 
 class Tokens(NamedTuple):
-    """What an encoder gives: ``grid`` (B, T, bands, D), tokens over time and frequency; ``summary`` (B, n, D)."""
+    """Output of an encoder: ``grid`` (B, T, bands, D), tokens over time and frequency; ``summary`` (B, n, D)."""
 
     grid: Tensor
     summary: Tensor
@@ -36,12 +36,14 @@ class Tokens(NamedTuple):
 
 @dataclass(frozen=True)
 class Mode:
-    """How a published program turns a recording of any length into what the network sees at once.
+    """How a published program feeds recordings of any length to the network.
 
-    ``frames``: ``cut`` keeps the first ``frame_limit`` frames; ``pad`` fills shorter ones up to it as well; ``tail``
-    averages pieces of that length, the last one being the last frames of the recording, so that it overlaps its
-    neighbour; ``split`` averages pieces one after another, weighted with their lengths; ``whole`` is one pass over all,
-    where a family can.
+    Args:
+        used_by: the program and its particularities, for listings.
+        frames: ``cut`` keeps the first ``frame_limit`` frames. ``pad`` does so and pads shorter recordings to that
+            length. ``tail`` averages pieces of that length; the last piece ends with the recording and may overlap its
+            neighbour. ``split`` averages consecutive pieces, weighted by length. ``whole`` is one pass over everything,
+            if the family supports it.
     """
 
     used_by: str
@@ -49,21 +51,22 @@ class Mode:
 
 
 class Encoder(nn.Module):
-    """Base of all families.
+    """Base class of all encoder families.
 
-    A subclass sets ``family``, ``rate``, ``modes``, ``lora_targets`` and ``SIZES`` and writes ``_front_end``,
+    A subclass sets ``family``, ``rate``, ``modes``, ``lora_targets`` and ``SIZES`` and implements ``_front_end``,
     ``_forward_piece``, ``grid_bands`` and ``published``.
     """
 
-    family: ClassVar[str]  # as its authors write it
-    rate: ClassVar[int] = 0  # Hz that the network knows; 0 for any
-    neper: ClassVar[float] = 0.0  # what an amplitude e times as large adds to the spectrogram, where it is a logarithm
+    family: ClassVar[str]  # in the authors' spelling
+    rate: ClassVar[int] = 0  # sampling rate in Hz that recordings are resampled to; 0 to keep their own
+    # Increase of a logarithmic spectrogram if the amplitude grows by one neper (factor e); 0 if it is not logarithmic.
+    log_gain_per_neper: ClassVar[float] = 0.0
     modes: ClassVar[Mapping[str, Mode]]
-    lora_targets: ClassVar[tuple[str, ...]] = ("qkv",)
-    filterbanks: ClassVar[tuple[str, ...]] = ()  # that the front end can be built with
+    lora_targets: ClassVar[tuple[str, ...]] = ("qkv",)  # layers that get low-rank adapters
+    filterbanks: ClassVar[tuple[str, ...]] = ()  # filter banks that the front end supports
     SIZES: ClassVar[Mapping[str, Any]]
 
-    pad_value: float = 0.0  # what fills missing frames, after normalisation
+    pad_value: float = 0.0  # value of padded frames, after normalisation
     filterbank: str = "mel"
     simam: str = "none"
 
@@ -71,87 +74,106 @@ class Encoder(nn.Module):
         super().__init__()
         self.config = config
 
-    # What a family writes.
+    # A family implements these.
 
     def _front_end(self, wave: Tensor, rate: int, mode: str) -> Tensor:
-        """(B, samples) at a rate that the network knows to a normalised spectrogram (B, T, F)."""
+        """Normalised spectrogram (B, T, F) of waveforms (B, samples) at the network's rate."""
         raise NotImplementedError
 
     def _forward_piece(self, spectrogram: Tensor, depth: int | None) -> Tokens:
-        """Tokens of (B, T, F), patch_frames <= T <= frame_limit."""
+        """Tokens of a spectrogram (B, T, F) with patch_frames <= T <= frame_limit."""
         raise NotImplementedError
 
     def grid_bands(self, rate: int) -> int:
-        """Frequency positions of the token grid at a rate in Hz."""
+        """Number of frequency positions of the token grid at a sampling rate in Hz."""
         raise NotImplementedError
 
     @classmethod
     def published(cls, loaded: dict[str, Any], settings: dict[str, Any], path: str | os.PathLike):
-        """Configuration and tensors (own names) of a checkpoint as ``checkpoints.load_file`` gives it.
+        """Converts a published checkpoint.
 
-        ``settings`` are what the file does not say, from a config.json beside it or the caller. Raises
-        WheeltapperError where the layout is not one of the family's.
+        Args:
+            loaded: checkpoint as returned by ``checkpoints.load_file``.
+            settings: settings that are not stored in the checkpoint, from a config.json beside it or from the caller.
+            path: file, for messages.
+
+        Returns:
+            Configuration, and tensors under our own names.
+
+        Raises:
+            WheeltapperError: the layout is not one of this family.
         """
         raise NotImplementedError
 
     def to_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A state dict with the tensor names of the published checkpoints."""
+        """Renames the tensors of a state dict to the names in the published checkpoints."""
         return dict(state)
 
     def layers(self) -> list[list[nn.Module]]:
-        """Modules of each layer that can be trained by itself, the last layer first; what is in none of them lies
-        below. Raises WheeltapperError where a family does not say.
+        """Modules of each layer, for layer-wise training, last layer first; modules below all layers are not listed.
+
+        Raises:
+            WheeltapperError: the family does not support layer-wise training.
         """
         raise WheeltapperError(f"layers: expected a family that can be trained layer by layer, found {self.family}")
 
-    # What most have alike.
+    # Some families override these.
 
     @property
     def dim(self) -> int:
-        """D of the last block's tokens."""
+        """Dimension D of the tokens of the last block."""
         return self.config.embed_dim
 
     @property
     def patch_frames(self) -> int:
-        """Frames that one token spans."""
+        """Number of frames that one token spans."""
         return self.config.patch_size
 
     @property
     def frame_limit(self) -> int:
-        """Frames that one pass takes at most."""
+        """Largest number of frames in one pass."""
         return self.config.target_length
 
     def bands(self, rate: int) -> int:
-        """Vectors of the summary at a rate in Hz."""
+        """Number of summary vectors at a sampling rate in Hz."""
         return 1
 
-    # What all share.
+    # All families share these.
 
     @property
     def depth(self) -> int:
-        """Blocks that ``forward`` can run."""
+        """Number of blocks that ``forward`` can run."""
         return self.config.depth
 
     def layer_groups(self) -> list[list[nn.Parameter]]:
-        """All parameters, from the top of the network down: one list for each of ``layers``, the rest last."""
+        """All parameters from the top of the network down: one list per layer (see ``layers``), the rest last."""
         groups = [[p for module in layer for p in module.parameters()] for layer in self.layers()]
         known = {id(p) for group in groups for p in group}
         return [*groups, [p for p in self.parameters() if id(p) not in known]]
 
     @property
     def dtype(self) -> torch.dtype:
-        """Type that the network computes in."""
+        """Data type of the network."""
         return next(self.parameters()).dtype
 
     @property
     def device(self) -> torch.device:
-        """Where the network computes."""
+        """Device of the network."""
         return next(self.parameters()).device
 
     def spectrogram(self, wave: Tensor, rate: int, mode: str = "official") -> Tensor:
-        """Front end: waveforms (B, samples) at any rate in Hz to what the network sees, normalised (B, T, F).
+        """Front end: converts waveforms to the normalised spectrogram that the network takes.
 
-        Raises WheeltapperError for recordings of no samples.
+        Args:
+            wave: (B, samples), full scale 1.
+            rate: sampling rate in Hz; resampled if the family needs another one.
+            mode: one of ``modes``.
+
+        Returns:
+            (B, T, F).
+
+        Raises:
+            WheeltapperError: recordings without samples.
         """
         check_wave(wave)
         if self.rate and rate != self.rate:
@@ -159,11 +181,21 @@ class Encoder(nn.Module):
         return enhance(self._front_end(wave, rate, mode), self.simam)
 
     def forward(self, spectrogram: Tensor, depth: int | None = None) -> Tokens:
-        """Spectrogram (B, T, F) of any length to Tokens; ``depth`` blocks of the network, all where None.
+        """Encodes spectrograms of any length.
 
-        Clips longer than ``frame_limit`` frames go in pieces of that length, each with positions from zero; the rest
-        is a shorter piece, dropped where it is shorter than a patch. Tokens of the pieces follow one another in time;
-        the summary is the pieces' mean, weighted with their lengths.
+        Clips longer than ``frame_limit`` frames are processed in pieces of that length, each with positions from zero.
+        The remainder is a shorter piece, and is dropped if shorter than a patch. The grid concatenates the pieces in
+        time; the summary is their mean, weighted by length.
+
+        Args:
+            spectrogram: (B, T, F).
+            depth: number of blocks to run; None for all.
+
+        Returns:
+            Float32 tokens.
+
+        Raises:
+            WheeltapperError: ``depth`` out of range.
         """
         if depth is not None and not 1 <= depth <= self.depth:
             raise WheeltapperError(f"{self.family} depth: expected 1 to {self.depth} blocks, found {depth}")
@@ -177,13 +209,18 @@ class Encoder(nn.Module):
         return tokens if self.dtype == torch.float32 else Tokens(tokens.grid.float(), tokens.summary.float())
 
     def embed(self, wave: Tensor, rate: int, mode: str = "official") -> Tensor:
-        """Frozen embedding of recordings of one length as the authors, or another published program, make it.
+        """Embeds recordings of equal length in the way of the authors or of another published program.
 
         Args:
-            wave: (B, samples) at ``rate`` Hz, full scale 1. mode: one of ``modes``.
+            wave: (B, samples), full scale 1.
+            rate: sampling rate in Hz.
+            mode: one of ``modes``.
 
         Returns:
-            (B, numbers).
+            Float32 (B, D); in families with several summary vectors they are concatenated.
+
+        Raises:
+            WheeltapperError: unknown mode, or recordings without samples.
         """
         self.check_mode(mode)
 
@@ -194,18 +231,24 @@ class Encoder(nn.Module):
 
     @property
     def whole(self) -> str:
-        """The mode that hears recordings of any length to their end."""
+        """Name of the mode that uses recordings of any length to their end."""
         return "chunks" if "chunks" in self.modes else "official"
 
     def check_mode(self, mode: str) -> None:
-        """Raises WheeltapperError for a mode that the family does not have."""
+        """Raises WheeltapperError if the family does not have the mode."""
         if mode not in self.modes:
             raise WheeltapperError(f"mode: expected one of {', '.join(self.modes)}, found {mode!r}")
 
     def embed_spectrogram(self, spectrogram: Tensor, mode: str = "official", rate: int = 0) -> Tensor:
-        """``embed`` of what ``spectrogram`` gives, (B, T, F) to float32 (B, numbers).
+        """Embeds spectrograms; ``embed`` without the front end.
 
-        ``rate`` in Hz, 0 for unknown, is for the families whose tokens know their frequency.
+        Args:
+            spectrogram: (B, T, F) as returned by ``spectrogram``.
+            mode: one of ``modes``.
+            rate: sampling rate of the recordings in Hz, 0 if unknown; used by families that encode frequency in Hz.
+
+        Returns:
+            Float32 (B, D).
         """
         return self._passes(lambda part: self._embed_spectrogram(part, mode, rate), spectrogram, spectrogram.shape[1])
 
@@ -225,8 +268,10 @@ class Encoder(nn.Module):
         return self._forward_piece(spectrogram, None).summary.flatten(1)
 
     def _passes(self, function: Callable[[Tensor], Tensor], rows: Tensor, tokens: int) -> Tensor:
-        """``function(rows)``; at inference on a CPU a few rows of ``tokens`` tokens (or frames) at a time, so that what
-        lies between the layers stays in the caches."""
+        """Applies ``function`` to rows of ``tokens`` tokens or frames each.
+
+        At inference on a CPU only a few rows are processed at a time, so that activations stay in the cache.
+        """
         size = max(1, PASS_TOKENS // max(1, tokens))
         if torch.is_grad_enabled() or rows.device.type != "cpu" or len(rows) <= size:
             return function(rows)
@@ -237,18 +282,29 @@ class Encoder(nn.Module):
         return pieces or [self._fill(spectrogram)]
 
     def _chunks(self, spectrogram: Tensor) -> list[Tensor]:
-        """Pieces of ``frame_limit`` frames; where some are left over, the last piece is the last frames of all."""
+        """Pieces of ``frame_limit`` frames; if there is a remainder, the last piece ends with the spectrogram."""
         length, limit = spectrogram.shape[1], self.frame_limit
         pieces = [spectrogram[:, start : start + limit] for start in range(0, length - limit + 1, limit)]
         return pieces if pieces and length % limit == 0 else [*pieces, spectrogram[:, -limit:]]
 
     def _fill(self, spectrogram: Tensor, frames: int = 0) -> Tensor:
-        """Fills up to ``frames`` frames, at least to one patch."""
+        """Pads to ``frames`` frames, and at least to one patch."""
         missing = max(frames, self.patch_frames) - spectrogram.shape[1]
         return F.pad(spectrogram, (0, 0, 0, missing), value=self.pad_value) if missing > 0 else spectrogram
 
     def set_front_end(self, filterbank: str = "mel", simam: str = "none") -> "Encoder":
-        """Chooses the filter bank and SimAM; WheeltapperError for what the family does not have."""
+        """Sets front-end options that are not stored in the checkpoint.
+
+        Args:
+            filterbank: ``mel`` or ``even``, if the family supports it.
+            simam: ``none``, ``global`` or ``local``, see ``frontends.simam``.
+
+        Returns:
+            The encoder itself.
+
+        Raises:
+            WheeltapperError: an option that the family does not support.
+        """
         allowed = self.filterbanks or ("mel",)
         if filterbank not in allowed:
             raise WheeltapperError(
@@ -263,38 +319,44 @@ class Encoder(nn.Module):
 
     @classmethod
     def build(cls, size: str, seed: int) -> "Encoder":
-        """An untrained encoder of a named size (``SIZES``)."""
+        """Builds an untrained encoder of a size in ``SIZES``."""
         return cls.untrained(cls.sized(size), seed)
 
     @classmethod
     def sized(cls, size: str) -> Any:
-        """The settings of a named size; WheeltapperError for an unknown one."""
+        """Configuration of a size in ``SIZES``; raises WheeltapperError if unknown."""
         if size not in cls.SIZES:
             raise WheeltapperError(f"{cls.family} size: expected one of {', '.join(cls.SIZES)}, found {size!r}")
         return cls.SIZES[size]
 
     @classmethod
     def untrained(cls, config, seed: int) -> "Encoder":
-        """An encoder with random weights, the same for the same seed."""
+        """Builds an encoder with random weights that depend on the seed only."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             return cls(config).eval()
 
     @classmethod
     def load(cls, path: str | os.PathLike, settings: dict[str, Any] | None = None) -> "Encoder":
-        """Loads a published checkpoint or one of ours (``save``); strict, runs no code that a file brings along.
+        """Loads a published checkpoint or one written by ``save``.
+
+        Loading is strict, and never runs code from the file.
 
         Args:
-            path: checkpoint; a ``config.json`` beside it, as model hubs keep it, is read too.
-            settings: of the configuration, where the file does not say them, such as ``num_heads``.
+            path: checkpoint; a ``config.json`` beside it, as on model hubs, is read too.
+            settings: settings that are not stored in the checkpoint, such as ``num_heads``.
 
-        Raises WheeltapperError for a file that is missing, damaged, unsafe, of another family, or does not fit.
+        Returns:
+            The encoder in evaluation mode.
+
+        Raises:
+            WheeltapperError: the file is missing, damaged, unsafe, of another family, or does not fit the network.
         """
         loaded = checkpoints.load_file(path)
         try:
             return cls._from_loaded(loaded, settings or {}, path)
         except WheeltapperError as error:
-            from system.encoders import cards  # a table that only the error needs
+            from system.encoders import cards  # only needed for the message
 
             likely = cards.identify(loaded)
             if likely in (None, cards.key(cls.family)):
@@ -315,13 +377,18 @@ class Encoder(nn.Module):
         return module.eval()
 
     def save(self, path: str | os.PathLike, **metadata) -> None:
-        """Writes the encoder as safetensors under the published tensor names, with its config in the metadata."""
+        """Writes the encoder as safetensors under the published tensor names.
+
+        Args:
+            path: file to write.
+            **metadata: values to store with the family and the configuration.
+        """
         facts = {"family": self.family, "config": asdict(self.config)}
         checkpoints.save(path, self.to_published(self.state_dict()), facts | metadata)
 
     @classmethod
     def from_published(cls, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The inverse of ``to_published``; unknown names pass through so that a strict load can list them."""
+        """Inverse of ``to_published``; unknown names are kept, so that the strict load can list them."""
         return dict(tensors)
 
     @classmethod
@@ -337,7 +404,15 @@ class Encoder(nn.Module):
 
     @classmethod
     def make_config(cls, settings: Mapping[str, Any], path: str | os.PathLike):
-        """A configuration from a dict that may hold more; numbers are converted, impossible sizes refused."""
+        """Builds a configuration.
+
+        Args:
+            settings: field name to value; other keys are ignored.
+            path: checkpoint, for messages.
+
+        Raises:
+            WheeltapperError: a value that is not a number, or sizes that cannot be built.
+        """
         kind = type(next(iter(cls.SIZES.values())))
         known = {field.name: type(field.default) for field in dataclasses.fields(kind)}
         try:
@@ -351,7 +426,7 @@ class Encoder(nn.Module):
 
     @classmethod
     def is_possible(cls, config) -> bool:
-        """Whether the sizes of a configuration, as transformers have them, can be built at all."""
+        """Whether a network with the sizes of the configuration can be built."""
         numbers = [value for value in asdict(config).values() if isinstance(value, int | float)]
         return (
             all(0 < value <= 16384 for value in numbers)
@@ -361,13 +436,13 @@ class Encoder(nn.Module):
 
 
 def check_wave(wave: Tensor) -> None:
-    """Raises WheeltapperError unless a waveform is (B, samples) with at least one sample."""
+    """Raises WheeltapperError if a waveform is not (B, samples) or has no samples."""
     if wave.dim() != 2 or wave.shape[1] == 0:
-        raise WheeltapperError(f"a waveform: expected (recordings, samples), found shape {tuple(wave.shape)}")
+        raise WheeltapperError(f"waveform: expected (recordings, samples), found shape {tuple(wave.shape)}")
 
 
 def heads_of(dim: int) -> int:
-    """Heads of a checkpoint that does not say them: of 64 channels each as in all published ones, at least two."""
+    """Number of attention heads if the checkpoint does not store it: 64 channels each, and at least two heads."""
     return max(2, dim // HEAD_DIM)
 
 

@@ -1,7 +1,7 @@
-"""BEATs: a transformer over patches with relative positions that every query weighs for itself (Chen et al. 2023).
+"""BEATs: a transformer over patches with gated relative position bias (Chen et al. 2023).
 
-Query, key, value and output are linear layers of their own; low-rank adapters go to ``q_proj`` and ``v_proj`` where
-nothing else is said, as in the challenge's toolkit.
+Query, key, value and output are separate linear layers; low-rank adapters go to ``q_proj`` and ``v_proj`` by default,
+as in the challenge's toolkit.
 """
 
 import math
@@ -18,13 +18,13 @@ from system.encoders.beats_network import BeatsConfig, Stack
 from system.errors import WheeltapperError
 from system.frontends.kaldi import BINS, FILTERBANKS, FLOOR, fbank
 
-MEAN, DEVIATION = 15.41663, 6.55582  # over AudioSet, of the filter bank of 16-bit samples
+MEAN, DEVIATION = 15.41663, 6.55582  # of filter-bank energies of 16-bit samples, over AudioSet
 FULL_SCALE = 2.0**15
 SIREN_SAMPLES, SIREN_FRAMES = 160000, 998  # 10 s
 FRAME_LIMIT = 3008  # 30 s, 188 patches: the cost of attention grows with the square of the length
 
 
-# What the fields are called in a published cfg, where that is something else.
+# Our field names to those of a published cfg, if they differ.
 _FIELDS = {
     "embed_dim": "encoder_embed_dim",
     "depth": "encoder_layers",
@@ -34,8 +34,8 @@ _FIELDS = {
     "patch_size": "input_patch_size",
 }
 _SAME = ("conv_pos", "conv_pos_groups", "num_buckets", "max_distance")
-# Settings that the released code can express and this module does not build: the value that is accepted, and what that
-# code takes a cfg to mean which does not say it.
+# Options of the released code that this module does not implement: the accepted value, and the released code's default
+# if a cfg does not contain the option.
 _FIXED = {
     "activation_fn": ("gelu", "gelu"),
     "layer_norm_first": (False, False),
@@ -46,11 +46,11 @@ _FIXED = {
 }
 _CONV = "encoder.pos_conv."
 _PUBLISHED = {f"{_CONV}{name}": f"{_CONV}0.{name}" for name in ("bias", "weight_g", "weight_v")}
-_OWN = {published: own for own, published in _PUBLISHED.items()} | {  # and as newer versions of torch write them
+_OWN = {published: own for own, published in _PUBLISHED.items()} | {  # and names written by newer versions of torch
     f"{_CONV}0.parametrizations.weight.original0": f"{_CONV}weight_g",
     f"{_CONV}0.parametrizations.weight.original1": f"{_CONV}weight_v",
 }
-_TABLE = "encoder.relative_attention_bias.weight"  # once here, in every layer of a published file
+_TABLE = "encoder.relative_attention_bias.weight"  # stored once here, but once per layer in published files
 
 
 def _table_of(layer: int | str) -> str:
@@ -58,10 +58,10 @@ def _table_of(layer: int | str) -> str:
 
 
 class Beats(Encoder):
-    """BEATs; summary and embedding are the mean of all tokens.
+    """BEATs encoder. Summary and embedding are the mean of all tokens.
 
-    A recording goes in one pass up to 30 s; beyond, passes of 30 s are averaged. That benchmarks remove the mean of the
-    waveform first has no effect, for every frame of the filter bank loses its own.
+    Recordings of up to 30 s are one pass; of longer ones, passes of 30 s are averaged. Some benchmarks remove the mean
+    of the waveform first; this has no effect, because the filter bank removes the mean of every frame.
     """
 
     family = "BEATs"
@@ -71,11 +71,11 @@ class Beats(Encoder):
     modes = {
         "official": Mode("the authors", "split"),
         "rmis": Mode("the RMIS benchmark: as the authors", "split"),
-        "siren": Mode("the SIREN benchmark: pieces of 10 s, the last 10 s among them", "tail"),
-        "twice": Mode("RMIS's copy of the network behind its preprocess(), each of which normalises", "split"),
-        "chunks": Mode("recordings of any length, pieces of 30 s, the last 30 s among them", "tail"),
+        "siren": Mode("the SIREN benchmark: pieces of 10 s, the last one being the last 10 s", "tail"),
+        "twice": Mode("RMIS's preprocess() followed by its copy of the network: both normalise", "split"),
+        "chunks": Mode("recordings of any length: pieces of 30 s, the last one being the last 30 s", "tail"),
     }
-    # The published size; nano is our own, small enough to train in minutes on two CPU cores.
+    # base is published; nano is our own, small enough to train in minutes on two CPU cores.
     SIZES = {
         "nano": BeatsConfig(embed_dim=128, depth=4, num_heads=2, hidden_dim=512, patch_dim=64),
         "base": BeatsConfig(),
@@ -86,7 +86,7 @@ class Beats(Encoder):
         super().__init__(config)
         self.patch_embedding = nn.Conv2d(1, config.patch_dim, config.patch_size, config.patch_size, bias=False)
         self.layer_norm = nn.LayerNorm(config.patch_dim)
-        same = config.patch_dim == config.embed_dim  # then there is none in the released code
+        same = config.patch_dim == config.embed_dim  # the released code has no projection then
         self.post_extract_proj = nn.Identity() if same else nn.Linear(config.patch_dim, config.embed_dim)
         self.encoder = Stack(config)
 
@@ -110,7 +110,7 @@ class Beats(Encoder):
         return spectrograms[0] if len(spectrograms) == 1 else torch.cat(spectrograms, 1)
 
     def _embed_spectrogram(self, spectrogram: Tensor, mode: str, rate: int) -> Tensor:
-        """As every encoder's. ``siren`` expects frames of pieces of 10 s one after another."""
+        # In mode siren, the front end has concatenated the spectrograms of pieces of 10 s.
         if mode != "siren":
             return super()._embed_spectrogram(spectrogram, mode, rate)
         pieces = spectrogram.to(self.dtype).split(SIREN_FRAMES, 1)
@@ -124,7 +124,7 @@ class Beats(Encoder):
         return Tokens(x.unflatten(1, (-1, bands)), x.mean(1, keepdim=True))
 
     def embed_patches(self, spectrogram: Tensor) -> Tensor:
-        """Spectrogram (B, T, F) to patch vectors (B, N, D), time-major, frequency fastest."""
+        """Patch vectors (B, N, D) of a spectrogram (B, T, F); frequency varies fastest."""
         patches = self.patch_embedding(spectrogram.unsqueeze(1)).flatten(2).transpose(1, 2)
         return self.post_extract_proj(self.layer_norm(patches))
 
@@ -133,7 +133,7 @@ class Beats(Encoder):
     def to_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         published = {}
         for name, tensor in state.items():
-            if name == _TABLE:  # copies, for a safetensors file takes no tensor twice
+            if name == _TABLE:  # copies, because a safetensors file must not share tensors
                 published |= {_table_of(layer): tensor.clone() for layer in range(self.depth)}
             elif name == _CONV + "weight_v":
                 published[_PUBLISHED[name]] = tensor.permute(0, 3, 2, 1).flatten(0, 1)
@@ -143,8 +143,11 @@ class Beats(Encoder):
 
     @classmethod
     def from_published(cls, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The inverse of ``to_published``. A table of relative positions that differs from the first one in the file
-        stays, with words behind its name that a strict load shows."""
+        """Inverse of ``to_published``.
+
+        A relative-position table that differs from the first one is kept under a name that explains the problem, so
+        that the strict load reports it.
+        """
         own: dict[str, Tensor] = {}
         first = ""
         for name, tensor in tensors.items():
@@ -160,8 +163,11 @@ class Beats(Encoder):
 
     @classmethod
     def published(cls, loaded: dict[str, Any], settings: dict[str, Any], path: str | os.PathLike):
-        """The released dict of ``cfg`` and ``model``; or the tensors alone: then shapes decide, and ``settings``, in
-        the names of the released cfg, say the ``max_distance``. The classifier of fine-tuned files is left out."""
+        """See ``Encoder.published``. Accepts the released dict of ``cfg`` and ``model``, or the tensors alone.
+
+        Without a cfg, sizes come from the tensor shapes, and ``max_distance`` from ``settings`` (in the names of the
+        released cfg). The classifier of fine-tuned files is ignored.
+        """
         cfg = loaded.get("cfg", {})
         if not isinstance(cfg, dict):
             raise WheeltapperError(f"{path}: expected a {cls.family} checkpoint with a cfg, found no dict there")
@@ -177,7 +183,7 @@ class Beats(Encoder):
         for name, (accepted, default) in _FIXED.items():
             value = found.get(name, default if "cfg" in loaded else accepted)
             if value != accepted:
-                said = "" if name in found else ", which the released code takes where a cfg does not say it"
+                said = "" if name in found else ", the default of the released code if the cfg has none"
                 raise WheeltapperError(f"{path}: cfg.{name}: expected {accepted}, found {value!r}{said}")
         own = cls.from_published(tensors)
         sizes = {name: found.get(_FIELDS.get(name, name)) for name in (*_FIELDS, *_SAME)}
@@ -185,7 +191,7 @@ class Beats(Encoder):
             sizes |= _shapes(own)
         config = cls.make_config(sizes, path)
         lacking = [name for name in map(_table_of, range(config.depth)) if name not in tensors]
-        if "cfg" in loaded and lacking:  # safetensors alone may keep once what is shared
+        if "cfg" in loaded and lacking:  # files with tensors alone may store shared tables once
             raise WheeltapperError(f"{path}: does not fit {cls.__name__}: missing {'; '.join(lacking[:8])}")
         return config, own
 
@@ -200,7 +206,7 @@ class Beats(Encoder):
 
 
 def _layer(name: str) -> str:
-    """Number of the layer in a tensor's name, empty where there is none."""
+    """Layer number in a tensor's name, or empty."""
     parts = name.split(".")
     return parts[2] if len(parts) > 2 and parts[1] == "layers" and parts[2].isdecimal() else ""
 
@@ -212,14 +218,14 @@ def _same(first: Any, second: Any) -> bool:
 
 
 def _by_group(weight: Any) -> Any:
-    """Published weight (outputs, inputs, taps) of the convolution to (groups, taps, inputs, outputs)."""
+    """Reshapes a published convolution weight (outputs, inputs, taps) to (groups, taps, inputs, outputs)."""
     if not isinstance(weight, Tensor) or weight.dim() != 3 or not weight.numel() or weight.shape[0] % weight.shape[1]:
-        return weight  # for a strict load to name
+        return weight  # the strict load reports it
     return weight.unflatten(0, (-1, weight.shape[1])).permute(0, 3, 2, 1).contiguous()
 
 
 def _shapes(tensors: Mapping[str, Any]) -> dict[str, int]:
-    """Sizes that the tensors tell, under their own names, where there is no configuration."""
+    """Sizes of the network, read from tensor shapes."""
     places = {
         "patch_dim": ("patch_embedding.weight", 0),
         "patch_size": ("patch_embedding.weight", -1),

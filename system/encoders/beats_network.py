@@ -1,5 +1,7 @@
-"""The network of BEATs (Chen et al. 2023): a convolution tells the tokens where they are, and every query weighs for
-itself a bias by relative position; layers with scaled residuals (deep norm, Wang et al. 2022).
+"""The network of BEATs (Chen et al. 2023).
+
+Positions come from a convolution over the tokens and from a gated relative position bias in attention. Layers have
+scaled residuals (deep norm, Wang et al. 2022).
 """
 
 import math
@@ -11,31 +13,31 @@ from torch import Tensor, nn
 
 from system.encoders.transformer import SeparateAttention
 
-BIAS_NUMBERS = 1 << 18  # of the attention bias that a CPU looks at together, so that they stay in its cache
-TAPS = 8  # of the position convolution that a CPU multiplies at once
+BIAS_NUMBERS = 1 << 18  # values of the attention bias that a CPU processes at once, so that they stay in its cache
+TAPS = 8  # taps of the position convolution that a CPU multiplies at once
 
 
 @dataclass(frozen=True)
 class BeatsConfig:
-    """Sizes of the network; defaults are those of the published one, ``max_distance`` that of the released code."""
+    """Sizes of the network; defaults are those of the published checkpoint (``max_distance``: released code)."""
 
     embed_dim: int = 768
     depth: int = 12
     num_heads: int = 12
-    hidden_dim: int = 3072  # of the feed-forward layers
+    hidden_dim: int = 3072  # width of the feed-forward layers
     patch_dim: int = 512
     patch_size: int = 16
     conv_pos: int = 128  # tokens that the position convolution spans
     conv_pos_groups: int = 16
-    num_buckets: int = 320  # of relative positions, half of them for tokens that follow
-    max_distance: int = 1280  # tokens, from where on all share a bucket
+    num_buckets: int = 320  # buckets of relative positions, half of them for following tokens
+    max_distance: int = 1280  # in tokens; larger distances share the last bucket
 
 
 class PositionConv(nn.Module):
-    """Code of a token's place from its neighbours: grouped convolution over the sequence, each tap with a gain.
+    """Position encoding by a grouped convolution over the sequence, with weight normalisation per tap.
 
-    ``weight_v`` (groups, taps, inputs, outputs) is the published tensor (outputs, inputs, taps) in the order that the
-    products below take; tap k is ``weight_g[k] / |weight_v[k]| * weight_v[k]``.
+    ``weight_v`` (groups, taps, inputs, outputs) is the published tensor (outputs, inputs, taps), reordered for the
+    matrix products below. Tap k is ``weight_g[k] / |weight_v[k]| * weight_v[k]``.
     """
 
     def __init__(self, dim: int, taps: int, groups: int):
@@ -48,11 +50,11 @@ class PositionConv(nn.Module):
             self.weight_g.copy_(self.norms().view(1, 1, -1))
 
     def norms(self) -> Tensor:
-        """Length of every tap's part of ``weight_v``, float32 (taps,)."""
+        """Norm of ``weight_v`` per tap, float32 (taps,)."""
         return torch.linalg.vector_norm(self.weight_v, dim=(0, 2, 3), dtype=torch.float32)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(B, N, D) to (B, N, D)."""
+        """Position encodings (B, N, D) of tokens (B, N, D)."""
         gain = (self.weight_g.flatten() / self.norms()).view(-1, 1, 1)
         if torch.is_grad_enabled() or x.device.type != "cpu" or x.dtype != torch.float32:
             weight = (self.weight_v * gain).to(x.dtype).permute(0, 3, 2, 1).flatten(0, 1)
@@ -62,9 +64,9 @@ class PositionConv(nn.Module):
         return F.gelu(self._products(x, gain).add_(self.bias))
 
     def _products(self, x: Tensor, gain: Tensor) -> Tensor:
-        """The convolution as matrix products over a few taps at a time: on CPUs faster than torch's own.
+        """The convolution as matrix products over a few taps at a time, which is faster than torch's on CPUs.
 
-        Rows of ``near`` are a token and those behind it, TAPS in all: a window over the tokens laid end to end.
+        Each row of ``near`` holds a token and its successors, TAPS in all, concatenated.
         """
         groups, taps, width, _ = self.weight_v.shape
         batch, length, _ = x.shape
@@ -83,9 +85,9 @@ class PositionConv(nn.Module):
 
 
 class GatedAttention(SeparateAttention):
-    """Self-attention with a bias by relative position, which every query scales by a gate of its own.
+    """Self-attention with a relative position bias that is scaled by a gate of every query.
 
-    The gate lies between 1 and 2 where ``grep_a`` is 1. The bias is the same in all layers.
+    With ``grep_a`` = 1 the gate is between 1 and 2. All layers share the bias.
     """
 
     def __init__(self, dim: int, num_heads: int):
@@ -94,8 +96,8 @@ class GatedAttention(SeparateAttention):
         self.grep_a = nn.Parameter(torch.ones(1, num_heads, 1, 1))
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
-        """(B, N, D) and what ``relative_bias`` gives to (B, N, D)."""
-        backwards = x.flip(1)  # the order of keys in the bias; attention itself has none
+        """Attends (B, N, D) with the bias of ``Stack.relative_bias``; returns (B, N, D)."""
+        backwards = x.flip(1)  # keys in the order of the bias; attention does not depend on their order
         q = self.q_proj(x)
         k, v = self.heads(self.k_proj(backwards)), self.heads(self.v_proj(backwards))
         attended = _attend(self.heads(q), k, v, self.gate(q), bias)
@@ -111,7 +113,7 @@ class GatedAttention(SeparateAttention):
 def _attend(q: Tensor, k: Tensor, v: Tensor, gate: Tensor, bias: Tensor) -> Tensor:
     """Attention (B, H, N, d) with logits q k / sqrt(d) + gate * bias, gate (B, H, N, 1), bias (H, N, N): (B, N, H, d).
 
-    At inference on a CPU one or a few heads at a time, for the gated bias is larger than all else in the network.
+    At inference on a CPU only a few heads are computed at a time, because the gated bias is the largest activation.
     """
     if torch.is_grad_enabled() or q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v, (gate * bias).to(q.dtype)).transpose(1, 2)
@@ -129,10 +131,11 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, gate: Tensor, bias: Tensor) -> Tens
 
 
 def position_buckets(distance: Tensor, num_buckets: int, max_distance: int) -> Tensor:
-    """Bucket of a key's place relative to its query's, in tokens.
+    """Bucket indices of relative positions (key minus query), in tokens.
 
-    The upper half of the buckets is for keys behind the query. Within each half the first half is for one distance
-    each, the others widen like logarithms up to ``max_distance`` (single precision: it decides at the edges).
+    The upper half of the buckets is for keys after the query. Within each half, the first half of the buckets holds one
+    distance each, and the others widen logarithmically up to ``max_distance``. Computed in single precision as in the
+    released code, which matters at the edges of the buckets.
     """
     half = num_buckets // 2
     exact = half // 2
@@ -142,8 +145,8 @@ def position_buckets(distance: Tensor, num_buckets: int, max_distance: int) -> T
     return torch.where(far < exact, far, coarse) + half * (distance > 0)
 
 
-class Layer(nn.Module):
-    """Attention and feed-forward layer, each with a norm behind a residual that is scaled up (deep norm)."""
+class BeatsLayer(nn.Module):
+    """Attention and feed-forward layer, each followed by a scaled residual and a norm (deep norm)."""
 
     def __init__(self, config: BeatsConfig):
         super().__init__()
@@ -166,7 +169,7 @@ class Layer(nn.Module):
 
 
 class Stack(nn.Module):
-    """The transformer: positions, then layers."""
+    """The transformer: position encoding, then layers."""
 
     def __init__(self, config: BeatsConfig):
         super().__init__()
@@ -174,22 +177,21 @@ class Stack(nn.Module):
         self.pos_conv = PositionConv(config.embed_dim, config.conv_pos, config.conv_pos_groups)
         self.layer_norm = nn.LayerNorm(config.embed_dim)
         self.relative_attention_bias = nn.Embedding(config.num_buckets, config.num_heads)
-        self.layers = nn.ModuleList(Layer(config) for _ in range(config.depth))
+        self.layers = nn.ModuleList(BeatsLayer(config) for _ in range(config.depth))
         nn.init.xavier_normal_(self.relative_attention_bias.weight)
 
     def relative_bias(self, length: int) -> Tensor:
-        """Bias (heads, N, N) of query i and the key that is j-th from the end.
+        """Bias (heads, N, N) of query i and the j-th key from the end.
 
-        It depends on i + j alone, so that it is a window over 2 N - 1 numbers that moves on with every query, and
-        takes no memory.
+        It depends on i + j only, so it is a strided view of 2 N - 1 numbers, without a copy.
         """
-        distance = torch.arange(length - 1, -length, -1, device="cpu")  # where single precision is the same everywhere
+        distance = torch.arange(length - 1, -length, -1, device="cpu")  # on the CPU, so that rounding is the same
         buckets = position_buckets(distance, self.config.num_buckets, self.config.max_distance)
         table = self.relative_attention_bias(buckets.to(self.relative_attention_bias.weight.device))
         return table.T.contiguous().unfold(-1, length, 1)
 
     def forward(self, x: Tensor, depth: int | None = None) -> Tensor:
-        """(B, N, D) to (B, N, D) behind ``depth`` layers, all where None."""
+        """Tokens (B, N, D) after ``depth`` layers (None for all) of tokens (B, N, D)."""
         bias = self.relative_bias(x.shape[1])
         x = self.layer_norm(x + self.pos_conv(x))
         for layer in self.layers[:depth]:

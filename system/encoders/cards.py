@@ -1,5 +1,7 @@
-"""Cards of published checkpoints: what each is, where it lies and under which licence; to fetch and to find them, and
-to tell from its tensors which family a file belongs to."""
+"""Cards of published checkpoints (cards.yaml): description, source and licence.
+
+Also finds and downloads checkpoint files, and identifies the encoder family of a file by its tensors.
+"""
 
 import difflib
 import os
@@ -19,7 +21,7 @@ from system.files import lock
 
 @dataclass(frozen=True)
 class Card:
-    """A published checkpoint; cards.yaml says what the fields mean."""
+    """Facts about a published checkpoint; the head of cards.yaml explains the fields."""
 
     name: str
     family: str
@@ -44,21 +46,35 @@ def _read(path: Path) -> dict[str, Card]:
 
 
 CARDS = _read(Path(__file__).with_suffix(".yaml"))
-OWN = Path(__file__).with_name("weights")  # that come with the program, each beside its model card
+OWN = Path(__file__).with_name("weights")  # weights that come with the program, each with its model card
 
 
 def card(name: str) -> Card:
-    """The card of a name; WheeltapperError with the nearest one where there is none."""
+    """Card of a checkpoint.
+
+    Args:
+        name: key of ``CARDS``.
+
+    Raises:
+        WheeltapperError: unknown name; the message suggests the nearest one.
+    """
     if name not in CARDS:
         raise WheeltapperError(f"checkpoint: expected a name that --list shows, found {name!r}{_nearest(name)}")
     return CARDS[name]
 
 
-def find(name_or_path: str | os.PathLike, folder: str | os.PathLike) -> Path:
-    """The file of a checkpoint: a path to a file as it is, or the name of a card whose file comes with the program or
-    lies in ``folder``.
+def find_checkpoint(name_or_path: str | os.PathLike, folder: str | os.PathLike) -> Path:
+    """File of a checkpoint.
 
-    Raises WheeltapperError that says how to come by it.
+    Args:
+        name_or_path: an existing file, or the name of a card.
+        folder: folder of downloaded checkpoints; checkpoints that come with the program are found without it.
+
+    Returns:
+        An existing file.
+
+    Raises:
+        WheeltapperError: no such name or file; the message says how to get it.
     """
     path = Path(name_or_path)
     if path.is_file():
@@ -78,12 +94,17 @@ def find(name_or_path: str | os.PathLike, folder: str | os.PathLike) -> Path:
 
 
 def checkpoint_file(config: EncoderConfig, folder: str | os.PathLike) -> Path | None:
-    """The file of an encoder's checkpoint: a path, or a name that download-checkpoint knows; None for untrained.
+    """File of the checkpoint that an encoder configuration names.
 
     Args:
-        folder: of the recordings, in which ``checkpoints/`` lies.
+        config: its ``checkpoint`` is a path, the name of a card, or empty.
+        folder: folder of the recordings, which contains ``checkpoints/``.
 
-    Raises WheeltapperError where the name is of another family or size than the configuration says.
+    Returns:
+        An existing file, or None for an untrained encoder.
+
+    Raises:
+        WheeltapperError: the file is missing, or the card is of another family or size than the configuration.
     """
     if not config.checkpoint:
         return None
@@ -93,7 +114,7 @@ def checkpoint_file(config: EncoderConfig, folder: str | os.PathLike) -> Path | 
             f"checkpoint {known.name}: expected an encoder of family {known.family}, size {known.size}, found "
             f"{config.family}, {config.size}; without a checkpoint the weights are random"
         )
-    return find(config.checkpoint, Path(folder) / CHECKPOINTS)
+    return find_checkpoint(config.checkpoint, Path(folder) / CHECKPOINTS)
 
 
 def download(
@@ -104,16 +125,22 @@ def download(
     say: Callable[[str], None] = lambda line: None,
     pause: float = 2.0,
 ) -> Path:
-    """Fetches a checkpoint into a folder; only a file that was fetched whole and checked gets its name there.
+    """Downloads a checkpoint. The file gets its name only after a complete download and a successful check.
 
     Args:
-        url: other address than the card's.
-        progress: called with (name, bytes so far, bytes in all or 0).
-        say: told what is done.
+        known: card of the checkpoint.
+        folder: folder to write to.
+        url: address to use instead of the card's.
+        progress: called with (name, bytes so far, total bytes or 0).
+        say: called with messages for the user.
         pause: seconds before the second attempt, doubled for each further one.
 
-    Raises WheeltapperError, which says what else can be done, where no address is known, the link is dead, or the file
-    is not the published one.
+    Returns:
+        The file.
+
+    Raises:
+        WheeltapperError: no address is known, the download fails, or the file is not the published one; the message
+            says what else can be done.
     """
     path, address = Path(folder) / known.file, url or known.url
     instead = f"see {known.source}, {_by_hand(known, folder)}"
@@ -129,7 +156,7 @@ def download(
             return path
         if not address:
             raise WheeltapperError(f"{known.name}: expected an address, none is known; {instead}")
-        # Parts of one address are never continued from another.
+        # The name contains the address, so that a partial download is never continued from another address.
         incoming = path.with_name(f"incoming-{zlib.crc32(address.encode()):08x}-{path.name}")
         if not incoming.is_file():
             say(f"{known.name}: fetching {address}")
@@ -148,7 +175,11 @@ def download(
 
 
 def check(path: str | os.PathLike, known: Card) -> None:
-    """Compares a file with the card's hash, or opens it where none is known; WheeltapperError where it is another."""
+    """Compares a file with the SHA-256 of the card; if none is known, only checks that the file can be loaded.
+
+    Raises:
+        WheeltapperError: the file differs, or cannot be loaded.
+    """
     if not known.sha256:
         from system.encoders import checkpoints  # loads torch
 
@@ -160,9 +191,13 @@ def check(path: str | os.PathLike, known: Card) -> None:
 
 
 def family_of(path: str | os.PathLike) -> str | None:
-    """The family (as a configuration names it) whose checkpoint a file looks like; None for no known one.
+    """Identifies the encoder family of a checkpoint file.
 
-    Raises WheeltapperError where the file cannot be read.
+    Returns:
+        Key of ``FAMILIES``, or None if unknown.
+
+    Raises:
+        WheeltapperError: the file cannot be read.
     """
     from system.encoders import checkpoints  # loads torch
 
@@ -170,7 +205,10 @@ def family_of(path: str | os.PathLike) -> str | None:
 
 
 def identify(loaded: Mapping[str, Any]) -> str | None:
-    """``family_of`` what ``checkpoints.load_file`` gives: by our own metadata, the cfg, and the names of tensors."""
+    """Like ``family_of``, for a checkpoint as returned by ``checkpoints.load_file``.
+
+    Decides by our own metadata, the cfg, and the tensor names, in that order.
+    """
     metadata = loaded.get("metadata")
     if isinstance(metadata, Mapping) and "config" in metadata and "family" in metadata:
         return key(str(metadata["family"]))
@@ -184,11 +222,11 @@ def identify(loaded: Mapping[str, Any]) -> str | None:
 
 
 def key(family: str) -> str:
-    """A class's ``family`` as a configuration names it."""
+    """Key of ``FAMILIES`` for an encoder class's ``family``."""
     return {"resnext": "cnn"}.get(family.lower(), family.lower())
 
 
-# Ends of tensor names that a family's checkpoints have and no other's, under whatever prefix.
+# Endings of tensor names that identify a family's checkpoints, whatever their prefix.
 _SIGNS = {
     "beats": ("patch_embedding.weight", "layers.0.self_attn.q_proj.weight"),
     "echo": ("patch_embed.proj.weight", "layers.0.self_attn.in_proj_weight"),
@@ -200,15 +238,20 @@ _SIGNS = {
 }
 KNOWN = tuple(_SIGNS)
 _SUBBAND = ("fisher", "eat")
-_FISHER_ROWS = 6400  # of the position table; EAT's has 6144 or fewer
+_FISHER_ROWS = 6400  # rows of the position table; EAT's has at most 6144
 
 
 def recognise(tensors: Mapping[str, Any] | Iterable[str]) -> str | None:
-    """The family whose checkpoints have tensors of these names; None for no known one.
+    """Identifies the encoder family by tensor names.
+
+    EAT and FISHER use the same names. The length of the position table distinguishes them, or else a decoder, which
+    only EAT's files contain.
 
     Args:
-        tensors: names, or tensors by name. EAT and FISHER name theirs alike: the length of the position table tells
-            them apart, or else a decoder, which only EAT publishes.
+        tensors: tensor names, or name to tensor.
+
+    Returns:
+        Key of ``FAMILIES``, or None if unknown.
     """
     names = [str(name) for name in tensors]
 
@@ -227,7 +270,7 @@ def recognise(tensors: Mapping[str, Any] | Iterable[str]) -> str | None:
 
 def _by_hand(known: Card, folder: str | os.PathLike) -> str:
     return (
-        f"give --checkpoint FILE, put the file into {folder} as {known.file}, or fetch it from elsewhere with "
+        f"give --checkpoint FILE, put the file into {folder} as {known.file}, or download it from elsewhere with "
         f"wheeltapper download-checkpoint {known.name} --url URL"
     )
 

@@ -1,4 +1,4 @@
-"""Loading and saving weights without running anything that a file brings along."""
+"""Loading and saving of weights, without running code from a file."""
 
 import argparse
 import errno
@@ -20,8 +20,8 @@ from torch import Tensor
 from system.errors import WheeltapperError
 from system.files import open_atomic
 
-# Plain containers of values that published checkpoints hold beside their tensors: the settings of a training run, and
-# numbers of NumPy (before version 2 under another name). Making them runs no code of the file's.
+# Plain types that published checkpoints contain besides tensors: training settings, and NumPy scalars (with the module
+# names before and since NumPy 2). Creating them runs no code from the file.
 _SCALAR = np.float64(0).__reduce__()[0]
 HARMLESS = [
     argparse.Namespace,
@@ -30,16 +30,21 @@ HARMLESS = [
     (_SCALAR, "numpy.core.multiarray.scalar"),
     (_SCALAR, "numpy._core.multiarray.scalar"),
 ]
-# How torch words that a pickle names code it will not call.
+# Parts of torch's messages for a pickle that asks for other code.
 REFUSALS = ("Unsupported global", "unsupported GLOBAL", "Can only create new object", "Can only build Tensor")
 
 
 def load_file(path: str | os.PathLike) -> dict[str, Any]:
     """Reads a checkpoint as nested dicts of tensors and plain values.
 
-    A safetensors file, by its ending or its content, gives ``{"model": tensors, "metadata": dict of str}``; anything
-    else is read by torch with ``weights_only=True``. Raises WheeltapperError where the file is missing, damaged, or
-    needs code to be unpickled.
+    Args:
+        path: safetensors file (recognised by suffix or content), or a torch file, read with ``weights_only=True``.
+
+    Returns:
+        ``{"model": tensors, "metadata": dict of str}`` for safetensors, otherwise the dict in the file.
+
+    Raises:
+        WheeltapperError: the file is missing, damaged, or needs code to be unpickled.
     """
     path = Path(path)
     if not path.is_file():
@@ -53,21 +58,21 @@ def load_file(path: str | os.PathLike) -> dict[str, Any]:
             raise WheeltapperError(f"{path}: damaged, expected a safetensors file ({error})") from error
     try:
         with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd pickles, which are refused below or read
+            warnings.simplefilter("ignore")  # unusual pickles are either loaded or refused below
             loaded = torch.load(path, map_location="cpu", weights_only=True)
-    except MemoryError as error:  # a damaged length is allocated before anything is read
+    except MemoryError as error:  # torch allocates a damaged length before reading
         raise WheeltapperError(
             f"{path}: expected a checkpoint that fits into memory, found {path.stat().st_size} bytes that ask for more"
         ) from error
-    except Exception as error:  # torch checks little: a damaged byte may surface as any exception
-        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # what a file cut short may raise
+    except Exception as error:  # torch checks little: a damaged byte may raise anything
+        if isinstance(error, OSError) and error.errno != errno.EINVAL:  # EINVAL: a truncated file
             raise
         if isinstance(error, pickle.UnpicklingError) and any(text in str(error) for text in REFUSALS):
             raise WheeltapperError(
-                f"{path}: refused, its pickle asks for more than tensors and plain values; export the state dict as "
-                "safetensors where you trust the file"
+                f"{path}: refused, its pickle asks for more than tensors and plain values; if you trust the file, "
+                "export its state dict as safetensors"
             ) from error
-        # Torch's own words on a broken pickle advise to load it unsafely.
+        # Torch's own message for a broken pickle recommends unsafe loading.
         reason = "broken pickle" if isinstance(error, pickle.UnpicklingError) else _first_line(error)
         raise WheeltapperError(f"{path}: damaged, expected a torch checkpoint ({reason})") from error
     if not isinstance(loaded, dict):
@@ -76,16 +81,24 @@ def load_file(path: str | os.PathLike) -> dict[str, Any]:
 
 
 def _begins_like_safetensors(path: Path) -> bool:
-    """Whether a file begins with the length of a JSON header and the header, as weights from a hub do by any name."""
+    """Whether a file starts like safetensors: the length of a JSON header, then the header. Hubs use any file name."""
     with open(path, "rb") as file:
         start = file.read(9)
     return start[8:] == b"{" and int.from_bytes(start[:8], "little") < path.stat().st_size
 
 
 def read_config_beside(path: str | os.PathLike, name: str = "config.json") -> dict[str, Any]:
-    """The file of settings that model hubs keep beside the weights; empty where there is none.
+    """Reads the settings file that model hubs keep beside the weights.
 
-    Raises WheeltapperError where it is not a dict in JSON.
+    Args:
+        path: checkpoint.
+        name: name of the settings file.
+
+    Returns:
+        The settings; empty if there is no file.
+
+    Raises:
+        WheeltapperError: the file is not a JSON object.
     """
     beside = Path(path).with_name(name)
     if not beside.is_file():
@@ -107,16 +120,20 @@ def find_tensors(
     left_out: Sequence[str] = (),
     inner: str = "",
 ) -> dict[str, Any]:
-    """Tensors of a published checkpoint by the names of their layout, without what a wrapper puts before all of them.
+    """Tensors of a published checkpoint, without the common prefix that a wrapper module adds to their names.
 
     Args:
-        loaded: as ``load_file`` gives it; the tensors may lie under ``model``.
-        needs: names that tell the layout; what stands before the first of them is taken from the others too.
-        expected: what the layout is called, for the error.
-        left_out: parts of names, each with the dot before it, that mark what inference has no use for.
-        inner: what some names have after the wrapper's part and lose too.
+        loaded: checkpoint as returned by ``load_file``; the tensors may be under ``model``.
+        needs: tensor names that the layout requires; the prefix is found by the first one.
+        expected: description of the layout, for the message.
+        left_out: parts of names, with a leading dot, of tensors that inference does not need.
+        inner: second prefix of some names, removed too.
 
-    Raises WheeltapperError that names some of the file's keys where one of ``needs`` is not a tensor in it.
+    Returns:
+        Name to tensor.
+
+    Raises:
+        WheeltapperError: one of ``needs`` is missing; the message lists some keys of the file.
     """
     tensors = loaded.get("model", loaded)
     tensors = tensors if isinstance(tensors, Mapping) else {}
@@ -135,9 +152,15 @@ def find_tensors(
 
 
 def load_strict(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: str | os.PathLike) -> None:
-    """Copies tensors into a module, on the meta device or not, whose names and shapes must agree exactly.
+    """Copies tensors into a module; names and shapes must match exactly.
 
-    Raises WheeltapperError that lists missing, unexpected and misshapen tensors, and names non-finite ones.
+    Args:
+        module: the module, possibly on the meta device.
+        tensors: name to tensor.
+        path: checkpoint, for messages.
+
+    Raises:
+        WheeltapperError: lists missing, unexpected, misshapen and non-finite tensors.
     """
     own = module.state_dict()
     problems = [f"missing {name}" for name in own if name not in tensors]
@@ -154,7 +177,7 @@ def load_strict(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: st
     if problems:
         more = f" and {len(problems) - 8} more" if len(problems) > 8 else ""
         raise WheeltapperError(f"{path}: does not fit {type(module).__name__}: {'; '.join(problems[:8])}{more}")
-    if any(tensor.is_meta for tensor in own.values()):  # they take the place of what has no numbers, in its type
+    if any(tensor.is_meta for tensor in own.values()):  # meta tensors have no memory to copy to: replace them
         tensors = {name: tensor.to(own[name].dtype, copy=True).contiguous() for name, tensor in tensors.items()}
         module.load_state_dict(tensors, assign=True)
     else:
@@ -162,9 +185,14 @@ def load_strict(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: st
 
 
 def save(path: str | os.PathLike, tensors: Mapping[str, Tensor], metadata: Mapping[str, Any]) -> None:
-    """Writes a safetensors file whole or not at all; metadata values other than str are stored as JSON.
+    """Writes a safetensors file atomically.
 
-    The same tensors and metadata give the same bytes: safetensors itself shuffles the metadata.
+    Equal input gives equal bytes; safetensors itself would shuffle the metadata.
+
+    Args:
+        path: file to write.
+        tensors: name to tensor.
+        metadata: name to value; values other than str are stored as JSON.
     """
     text = {key: value if isinstance(value, str) else json.dumps(value) for key, value in metadata.items()}
     packed = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
@@ -172,14 +200,14 @@ def save(path: str | os.PathLike, tensors: Mapping[str, Tensor], metadata: Mappi
     size = int.from_bytes(content[:8], "little")
     header = json.loads(bytes(content[8 : 8 + size])) | {"__metadata__": dict(sorted(text.items()))}
     line = json.dumps(header, separators=(",", ":")).encode()
-    line += b" " * (-len(line) % 8)  # what follows must begin at a multiple of 8
+    line += b" " * (-len(line) % 8)  # the data must begin at a multiple of 8
     with open_atomic(path, "wb") as file:
         file.write(len(line).to_bytes(8, "little") + line)
         file.write(content[8 + size :])
 
 
 def save_torch(path: str | os.PathLike, state: Mapping[str, Any]) -> None:
-    """``torch.save`` whole or not at all; a full disk raises OSError, not torch's RuntimeError."""
+    """Writes ``torch.save`` atomically; a full disk raises OSError instead of torch's RuntimeError."""
     buffer = io.BytesIO()
     torch.save(dict(state), buffer)
     with open_atomic(path, "wb") as file:

@@ -1,6 +1,6 @@
-"""ResNeXt over a log-mel spectrogram as a picture: the CNN of the MIMII paper that compares AST and CNN embeddings.
+"""ResNeXt over a log-mel spectrogram as an image: the CNN of the MIMII paper that compares AST and CNN embeddings.
 
-The network is timm's, with its tensor names, which are torchvision's.
+The network is timm's; tensors have torchvision's names.
 """
 
 import os
@@ -17,14 +17,14 @@ from system.encoders.base import Encoder, Mode, Tokens
 from system.errors import WheeltapperError
 from system.frontends.logmel import BANDS, mel_decibels
 
-N_FFT = 2048  # librosa's default, which the paper keeps
+N_FFT = 2048  # librosa's default, used in the paper
 HOP = 128
-# Librosa's limits where it turns power into decibels.
+# Limits of librosa's power_to_db.
 FLOOR_DB = -100.0
 RANGE_DB = 80.0
-LEAST_DEVIATION_DB = 1e-3  # of a recording; less is divided by this, so that silence becomes zeros
+LEAST_DEVIATION_DB = 1e-3  # smallest divisor of the normalisation, so that silence becomes zeros
 STAGES = 4
-STRIDE = 32  # frames and bands that a vector of the last stage stands for
+STRIDE = 32  # frames and bands per vector of the last stage
 _PREFIX = "network."
 
 
@@ -32,31 +32,31 @@ _PREFIX = "network."
 class ResNeXtConfig:
     """Sizes of the network; defaults are those of ResNeXt101-32x8d."""
 
-    layers: tuple = (3, 4, 23, 3)  # blocks of each stage
+    layers: tuple = (3, 4, 23, 3)  # blocks per stage
     cardinality: int = 32  # groups of the 3 x 3 convolutions
-    base_width: int = 8  # channels of a group in the first stage, where that has 64 planes
-    planes: int = 64  # of the first stage, which gives four times as many channels; every stage has twice as many
+    base_width: int = 8  # channels per group in the first stage, if ``planes`` is 64
+    planes: int = 64  # width of the first stage, doubled in every further one; outputs have four times as many channels
 
 
 class ResNeXt(Encoder):
-    """ResNeXt; the grid is the last feature map, summary and embedding its mean (the penultimate features).
+    """ResNeXt encoder. The grid is the last feature map; summary and embedding are its mean (penultimate features).
 
-    ``depth`` counts stages. ``dim`` and ``grid_bands`` are those of the last; each one before has half the channels,
-    and twice the vectors in time and in frequency. Batch normalisation keeps its statistics in training too: a few
-    clips of machines cannot replace those of the pictures that the weights were trained with.
+    ``depth`` counts stages. ``dim`` and ``grid_bands`` are those of the last stage; each earlier stage has half the
+    channels and twice as many vectors in time and in frequency. Batch normalisation keeps its statistics in training
+    too, because a few machine clips cannot replace those of the images that the weights were trained with.
     """
 
     family = "ResNeXt"
     rate = 16000
-    lora_targets = ()  # adapters are for transformers; layers can be named in a configuration
-    modes = {"official": Mode("the MIMII paper, whose clips all last 10 s; others go in pieces", "split")}
-    # The published size; nano is our own.
+    lora_targets = ()  # none by default; a configuration can name layers
+    modes = {"official": Mode("the MIMII paper, whose clips have 10 s; longer ones are split", "split")}
+    # 101-32x8d is published; nano is our own.
     SIZES = {
         "nano": ResNeXtConfig(layers=(1, 1, 1, 1), cardinality=4, base_width=64, planes=4),
         "101-32x8d": ResNeXtConfig(),
     }
     patch_frames = STRIDE
-    frame_limit = 1 + 10 * rate // HOP  # of 10 s
+    frame_limit = 1 + 10 * rate // HOP  # 10 s
 
     def __init__(self, config: ResNeXtConfig):
         super().__init__(config)
@@ -67,7 +67,7 @@ class ResNeXt(Encoder):
             cardinality=config.cardinality,
             base_width=config.base_width,
             channels=tuple(config.planes << stage for stage in range(STAGES)),
-            zero_init_last=False,  # else an untrained block would pass its input on
+            zero_init_last=False,  # otherwise untrained blocks would be the identity
         )
 
     @property
@@ -76,20 +76,20 @@ class ResNeXt(Encoder):
 
     @property
     def depth(self) -> int:
-        """Stages that ``forward`` can run."""
+        """Number of stages that ``forward`` can run."""
         return STAGES
 
     def grid_bands(self, rate: int) -> int:
         return BANDS // STRIDE
 
     def layers(self) -> list[list[nn.Module]]:
-        """The bottleneck blocks, of which the MIMII paper counts the third and last one of the last stage first."""
+        """See ``Encoder.layers``: the bottleneck blocks, from the last one on, in the order of the MIMII paper."""
         network = self.network
         stages = (network.layer4, network.layer3, network.layer2, network.layer1)
         return [[block] for stage in stages for block in reversed(stage)]
 
     def train(self, mode: bool = True) -> "ResNeXt":
-        """As of any module, but for the batch normalisation, which stays as in inference."""
+        """Sets training mode, except for batch normalisation, which stays in evaluation mode."""
         super().train(mode)
         for module in self.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -97,15 +97,17 @@ class ResNeXt(Encoder):
         return self
 
     def _front_end(self, wave: Tensor, rate: int, mode: str) -> Tensor:
-        """Decibels of 128 mel bands, at most 80 below the loudest, of mean 0 and deviation 1 over the recording. The
-        paper says "normalized" and not how: this is our reading."""
+        """Levels of 128 mel bands in dB, at most 80 dB below the maximum, normalised to mean 0 and deviation 1.
+
+        The paper says "normalized" without details; normalising each recording is our interpretation.
+        """
         level = mel_decibels(wave, rate, N_FFT, HOP, BANDS).clamp(min=FLOOR_DB)
         level = torch.maximum(level, level.amax((1, 2), keepdim=True) - RANGE_DB)
         level = level - level.mean((1, 2), keepdim=True)
         return level / level.square().mean((1, 2), keepdim=True).sqrt().clamp(min=LEAST_DEVIATION_DB)
 
     def feature_map(self, spectrogram: Tensor, depth: int | None = None) -> Tensor:
-        """(B, T, 128) through ``depth`` stages, all where None, to (B, channels, bands, frames)."""
+        """Feature map (B, channels, bands, frames) of (B, T, 128) after ``depth`` stages (None for all)."""
         network = self.network
         image = spectrogram.transpose(1, 2).unsqueeze(1).expand(-1, 3, -1, -1)
         x = network.conv1(image.contiguous(memory_format=torch.channels_last))  # the faster layout
@@ -127,8 +129,11 @@ class ResNeXt(Encoder):
 
     @classmethod
     def published(cls, loaded: dict[str, Any], settings: dict[str, Any], path: str | os.PathLike):
-        """Tensors as timm and torchvision name them, under whatever prefix; the classifier is left out, counters of
-        training steps that older files lack are zero. Shapes decide; ``settings`` say nothing more."""
+        """See ``Encoder.published``. Accepts the tensor names of timm and torchvision, with any prefix.
+
+        The classifier is ignored. Counters of training steps, which older files lack, are set to zero. Sizes come from
+        shapes; ``settings`` are not used.
+        """
         inner = loaded.get("state_dict")
         tensors = checkpoints.find_tensors(
             {"model": inner} if isinstance(inner, Mapping) else loaded,
@@ -143,19 +148,19 @@ class ResNeXt(Encoder):
 
     @classmethod
     def is_possible(cls, config: ResNeXtConfig) -> bool:
-        """Whether the network can be built at all."""
+        """Whether a network with the sizes of the configuration can be built."""
         sizes = asdict(config)
         layers = sizes.pop("layers")
         counts = [*layers, *sizes.values()]
         return (
             len(layers) == STAGES
             and all(isinstance(count, int) and 0 < count <= 1024 for count in counts)
-            and config.planes * config.base_width >= 64  # else a group would have no channel
+            and config.planes * config.base_width >= 64  # otherwise a group would have no channel
         )
 
 
 def _sizes(tensors: Mapping[str, Tensor], path: str | os.PathLike) -> dict[str, Any]:
-    """Sizes that the tensors tell."""
+    """Sizes of the network, read from tensor shapes."""
     grouped, last = tensors["layer1.0.conv2.weight"], tensors["layer1.0.conv3.weight"]
     if not (grouped.dim() == last.dim() == 4 and grouped.numel() and len(last) >= Bottleneck.expansion):
         found = f"{tuple(grouped.shape)} and {tuple(last.shape)}"

@@ -1,4 +1,4 @@
-"""What a network costs, counted while it runs."""
+"""Computational cost of a network, counted while it runs."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,9 +8,10 @@ from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
 
 def multiply_adds(function: Callable[..., Any], *args: Any) -> int:
-    """Multiply-accumulate operations of the matrix products, convolutions and attention in ``function(*args)``.
+    """Number of multiply-accumulate operations in ``function(*args)``.
 
-    Torch's counter does not know the attention kernel of CPUs, so it is told here.
+    Counts matrix products, convolutions and attention. Torch's counter does not know the attention kernel of CPUs,
+    which is added here.
     """
     attention = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: _attention}
     with FlopCounterMode(display=False, custom_mapping=attention) as counter, torch.no_grad():

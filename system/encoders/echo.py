@@ -1,8 +1,8 @@
-"""ECHO: a ViT over sub-bands whose tokens know the frequency they stand for (ECHO paper, section 3).
+"""ECHO: a ViT over sub-bands whose tokens encode their frequency in Hz (ECHO paper, section 3).
 
-The released code and checkpoints cut time into windows of 16 frames side by side. The paper describes windows of 32
-frames, half of each shared with the next; the ``overlap`` sizes are built so. Rows of a batch are sub-bands: row
-``b * bands + k`` is band k of recording b, low to high.
+The released code and checkpoints split time into consecutive windows of 16 frames. The paper describes windows of 32
+frames that overlap by half, as in the sizes named ``overlap``. Rows of a batch are sub-bands: row ``b * bands + k`` is
+band k of recording b, low to high.
 """
 
 import os
@@ -23,9 +23,9 @@ from system.errors import WheeltapperError
 from system.frontends.simam import enhance
 from system.frontends.stft import ECHO_SCALE, echo_spectrogram, frame_count, frame_sizes
 
-GAMMA = 25.0  # scale of the frequency code; in the released code, not in the paper
-SIREN_EPS = 1e-6  # of the last norm as SIREN builds it
-# Common rates at which 25 ms are an odd number of samples.
+GAMMA = 25.0  # scale of the frequency encoding; in the released code, not in the paper
+SIREN_EPS = 1e-6  # epsilon of the final norm in SIREN
+# Window lengths of common sampling rates at which 25 ms are an odd number of samples.
 ODD_WINDOWS = frozenset(frame_sizes(rate)[0] for rate in (1000, 5000, 11025, 22050, 88200))
 
 
@@ -37,15 +37,15 @@ class EchoConfig:
     depth: int = 12
     num_heads: int = 6
     mlp_ratio: float = 4.0
-    norm_eps: float = 1e-6  # of the blocks
-    final_eps: float = 1e-5
+    norm_eps: float = 1e-6  # of the norms in the blocks
+    final_eps: float = 1e-5  # of the final norm
     band_width: int = 32  # bins of 40 Hz
-    patch_frames: int = 16  # that one token spans
+    patch_frames: int = 16  # frames per token
     patch_stride: int = 16  # frames from one token to the next
     frame_limit: int = 2000
 
 
-# Published tensor names, or parts of them, and ours.
+# Parts of published tensor names to ours.
 _NAMES = {
     "patch_embed.proj.": "patch_embed.",
     "pos_embed": "positions",
@@ -55,26 +55,26 @@ _NAMES = {
     ".linear1.": ".mlp.fc1.",
     ".linear2.": ".mlp.fc2.",
 }
-# Settings as the released code calls them, and ours.
+# Field names of the released code to ours.
 _SETTINGS = {"heads": "num_heads", "encoder_depth": "depth", "shift_size": "patch_stride"}
 
 
 class Echo(Encoder):
-    """ECHO; summary and utterance embedding are the CLS of every band, low to high.
+    """ECHO encoder. Summary and utterance embedding are the CLS tokens of all sub-bands, low to high.
 
-    The frequency code depends on the window's length in samples. Of a spectrogram alone it is known up to one sample:
-    where nothing else is said, it is taken to be even, or odd where that is the window of a common rate. ``embed`` and
-    ``segments`` know the rate and are exact at any.
+    The frequency encoding depends on the window length in samples. A spectrogram alone determines it only up to one
+    sample; an odd length is assumed if it is the window of a common sampling rate, otherwise an even one. ``embed`` and
+    ``segments`` know the sampling rate and are exact.
     """
 
     family = "ECHO"
-    neper = 1.0 / ECHO_SCALE
+    log_gain_per_neper = 1.0 / ECHO_SCALE
     modes = {
         "official": Mode("the authors' code", "tail"),
-        "siren": Mode("the SIREN benchmark: another epsilon in the last norm", "tail"),
-        "stream": Mode("streams (EchoStream): every chunk loses its own mean instead of the recording's", "tail"),
+        "siren": Mode("the SIREN benchmark: another epsilon in the final norm", "tail"),
+        "stream": Mode("streams (EchoStream): the mean of each chunk is removed instead of the recording's", "tail"),
     }
-    # Tiny and small as published, base and large as the released code lists them; nano is our own, small enough to
+    # tiny and small are published, base and large are listed in the released code; nano is our own, small enough to
     # train in minutes on two CPU cores.
     SIZES = {
         "nano": EchoConfig(embed_dim=128, depth=4, num_heads=2),
@@ -89,13 +89,13 @@ class Echo(Encoder):
     def __init__(self, config: EchoConfig):
         super().__init__(config)
         dim, patches = config.embed_dim, -(-config.frame_limit // config.patch_stride)
-        # A convolution in the published files; as a matrix over flattened patches it runs at the speed of one.
+        # A convolution in the published files; a matrix product over flattened patches is equivalent and faster.
         self.patch_embed = nn.Linear(config.band_width * config.patch_frames, dim)
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
         table = torch.zeros(1, patches + 1, dim)
         if not shapes_alone():
             table[0, 1:] = sine_cosine(torch.arange(patches), dim)
-        self.register_buffer("positions", table)  # row 0, of the CLS, is stored but never used
+        self.register_buffer("positions", table)  # row 0, for the CLS token, is stored but not used
         self.blocks = nn.ModuleList(
             PostNormBlock(dim, config.num_heads, config.mlp_ratio, config.norm_eps) for _ in range(config.depth)
         )
@@ -112,7 +112,7 @@ class Echo(Encoder):
         return self.config.frame_limit
 
     def bands(self, rate: int) -> int:
-        """Sub-bands at a rate in Hz, the last one filled up."""
+        """Number of sub-bands at a sampling rate in Hz; the last one may be padded."""
         return -(-(frame_sizes(rate)[0] // 2 + 1) // self.config.band_width)
 
     def grid_bands(self, rate: int) -> int:
@@ -121,19 +121,22 @@ class Echo(Encoder):
     # Front end.
 
     def spectrogram(self, wave: Tensor, rate: int, mode: str = "official") -> Tensor:
-        """As every encoder's. In mode ``stream``, where each chunk loses its own mean, the chunks follow one another:
-        in recordings of more than one, the frames that the last two share are there twice."""
+        """See ``Encoder.spectrogram``.
+
+        In mode ``stream`` the spectrograms of the chunks, each without its mean, are concatenated; frames that the last
+        two chunks share occur twice.
+        """
         check_wave(wave)
         if mode != "stream":
             return self.chunk_spectrogram(wave, rate)
         return torch.cat([self.chunk_spectrogram(part, rate) for part in self._chunk_waves(wave, rate)], 1)
 
     def chunk_spectrogram(self, wave: Tensor, rate: int, mean: float | Tensor | None = None) -> Tensor:
-        """Waveforms (B, samples) less ``mean``, their own where None, to a normalised spectrogram (B, T, F)."""
+        """Normalised spectrogram (B, T, F) of waveforms (B, samples) minus ``mean`` (None: their own mean)."""
         return enhance(echo_spectrogram(wave, rate, mean), self.simam)
 
     def chunk_samples(self, rate: int) -> int:
-        """Samples that a chunk of ``frame_limit`` frames covers."""
+        """Number of samples in a chunk of ``frame_limit`` frames."""
         window, hop = frame_sizes(rate)
         return (self.frame_limit - 1) * hop + window
 
@@ -145,9 +148,10 @@ class Echo(Encoder):
             yield wave[:, max(0, frames - limit) * hop :]
 
     def split_patches(self, spectrogram: Tensor) -> Tensor:
-        """(B, T, F) to flattened patches (B * bands, N, band_width * patch_frames), frame fastest.
+        """Splits (B, T, F) into flattened patches (B * bands, N, band_width * patch_frames), frames varying fastest.
 
-        Time is filled with zeros to a multiple of the stride, the last band to its width: zeros first, bins behind.
+        Time is padded with zeros at the end to a multiple of the stride. The last band is padded with zeros below its
+        bins.
         """
         width, size, stride = self.config.band_width, self.config.patch_frames, self.config.patch_stride
         frames, bins = spectrogram.shape[1:]
@@ -165,7 +169,7 @@ class Echo(Encoder):
         return self._tokens(spectrogram, depth, self.norm.eps)
 
     def _tokens(self, spectrogram: Tensor, depth: int | None, eps: float, rate: int = 0) -> Tokens:
-        """The last norm belongs to the last block: tokens of earlier ones come without it."""
+        """Tokens of one pass; the final norm is only applied after the last block."""
         batch, _, bins = spectrogram.shape
         window = frame_sizes(rate)[0] if rate else _likely_window(bins)
         code = frequency_code(bins, window, self.config.band_width, self.dim, spectrogram.device, spectrogram.dtype)
@@ -181,19 +185,24 @@ class Echo(Encoder):
         return Tokens(x[:, :, 1:].transpose(1, 2), x[:, :, 0])
 
     def embed_patches(self, patches: Tensor, code: Tensor) -> Tensor:
-        """Flattened patches (R, N, band_width * patch_frames) of sub-bands with the codes (R, 1, D) of their
-        frequencies to patch vectors with both positions (R, N, D)."""
+        """Patch vectors (R, N, D) with time and frequency encodings.
+
+        Args:
+            patches: (R, N, band_width * patch_frames) flattened patches of sub-bands.
+            code: (R, 1, D) frequency encodings of the sub-bands.
+        """
         return self.patch_embed(patches) + self.positions[:, 1 : 1 + patches.shape[1]] + code
 
     def encode(self, patches: Tensor, code: Tensor, keep: str = "") -> tuple[Tensor, list[Tensor]]:
         """Runs all blocks over [CLS, patches] of sub-bands.
 
         Args:
-            patches: (R, N, D) as ``embed_patches`` gives them. code: (R, 1, D).
-            keep: what to return of each block: ``mlp`` or ``block`` (see ``run_blocks``).
+            patches: (R, N, D) as returned by ``embed_patches``.
+            code: (R, 1, D) frequency encodings of the sub-bands.
+            keep: activations to return from each block: ``mlp`` or ``block`` (see ``run_blocks``); empty for none.
 
         Returns:
-            tokens (R, 1 + N, D) after the last norm and, per block, what is kept (R, 1 + N, D).
+            Tokens (R, 1 + N, D) after the final norm, and a list of activations (R, 1 + N, D), one per block.
         """
         x, kept = run_blocks(self.blocks, torch.cat([self.cls_token + code, patches], 1), keep)
         return self.norm(x), kept
@@ -205,28 +214,30 @@ class Echo(Encoder):
         return SIREN_EPS if mode == "siren" else self.norm.eps
 
     def _embed_spectrogram(self, spectrogram: Tensor, mode: str, rate: int) -> Tensor:
-        """Utterance embedding, the mean over chunks: (B, T, F) to float32 (B, bands * D)."""
+        """Utterance embeddings, float32 (B, bands * D): the mean over chunks."""
         chunks = self._chunks(spectrogram.to(self.dtype))
         summaries = [self._tokens(chunk, None, self._eps(mode), rate).summary.float() for chunk in chunks]
         return torch.stack(summaries).mean(0).flatten(1)
 
     def segments(self, wave: Tensor, rate: int, mode: str = "official") -> Tensor:
-        """Segment embeddings: what each patch became, bands side by side, low to high.
+        """Segment embeddings: the tokens of each time step, with the bands concatenated, low to high.
 
-        Patches of the chunks follow one another; where the last chunk overlaps the one before, both theirs are there.
+        The chunks are concatenated in time; if the last chunk overlaps the one before, both are included.
 
         Args:
-            wave: (B, samples) at ``rate`` Hz, full scale 1. mode: one of ``modes``.
+            wave: (B, samples), full scale 1.
+            rate: sampling rate in Hz.
+            mode: one of ``modes``.
 
         Returns:
-            float32 (B, patches, bands * D).
+            Float32 (B, patches, bands * D).
         """
         self.check_mode(mode)
         chunks = self._chunks(self.spectrogram(wave, rate, mode))
         return torch.cat([self.chunk_segments(chunk, rate, mode) for chunk in chunks], 1)
 
     def chunk_segments(self, spectrogram: Tensor, rate: int, mode: str = "official") -> Tensor:
-        """``segments`` of one chunk (B, T, F), T <= frame_limit."""
+        """Segment embeddings of the spectrogram of one chunk (B, T, F), T <= frame_limit; see ``segments``."""
         grid = self._tokens(spectrogram.to(self.dtype), None, self._eps(mode), rate).grid
         return grid.flatten(2).float()
 
@@ -254,10 +265,10 @@ class Echo(Encoder):
 
     @classmethod
     def published(cls, loaded: dict[str, Any], settings: dict[str, Any], path: str | os.PathLike):
-        """The released dict of ``encoder`` and ``model_type``, or the tensors alone, as model hubs keep them.
+        """See ``Encoder.published``. Accepts the released dict of ``encoder`` and ``model_type``, or the tensors alone.
 
-        Shapes tell the sizes (``model_type`` names one of a list, which does not hold for every file); heads are those
-        that the file, else ``settings``, else the width says.
+        Sizes come from shapes, because ``model_type`` is not correct in every file. The number of heads comes from the
+        file, from ``settings``, or from the width, in that order.
         """
         needs = ["cls_token", "pos_embed", "patch_embed.proj.weight", "encoder.layers.0.linear1.weight"]
         inside = {"model": loaded["encoder"]} if "encoder" in loaded else loaded
@@ -294,18 +305,19 @@ class Echo(Encoder):
 def frequency_code(
     bins: int, window: int, band_width: int, dim: int, device: torch.device, dtype: torch.dtype
 ) -> Tensor:
-    """Code of the sub-bands' centre frequencies as shares p of half the rate (bands, 1, dim), ECHO paper, eq. 1.
+    """Encodings (bands, 1, dim) of the centre frequencies of the sub-bands (ECHO paper, eq. 1).
 
-    With f_c the mean of a band's first and last bin, in bins of rate / window, p is (first + last) / window; the last
-    band ends with the spectrum. Sines and cosines of GAMMA p 10000^(-2i / dim) alternate. Not to be changed: cached.
+    p is the centre frequency relative to half the sampling rate. With the centre as the mean of a band's first and last
+    bin, p = (first + last) / window; the last band ends with the spectrum. Sines and cosines of GAMMA p
+    10000^(-2i / dim) alternate. The result is cached and must not be modified.
     """
     first = torch.arange(0, bins, band_width, device="cpu")
-    with torch.inference_mode(False):  # what is cached must serve training too
+    with torch.inference_mode(False):  # cached tensors are used in training too
         return centre_code(first, (first + band_width).clamp(max=bins) - 1, window, dim).to(device, dtype)
 
 
 def centre_code(first: Tensor, last: Tensor, window: int, dim: int) -> Tensor:
-    """``frequency_code`` of any bands, of which first and last bins (R,) are given: float64 (R, 1, dim)."""
+    """Like ``frequency_code``, for bands with given first and last bins (R,); float64 (R, 1, dim)."""
     omega = 10000.0 ** -(torch.arange(0, dim, 2, dtype=torch.float64, device=first.device) / dim)
     angles = GAMMA * ((first + last).double() / window)[:, None] * omega
     return torch.stack([angles.sin(), angles.cos()], -1).flatten(1).unsqueeze(1)
@@ -317,7 +329,7 @@ def _likely_window(bins: int) -> int:
 
 
 def _init_linear(module: nn.Module) -> None:
-    """Initial weights of the released code, for ``Module.apply``: uniform (Glorot), no biases."""
+    """Initialises linear layers as the released code (Glorot uniform, zero bias), for ``Module.apply``."""
     if isinstance(module, nn.Linear):
         nn.init.xavier_uniform_(module.weight)
         nn.init.zeros_(module.bias)

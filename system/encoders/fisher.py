@@ -10,16 +10,17 @@ FisherConfig = SubbandConfig
 
 
 class Fisher(SubbandEncoder):
-    """FISHER; summary and embedding are the CLS of every band, low to high."""
+    """FISHER encoder. Summary and embedding are the CLS tokens of all sub-bands, low to high."""
 
     family = "FISHER"
-    neper = 1.0 / FISHER_SCALE
+    log_gain_per_neper = 1.0 / FISHER_SCALE
     modes = {
         "official": Mode("the authors' read-me", "cut"),
         "rmis": Mode("the RMIS benchmark", "pad"),
         "chunks": Mode("the SIREN benchmark", "tail"),
     }
-    # Published sizes; nano is our own, small enough to train on two CPU cores, its position table as wide as the grid.
+    # Published sizes, and our own nano, small enough to train on two CPU cores; its position table is as wide as the
+    # grid.
     SIZES = {
         "nano": FisherConfig(embed_dim=128, depth=4, num_heads=2, max_freq=6),
         "tiny": FisherConfig(embed_dim=192, depth=12, num_heads=3),
@@ -28,7 +29,7 @@ class Fisher(SubbandEncoder):
     }
 
     def bands(self, rate: int) -> int:
-        """Sub-bands at a rate in Hz: what fits in half the rate, at least one."""
+        """Number of whole sub-bands below half the sampling rate in Hz, at least one."""
         return max(1, (25 * rate // 1000 // 2 + 1) // self.config.band_width)
 
     def _front_end(self, wave: Tensor, rate: int, mode: str) -> Tensor:

@@ -1,4 +1,4 @@
-"""Which family a checkpoint file is of, by the names in it alone: neither torch nor the weights are loaded."""
+"""Identifies the encoder family of a checkpoint file by its tensor names, without loading torch or the weights."""
 
 import json
 import os
@@ -12,13 +12,20 @@ from typing import Any, BinaryIO
 from system.encoders import cards
 from system.errors import WheeltapperError
 
-LONGEST = 64 << 20  # bytes of names; published checkpoints have some hundred kB
-ALIKE = ["eat", "fisher"]  # that names alone do not tell apart
+LONGEST = 64 << 20  # bytes of names to read at most; published checkpoints have some hundred kB
+ALIKE = ["eat", "fisher"]  # families that tensor names do not distinguish
 
 
 def check_family(path: str | os.PathLike, family: str) -> None:
-    """Raises WheeltapperError for a file that cannot be read or is no checkpoint, that was cut short, or that is of
-    another family than ``family``, as far as its names tell."""
+    """Checks that a checkpoint belongs to a family, as far as its tensor names tell.
+
+    Args:
+        path: checkpoint.
+        family: key of ``FAMILIES``.
+
+    Raises:
+        WheeltapperError: the file cannot be read, is no checkpoint, is truncated, or is of another family.
+    """
     found = families(path)
     if found and family in cards.KNOWN and family not in found:
         raise WheeltapperError(
@@ -27,9 +34,13 @@ def check_family(path: str | os.PathLike, family: str) -> None:
 
 
 def families(path: str | os.PathLike) -> list[str]:
-    """The families that a checkpoint may be of, as a configuration names them; none where its names do not tell.
+    """Families that a checkpoint may belong to.
 
-    Raises WheeltapperError where it cannot be read or is no checkpoint.
+    Returns:
+        Keys of ``FAMILIES``; empty if the tensor names do not tell.
+
+    Raises:
+        WheeltapperError: the file cannot be read or is no checkpoint.
     """
     path = Path(path)
     try:
@@ -43,7 +54,7 @@ def families(path: str | os.PathLike) -> list[str]:
     except (OSError, *DAMAGE) as error:
         reason = getattr(error, "strerror", None) or " ".join(str(error).split())[:160] or type(error).__name__
         raise WheeltapperError(f"{path}: expected a checkpoint, found damage ({reason})") from error
-    if start[:1] != b"\x80" and start[257:262] != b"ustar":  # what torch wrote before it wrote zips
+    if start[:1] != b"\x80" and start[257:262] != b"ustar":  # formats of old torch versions
         raise WheeltapperError(f"{path}: expected a checkpoint, found {path.stat().st_size} bytes of something else")
     return []
 
@@ -54,12 +65,12 @@ def _possible(family: str | None, told: bool = False) -> list[str]:
     return [family] if family else []
 
 
-# What zipfile, pickletools and json let out over damaged files.
+# Exceptions of zipfile, pickletools and json for damaged files.
 DAMAGE = (ValueError, KeyError, TypeError, EOFError, RuntimeError, RecursionError, zipfile.BadZipFile, zlib.error)
 
 
 def _safetensors(file: BinaryIO, size: int) -> dict[str, Any]:
-    """The header as ``checkpoints.load_file`` gives it, each tensor as its shape alone."""
+    """Like ``checkpoints.load_file``, from the header only: each tensor has only its shape."""
     file.seek(0)
     length = int.from_bytes(file.read(8), "little")
     if length > min(size - 8, LONGEST):
@@ -69,12 +80,12 @@ def _safetensors(file: BinaryIO, size: int) -> dict[str, Any]:
     tensors = {name: SimpleNamespace(shape=tuple(about["shape"])) for name, about in header.items()}
     end = 8 + length + max((int(about["data_offsets"][1]) for about in header.values()), default=0)
     if end != size:
-        raise ValueError(f"{size} bytes in the place of {end}")
+        raise ValueError(f"{size} bytes instead of {end}")
     return {"model": tensors, "metadata": metadata}
 
 
 def _pickled_names(file: BinaryIO) -> list[str]:
-    """All texts in the pickle of a zip that torch wrote; nothing is unpickled."""
+    """All strings in the pickle of a torch zip file, without unpickling."""
     with zipfile.ZipFile(file) as archive:
         inside = next((entry for entry in archive.infolist() if entry.filename.endswith("data.pkl")), None)
         if inside is None:

@@ -1,13 +1,13 @@
-"""From a grid of tokens to one vector per recording.
+"""Pooling of a grid of tokens to one vector per recording.
 
-| name | over | numbers | source |
+| name | averages over | dimension | source |
 |---|---|---|---|
 | mean | time and bands | D | |
-| band | time, every band for itself | bands * D | |
+| band | time, per band | bands * D | |
 | cls | nothing: the encoder's summary | n * D | |
-| attentive | time and bands, weights learnt | 2 D | Okabe et al. 2018, attentive statistics |
-| gem | time, every band for itself | bands * D | Radenović et al. 2018, generalised mean |
-| rdp | time, every band for itself | bands * D | relative deviation pooling |
+| attentive | time and bands, with learned weights | 2 D | Okabe et al. 2018, attentive statistics |
+| gem | time, per band | bands * D | Radenović et al. 2018, generalised mean |
+| rdp | time, per band | bands * D | relative deviation pooling |
 """
 
 import torch
@@ -20,22 +20,27 @@ from system.errors import WheeltapperError
 GEM_POWER = 3.0
 RDP_POWER = 4.0
 GEM_FLOOR = 1e-6
-HIDDEN = 128  # of the attention's hidden layer
+HIDDEN = 128  # units in the hidden layer of the attention
 
 
 def select(tokens: Tokens, pool: str) -> Tensor:
-    """The tokens that a kind of pooling looks at: the patch grid (B, T, bands, D), or for ``cls`` the summary as one
-    time step (B, 1, n, D)."""
+    """Tokens that a pooling method uses: the grid (B, T, bands, D), or for ``cls`` the summary as (B, 1, n, D)."""
     return tokens.summary.unsqueeze(1) if pool == "cls" else tokens.grid
 
 
 def pool_tokens(grid: Tensor, pool: str, power: float = 0.0) -> Tensor:
-    """Pools (B, T, bands, D) by a kind that has nothing to learn: (B, numbers).
+    """Pools tokens by a method without parameters.
 
     Args:
-        pool: ``mean``; ``band``, ``gem`` or ``rdp``, bands side by side; ``cls`` as ``band`` (its grid has one time
-            step).
-        power: exponent of ``gem`` and ``rdp``; 0 for 3 and 4.
+        grid: (B, T, bands, D).
+        pool: ``mean``, ``band``, ``gem``, ``rdp``, or ``cls``, which is ``band`` over one time step.
+        power: exponent of ``gem`` and ``rdp``; 0 for the defaults 3 and 4.
+
+    Returns:
+        (B, D), or (B, bands * D) for all methods but ``mean``.
+
+    Raises:
+        WheeltapperError: unknown method, or ``attentive``, which has parameters.
     """
     if pool == "mean":
         return grid.mean((1, 2))
@@ -51,16 +56,32 @@ def pool_tokens(grid: Tensor, pool: str, power: float = 0.0) -> Tensor:
 
 
 def generalised_mean(grid: Tensor, power: float) -> Tensor:
-    """(mean over time of max(h, 1e-6)^p)^(1/p): (B, T, bands, D) to (B, bands, D). p = 1 is the mean of what is
-    positive, a large p the maximum."""
+    """Generalised mean over time, (mean of max(h, 1e-6)^p)^(1/p).
+
+    p = 1 is the mean of the positive parts; large p approaches the maximum.
+
+    Args:
+        grid: (B, T, bands, D).
+        power: exponent p.
+
+    Returns:
+        (B, bands, D).
+    """
     return grid.clamp_min(GEM_FLOOR).pow(power).mean(1).pow(1.0 / power)
 
 
 def relative_deviation(grid: Tensor, power: float) -> Tensor:
-    """Mean over time that favours moments unlike the others: (B, T, bands, D) to (B, bands, D).
+    """Weighted mean over time with larger weights for tokens far from the mean (relative deviation pooling).
 
-    Within a band the weight of a token is (1 + d / max d)^power, d its distance from the band's mean; power 0, or
-    tokens that are all alike, give the mean.
+    The weight of a token is (1 + d / max d)^power, where d is its distance from the mean of its band. With power 0, or
+    if all tokens are equal, this is the mean.
+
+    Args:
+        grid: (B, T, bands, D).
+        power: exponent of the weight.
+
+    Returns:
+        (B, bands, D).
     """
     distance = (grid - grid.mean(1, keepdim=True)).norm(dim=-1)
     furthest = distance.amax(1, keepdim=True)
@@ -70,7 +91,10 @@ def relative_deviation(grid: Tensor, power: float) -> Tensor:
 
 
 class AttentiveStatistics(nn.Module):
-    """Weighted mean and deviation over all tokens, weights softmax(v tanh(W h + b)): (B, T, bands, D) to (B, 2 D)."""
+    """Weighted mean and deviation over all tokens, with weights softmax(v tanh(W h + b)).
+
+    Takes (B, T, bands, D), returns (B, 2 D).
+    """
 
     def __init__(self, dim: int):
         super().__init__()
@@ -85,7 +109,7 @@ class AttentiveStatistics(nn.Module):
 
 
 class Pooling(nn.Module):
-    """Any kind of pooling as a module: (B, T, bands, D) to (B, numbers)."""
+    """Any pooling method as a module: takes (B, T, bands, D), returns (B, dimension)."""
 
     def __init__(self, pool: str, power: float, dim: int):
         super().__init__()

@@ -1,7 +1,6 @@
-"""Networks as shapes alone, on the meta device, until a file is known to have their weights.
+"""Building modules without weights on the meta device, before a checkpoint is loaded into them.
 
-Arithmetic on that device goes through torch's compiler, seconds of imports for numbers that nobody reads: it is left
-out.
+Initialisation is skipped: on the meta device it goes through torch's compiler, which takes seconds to import.
 """
 
 import contextlib
@@ -13,13 +12,13 @@ from torch.overrides import TorchFunctionMode
 
 @contextlib.contextmanager
 def building_shapes() -> Iterator[None]:
-    """Modules made within the block have parameters and buffers without numbers and without memory."""
+    """Context in which modules are built with parameters and buffers that have shapes but no memory."""
     with torch.device("meta"), _Unfilled():
         yield
 
 
 def shapes_alone() -> bool:
-    """Whether modules are being built as shapes: what they compute for their buffers need only have its shape."""
+    """Whether modules are being built by ``building_shapes``; buffers then only need the right shape."""
     return torch.empty(0).is_meta
 
 

@@ -1,4 +1,4 @@
-"""The transformer over sub-bands that FISHER and EAT have in common: EAT is the case of one band.
+"""The transformer over sub-bands of FISHER and EAT; EAT is the case of one band.
 
 Rows of a batch are sub-bands: row ``b * bands + k`` is band k of recording b, low to high.
 """
@@ -31,10 +31,10 @@ class SubbandConfig:
     patch_size: int = 16
     max_length: int = 128
     max_freq: int = 50
-    target_length: int = 1024  # frames that one forward pass takes at most
+    target_length: int = 1024  # largest number of frames in one pass
 
 
-# Settings that the released code can express and this module does not build: value that is accepted.
+# Options of the released code that this module does not implement, with the accepted value.
 _FIXED = {
     "layer_norm_first": False,
     "flatten": "freq",
@@ -53,18 +53,18 @@ _PUBLISHED = {
     "norm.weight": f"{_PREFIX}context_encoder.norm.weight",
     "norm.bias": f"{_PREFIX}context_encoder.norm.bias",
 }
-# The same without the modality; model hubs, which keep EAT so, call the norm otherwise.
+# The same names without the modality prefix, as in EAT's files on model hubs, where the norm has another name.
 _BARE = {published.removeprefix(_PREFIX): own for own, published in _PUBLISHED.items()}
 _HUB = {name.replace("context_encoder.norm", "pre_norm"): own for name, own in _BARE.items()}
 _OWN = {published: own for own, published in _PUBLISHED.items()} | _BARE | _HUB
 
 
 class SubbandEncoder(Encoder):
-    """The network; FISHER and EAT add their front ends."""
+    """Base of FISHER and EAT, which add their front ends."""
 
-    defaults: ClassVar[dict[str, Any]] = {}  # what a published cfg means where it does not say it
-    fixed: ClassVar[dict[str, Any]] = {}  # values that tell the family from its sibling
-    left_out: ClassVar[tuple[str, ...]] = ()  # parts of a published file that inference has no use for
+    defaults: ClassVar[dict[str, Any]] = {}  # values if a published cfg does not contain a field
+    fixed: ClassVar[dict[str, Any]] = {}  # values that distinguish EAT from FISHER
+    left_out: ClassVar[tuple[str, ...]] = ()  # parts of tensor names that inference does not need
 
     def __init__(self, config: SubbandConfig):
         super().__init__(config)
@@ -88,10 +88,10 @@ class SubbandEncoder(Encoder):
         return self.bands(rate) * self.patches_per_band
 
     def split_bands(self, spectrogram: Tensor) -> Tensor:
-        """(B, T, F) to sub-bands (B * bands, T, band_width).
+        """Splits spectrograms (B, T, F) into sub-bands (B * bands, T, band_width).
 
-        Bins above the last whole band are dropped, a spectrum narrower than a band is filled with zeros on the right,
-        as are clips shorter than one patch in time.
+        Bins above the last whole band are dropped. A spectrum narrower than a band, or a clip shorter than a patch, is
+        padded with zeros at the end.
         """
         spectrogram, width = self._fill(spectrogram), self.config.band_width
         batch, frames, bins = spectrogram.shape
@@ -102,15 +102,15 @@ class SubbandEncoder(Encoder):
         return rows.transpose(1, 2).reshape(batch * count, frames, width)
 
     def embed_patches(self, rows: Tensor) -> Tensor:
-        """Sub-bands (R, T, band_width) to patch vectors with positions (R, N, D), time-major, frequency fastest.
+        """Patch vectors with positions (R, N, D) of sub-bands (R, T, band_width); frequency varies fastest.
 
-        The position of a token is its number in the sequence, as in the released code. In FISHER the table's rows are
-        50 wide and the grid is 6: a quirk that trained weights depend on.
+        The position of a token is its index in the sequence, as in the released code. In FISHER the position table has
+        50 columns but the grid only 6; the published weights depend on this quirk.
         """
         patches = self.patch_embed(rows.unsqueeze(1)).flatten(2).transpose(1, 2)
         if patches.shape[1] > self.positions.shape[1]:
             raise WheeltapperError(
-                f"a clip of {rows.shape[1]} frames: expected at most "
+                f"clip of {rows.shape[1]} frames: expected at most "
                 f"{self.positions.shape[1] // self.patches_per_band * self.config.patch_size} in one pass"
             )
         return patches + self.positions[:, : patches.shape[1]]
@@ -120,11 +120,11 @@ class SubbandEncoder(Encoder):
 
         Args:
             patches: (R, N, D).
-            depth: number of blocks to run; all where None.
-            keep: what to return of each block: ``mlp`` or ``block`` (see ``run_blocks``).
+            depth: number of blocks to run; None for all.
+            keep: activations to return from each block: ``mlp`` or ``block`` (see ``run_blocks``); empty for none.
 
         Returns:
-            tokens (R, 1 + N, D) and, per block, what is kept (R, 1 + N, D).
+            Tokens (R, 1 + N, D), and a list of activations (R, 1 + N, D), one per block.
         """
         x = self.norm(torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1))
         return run_blocks(self.blocks[:depth], x, keep)
@@ -147,15 +147,17 @@ class SubbandEncoder(Encoder):
 
     @classmethod
     def published(cls, loaded: dict[str, Any], settings: dict[str, Any], path: str | os.PathLike):
-        """The released dict of ``cfg`` and ``model``; or the tensors alone, under whatever prefix, as model hubs keep
-        them: then shapes and ``settings`` decide."""
+        """See ``Encoder.published``. Accepts the released dict of ``cfg`` and ``model``, or the tensors alone.
+
+        Model hubs store the tensors alone, with any prefix. Sizes then come from shapes and ``settings``.
+        """
         expected = f"a {cls.family} checkpoint (dict with cfg.model and model, or its tensors)"
         tensors = checkpoints.find_tensors(loaded, ["extra_tokens"], expected, path, cls.left_out, _PREFIX)
         own = cls.from_published(tensors)
         given = _flat(loaded["cfg"], cls.family, path) if "cfg" in loaded else _shapes(own)
         found = {**_table_length(own, cls.defaults), **cls.defaults, **given, **settings}
-        if "band_width" not in found and "_name" in found:  # EAT's: it names its class and knows no bands
-            raise WheeltapperError(f"{path}: cfg.band_width: expected a width as {cls.family} has it, found none")
+        if "band_width" not in found and "_name" in found:  # EAT's cfg: it has a class name and no bands
+            raise WheeltapperError(f"{path}: cfg.band_width: expected a number as in {cls.family}, found none")
         for name, accepted in (_FIXED | cls.fixed).items():
             if found.get(name, accepted) != accepted:
                 raise WheeltapperError(f"{path}: cfg.{name}: expected {accepted}, found {found[name]!r}")
@@ -167,7 +169,7 @@ class SubbandEncoder(Encoder):
 
 
 def _flat(cfg: Any, family: str, path: str | os.PathLike) -> dict[str, Any]:
-    """Fields of a published cfg: flat ones under ``model``, more under its modality."""
+    """Fields of a published cfg, which are under ``model`` and under its image modality, in one dict."""
     model = cfg.get("model") if isinstance(cfg, dict) else None
     if not isinstance(model, dict):
         raise WheeltapperError(f"{path}: expected a {family} checkpoint with cfg.model, found none")
@@ -177,14 +179,14 @@ def _flat(cfg: Any, family: str, path: str | os.PathLike) -> dict[str, Any]:
 
 
 def _shapes(tensors: Mapping[str, Any]) -> dict[str, int]:
-    """Sizes that the tensors tell where there is no configuration."""
+    """Sizes of the network, read from tensor shapes."""
     dim = tensors["cls_token"].numel()
     depth = len({name.split(".")[1] for name in tensors if name.startswith("blocks.")})
     return {"embed_dim": dim, "depth": depth, "num_heads": heads_of(dim)}
 
 
 def _table_length(tensors: Mapping[str, Any], defaults: Mapping[str, Any]) -> dict[str, int]:
-    """``max_length`` of files that do not say it: their position table may end where the training clips did."""
+    """``max_length`` by the position table, for files without it; the table may be as short as the training clips."""
     table = tensors.get("positions")
     if not isinstance(table, Tensor) or table.dim() != 3:
         return {}

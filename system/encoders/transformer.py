@@ -1,4 +1,4 @@
-"""Parts that the transformers share: attention, MLP, blocks, fixed position codes."""
+"""Shared parts of the transformers: attention, MLP, blocks, fixed position encodings."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ from system.encoders.shapes import shapes_alone
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention with one matrix for query, key and value (rows in that order)."""
+    """Multi-head self-attention with one joint matrix for query, key and value, in that order."""
 
     def __init__(self, dim: int, num_heads: int):
         super().__init__()
@@ -26,7 +26,7 @@ class Attention(nn.Module):
 
 
 class SeparateAttention(nn.Module):
-    """Multi-head self-attention with a matrix each for query, key and value."""
+    """Multi-head self-attention with separate matrices for query, key and value."""
 
     def __init__(self, dim: int, num_heads: int):
         super().__init__()
@@ -37,7 +37,7 @@ class SeparateAttention(nn.Module):
         self.out_proj = nn.Linear(dim, dim)
 
     def heads(self, x: Tensor) -> Tensor:
-        """(B, N, D) to (B, heads, N, D / heads)."""
+        """Splits (B, N, D) into heads (B, heads, N, D / heads)."""
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -46,7 +46,7 @@ class SeparateAttention(nn.Module):
 
 
 class Mlp(nn.Module):
-    """Two linear layers with an exact GELU between."""
+    """Two linear layers with an exact GELU in between."""
 
     def __init__(self, dim: int, hidden: int):
         super().__init__()
@@ -58,7 +58,7 @@ class Mlp(nn.Module):
 
 
 class PostNormBlock(nn.Module):
-    """Norm after each residual; returns its output and the output of its MLP before the residual."""
+    """Transformer block with the norm after each residual; returns its output and its MLP's output."""
 
     def __init__(self, dim: int, num_heads: int, mlp_ratio: float, eps: float):
         super().__init__()
@@ -74,11 +74,16 @@ class PostNormBlock(nn.Module):
 
 
 def run_blocks(blocks: Iterable[PostNormBlock], x: Tensor, keep: str = "") -> tuple[Tensor, list[Tensor]]:
-    """Tokens (R, N, D) through the blocks.
+    """Runs tokens through transformer blocks.
+
+    Args:
+        blocks: the blocks.
+        x: (R, N, D).
+        keep: activations to keep from each block: ``mlp`` for the MLP's output before the residual, ``block`` for the
+            block's output, empty for none.
 
     Returns:
-        the tokens, and per block (R, N, D) each: its MLP's output before the residual where ``keep`` is ``mlp``, its
-        output where it is ``block``; else nothing.
+        Tokens (R, N, D), and a list of kept activations (R, N, D).
     """
     kept = []
     for block in blocks:
@@ -89,7 +94,7 @@ def run_blocks(blocks: Iterable[PostNormBlock], x: Tensor, keep: str = "") -> tu
 
 
 class PreNormBlock(nn.Module):
-    """Norm before attention and before the MLP, as in ViT."""
+    """Transformer block with norms before attention and before the MLP, as in ViT."""
 
     def __init__(self, dim: int, attention: nn.Module, mlp_ratio: float, eps: float):
         super().__init__()
@@ -104,14 +109,17 @@ class PreNormBlock(nn.Module):
 
 
 def sine_cosine(position: Tensor, dim: int) -> Tensor:
-    """Fixed code (N, dim) of positions (N,): sines, then cosines, of frequencies 10000^(-2 j / dim)."""
+    """Fixed encoding (N, dim) of positions (N,): sines, then cosines, with frequencies 10000^(-2 j / dim)."""
     omega = 10000.0 ** -(torch.arange(dim // 2, dtype=torch.float64) / (dim / 2))
     angles = position.double()[:, None] * omega
     return torch.cat([angles.sin(), angles.cos()], dim=1)
 
 
 def grid_positions(max_length: int, max_freq: int, dim: int) -> Tensor:
-    """Fixed 2-D table (1, max_length * max_freq, dim), row t * max_freq + f: first half frequency, second time."""
+    """Fixed 2-D position table (1, max_length * max_freq, dim).
+
+    Row t * max_freq + f encodes frequency f in its first half and time t in its second.
+    """
     if shapes_alone():
         return torch.empty(1, max_length * max_freq, dim // 4 * 4)
     row = torch.arange(max_length * max_freq)
@@ -121,14 +129,14 @@ def grid_positions(max_length: int, max_freq: int, dim: int) -> Tensor:
 
 
 def init_linear(module: nn.Module) -> None:
-    """Initial weights of BERT, for ``Module.apply``: normal with deviation 0.02, no biases."""
+    """Initialises linear layers as in BERT (normal, deviation 0.02, zero bias), for ``Module.apply``."""
     if isinstance(module, nn.Linear):
         nn.init.normal_(module.weight, std=0.02)
         nn.init.zeros_(module.bias)
 
 
 def init_patches(conv: nn.Conv2d) -> None:
-    """Initial weights of a patch embedding: uniform (Glorot) over the flattened kernel."""
+    """Initialises a patch embedding: Glorot uniform over the flattened kernel, zero bias."""
     nn.init.xavier_uniform_(conv.weight.view(conv.out_channels, -1))
     if conv.bias is not None:
         nn.init.zeros_(conv.bias)

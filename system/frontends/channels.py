@@ -1,4 +1,4 @@
-"""What a branch hears of a recording: one or two of the near channel, the far channel and the residual."""
+"""Selection of a branch's input channels: near, far, or the residual after subtracting the far channel."""
 
 import os
 from collections.abc import Sequence
@@ -10,23 +10,26 @@ from system.errors import WheeltapperError
 from system.frontends.farfield import subtract_far
 
 
-def hear(
+def select_inputs(
     wave: np.ndarray, rate: int, inputs: Sequence[str], subtraction: SubtractionConfig, path: str | os.PathLike
 ) -> np.ndarray:
-    """The inputs of a branch.
+    """Selects the input channels of a branch from a recording.
 
-    A mono recording is near, far and residual in one: a system for two microphones hears with one as if it had only
-    ever known one.
+    The single channel of a mono recording is used as near, far and residual, so that systems for two microphones also
+    run on one.
 
     Args:
-        wave: float32 (1 or more channels, samples), near first, then far. rate: Hz.
-        inputs: of ``near``, ``far``, ``residual``. subtraction: how the residual is made.
-        path: of the recording, for messages.
+        wave: float32 (channels, samples); channel 0 is near, channel 1 is far.
+        rate: sampling rate in Hz.
+        inputs: names among ``near``, ``far`` and ``residual``.
+        subtraction: settings of the far-channel subtraction.
+        path: recording, for messages.
 
     Returns:
-        float32 (inputs, samples).
+        Float32 (inputs, samples).
 
-    Raises WheeltapperError for an unknown input, or where the clip is too short to subtract in.
+    Raises:
+        WheeltapperError: unknown input, or a recording too short for the subtraction.
     """
     try:
         return np.concatenate([_channel(wave, rate, name, subtraction) for name in inputs])

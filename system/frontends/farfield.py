@@ -1,17 +1,17 @@
-"""The far microphone as a noise reference: what it hears is subtracted from the near microphone.
+"""Noise reduction with the far microphone as a noise reference, which is subtracted from the near microphone.
 
-Least squares: in every frequency bin the near channel is regressed on the far channel over the frames of the clip, and
-the residual is kept. With one tap the gain is H[f] = sum_t N conj(F) / (sum_t |F|^2 + 1e-12); with several, a short
-filter over neighbouring frames reaches beyond the window, to longer room responses. Three variants of it, ours:
+Least squares: in every frequency bin the near channel N is regressed on the far channel F over the frames of the clip,
+and the residual is kept. With one tap the gain is H[f] = sum_t N conj(F) / (sum_t |F|^2 + 1e-12). With several taps, a
+short filter over neighbouring frames models room responses longer than the window. Three variants of our own:
 
-* local: the sums run over the frames around each frame alone. Noise from several places has no one gain; over a few
-  seconds one source is often louder than the others, and its gain is then the right one.
-* balanced: frames weigh |F|^(-2p), so that the loudest moments do not decide alone.
-* coherence: what is subtracted is scaled by the share of the near channel's energy that the far channel explains.
+* local: sums only include frames near each frame. Noise from several places has no common gain, but over a few seconds
+  one source is often louder than the others, and its gain fits.
+* balanced: frames have the weight |F|^(-2p), so that the loudest moments do not dominate.
+* coherence: the subtracted part is scaled by the share of the near channel's energy that the far channel explains.
 
-Magnitude: |N| - |F| with the phase of the near channel, floored at a tenth of |N|; it takes for granted that both
-microphones hear the noise equally loud. Scaled magnitude, ours: |N| - g |F|, g by least squares of the magnitudes over
-the clip or over the frames around.
+Magnitude: |N| - |F| with the phase of the near channel, floored at a tenth of |N|. It assumes equally loud noise in
+both microphones. Scaled magnitude, our own: |N| - g |F|, with g by least squares of the magnitudes over the clip or
+over the neighbouring frames.
 """
 
 from functools import lru_cache
@@ -28,8 +28,8 @@ EPSILON = 1e-12
 # Neighbouring frames of a steady tone are almost collinear: a relative ridge keeps the several-tap solution bounded.
 RIDGE = 1e-9
 GAIN_FLOOR = 0.1
-LEVEL_FRAMES = 1  # on either side, over which the far level is averaged that frames are balanced by
-LEVEL_FLOOR = 1e-6  # of the mean far power: silence must not weigh without bound
+LEVEL_FRAMES = 1  # frames on either side that the far power is averaged over, for the balancing weights
+LEVEL_FLOOR = 1e-6  # as a fraction of the mean far power, so that weights of silent frames stay finite
 
 
 def subtract_far(
@@ -42,24 +42,25 @@ def subtract_far(
     balance: float = 0.0,
     coherence: bool = False,
 ) -> np.ndarray:
-    """Removes from the near channel what the far channel explains of it.
+    """Removes noise from the near channel by subtracting the part that the far channel explains.
 
     Args:
-        wave: float32 (channels, samples), channel 0 near, channel 1 far.
+        wave: float32 (channels, samples); channel 0 is near, channel 1 is far.
         method: ``least_squares``, ``magnitude`` or ``scaled_magnitude``.
         n_fft: STFT window (periodic Hann) in samples.
-        hop: step in samples, half the window where not given.
-        taps: frames of the far channel per bin, the current one in the middle (an even number has one more past
-            frame than future ones); ``least_squares`` only, as balance and coherence.
-        stretch: samples around a frame whose frames decide on its gain; 0 for the whole clip.
-        balance: exponent p of the far power by which frames weigh less, 0 to 1.
-        coherence: scale what is subtracted by the explained share of the near channel's energy.
+        hop: hop in samples; None for half the window.
+        taps: number of far frames per bin, centred on the current one (an even number has one more past frame). Only
+            for ``least_squares``, like ``balance`` and ``coherence``.
+        stretch: length in samples of the neighbourhood that a frame's gain is estimated from; 0 for the whole clip.
+        balance: exponent p of the balancing weights, 0 to 1.
+        coherence: whether to scale the subtracted part by the explained share of the near channel's energy.
 
     Returns:
-        float32 (1, samples): the residual at the scale of the near channel; a mono wave is returned as it is.
+        Float32 (1, samples), the residual at the scale of the near channel. A mono wave is returned unchanged.
 
-    Raises WheeltapperError for an unknown method, impossible sizes, more than two channels, or a clip too short for
-    reflection at its ends (expected more than half a window).
+    Raises:
+        WheeltapperError: unknown method, invalid sizes, more than two channels, or a clip not longer than half a window
+            (its ends are reflected).
     """
     hop = n_fft // 2 if hop is None else hop
     if method not in METHODS:
@@ -102,16 +103,17 @@ def subtract_far(
 
 
 def gains(near: Tensor, far: Tensor, taps: int = 1, half: int | None = None, weights: Tensor | None = None) -> Tensor:
-    """Least-squares filter from far to near per bin: the normal equations over frames.
+    """Least-squares filters from the far to the near channel, by the normal equations in each bin.
 
     Args:
-        near, far: complex (bins, frames).
-        half: frames on either side of a frame that decide on its filter; None: one filter by all frames.
-        weights: real (bins, frames) of the frames in the sums, or None for equal ones.
+        near: complex (bins, frames).
+        far: complex (bins, frames).
+        taps: length of the filter in frames.
+        half: number of frames on either side that a frame's filter is estimated from; None for one filter per clip.
+        weights: real (bins, frames), weights of the frames in the sums; None for equal weights.
 
     Returns:
-        complex (bins, taps), or (bins, frames, taps) where ``half`` is given: weights of the frames t + taps // 2, ...,
-        t, ... of ``far`` (see ``_shifted``).
+        Complex (bins, taps), or (bins, frames, taps) if ``half`` is given; taps in the order of ``_shifted``.
     """
     columns = _shifted(far, taps)
     weighted = columns.conj() if weights is None else columns.conj() * weights.unsqueeze(2)
@@ -131,14 +133,21 @@ def gains(near: Tensor, far: Tensor, taps: int = 1, half: int | None = None, wei
 def explained(
     near: Tensor, far: Tensor, taps: int = 1, half: int | None = None, weights: Tensor | None = None
 ) -> Tensor:
-    """What the far channel explains of the near one, complex (bins, frames); arguments as of ``gains``."""
+    """Part of the near channel that the far channel explains, complex (bins, frames); arguments as in ``gains``."""
     found = gains(near, far, taps, half, weights)
     return torch.einsum("ftk,fk->ft" if half is None else "ftk,ftk->ft", _shifted(far, taps), found)
 
 
 def explained_share(near: Tensor, part: Tensor, half: int | None) -> Tensor:
-    """Share of the near energy that was explained, per bin (and frame, where local): the squared coherence of one tap,
-    the coefficient of determination of several."""
+    """Share of the near channel's energy that is explained, per bin, and per frame if ``half`` is given.
+
+    For one tap this is the squared coherence, for several the coefficient of determination.
+
+    Args:
+        near: complex (bins, frames).
+        part: complex (bins, frames), the explained part.
+        half: see ``gains``.
+    """
     energy, total = part.abs().square(), near.abs().square()
     if half is None:
         share = energy.sum(1, keepdim=True) / (total.sum(1, keepdim=True) + EPSILON)
@@ -156,7 +165,7 @@ def _weights(far: Tensor, balance: float) -> Tensor | None:
 
 
 def _box(values: Tensor, half: int) -> Tensor:
-    """Sums over the frames from t - half to t + half, fewer at the ends: (bins, frames, ...) to the same shape."""
+    """Moving sums over frames t - half to t + half, fewer at the ends; (bins, frames, ...) in and out."""
     frames = values.shape[1]
     total = torch.cat([torch.zeros_like(values[:, :1]), values.cumsum(1)], 1)
     place = torch.arange(frames)
@@ -164,22 +173,22 @@ def _box(values: Tensor, half: int) -> Tensor:
 
 
 def _shifted(far: Tensor, taps: int) -> Tensor:
-    """Columns of the regression: (bins, frames, taps), offsets -(taps // 2) to (taps - 1) // 2; silence outside."""
+    """Regressors (bins, frames, taps): far frames at offsets -(taps // 2) to (taps - 1) // 2, zero outside the clip."""
     past, future = taps // 2, (taps - 1) // 2
     return torch.nn.functional.pad(far, (past, future)).unfold(1, taps, 1)
 
 
 def _magnitude(near: Tensor, noise: Tensor) -> Tensor:
-    """Takes magnitudes of noise (bins, frames) from a complex spectrum."""
+    """Subtracts noise magnitudes (bins, frames) from a complex spectrum (bins, frames)."""
     gain = 1.0 - noise / near.abs().clamp(min=EPSILON)
     return near * gain.clamp(min=GAIN_FLOOR)
 
 
 def _stft(signal: Tensor, n_fft: int, hop: int) -> Tensor:
-    """(channels, samples) to complex (channels, bins, frames).
+    """STFT, complex (channels, bins, frames), of a signal (channels, samples).
 
-    The end is reflected up to a whole number of hops: else the last samples lie under the foot of one window only,
-    and its inverse blows up whatever the subtraction leaves there.
+    The end is extended by reflection to a whole number of hops. Otherwise the last samples would only be covered by the
+    edge of one window, and the inverse would amplify any residual there.
     """
     missing = -signal.shape[1] % hop
     if missing:

@@ -1,7 +1,7 @@
 """Log-mel power spectrogram with the settings of the official Task 2 baseline.
 
-Zero-padded, centred STFT with a periodic Hann window, Slaney's mel scale (linear below 1 kHz, logarithmic above) and
-triangles of unit area, decibels over a floor of the double-precision epsilon.
+Zero-padded, centred STFT with a periodic Hann window; Slaney's mel scale (linear below 1 kHz, logarithmic above);
+triangles of unit area; decibels with the double-precision epsilon as floor.
 """
 
 import sys
@@ -19,7 +19,7 @@ HOP = 512
 BANDS = 128
 FLOOR = sys.float_info.epsilon
 
-# Slaney's Auditory Toolbox: 200/3 Hz per mel up to 1 kHz (15 mel), from there 27 steps per factor of 6.4.
+# Slaney's Auditory Toolbox: 200/3 Hz per mel up to 1 kHz (15 mel), then 27 mel per factor of 6.4.
 HZ_PER_MEL = 200.0 / 3.0
 KNEE_HZ = 1000.0
 KNEE_MEL = KNEE_HZ / HZ_PER_MEL
@@ -27,7 +27,7 @@ LOG_STEP = np.log(6.4) / 27.0
 
 
 def hz_to_mel(hz: np.ndarray | float) -> np.ndarray:
-    """Slaney's mel scale; any shape, Hz to mel."""
+    """Converts Hz to Slaney's mel scale; any shape."""
     hz = np.asarray(hz, dtype=np.float64)
     return np.where(hz < KNEE_HZ, hz / HZ_PER_MEL, KNEE_MEL + np.log(np.maximum(hz, KNEE_HZ) / KNEE_HZ) / LOG_STEP)
 
@@ -42,16 +42,22 @@ def mel_to_hz(mel: np.ndarray | float) -> np.ndarray:
 
 @lru_cache(maxsize=16)
 def mel_filterbank(rate: int, n_fft: int = N_FFT, bands: int = BANDS, device: torch.device | str = "cpu") -> Tensor:
-    """Triangular filters from 0 Hz to half the rate, equally spaced in mel, each of unit area over Hz.
+    """Triangular filters of unit area (in Hz), evenly spaced in mel from 0 Hz to half the sampling rate.
+
+    Args:
+        rate: sampling rate in Hz.
+        n_fft: length of the Fourier transform.
+        bands: number of filters.
+        device: device of the result.
 
     Returns:
-        float32 (bands, n_fft // 2 + 1); shared between callers, not to be changed.
+        Float32 (bands, n_fft // 2 + 1), cached: do not modify.
     """
     bins = np.arange(n_fft // 2 + 1) * (rate / n_fft)
     edges = mel_to_hz(np.linspace(0.0, hz_to_mel(rate / 2.0), bands + 2))
     low, centre, high = (edges[i : i + bands, None] for i in range(3))
     triangles = np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)).clip(min=0.0)
-    with torch.inference_mode(False):  # what is cached must serve training too
+    with torch.inference_mode(False):  # cached tensors are used in training too
         return torch.from_numpy((triangles * (2.0 / (high - low))).astype(np.float32)).to(device)
 
 
@@ -68,16 +74,18 @@ def log_mel(
 
     Args:
         wave: float32 (channels, samples), full scale 1.
-        rate: Hz.
-        n_fft, hop: window and step in samples.
-        bands: mel bands between 0 Hz and half the rate.
-        power: exponent of the magnitude before the mel bands; the level is 20 / power * log10 of their sum.
-        filterbank: ``mel``, or ``even``: triangles of peak 1, evenly spaced in Hz (EFB paper).
+        rate: sampling rate in Hz.
+        n_fft: window in samples.
+        hop: hop in samples.
+        bands: number of mel bands from 0 Hz to half the sampling rate.
+        power: exponent of the magnitude before the filters; the level is 20 / power * log10 of their output.
+        filterbank: ``mel``, or ``even`` for triangles of peak 1 evenly spaced in Hz (EFB paper).
 
     Returns:
-        float32 (channels, frames, bands), frames = 1 + samples // hop.
+        Float32 (channels, frames, bands) in dB, frames = 1 + samples // hop.
 
-    Raises WheeltapperError for a wave without samples.
+    Raises:
+        WheeltapperError: a wave without samples.
     """
     if wave.ndim != 2 or wave.shape[-1] == 0:
         raise WheeltapperError(f"log-mel: expected a waveform (channels, samples), found shape {wave.shape}")
@@ -95,7 +103,7 @@ def mel_decibels(
     power: float = 2.0,
     filterbank: str = "mel",
 ) -> Tensor:
-    """``log_mel`` of tensors: float32 (B, samples) to (B, 1 + samples // hop, bands)."""
+    """``log_mel`` for tensors: takes float32 (B, samples), returns (B, 1 + samples // hop, bands) in dB."""
     spectrum = torch.stft(
         wave, n_fft, hop, window=_window(n_fft, wave.device), center=True, pad_mode="constant", return_complex=True
     )

@@ -1,7 +1,7 @@
-"""SimAM: attention over a spectrogram that has no parameters (Yang et al. 2021; for machines: EFB paper).
+"""SimAM: parameter-free attention over a spectrogram (Yang et al. 2021; for machine sounds: EFB paper).
 
-A value that stands out from its surroundings is kept, what is like the rest is damped: with mean m and variance v of
-the surroundings, x is multiplied by sigmoid((x - m)^2 / (4 (v + lambda)) + 1/2).
+Values that differ from their surroundings are kept, and the others are attenuated: x is multiplied by
+sigmoid((x - m)^2 / (4 (v + lambda)) + 1/2), with mean m and variance v of the surroundings.
 """
 
 from collections.abc import Sequence
@@ -14,17 +14,22 @@ from system.config import SIMAM
 from system.errors import WheeltapperError
 
 LAMBDA = 1e-4
-PATCH = 32  # frames and bins that ``local`` looks at together
+PATCH = 32  # frames and bins of a patch in ``local``
 
 
 def enhance(spectrogram: Tensor, kind: str) -> Tensor:
-    """Applies SimAM to spectrograms (B, T, F), each row for itself.
+    """Applies SimAM to each spectrogram of a batch.
 
     Args:
-        kind: ``none``; ``global``, the surroundings are the whole spectrogram; ``local``, patches of 32 x 32, the
-            last ones in time and frequency smaller where 32 does not divide the size.
+        spectrogram: (B, T, F).
+        kind: surroundings of a value: ``global`` for the whole spectrogram, ``local`` for patches of 32 x 32 (smaller
+            at the end of time and frequency), ``none`` to return the input.
 
-    Raises WheeltapperError for another kind.
+    Returns:
+        (B, T, F).
+
+    Raises:
+        WheeltapperError: unknown kind.
     """
     if kind not in SIMAM:
         raise WheeltapperError(f"simam: expected one of {', '.join(SIMAM)}, found {kind!r}")
@@ -34,7 +39,7 @@ def enhance(spectrogram: Tensor, kind: str) -> Tensor:
 
 
 def enhance_rows(spectrogram: Tensor, kinds: Sequence[str]) -> Tensor:
-    """``enhance`` of (B, T, F) with a kind for each row."""
+    """``enhance`` for spectrograms (B, T, F) with a separate kind for each."""
     if len(set(kinds)) == 1:
         return enhance(spectrogram, kinds[0])
     rows = [enhance(row, kind) for row, kind in zip(spectrogram.split(1), kinds, strict=True)]
@@ -42,7 +47,7 @@ def enhance_rows(spectrogram: Tensor, kinds: Sequence[str]) -> Tensor:
 
 
 def weights(spectrogram: Tensor, kind: str) -> Tensor:
-    """What ``enhance`` multiplies spectrograms (B, T, F) by, between 0.62 and 1, for ``global`` or ``local``."""
+    """Weights (B, T, F) of SimAM, between 0.62 and 1, for spectrograms (B, T, F); kind ``global`` or ``local``."""
     frames, bins = spectrogram.shape[1:]
     height, width = (frames, bins) if kind == "global" else (PATCH, PATCH)
 
@@ -54,6 +59,6 @@ def weights(spectrogram: Tensor, kind: str) -> Tensor:
     inside = patches(torch.ones_like(spectrogram[:1]))
     count = inside.sum(3, keepdim=True)
     square = (x - x.sum(3, keepdim=True) / count).square() * inside
-    variance = square.sum(3, keepdim=True) / (count - 1.0).clamp(min=1.0)  # over n - 1 values, as published
+    variance = square.sum(3, keepdim=True) / (count - 1.0).clamp(min=1.0)  # unbiased, as published
     weight = F.sigmoid(square / (4.0 * (variance + LAMBDA)) + 0.5)
     return weight.unflatten(3, (height, width)).transpose(2, 3).flatten(3).flatten(1, 2)[:, :frames, :bins]

@@ -1,4 +1,4 @@
-"""A recording described by statistics of its log-mel spectrogram over time: no network, nothing to learn."""
+"""Statistics of the log-mel spectrogram over time, as an embedding without a network or training."""
 
 import numpy as np
 
@@ -8,18 +8,21 @@ from system.frontends.logmel import log_mel
 
 
 def describe(wave: np.ndarray, rate: int, config: SpectrumConfig) -> np.ndarray:
-    """One number for each band of each channel, in dB.
+    """Mean or quantile over time of each band of each channel, in dB.
 
-    A low quantile over time hears what is left when the noise pauses: a machine is steadier than what surrounds it
-    (minimum statistics, Martin 2001).
+    A low quantile measures the machine while the noise pauses, because machines are steadier than noise (minimum
+    statistics, Martin 2001).
 
     Args:
-        wave: float32 (channels, samples). rate: Hz.
+        wave: float32 (channels, samples).
+        rate: sampling rate in Hz.
+        config: bands, statistic and number of adjacent bands to merge.
 
     Returns:
-        float32 (channels, bands / merge).
+        Float32 (channels, bands / merge).
 
-    Raises WheeltapperError for an unknown statistic, or where ``merge`` does not divide ``bands``.
+    Raises:
+        WheeltapperError: unknown statistic, or ``merge`` does not divide ``bands``.
     """
     if config.bands % config.merge:
         raise WheeltapperError(f"merge: expected a divisor of {config.bands} bands, found {config.merge}")

@@ -99,7 +99,7 @@ class SelfDistillation(nn.Module):
         if not self.config.gain_db:
             return {}
         nepers = self.config.gain_db * math.log(10.0) / 20.0 * torch.randn(bands, generator=generator)
-        return {"gain": nepers * self.student.neper}
+        return {"gain": nepers * self.student.log_gain_per_neper}
 
     def rows(self, spectrogram: Tensor, batch: Batch) -> tuple[Tensor, ...]:
         """Sub-bands of spectrograms (B, T, F), as the student's ``embed_patches`` takes them, and what else it takes;

@@ -136,7 +136,7 @@ DEFECTS = {
     "another top folder": (add("task1/readme.txt"), E, "nothing beside task2/, found the folder task1"),
     "file at the top": (add("notes.txt"), E, "nothing beside task2/, found the file notes.txt"),
     "systems one too deep": (rename(f"{ROOT}/{TEAM}_task2_", f"{ROOT}/out/{TEAM}_task2_"), E, "one folder too deep"),
-    "csv one too deep": (rename(f"{label(1)}/anomaly", f"{label(1)}/csv/anomaly"), E, "found it deeper"),
+    "csv one too deep": (rename(f"{label(1)}/anomaly", f"{label(1)}/csv/anomaly"), E, "found it in a subfolder"),
     "mac left-over": (add("__MACOSX/task2/._x"), E, "left-over of an operating system"),
     "DS_Store": (add(f"{ROOT}/.DS_Store"), E, "left-over of an operating system"),
     "Thumbs.db": (add(f"{ROOT}/{label(1)}/Thumbs.db"), E, "left-over of an operating system"),
@@ -367,7 +367,7 @@ DEFECTS = {
     "report misnamed": (rename(PDF, f"{ROOT}/report.pdf"), E, "found report.pdf: rename it"),
     "report empty": (lambda f: f.update({PDF: b""}), E, "expected a PDF, found an empty file"),
     "report of Word": (lambda f: f.update({PDF: b"PK\x03\x04doc"}), E, "expected a PDF that begins with %PDF"),
-    "report cut off": (lambda f: f.update({PDF: b"%PDF-1.4\n1 0 obj"}), W, "is it cut off?"),
+    "report cut off": (lambda f: f.update({PDF: b"%PDF-1.4\n1 0 obj"}), W, "is it truncated?"),
     "report of one system only": (
         rename(PDF, f"{ROOT}/{label(1)}.technical_report.pdf"),
         E,

@@ -120,7 +120,9 @@ def _describe(run: Experiment, rates: Mapping[str, int], clip: Clip) -> dict[str
         way = (branch.inputs, branch.subtraction, rate)
         if all(way != other for other, _ in selected):
             resampled = audio.resample(wave[:2], native, rate)
-            selected.append((way, channels.hear(resampled, rate, branch.inputs, branch.subtraction, clip.path)))
+            selected.append(
+                (way, channels.select_inputs(resampled, rate, branch.inputs, branch.subtraction, clip.path))
+            )
         inputs = next(inputs for other, inputs in selected if other == way)
         found[name] = spectrum.describe(inputs, rate, branch.spectrum)
     return found

@@ -90,7 +90,9 @@ def test_siren_is_its_tasks_over_embeddings_made_elsewhere(tmp_path, capsys):
     assert found["missing"] == [name for name in (plan.name for plan in SUITES["siren"]) if name != "cwru"]
     assert "not there: dcase2020" in capsys.readouterr().out
     card = cards.card("default")
-    encoder = load_encoder(EncoderConfig(card.family, card.size, "default"), 0, cards.find("default", tmp_path))
+    encoder = load_encoder(
+        EncoderConfig(card.family, card.size, "default"), 0, cards.find_checkpoint("default", tmp_path)
+    )
     with torch.inference_mode():
         waves = [torch.from_numpy(audio.read(clip.path)[0]) for clip in clips]
         rows = np.concatenate([encoder.embed(wave - wave.mean(), 12000, "chunks").numpy() for wave in waves])

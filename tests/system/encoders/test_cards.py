@@ -98,7 +98,7 @@ def test_the_weights_that_come_with_the_program():
     assert path.stat().st_size <= 12_000_000
     assert hashlib.sha256(path.read_bytes()).hexdigest() == card.sha256
     assert path.with_suffix(".md").name == Path(card.source).name
-    assert cards.find("default", "nowhere") == path
+    assert cards.find_checkpoint("default", "nowhere") == path
 
 
 # Telling families apart.
@@ -186,26 +186,26 @@ def test_no_guess_where_the_family_is_right(tmp_path):
 def test_a_file_goes_before_a_name(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     Path("fisher-tiny").write_bytes(b"x")
-    assert cards.find("fisher-tiny", "elsewhere") == Path("fisher-tiny")
-    assert cards.find(FISHER_FILE, "elsewhere") == FISHER_FILE
+    assert cards.find_checkpoint("fisher-tiny", "elsewhere") == Path("fisher-tiny")
+    assert cards.find_checkpoint(FISHER_FILE, "elsewhere") == FISHER_FILE
 
 
 def test_a_name_is_looked_up_in_the_folder(tmp_path):
     (tmp_path / "FISHER-tiny.pt").write_bytes(b"x")
-    assert cards.find("fisher-tiny", tmp_path) == tmp_path / "FISHER-tiny.pt"
+    assert cards.find_checkpoint("fisher-tiny", tmp_path) == tmp_path / "FISHER-tiny.pt"
 
 
 def test_what_is_not_there_says_how_to_come_by_it(tmp_path):
     with pytest.raises(
         WheeltapperError, match=r"fisher-mini: .* download-checkpoint fisher-mini --to .* --checkpoint F"
     ):
-        cards.find("fisher-mini", tmp_path)
+        cards.find_checkpoint("fisher-mini", tmp_path)
     with pytest.raises(WheeltapperError, match="found nothing; give --checkpoint FILE, put the file into"):
-        cards.find("echo-tiny", tmp_path)
+        cards.find_checkpoint("echo-tiny", tmp_path)
     with pytest.raises(WheeltapperError, match=r"fisher_mini: .* found neither; did you mean fisher-mini\?"):
-        cards.find("fisher_mini", tmp_path)
+        cards.find_checkpoint("fisher_mini", tmp_path)
     with pytest.raises(WheeltapperError, match="found a folder"):
-        cards.find(tmp_path, tmp_path)
+        cards.find_checkpoint(tmp_path, tmp_path)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

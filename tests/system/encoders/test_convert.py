@@ -108,7 +108,7 @@ def a_file(kind: str, folder: Path) -> Path:
         ("truncated", "damaged, expected a torch checkpoint"),
         ("empty", "damaged, expected a torch checkpoint"),
         ("text", "damaged, expected a torch checkpoint"),
-        ("code", "refused, its pickle asks for more than tensors and plain values; export the state dict"),
+        ("code", "refused, its pickle asks for more than tensors and plain values; if you trust the file"),
         ("nan", "blocks.0.attn.proj.bias holds NaN or infinity"),
         ("shape", "blocks.1.norm1.weight (7,) instead of (64,)"),
         ("missing", "missing blocks.1.mlp.fc2.bias"),

@@ -243,7 +243,7 @@ def test_bad_checkpoints(tmp_path, edit, text):
 def test_its_sibling_is_refused():
     with pytest.raises(WheeltapperError, match=r"fisher\.pt: cfg.band_width: expected 128, found 100"):
         Eat.load(FIXTURES / "encoders" / "fisher" / "fisher.pt")
-    with pytest.raises(WheeltapperError, match=r"eat\.pt: cfg.band_width: expected a width as FISHER has it"):
+    with pytest.raises(WheeltapperError, match=r"eat\.pt: cfg.band_width: expected a number as in FISHER, found none"):
         Fisher.load(CHECKPOINT)
 
 

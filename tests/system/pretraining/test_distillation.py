@@ -201,7 +201,7 @@ def test_the_student_alone_hears_other_levels_and_other_recordings(build, waves,
 
         monkeypatch.setattr(encoder, "embed_patches", listen)
     batch = batch_of(task, waves)
-    batch["gain"] = torch.tensor([0.6931472, 0.0, 0.0]) * task.student.neper  # twice the amplitude
+    batch["gain"] = torch.tensor([0.6931472, 0.0, 0.0]) * task.student.log_gain_per_neper  # twice the amplitude
     other = 0.1 * torch.randn(1, 3200, generator=torch.Generator().manual_seed(7))
     snr = torch.tensor([torch.inf, 6.0, torch.inf])
     groups = {RATE: (torch.arange(4), torch.cat([waves, other]))}
