@@ -160,11 +160,11 @@ def embed_machine(
 
     @torch.inference_mode()
     def network(waves: Tensor) -> dict[str, np.ndarray]:
-        both, first, gate = model.heard(waves.to(device), clips[0].machine)
+        both, first, gate = model.encode_inputs(waves.to(device), clips[0].machine)
         found = {"gate": torch.nn.functional.adaptive_avg_pool1d(gate, GATE_SLOTS)}
         for name, kind in {"": ("projection", 0.0), **readouts}.items():
             for view, tokens in zip(VIEWS, (both, first), strict=True):
-                found[f"{name}.{view}" if name else view] = model.read(tokens, *kind)
+                found[f"{name}.{view}" if name else view] = model.readout(tokens, *kind)
         return {name: value.float().cpu().numpy() for name, value in found.items()}
 
     columns: dict[str, np.ndarray] = {}

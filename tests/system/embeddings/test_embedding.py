@@ -60,8 +60,8 @@ def test_recordings_are_brought_to_the_rate_of_the_branch(model, record, tmp_pat
 
 
 def test_gate_slots_follow_the_time(model, record, tmp_path, monkeypatch):
-    heard = model.heard
-    monkeypatch.setattr(model, "heard", lambda *args: (*heard(*args)[:2], torch.linspace(0, 1, 64)[None]))
+    encode = model.encode_inputs
+    monkeypatch.setattr(model, "encode_inputs", lambda *args: (*encode(*args)[:2], torch.linspace(0, 1, 64)[None]))
     gate = embed_branch(model, [record("a.wav")], tmp_path / "parts")["gate"][0]
     np.testing.assert_allclose(gate, np.linspace(0, 1, 64).reshape(32, 2).mean(1), atol=1e-6)
 
