@@ -161,9 +161,9 @@ class AdaProj(AdaCos):
 
     A softmax of the scaled cosines between an embedding and its projection onto the span of each class's sub-centres.
     The cosine is the length of the projection of the normalised embedding. Sub-centres are orthonormalised, as the
-    paper's formula of the projection requires. The scale is that of AdaCos with one centre per class. A random embedding
-    has the cosine sqrt(subclusters / dim) to every class, so an adaptive scale converges only with fewer sub-centres
-    than half the dimensions.
+    paper's formula of the projection requires. The scale is that of AdaCos with one centre per class. A random
+    embedding has the cosine sqrt(subclusters / dim) to every class, so an adaptive scale converges only with fewer
+    sub-centres than half the dimensions.
 
     Args:
         dim: dimension of the embedding.

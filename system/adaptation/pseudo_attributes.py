@@ -1,4 +1,4 @@
-"""Pseudo-attributes for machines without attributes: clusters of their normal training clips, computed before adaptation.
+"""Pseudo-attributes for machines without attributes: clusters of their normal training clips before adaptation.
 
 As in published systems, the clusters (k-means or Ward, of embeddings of a pre-trained network) are classes for the
 attribute head. The whole clip is embedded, because attributes last a whole clip and the labels should not depend on a

@@ -1,10 +1,10 @@
 """The kind of SimAM for each machine: set by hand, or chosen from normal training clips.
 
-The EFB paper chooses between global and local by inspection of spectrograms and leaves an automatic choice open. The rule
-here compares how well a frozen encoder separates perturbed from unperturbed recordings under each kind. Normal clips are
-held out in turn and perturbed in ways that resemble faults (``perturbations.py``). Their score is the distance to the
-nearest of the other clips, normalised per domain as in scoring. A machine gets ``local`` if its mean AUC exceeds that of
-``global`` by more than three standard errors of the difference, else ``global``: without evidence, all machines are
+The EFB paper chooses between global and local by inspection of spectrograms and leaves an automatic choice open. The
+rule here compares how well a frozen encoder separates perturbed from unperturbed recordings. Normal clips are held out
+in turn and perturbed in ways that resemble faults (``perturbations.py``). Their score is the distance to the
+nearest of the other clips, normalised per domain as in scoring. A machine gets ``local`` if its mean AUC exceeds that
+of ``global`` by more than three standard errors of the difference, else ``global``: without evidence, all machines are
 treated alike.
 """
 
