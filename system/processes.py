@@ -60,7 +60,7 @@ def agree(value: Any) -> Any:
     import torch
 
     values = [value]
-    with lost_peer(lambda: "another process of this run is gone; start the same command again"):
+    with lost_peer(lambda: "another process of this run has ended; start the same command again"):
         torch.distributed.broadcast_object_list(values, src=0)
     return values[0]
 

@@ -1,7 +1,7 @@
 # shellcheck shell=bash
-# Environment only: puts the Python environment of this checkout first on PATH.
+# Puts the Python environment of this checkout first on PATH.
 #
-# Source it after tools/setup.sh. WHEELTAPPER_VENV names another environment than .venv beside run.sh.
+# Source it after tools/setup.sh. WHEELTAPPER_VENV names an environment other than .venv beside run.sh.
 
 if [ -z "${WHEELTAPPER_VENV:-}" ]; then
     WHEELTAPPER_VENV="$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)/.venv"
@@ -13,5 +13,5 @@ esac
 export WHEELTAPPER_VENV PATH="$WHEELTAPPER_VENV/bin:$PATH"
 # A PYTHONHOME or PYTHONPATH from elsewhere would mix foreign packages with the pinned ones.
 unset PYTHONHOME PYTHONPATH
-# Without byte code every start compiles all that it imports, for many seconds.
+# Without byte code, every start compiles all imported modules, which takes many seconds.
 unset PYTHONDONTWRITEBYTECODE

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Whether the pins of tools/constraints.txt have wheels on every platform and Python that the README names. Nothing is
-# installed; asks the package index, through uv.
+# Checks that the package index has wheels of all pins in tools/constraints.txt for every platform and Python version that
+# the README names. Uses uv; installs nothing.
 #
 # Usage: tools/resolve_pins.sh
 set -euo pipefail

@@ -1,14 +1,13 @@
 #!/usr/bin/env bash
-# Makes the Python environment that everything else here runs in, or mends it.
+# Creates or repairs the Python environment of this project.
 #
 # Usage: tools/setup.sh [--dev]
 #
-# Makes .venv beside run.sh, or makes or reuses the environment that WHEELTAPPER_VENV names, and installs the project
-# (editable) and its dependencies at the versions of tools/constraints.txt; with --dev, also what the tests need. Every
-# package must then do one small thing; one that fails is installed again. Later calls answer at once while
-# pyproject.toml, the pins and the installed files stay as they are, and mend what is damaged. An interrupted set-up is
-# taken up again. Takes about 6 GB of disk. pip does the work, so its configuration (index, find-links, constraint,
-# certificate, ...) counts as ever.
+# Creates .venv beside run.sh (or creates or uses the environment that WHEELTAPPER_VENV names) and installs the project
+# (editable) and its dependencies in the versions of tools/constraints.txt; with --dev also the packages for the tests.
+# Then it uses every package once and reinstalls those that fail. Later calls return at once if pyproject.toml, the pins
+# and the installed files are unchanged, and repair damaged packages. An interrupted set-up is resumed. Needs about 6 GB
+# of disk. pip installs the packages and follows its usual configuration (index, find-links, constraint, certificate).
 set -euo pipefail
 
 root="$(CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.." && pwd -P)"

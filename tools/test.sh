@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
-# Checks everything: set-up, ruff, shellcheck, then the tests.
+# Runs all checks: set-up, ruff, shellcheck, then the tests.
 #
 # Usage: tools/test.sh [--all] [--coverage] [PYTEST_ARGUMENTS]
 #
-# --all runs the matrices as well: every case of which the tests hold samples, an hour or so. --coverage measures which
-# lines of system/ and submission/ the tests run, and fails below 90 %. With arguments of pytest (tools/test.sh -k
-# metrics) only pytest runs, in one process; without, all checks run and every one that fails is shown. Exits 1 if any
-# failed.
+# --all also runs the matrices, that is, all cases of which the tests contain samples (about an hour). --coverage measures
+# the coverage of system/ and submission/ and fails below 90 %. With arguments of pytest (tools/test.sh -k metrics) only
+# pytest runs, in one process; otherwise all checks run and all failures are shown. Exits with status 1 if a check fails.
 set -euo pipefail
 
 CDPATH='' cd -- "$(dirname -- "${BASH_SOURCE[0]}")/.."
@@ -27,7 +26,7 @@ done
 tools/setup.sh --dev
 # shellcheck source=tools/path.sh
 . tools/path.sh
-# The tests' arrays are small: threads cost more than they bring, and the processes share the cores.
+# The arrays in the tests are small: threads cost more than they gain, and the processes share the cores.
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 if [ $# -gt 0 ]; then
     exec python -m pytest ${options[@]+"${options[@]}"} "$@"

@@ -3,18 +3,18 @@
 #
 #   recipes/dcase2024_simam_eat/run.sh [--data dcase2024|synthetic|DIR] [--conf FILE] [--exp DIR] [--seeds "0 1 2"]
 #
-# Stages: 0 the system, from data to package; 1 filter banks; 2 SimAM; 3 SimAM before a frozen network, with pictures;
-# 4 domain normalisation; 5 table. SEED in --data stands for the seed, where each has recordings of its own.
+# Stages: 0 the system, from data to package; 1 filter banks; 2 SimAM; 3 SimAM with a frozen network, with pictures;
+# 4 domain normalisation; 5 table. SEED in --data is replaced by the seed, for recordings that differ by seed.
 set -euo pipefail
 ROOT="$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd -P)"
 
 stage=0         # first stage
 stop_stage=5    # last stage
-data=dcase2024  # what ./run.sh takes
+data=dcase2024  # recordings, as for ./run.sh
 conf="$ROOT/recipes/dcase2024_simam_eat/conf/default.yaml"
 exp=exp/dcase2024_simam_eat
-seeds=          # the experiments are repeated with each ("0")
-set=()          # settings over the configuration's, key.key=value
+seeds=          # all experiments are run with each seed (default: "0")
+set=()          # key.key=value, overrides a setting of the configuration
 
 # shellcheck source=tools/parse_options.sh
 . "$ROOT/tools/parse_options.sh"

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# What each step of the noise-aware system is worth, on anybody's machine recordings mixed with noise as a near and a far
-# microphone would hear them (wheeltapper emulate): front ends, statistics, scorers, encoder; then other conditions.
+# Contribution of each step of the noise-aware system (front ends, statistics, scorers, encoder; then other conditions), on
+# recordings of your own, mixed with noise as a near and a far microphone would record them (wheeltapper emulate).
 #
 #   recipes/dcase2026/noise_study.sh --recordings TABLE.csv --noise DIR [--seeds "7 8 9"] [--exp DIR]
 #
-# TABLE.csv as wheeltapper emulate reads it (recipes/propeller/local/make_table.py writes one). Stages: 0 mix, 1 ablation,
-# 2 noise-aware system, 3 conditions, 4 tables. Each goes on where a killed run stopped.
+# TABLE.csv has the columns that wheeltapper emulate reads (recipes/propeller/local/make_table.py writes one). Stages: 0 mix,
+# 1 ablation, 2 noise-aware system, 3 conditions, 4 tables. A killed run resumes.
 set -euo pipefail
 ROOT="$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd -P)"
 
@@ -13,11 +13,11 @@ stage=0        # first stage
 stop_stage=4   # last stage
 recordings=    # table of the machine recordings
 noise=         # folder of noise recordings
-noise_group='(\d-\d+)-'  # takes of one noise recording, by their names; ESC-50's as it is
-seeds="7 8 9"  # a mixture for each
-condition_seeds="7"  # those that the conditions are mixed with
+noise_group='(\d-\d+)-'  # regular expression for the source recording in a noise file's name; the default is for ESC-50
+seeds="7 8 9"  # one mixture per seed
+condition_seeds="7"  # seeds of the mixtures for the conditions
 exp=exp/noise_study
-set=()         # settings over the configurations', key.key=value
+set=()         # key.key=value, overrides a setting of the configurations
 
 # shellcheck source=tools/parse_options.sh
 . "$ROOT/tools/parse_options.sh"

@@ -1,22 +1,22 @@
 #!/usr/bin/env bash
 # DCASE 2026 Task 2 in the two stages of Wang and Liu 2026: candidate configurations are compared on the development
-# machines, the best one is frozen, and alone adapts to the evaluation machines and scores their anonymous clips.
+# machines; the best one is frozen, adapted to the evaluation machines, and scores their unlabelled clips.
 #
 #   recipes/dcase2026/run.sh [--data dcase2026|DIR|synthetic] [--candidates "CONF [CONF ...]"] [--exp DIR]
 #
-# Stages: 0 development runs, 1 select, 2 final run, 3 comply, 4 table. Each goes on where a killed run stopped.
+# Stages: 0 development runs, 1 select, 2 final run, 3 comply, 4 table. A killed run resumes.
 set -euo pipefail
 ROOT="$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd -P)"
 
 stage=0          # first stage
 stop_stage=4     # last stage
-data=dcase2026   # the challenge's own recordings (downloaded), a folder, or simulated machines
-size=default     # of the simulated machines: default or tiny
+data=dcase2026   # recordings of the challenge (downloaded), a folder, or simulated machines
+size=default     # size of the simulated machines: default or tiny
 candidates="dcase2026/beats_audiomae.yaml dcase2026/beats_audiomae_standardized.yaml"
-system=1         # whose score counts in the selection
-exp=exp/dcase2026 # all results go here
-recompute=8      # test clips to embed once more in stage 3, each alone
-set=()           # settings over the configurations', key.key=value; the final run takes only what changes no score
+system=1         # system whose score decides the selection
+exp=exp/dcase2026 # folder for all results
+recompute=8      # number of test clips that stage 3 embeds again, each separately
+set=()           # key.key=value, overrides a setting; the final run accepts only settings that change no score
 
 # shellcheck source=tools/parse_options.sh
 . "$ROOT/tools/parse_options.sh"

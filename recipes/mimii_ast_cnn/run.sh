@@ -1,24 +1,24 @@
 #!/usr/bin/env bash
-# AST and a CNN on machine faults (MIMII paper): frozen with the local outlier factor, fine-tuned on normal and anomalous
-# recordings, beside MIMII's autoencoder; AUC by machine, mean and spread over seeds.
+# AST and a CNN for machine faults (MIMII paper): frozen with the local outlier factor, and fine-tuned on normal and
+# anomalous recordings, compared with MIMII's autoencoder; AUC per machine, mean and spread over seeds.
 #
 #   recipes/mimii_ast_cnn/run.sh --raw DIR [--seeds "1 2 3"] [--exp DIR]                  MIMII as unpacked from its zips
 #   recipes/mimii_ast_cnn/run.sh --data CSV --conf FILE [--seeds "1 2 3"] [--exp DIR]     any labelled recordings
 #
-# Stages: 0 prepare MIMII, 1 the study once for each seed, 2 one table of all seeds, and the paper's. A run that was stopped goes on where
-# it was.
+# Stages: 0 prepare MIMII, 1 the study once per seed, 2 one table of all seeds and one with the paper's results. A stopped
+# run resumes.
 set -euo pipefail
 ROOT="$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd -P)"
 
 stage=0          # first stage
 stop_stage=2     # last stage
-raw=             # folder with <ratio>_dB_<machine>/, what MIMII's zips hold
-data=            # instead: manifest.csv of wheeltapper prepare, or a table as wheeltapper emulate reads it
-seeds="1 2 3"    # of splits, heads and autoencoders; one study for each
+raw=             # folder with <ratio>_dB_<machine>/, the unpacked zips of MIMII
+data=            # instead of raw: manifest.csv of wheeltapper prepare, or a table as for wheeltapper emulate
+seeds="1 2 3"    # seeds of splits, heads and autoencoders; one study per seed
 conf="$ROOT/recipes/mimii_ast_cnn/conf/default.yaml"
 exp=exp/mimii_ast_cnn
-store=           # spectrograms and frozen embeddings, which all seeds share (EXP/store)
-set=()           # settings over the configuration's, key.key=value
+store=           # folder for spectrograms and frozen embeddings, shared by all seeds (default: EXP/store)
+set=()           # key.key=value, overrides a setting of the configuration
 
 # shellcheck source=tools/parse_options.sh
 . "$ROOT/tools/parse_options.sh"

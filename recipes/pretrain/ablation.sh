@@ -1,21 +1,21 @@
 #!/usr/bin/env bash
-# Which parts of the objective carry the gain: short runs that differ from a configuration in one thing each, on shards
-# that run.sh has made, judged on the manifests beside them.
+# Ablation of the objective: short runs that each differ from a configuration in one setting, on the shards of run.sh,
+# probed on its manifests.
 #
 #   recipes/pretrain/ablation.sh [--from EXP] [--exp DIR] [--rows "ROW ..."] [--propeller "MANIFEST ..."]
 #
-# Skips the runs that are complete; one that was killed goes on where it stopped.
+# Complete runs are skipped and a killed run resumes.
 set -euo pipefail
 ROOT="$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd -P)"
 
 from=exp/pretrain # experiment of run.sh: its shards and manifests
-exp=exp/ablation  # all results go here
+exp=exp/ablation  # folder for all results
 conf="$ROOT/recipes/pretrain/conf/small.yaml"
-rows="full no_band_loss no_patch_loss eat_band_target augmentation six_masks" # runs to make
-steps=600         # of each run
-seeds=            # of each run (0; row full: 0 1 2)
-threads=1         # of each run
-propeller=        # manifests of emulated sets, to be judged
+rows="full no_band_loss no_patch_loss eat_band_target augmentation six_masks" # variants to run
+steps=600         # training steps per run
+seeds=            # seeds of each run (default: 0; for row full 0 1 2)
+threads=1         # threads per run
+propeller=        # manifests of emulated sets, for the probe
 
 # shellcheck source=tools/parse_options.sh
 . "$ROOT/tools/parse_options.sh"

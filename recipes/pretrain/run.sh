@@ -1,13 +1,11 @@
 #!/usr/bin/env bash
-# Pre-training of a sub-band encoder: from recordings without labels to weights with a model card, and what they are
-# worth against random weights.
+# Pre-training of a sub-band encoder: from unlabelled recordings to weights with a model card, compared with random weights.
 #
 #   recipes/pretrain/run.sh [--conf FILE] [--exp DIR] [--esc50 DIR] [--drones DIR] [--extra "MANIFEST=WEIGHT ..."]
 #
 # Stages: 0 simulate, 1 manifests, 2 de-duplicate, 3 shards, 4 pretrain, 5 weights and model card, 6 probe.
-# Each skips what is complete; a run that was killed goes on where it stopped. Without recordings it learns from
-# simulated sound alone. Of ESC-50 it learns the part under CC BY, of the drone recordings the part under CC0, unless
-# --free-only false; all of ESC-50 is judged.
+# Complete stages are skipped and a killed run resumes. Without recordings it trains on simulated sound only. Of ESC-50 it
+# trains on the CC BY part, of the drone recordings on the CC0 part, unless --free-only false; the probe uses all of ESC-50.
 set -euo pipefail
 ROOT="$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd -P)"
 
@@ -18,14 +16,14 @@ exp=exp/pretrain
 clips=8000        # simulated recordings of 5 s
 esc50=            # folder of ESC-50 with meta.csv or meta/esc50.csv
 drones=           # folder of drone recordings with manifest.csv (columns file, label, src)
-free_only=true    # learn from what may be redistributed alone
-extra=            # more to learn from: manifests, each with =WEIGHT, its share beside 0.5, 0.3 and 0.2
-deduplicate=false # leave out near-identical stationary recordings
-processes=1       # on this machine
-cwru=             # folder of CWRU as its publisher has it, to be judged
-propeller=        # manifests of emulated sets, to be judged
-seeds="0 1 2"     # of the random weights that the probe compares with
-set=()            # settings over the configuration's, key.key=value
+free_only=true    # train on redistributable recordings only
+extra=            # additional training manifests, MANIFEST=WEIGHT each; the others have weights 0.5, 0.3 and 0.2
+deduplicate=false # remove near-identical stationary recordings
+processes=1       # number of processes on this machine
+cwru=             # folder of CWRU in its publisher's layout, for the probe
+propeller=        # manifests of emulated sets, for the probe
+seeds="0 1 2"     # seeds of the random weights that the probe compares with
+set=()            # key.key=value, overrides a setting of the configuration
 
 # shellcheck source=tools/parse_options.sh
 . "$ROOT/tools/parse_options.sh"

@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Real sound: the drone propellers of the UAV-Propeller-Anomaly-Audio-Dataset among ESC-50 noise, as the two
-# microphones of the 2026 challenge would hear them. One set per seed, the main recipe and the references on each.
+# Real sound: drone propellers (UAV-Propeller-Anomaly-Audio-Dataset) in ESC-50 noise, as the two microphones of the 2026
+# challenge would record them. One set per seed; the main recipe and the reference systems run on each.
 #
 #   recipes/propeller/run.sh --recordings DIR --noise DIR [--seeds "1 2 3"] [--conf FILE] [--exp DIR]
 #
-# DIR of --recordings holds the 10 s cuts and their manifest.csv. Stages: 0 mix, 1 references, 2 main recipe, 3 table.
+# The folder of --recordings holds 10 s clips and their manifest.csv. Stages: 0 mix, 1 references, 2 main recipe, 3 table.
 set -euo pipefail
 ROOT="$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd -P)"
 
@@ -12,10 +12,10 @@ stage=0          # first stage
 stop_stage=3     # last stage
 recordings=      # folder with the propeller recordings
 noise=           # folder with noise recordings
-seeds="1 2 3"    # one set for each
+seeds="1 2 3"    # one set per seed
 conf="$ROOT/recipes/dcase2026/conf/default.yaml"
 exp=exp/propeller
-set=()           # settings over the configuration's, key.key=value
+set=()           # key.key=value, overrides a setting of the configuration
 
 # shellcheck source=tools/parse_options.sh
 . "$ROOT/tools/parse_options.sh"

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# RMIS (FISHER paper): frozen encoders on six years of DCASE Task 2 and thirteen sets of machine faults, by nearest
-# neighbours; and the table of our rows beside the published ones. On whatever data sets are there.
+# RMIS (FISHER paper): frozen encoders with nearest neighbours on six years of DCASE Task 2 and thirteen sets of machine
+# faults, and a table of our rows beside the published ones. Missing data sets are skipped.
 #
 #   recipes/rmis/run.sh --raw DIR [--encoders "ENCODER[@CHECKPOINT] ..."] [--data DIR] [--exp DIR]
 #

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# SIREN (ECHO paper): frozen encoders on six years of DCASE Task 2 and four sets of machine faults, by nearest
-# neighbours. The stages and options of recipes/rmis/run.sh, which see.
+# SIREN (ECHO paper): frozen encoders with nearest neighbours on six years of DCASE Task 2 and four sets of machine
+# faults. Stages and options are those of recipes/rmis/run.sh.
 #
 #   recipes/siren/run.sh --raw DIR [--encoders "ENCODER[@CHECKPOINT] ..."] [--data DIR] [--exp DIR]
 set -euo pipefail

@@ -1,4 +1,4 @@
-"""Adaptation of a pre-trained encoder to the normal clips of the machines at hand."""
+"""Adaptation of a pre-trained encoder to the normal training clips of the machines in a run."""
 
 import json
 import os
@@ -23,8 +23,8 @@ from system.training.crops import read_crop
 from system.training.state import kept_names, step_seed
 
 ADAPTER = "adapter.safetensors"
-ENCODER = "model.encoder."  # before the names of its tensors in that file
-ALIGNING = 512  # training clips that the projection starts from
+ENCODER_PREFIX = "model.encoder."  # of the encoder's tensor names in that file
+ALIGNMENT_CLIPS = 512  # at most so many training clips determine the initial projection
 
 
 def adapt(
@@ -39,18 +39,36 @@ def adapt(
     simam: Mapping[str, str] | None = None,
     clusters: Mapping[Key, int] | None = None,
 ) -> AdaptationTask:
-    """Trains what of the encoder ``config.tune`` says, gate, projection and heads of one branch; writes
-    ``adapter.safetensors`` into ``folder``.
+    """Adapts an encoder to normal clips (Wang and Liu 2026, section 3) and writes ``adapter.safetensors``.
+
+    Trains gate, projection, heads, and the part of the encoder that ``config.tune`` selects.
 
     Args:
-        encoder: pre-trained network, changed in place. clips: normal training clips of all machines. rate: Hz.
-        simam: kind of SimAM by machine, on top of the encoder's front end; kept in the file.
+        encoder: pre-trained network, changed in place.
+        clips: normal training clips of all machines.
+        config: settings of the branch.
+        rate: sampling rate in Hz to which the clips are resampled.
+        folder: receives ``adapter.safetensors``, the training curve and the training state.
+        seed: of initialisation and batches.
+        device: cpu or cuda.
+        progress: called after each step with its number and the losses.
+        simam: kind of SimAM by machine, applied after the encoder's front end and stored in the file.
         clusters: pseudo-attributes of training clips without attributes (``pseudo_attributes.py``).
+
+    Returns:
+        The trained model with its heads.
+
+    Raises:
+        WheeltapperError: a clip is not a normal training clip, or ``config.learn_from`` leaves none.
+
+    Example:
+        >>> task = adapt(encoder, clips, EncoderBranch(), rate=16000, folder="adapt/main", seed=0)
+        >>> model = load_adapted(new_encoder, "adapt/main/adapter.safetensors", EncoderBranch())
     """
-    from system.training.loop import fit  # brings accelerate: seconds that inference does not need
+    from system.training.loop import fit  # imports accelerate, which takes seconds and is not needed for inference
 
     check_training(clips)
-    clips = learnt_clips(clips, config)
+    clips = training_clips(clips, config)
     attributes, domains = attribute_labels(clips, clusters), domain_labels(clips, config.heads.domain_classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(step_seed(seed, -1))
@@ -72,18 +90,22 @@ def adapt(
     return task
 
 
-def learnt_clips(clips: Sequence[Clip], config: EncoderBranch) -> list[Clip]:
-    """The clips that a branch may learn from (``learn_from``); WheeltapperError where none is left."""
+def training_clips(clips: Sequence[Clip], config: EncoderBranch) -> list[Clip]:
+    """The clips that a branch is trained on, selected by its setting ``learn_from``.
+
+    Raises:
+        WheeltapperError: no clip is left.
+    """
     kept = [clip for clip in clips if config.learn_from == "all" or clip.domain != "target"]
     if not kept:
-        raise WheeltapperError(f"learn_from {config.learn_from}: expected source clips, found target clips alone")
+        raise WheeltapperError(f"learn_from {config.learn_from}: expected source clips, found target clips only")
     return kept
 
 
-def heard_crop(clip: Clip, config: EncoderBranch, rate: int, generator: np.random.Generator) -> np.ndarray:
-    """What a branch hears of a random stretch of a recording, float32 (inputs, samples).
+def input_crop(clip: Clip, config: EncoderBranch, rate: int, generator: np.random.Generator) -> np.ndarray:
+    """The inputs of a branch for a random crop of a recording, float32 (inputs, samples).
 
-    The residual is made within the stretch: over a few seconds its gains are as good as the whole clip's.
+    The residual is computed within the crop: over a few seconds its gains are as good as those of the whole clip.
     """
     wave = read_crop(clip, config.crop_seconds, rate, generator)
     return select_inputs(wave, rate, config.inputs, config.subtraction, clip.path)
@@ -91,11 +113,11 @@ def heard_crop(clip: Clip, config: EncoderBranch, rate: int, generator: np.rando
 
 @torch.inference_mode()
 def _pooled_crops(model: AdaptedEncoder, clips: Sequence[Clip], config: EncoderBranch, seed: int) -> Tensor:
-    """Pooled tokens (N, width) of the first input, of a crop of each of at most ALIGNING training clips."""
+    """Pooled tokens (N, width) of the first input, for one crop of each of at most ALIGNMENT_CLIPS training clips."""
     generator = np.random.default_rng(step_seed(seed, -2))
     rows = []
-    for index in sorted(generator.permutation(len(clips))[:ALIGNING]):
-        wave = heard_crop(clips[index], config, model.rate, generator)
+    for index in sorted(generator.permutation(len(clips))[:ALIGNMENT_CLIPS]):
+        wave = input_crop(clips[index], config, model.rate, generator)
         simam = [model.simam_of(clips[index].machine)]
         tokens = model.tokens(model.spectrogram(torch.from_numpy(wave[:1]), simam))
         rows.append(model.pooling(tokens)[0])
@@ -103,7 +125,16 @@ def _pooled_crops(model: AdaptedEncoder, clips: Sequence[Clip], config: EncoderB
 
 
 def load_adapted(encoder: nn.Module, path: str | os.PathLike, config: EncoderBranch) -> AdaptedEncoder:
-    """Puts a branch's trained parts onto its encoder, adapters merged, ready for inference."""
+    """Loads the adapted encoder of a branch for inference, with LoRA adapters merged into the weights.
+
+    Args:
+        encoder: pre-trained network, changed in place.
+        path: ``adapter.safetensors`` as written by ``adapt``.
+        config: settings of the branch, the same as in training.
+
+    Raises:
+        WheeltapperError: the file is not the adapter of a branch with these settings.
+    """
     loaded = checkpoints.load_file(path)
     try:
         metadata = {name: json.loads(text) for name, text in loaded["metadata"].items()}
@@ -114,7 +145,7 @@ def load_adapted(encoder: nn.Module, path: str | os.PathLike, config: EncoderBra
     tensors, adapters = loaded["model"], {}
     apart = config.tune == "lora" and all_linear(encoder, config.lora)
     if apart:
-        adapters = {name: tensor for name, tensor in tensors.items() if name.startswith(ENCODER)}
+        adapters = {name: tensor for name, tensor in tensors.items() if name.startswith(ENCODER_PREFIX)}
         tensors = {name: tensor for name, tensor in tensors.items() if name not in adapters}
     plain = replace(config, tune="frozen") if apart else config
     task = AdaptationTask(AdaptedEncoder(encoder, plain, rate, simam), attribute_classes, domain_classes)
@@ -123,7 +154,7 @@ def load_adapted(encoder: nn.Module, path: str | os.PathLike, config: EncoderBra
     checkpoints.load_strict(trained, {name.replace(".", "/"): t for name, t in tensors.items()}, path)
     if apart:
         merge_tensors(
-            encoder, config.lora, {name.removeprefix(ENCODER): tensor for name, tensor in adapters.items()}, path
+            encoder, config.lora, {name.removeprefix(ENCODER_PREFIX): tensor for name, tensor in adapters.items()}, path
         )
         task.model.config = task.config = config
     elif config.tune == "lora":
@@ -132,8 +163,11 @@ def load_adapted(encoder: nn.Module, path: str | os.PathLike, config: EncoderBra
 
 
 def attribute_labels(clips: Sequence[Clip], clusters: Mapping[Key, int] | None = None) -> np.ndarray:
-    """(N,) class of machine, section and attributes, or for clips without attributes of the cluster that
-    ``clusters`` names by machine, section and file; -1 where a clip has neither."""
+    """Attribute class of each clip, int64 (N,); -1 for clips that have neither attributes nor a cluster.
+
+    A class is a combination of machine, section and attributes. Clips without attributes belong to the class of their
+    cluster in ``clusters``, whose keys are (machine, section, file).
+    """
     return _number([_attribute_key(clip, clusters or {}) for clip in clips])
 
 
@@ -145,7 +179,7 @@ def _attribute_key(clip: Clip, clusters: Mapping[Key, int]) -> tuple[str, str, s
 
 
 def domain_labels(clips: Sequence[Clip], classes: str) -> np.ndarray:
-    """(N,) class of the domain: of each machine and section apart (``machine``) or two in all (``domain``)."""
+    """Domain class of each clip, int64 (N,): per machine and section (``machine``), or two in all (``domain``)."""
     if classes == "domain":
         return _number([(c.domain,) for c in clips])
     return _number([(c.machine, c.section, c.domain) for c in clips])
@@ -161,12 +195,22 @@ def make_batch(
     step: int,
     simam: np.ndarray | None = None,
 ) -> dict[str, Tensor]:
-    """Crops of random clips: a machine at random, then a domain (``target_share``), then a clip.
+    """A training batch of random crops. Draws a machine, then a domain (``target_share``), then a clip.
 
-    Drawing the domain first keeps the ten target clips of a machine from drowning among its 990 source clips.
+    Drawing the domain first keeps the ten target clips of a machine from being lost among its 990 source clips.
 
     Args:
-        attributes, domains: (N,) classes of the clips. simam: (N,) place of each clip's kind in SIMAM.
+        clips: N training clips.
+        attributes: attribute classes of the clips, (N,).
+        domains: domain classes of the clips, (N,).
+        config: settings of the branch.
+        rate: sampling rate in Hz.
+        seed: of the training.
+        step: number of the training step; with ``seed`` it determines the batch.
+        simam: index of each clip's kind in SIMAM, (N,).
+
+    Returns:
+        "wave" (B, inputs, samples), "attribute" (B,), "domain" (B,), and "simam" (B,) if given.
     """
     generator = np.random.default_rng(step_seed(seed, step))
     machines = list(group_by(clips, "machine", "section"))
@@ -179,7 +223,7 @@ def make_batch(
         domain = "target" if target and "target" in present else next((d for d in present if d != "target"), "target")
         group = groups[*machine, domain]
         index = group[generator.integers(len(group))]
-        waves.append(heard_crop(clips[index], config, rate, generator))
+        waves.append(input_crop(clips[index], config, rate, generator))
         chosen.append(index)
     batch = {
         "wave": torch.from_numpy(np.stack(waves)),

@@ -7,9 +7,13 @@ from system.config import AugmentConfig
 
 
 def augment_waves(waves: Tensor, config: AugmentConfig) -> Tensor:
-    """Channel swap, channel dropout and gain, each clip for itself. (B, 1 or 2, samples), torch's global random state.
+    """Applies channel swap, channel dropout and gain to each clip independently.
 
-    Where there is one channel it cannot be swapped and must not be silenced: gain alone.
+    A single channel gets the gain only. Uses torch's global random state.
+
+    Args:
+        waves: (B, 1 or 2, samples).
+        config: probabilities and strengths.
     """
     batch, channels = waves.shape[:2]
     if channels == 1:
@@ -24,13 +28,15 @@ def augment_waves(waves: Tensor, config: AugmentConfig) -> Tensor:
 
 
 def mix(waves: Tensor, config: AugmentConfig) -> tuple[Tensor, Tensor, Tensor]:
-    """Mixup of waveforms.
+    """Mixup of waveforms. Uses torch's global random state.
 
     Args:
         waves: (B, channels, samples).
+        config: probability and strength.
 
     Returns:
-        mixed waves; partner (B,), which clip each was mixed with; share (B,) of the clip itself, 1 where it is alone.
+        Mixed waveforms (B, channels, samples); index (B,) of the clip that each was mixed with; share (B,) of the clip
+        itself in the mixture, 1 for clips that are not mixed.
     """
     batch = len(waves)
     partner = torch.randperm(batch)
@@ -41,7 +47,12 @@ def mix(waves: Tensor, config: AugmentConfig) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def mask_spectrogram(spectrogram: Tensor, config: AugmentConfig) -> Tensor:
-    """SpecAugment: one stretch of time and one of frequency of each row set to the row's mean. (B, T, F)."""
+    """SpecAugment: sets one range of frames and one range of bins of each row to the mean of the row.
+
+    Args:
+        spectrogram: (B, T, F).
+        config: maximum widths of the ranges.
+    """
     rows, frames, bins = spectrogram.shape
     hidden = torch.zeros(rows, frames, bins, dtype=torch.bool)
     for size, longest, axis in ((frames, config.time_mask, 1), (bins, config.frequency_mask, 2)):

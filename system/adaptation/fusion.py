@@ -8,8 +8,8 @@ class GatedFusion(nn.Module):
     """h = alpha h_near + (1 - alpha) h_far with alpha = sigmoid(W [h_near; h_far] + b), one weight per token.
 
     Args:
-        dim: D of the tokens.
-        bias: initial b; 1.0 lets the near channel count 73 % at the start.
+        dim: dimension D of the tokens.
+        bias: initial b; 1.0 gives the near channel an initial weight of 73 %.
     """
 
     def __init__(self, dim: int, bias: float = 1.0):
@@ -19,6 +19,9 @@ class GatedFusion(nn.Module):
         nn.init.constant_(self.gate.bias, bias)
 
     def forward(self, near: Tensor, far: Tensor) -> tuple[Tensor, Tensor]:
-        """near, far (..., D) to fused tokens (..., D) and the near channel's weights (...). Equal channels pass."""
+        """Fuses near and far tokens (..., D) to tokens (..., D); also returns the weights of the near channel (...).
+
+        Two equal inputs are returned unchanged.
+        """
         alpha = torch.sigmoid(self.gate(torch.cat([near, far], dim=-1)))
         return far + alpha * (near - far), alpha.squeeze(-1)

@@ -2,9 +2,9 @@
 
 | kind | logit of a class | scale |
 |---|---|---|
-| arcface | cosine to its nearest centre, with a margin at the true class | a setting |
+| arcface | cosine to its nearest centre, with a margin for the true class | a setting |
 | adacos | log-sum-exp of scaled cosines to its sub-centres | from the number of centres, or adaptive |
-| adaproj | cosine to the sub-space of its sub-centres | from the number of classes, or adaptive |
+| adaproj | cosine to the sub-space spanned by its sub-centres | from the number of classes, or adaptive |
 """
 
 import math
@@ -15,16 +15,18 @@ from torch import Tensor, nn
 
 from system.config import HeadConfig
 
-SMALLEST_SCALE = 0.5  # two classes of one centre each would have none: log(2 - 1) = 0
-FLAT = 1e-12  # squared length at which a projection has no direction to learn from
+SMALLEST_SCALE = 0.5  # the scale of two classes of one centre each would be zero: log(2 - 1)
+MIN_SQUARED_LENGTH = 1e-12  # keeps the gradient of a projection's length finite at zero
 
 
 class Head(nn.Module):
-    """What the heads share: ``subclusters`` centres a class, and the loss of each clip.
+    """Base class of the heads: class centres and the loss of each clip.
 
     Args:
-        dim: of the embedding. classes: number of them. subclusters: centres of each. trainable_centres: whether they
-            move; otherwise they stay random directions, and the embedding alone learns.
+        dim: dimension of the embedding.
+        classes: number of classes.
+        subclusters: number of centres per class.
+        trainable_centres: train the centres; otherwise they stay random directions and only the embedding is trained.
     """
 
     def __init__(self, dim: int, classes: int, subclusters: int = 1, trainable_centres: bool = True):
@@ -34,38 +36,45 @@ class Head(nn.Module):
         nn.init.xavier_uniform_(self.weight)
 
     def cosine(self, embedding: Tensor) -> Tensor:
-        """Cosines (B, classes, subclusters) of embeddings (B, dim) of any length to all centres."""
+        """Cosines (B, classes, subclusters) between embeddings (B, dim), normalised here, and all centres."""
         cosine = F.linear(F.normalize(embedding), F.normalize(self.weight)).clamp(-1.0, 1.0)
         return cosine.unflatten(1, (self.classes, -1))
 
     def logits(self, embedding: Tensor, labels: Tensor) -> Tensor:
-        """embedding (B, dim), labels (B,) class numbers, to (B, classes)."""
+        """Logits (B, classes) of embeddings (B, dim) whose true classes are ``labels`` (B,)."""
         raise NotImplementedError
 
     def adapt_scale(self, embedding: Tensor, labels: Tensor, others: Tensor, share: Tensor) -> None:
-        """Fits the scale, where it is adaptive, to a batch that is about to be learnt from.
+        """Updates an adaptive scale before the training step on a batch. Heads with a fixed scale do nothing.
 
         Args:
-            embedding: (B, dim). labels, others: (B,) classes of each clip and of what is mixed into it, -1 for none.
-            share: (B,) of the clip itself in the mixture, from 0 to 1.
+            embedding: (B, dim).
+            labels: class of each clip, (B,), -1 for none.
+            others: class of the clip mixed into it, (B,), -1 for none.
+            share: share of the clip itself in the mixture, (B,), 0 to 1.
         """
 
     def forward(self, embedding: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of each clip (B,); clips with label -1 have no class and cost nothing."""
+        """Cross-entropy of each clip (B,); 0 for clips without a class (label -1)."""
         known = labels >= 0
         losses = F.cross_entropy(self.logits(embedding, labels.clamp_min(0)), labels.clamp_min(0), reduction="none")
         return torch.where(known, losses, losses.new_zeros(()))
 
 
 class ArcFace(Head):
-    """Additive angular margin softmax (Deng et al. 2019; Wang and Liu 2026, section 3.5), with several centres a class
-    the nearest of them (sub-center ArcFace, Deng et al. 2020).
+    """Additive angular margin softmax (Deng et al. 2019; Wang and Liu 2026, section 3.5).
 
-    The logit of the true class is s cos(theta + m), of the others s cos(theta), theta the angle between the embedding
-    and the class's nearest centre. Where theta + m would pass pi, s (cos(theta) - m sin(m)) keeps the logit falling.
+    The logit of the true class is s cos(theta + m), of the other classes s cos(theta), where theta is the angle between
+    the embedding and the nearest centre of the class (several centres: sub-center ArcFace, Deng et al. 2020). For
+    theta + m > pi the logit s (cos(theta) - m sin(m)) is used, which keeps decreasing.
 
     Args:
-        dim, classes, subclusters, trainable_centres: as for ``Head``. scale: s. margin: m in radians.
+        dim: dimension of the embedding.
+        classes: number of classes.
+        scale: s.
+        margin: m in radians.
+        subclusters: number of centres per class.
+        trainable_centres: see ``Head``.
     """
 
     def __init__(
@@ -81,7 +90,7 @@ class ArcFace(Head):
         self.scale, self.margin = scale, margin
 
     def logits(self, embedding: Tensor, labels: Tensor) -> Tensor:
-        """embedding (B, dim), labels (B,) class numbers, to (B, classes)."""
+        """Logits (B, classes) of embeddings (B, dim) whose true classes are ``labels`` (B,)."""
         cosine = self.cosine(embedding).amax(2)
         sine = (1.0 - cosine.square()).clamp_min(1e-9).sqrt()
         shifted = cosine * math.cos(self.margin) - sine * math.sin(self.margin)
@@ -92,18 +101,22 @@ class ArcFace(Head):
 
 
 class AdaCos(Head):
-    """Sub-cluster AdaCos (Wilkinghoff 2021) on AdaCos (Zhang et al. 2019): softmax over all sub-centres, whose
-    probabilities add up to those of the classes. There is no margin; the scale stands in for it.
+    """Sub-cluster AdaCos (Wilkinghoff 2021), an extension of AdaCos (Zhang et al. 2019).
 
-    Its start is sqrt(2) log(C - 1) with C centres in all (Zhang et al. 2019). An adaptive one is set before each step
-    to log(B) / cos(min(pi / 4, theta)): B the sum over the centres of other classes of exp(s cos), mean over the
-    clips, and theta the median angle of a clip to its class, here to the nearest of its sub-centres. (Sums over all
-    centres, as public programs take them, let the scale grow without bound where clips are not mixed.) A mixed clip
-    has two classes, whose angles count by their shares.
+    A softmax over all sub-centres; the probability of a class is the sum over its sub-centres. There is no margin: the
+    scale takes its role. The initial scale is sqrt(2) log(C - 1) with C centres in all (Zhang et al. 2019).
+
+    An adaptive scale is set before each step to log(B) / cos(min(pi / 4, theta)). B is the sum of exp(s cos) over the
+    centres of the other classes, averaged over the clips; theta is the median angle between a clip and the nearest
+    sub-centre of its class. (Public programs sum over all centres, which lets the scale grow without bound for clips
+    that are not mixed.) For a mixed clip the angles to both classes are weighted by their shares.
 
     Args:
-        dim, classes, subclusters, trainable_centres: as for ``Head``. Wilkinghoff 2021 learns 16 sub-centres, later
-            programs leave them where they are. adaptive_scale: rather than the start throughout.
+        dim: dimension of the embedding.
+        classes: number of classes.
+        subclusters: number of sub-centres per class; 16 in Wilkinghoff 2021.
+        trainable_centres: train the sub-centres, as Wilkinghoff 2021; later programs keep them fixed.
+        adaptive_scale: adapt the scale in training; otherwise it keeps its initial value.
     """
 
     def __init__(
@@ -122,7 +135,7 @@ class AdaCos(Head):
         return fixed_scale(self.classes * self.subclusters)
 
     def logits(self, embedding: Tensor, labels: Tensor) -> Tensor:
-        """embedding (B, dim) to (B, classes): the log of each class's summed probability, up to a constant."""
+        """Log-probability of each class (B, classes) of embeddings (B, dim), up to a constant."""
         return (self.scale * self.cosine(embedding)).logsumexp(2)
 
     @torch.no_grad()
@@ -136,7 +149,7 @@ class AdaCos(Head):
         rest = (self.scale * cosine).logsumexp(2).masked_fill(own, -math.inf)
         mean = rest.flatten().logsumexp(0) - math.log(len(rest))  # log B
         if not torch.isfinite(mean):
-            return  # no other class to tell a clip from
+            return  # there is no other class
         angle, row = torch.arccos(cosine.amax(2)), torch.arange(len(cosine), device=cosine.device)
         angle = share * angle[row, labels] + (1.0 - share) * angle[row, others]
         scale = mean / angle.quantile(0.5).clamp_max(math.pi / 4).cos()
@@ -144,16 +157,23 @@ class AdaCos(Head):
 
 
 class AdaProj(AdaCos):
-    """AdaProj (Wilkinghoff 2024): softmax of the scaled cosines between an embedding and its projection onto the span
-    of each class's sub-centres, so that a class may fill a sub-space rather than gather around its centres.
+    """AdaProj (Wilkinghoff 2024): classes are sub-spaces spanned by their sub-centres.
 
-    The cosine is the length of the unit embedding's projection. Sub-centres are brought to right angles first, which
-    the paper's formula of a projection asks for. The scale is that of AdaCos, of as many centres as there are classes.
-    Random embeddings have a cosine of sqrt(subclusters / dim) to every class: an adaptive scale needs fewer sub-centres
-    than half the dimensions to settle.
+    A softmax of the scaled cosines between an embedding and its projection onto the span of each class's sub-centres.
+    The cosine is the length of the projection of the normalised embedding. Sub-centres are orthonormalised, as the
+    paper's formula of the projection requires. The scale is that of AdaCos with one centre per class. A random
+    embedding has the cosine sqrt(subclusters / dim) to every class, so an adaptive scale converges only with fewer
+    sub-centres than half the dimensions.
 
     Args:
-        as for ``AdaCos``. Raises ValueError unless ``subclusters`` is below ``dim``: all else lies in every span.
+        dim: dimension of the embedding.
+        classes: number of classes.
+        subclusters: dimensions of each sub-space; fewer than ``dim``.
+        trainable_centres: see ``Head``.
+        adaptive_scale: see ``AdaCos``.
+
+    Raises:
+        ValueError: ``subclusters`` is not below ``dim``, so that every embedding lies in every sub-space.
     """
 
     def __init__(
@@ -174,12 +194,12 @@ class AdaProj(AdaCos):
         return fixed_scale(self.classes)
 
     def cosine(self, embedding: Tensor) -> Tensor:
-        """Lengths (B, classes, 1) of the projections of embeddings (B, dim), brought to length 1, onto each span."""
+        """Lengths (B, classes, 1) of the projections of normalised embeddings (B, dim) onto each class's sub-space."""
         basis = self.weight.unflatten(0, (self.classes, -1))
         if self.weight.requires_grad:
-            basis = orthonormal(basis)  # they were so at the start, and fixed ones still are
+            basis = orthonormal(basis)  # fixed centres have stayed orthonormal
         parts = F.linear(F.normalize(embedding), basis.flatten(0, 1)).unflatten(1, (self.classes, -1))
-        return parts.square().sum(2, keepdim=True).clamp(FLAT, 1.0).sqrt()
+        return parts.square().sum(2, keepdim=True).clamp(MIN_SQUARED_LENGTH, 1.0).sqrt()
 
 
 def fixed_scale(centres: int) -> float:
@@ -188,12 +208,12 @@ def fixed_scale(centres: int) -> float:
 
 
 def orthonormal(vectors: Tensor) -> Tensor:
-    """Rows (classes, n, dim) to orthonormal ones of the same span, class by class."""
+    """An orthonormal basis (classes, n, dim) of the span of each class's vectors (classes, n, dim)."""
     return torch.linalg.qr(vectors.float().mT).Q.mT
 
 
 def build_head(config: HeadConfig, dim: int, classes: int) -> Head:
-    """The head that a branch's settings name, for one task of ``classes`` classes."""
+    """Builds the head that the settings of a branch select, for ``classes`` classes."""
     centres = {"subclusters": config.subclusters, "trainable_centres": config.trainable_centres}
     if config.kind == "arcface":
         return ArcFace(dim, classes, config.scale, config.margin, **centres)

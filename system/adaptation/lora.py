@@ -1,4 +1,4 @@
-"""Low-rank adapters by peft, on the encoder alone (Wang and Liu 2026, section 3.3)."""
+"""Low-rank adapters (LoRA, by peft) of the encoder (Wang and Liu 2026, section 3.3)."""
 
 import os
 from collections.abc import Mapping
@@ -13,12 +13,19 @@ from system.errors import WheeltapperError
 
 
 def add_lora(encoder: nn.Module, config: LoraConfig) -> nn.Module:
-    """Freezes the encoder and puts adapters W + (alpha / rank) B A into the linear layers that ``targets`` names, into
-    those of the encoder's ``lora_targets`` where it names none. A family whose ``lora_targets`` are empty gets
-    adapters only where ``targets`` asks for them.
+    """Freezes the encoder and adds adapters W + (alpha / rank) B A to its linear layers, in place.
 
-    Changes the module in place and returns it; only the adapters' matrices require gradients afterwards. B starts at
-    zero, so that the encoder computes what it did before. Raises WheeltapperError for a name that no layer has.
+    Afterwards only the matrices A and B require gradients. B is initialised with zeros, so the output is unchanged.
+
+    Args:
+        encoder: network to adapt.
+        config: rank, alpha, dropout, and ``targets``, the layers to adapt (default: the family's ``lora_targets``).
+
+    Returns:
+        The encoder.
+
+    Raises:
+        WheeltapperError: a name in ``targets`` is no layer of the encoder.
     """
     encoder.requires_grad_(False)
     targets = _targets(encoder, config)
@@ -28,7 +35,7 @@ def add_lora(encoder: nn.Module, config: LoraConfig) -> nn.Module:
     if unknown:
         layers = _named(encoder, nn.Linear) or _named(encoder, nn.Conv2d)
         raise WheeltapperError(f"lora.targets: expected names among {', '.join(layers)}, found {', '.join(unknown)}")
-    import peft  # brings transformers: seconds that inference does not need
+    import peft  # imports transformers, which takes seconds and is not needed for inference
 
     settings = asdict(config)
     lora = peft.LoraConfig(
@@ -53,13 +60,13 @@ def _targets(encoder: nn.Module, config: LoraConfig) -> list[str]:
 
 
 def _matching(encoder: nn.Module, targets: list[str]) -> dict[str, nn.Module]:
-    """The layers that names mean, as peft reads them: the whole path or its end."""
+    """The layers that ``targets`` match by peft's rule: the full name or its last part."""
     named = encoder.named_modules()
     return {name: layer for name, layer in named if any(name == t or name.endswith(f".{t}") for t in targets)}
 
 
 def merge_lora(encoder: nn.Module) -> nn.Module:
-    """Adds the adapters into the weights (in place): the same output without their cost."""
+    """Merges the adapters into the weights, in place: the same output without the cost of the adapters."""
     import peft
 
     for module in encoder.modules():
@@ -69,7 +76,7 @@ def merge_lora(encoder: nn.Module) -> nn.Module:
 
 
 def all_linear(encoder: nn.Module, config: LoraConfig) -> bool:
-    """Whether the adapters are all of linear layers, as ``merge_tensors`` takes them."""
+    """Whether all adapted layers are linear, as ``merge_tensors`` requires."""
     return all(type(layer) is nn.Linear for layer in _matching(encoder, _targets(encoder, config)).values())
 
 
@@ -77,14 +84,21 @@ def all_linear(encoder: nn.Module, config: LoraConfig) -> bool:
 def merge_tensors(
     encoder: nn.Module, config: LoraConfig, tensors: Mapping[str, Tensor], path: str | os.PathLike
 ) -> nn.Module:
-    """Adds trained adapters of linear layers into the weights of an encoder that has none (in place): what
-    ``add_lora``, loading and ``merge_lora`` give, to the bit, without peft.
+    """Merges trained adapters into the linear layers of an encoder without adapters, in place and without peft.
+
+    The result equals ``add_lora``, loading and ``merge_lora``, bit for bit.
 
     Args:
-        tensors: the matrices A (rank, inputs) and B (outputs, rank), named as peft names them within the encoder.
-        path: of their file, for messages.
+        encoder: network without adapters.
+        config: settings with which the adapters were trained.
+        tensors: matrices A (rank, inputs) and B (outputs, rank) under peft's names within the encoder.
+        path: file of the tensors, for error messages.
 
-    Raises WheeltapperError where they are not those of the layers that ``config`` means.
+    Returns:
+        The encoder.
+
+    Raises:
+        WheeltapperError: the tensors do not belong to the layers that ``config`` selects.
     """
     layers = _matching(encoder, _targets(encoder, config))
     pairs = nn.ParameterDict()

@@ -1,4 +1,4 @@
-"""The adapted branch: encoder with adapters, gated channels, pooling, projection (Wang and Liu 2026, section 3)."""
+"""The adapted encoder: adapters, gate, pooling, projection and training heads (Wang and Liu 2026, section 3)."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -17,7 +17,7 @@ from system.frontends.simam import enhance_rows
 
 
 class Views(NamedTuple):
-    """Embeddings (B, E) of a clip for each way of inference, and the first input's mean weight over time (B, T)."""
+    """Embeddings (B, E) of both views, and the mean weight of the first input over time (B, T)."""
 
     two_channel: Tensor
     near_only: Tensor
@@ -25,20 +25,24 @@ class Views(NamedTuple):
 
 
 class AdaptedEncoder(nn.Module):
-    """One input, or two through a gate, to one embedding.
+    """Embeds one input, or two inputs fused by a gate.
 
     Args:
-        encoder: shared by both channels; ``config.tune`` says what of it trains: LoRA adapters with its own weights
-            frozen, its own weights, or nothing.
-        config: EncoderBranch.
-        rate: Hz of the waveforms, which fixes the number of bands that the projection sees.
-        simam: kind of SimAM by machine, on top of what the encoder does for all.
+        encoder: shared by both inputs. ``config.tune`` selects what is trained: LoRA adapters, all weights, or nothing.
+        config: settings of the branch.
+        rate: sampling rate of the waveforms in Hz; it determines the number of bands that the projection receives.
+        simam: kind of SimAM by machine, applied after the encoder's front end.
+
+    Example:
+        >>> model = AdaptedEncoder(encoder, EncoderBranch(inputs=["near", "far"]), rate=16000)
+        >>> model.views(torch.randn(1, 2, 160000)).two_channel.shape
+        torch.Size([1, 256])
     """
 
     def __init__(self, encoder: nn.Module, config: EncoderBranch, rate: int, simam: Mapping[str, str] | None = None):
         super().__init__()
         self.config, self.rate, self.simam = config, rate, dict(simam or {})
-        with torch.no_grad():  # sizes as they are at this rate and depth
+        with torch.no_grad():  # a second of silence gives the sizes at this rate and depth
             silence = encoder.spectrogram(torch.zeros(1, rate), rate)
             tokens = select(encoder(silence, config.depth or None), config.pool)
             self.pooling = Pooling(config.pool, config.pool_power, tokens.shape[-1])
@@ -49,12 +53,14 @@ class AdaptedEncoder(nn.Module):
 
     @torch.no_grad()
     def align_projection(self, pooled: Tensor) -> None:
-        """Turns the projection into the principal directions of pooled tokens, so that adaptation starts from an
-        embedding that keeps their lengths and angles (a random one would lose a part of them at once).
+        """Initialises the projection with the principal directions of pooled tokens.
+
+        Adaptation then starts from an embedding that keeps lengths and angles; a random projection would lose part of
+        them.
 
         Args:
-            pooled: (N, width) of normal clips. Where N is smaller than the embedding, random directions at right
-                angles fill the rest; what a width below the embedding leaves over stays zero.
+            pooled: pooled tokens (N, width) of normal clips. If N is smaller than the embedding dimension, random
+                orthogonal directions are added; if the width is smaller, the remaining rows are zero.
         """
         directions = torch.linalg.svd(pooled.double(), full_matrices=False).Vh
         random = torch.randn(self.projection.weight.shape, dtype=torch.float64)
@@ -64,24 +70,24 @@ class AdaptedEncoder(nn.Module):
         self.projection.bias.zero_()
 
     def spectrogram(self, wave: Tensor, simam: Sequence[str] = ()) -> Tensor:
-        """Waveforms (B, samples) at ``rate`` Hz to what the network sees (B, T, F); ``simam``: kind of each row."""
+        """Spectrograms (B, T, F) of waveforms (B, samples); ``simam`` lists the kind of SimAM of each row."""
         spectrogram = self.encoder.spectrogram(wave, self.rate)
         return enhance_rows(spectrogram, simam) if simam else spectrogram
 
     def simam_of(self, machine: str) -> str:
-        """Kind of SimAM that a machine's recordings get on top of the encoder's front end."""
+        """Kind of SimAM that is applied to a machine's recordings after the encoder's front end."""
         return self.simam.get(machine, "none")
 
     def tokens(self, spectrogram: Tensor) -> Tensor:
-        """(B, T, F) to the tokens that are pooled (B, T', bands, D)."""
+        """Tokens to be pooled (B, T', bands, D) of spectrograms (B, T, F)."""
         return select(self.all_tokens(spectrogram), self.config.pool)
 
     def all_tokens(self, spectrogram: Tensor) -> Tokens:
-        """(B, T, F) to everything that the encoder gives at the branch's depth."""
+        """Grid and summary tokens of spectrograms (B, T, F) at the depth of the branch."""
         return self.encoder(spectrogram, self.config.depth or None)
 
     def forward(self, spectrograms: Tensor) -> Tensor:
-        """Spectrograms of the inputs (B, inputs, T, F) to embeddings (B, E)."""
+        """Embeddings (B, E) of the spectrograms of all inputs (B, inputs, T, F)."""
         tokens = self.tokens(spectrograms.flatten(0, 1)).unflatten(0, spectrograms.shape[:2])
         if self.fusion is None:
             return self.project(tokens[:, 0])
@@ -91,13 +97,16 @@ class AdaptedEncoder(nn.Module):
     def project(self, tokens: Tensor) -> Tensor:
         return self.projection(self.pooling(tokens))
 
-    def heard(self, wave: Tensor, machine: str = "") -> tuple[Tokens, Tokens, Tensor]:
-        """Tokens of waveforms (B, 1 or 2 inputs, samples) of one length at ``rate`` Hz, all of one machine.
+    def encode_inputs(self, wave: Tensor, machine: str = "") -> tuple[Tokens, Tokens, Tensor]:
+        """Encodes the inputs of clips of one machine.
+
+        Args:
+            wave: (B, 1 or 2 inputs, samples) at ``rate`` Hz. A single waveform is used for both inputs.
+            machine: selects the kind of SimAM.
 
         Returns:
-            tokens of both inputs through the gate; those of the first input alone, which are what the gate gives where
-            it is fed that input twice (left duplication); the first input's mean weight over time (B, T). A single
-            waveform stands for both inputs.
+            Fused tokens of both inputs; tokens of the first input, which are also the output of the gate if it gets
+            that input twice; mean weight of the first input over time (B, T).
         """
         simam = [self.simam_of(machine)] * len(wave)
         first = self.all_tokens(self.spectrogram(wave[:, 0], simam))
@@ -109,12 +118,12 @@ class AdaptedEncoder(nn.Module):
         return Tokens(*fused), first, alpha.mean((2, 3))
 
     def views(self, wave: Tensor, machine: str = "") -> Views:
-        """Embeddings of waveforms, see ``heard``."""
-        both, first, alpha = self.heard(wave, machine)
-        return Views(self.read(both), self.read(first), alpha)
+        """Embeddings of waveforms (B, 1 or 2 inputs, samples) in both views; see ``encode_inputs``."""
+        both, first, alpha = self.encode_inputs(wave, machine)
+        return Views(self.readout(both), self.readout(first), alpha)
 
-    def read(self, tokens: Tokens, readout: str = "projection", power: float = 0.0) -> Tensor:
-        """Tokens to embeddings: (B, E) by the projection, or pooled without it, bands kept apart (B, bands, D)."""
+    def readout(self, tokens: Tokens, readout: str = "projection", power: float = 0.0) -> Tensor:
+        """Embeds tokens: the projection gives (B, E), other readouts (B, D), or (B, bands, D) with bands kept apart."""
         if readout == "projection":
             return self.project(select(tokens, self.config.pool))
         grid = select(tokens, readout)
@@ -123,7 +132,7 @@ class AdaptedEncoder(nn.Module):
 
 
 class AdaptationTask(nn.Module):
-    """Training objective L = L_attribute + L_domain over normal clips (Wang and Liu 2026, section 3.5)."""
+    """Training objective L = L_attribute + L_domain on normal clips (Wang and Liu 2026, section 3.5)."""
 
     def __init__(self, model: AdaptedEncoder, attribute_classes: int, domain_classes: int):
         super().__init__()
@@ -133,10 +142,15 @@ class AdaptationTask(nn.Module):
         self.domain = build_head(heads, self.config.embedding_dim, domain_classes)
 
     def forward(self, batch: dict) -> dict[str, Tensor]:
-        """Losses of a batch {"wave": (B, inputs, samples), "attribute": (B,), "domain": (B,)}; -1 is no class.
+        """Losses of a batch.
 
-        Where there is "simam" (B,), the place of each clip's kind in SIMAM, all inputs are enhanced so; a mixture
-        as the clip that has the greater share in it.
+        Args:
+            batch: "wave" (B, inputs, samples), "attribute" (B,) and "domain" (B,), where -1 means no class, and
+                optionally "simam" (B,), the index of each clip's kind in SIMAM. A mixture is enhanced with the kind of
+                the clip that has the larger share.
+
+        Returns:
+            "loss", "loss_attribute" and "loss_domain", each a scalar.
         """
         settings = self.config.augment
         waves, partner, share = augment.mix(augment.augment_waves(batch["wave"], settings), settings)
@@ -156,12 +170,12 @@ class AdaptationTask(nn.Module):
         return {"loss": total, "loss_attribute": attribute, "loss_domain": domain}
 
     def learning_rate_factor(self, name: str) -> float:
-        """Share of the learning rate that a parameter gets (see ``training.fit``)."""
+        """Factor of the learning rate of a parameter (see ``training.loop.fit``)."""
         whole = self.config.tune == "full" and name.startswith("model.encoder.")
         return self.config.encoder_learning_rate if whole else 1.0
 
     def extra_state(self) -> list[str]:
-        """Tensors that change without a gradient and that a resumed run must find as they were."""
+        """Names of tensors without gradient that change in training and belong to its saved state."""
         adaptive = self.config.heads.kind != "arcface" and self.config.heads.adaptive_scale
         return ["attribute.scale", "domain.scale"] if adaptive else []
 
@@ -176,10 +190,10 @@ class AdaptationTask(nn.Module):
 
 
 def _tunable(encoder: nn.Module, config: EncoderBranch, spectrogram: Tensor) -> nn.Module:
-    """Lets of the encoder train what ``config.tune`` says.
+    """Enables gradients for the part of the encoder that ``config.tune`` selects.
 
-    With ``full`` these are the weights that the pooled tokens depend on: blocks above ``config.depth``, for one, would
-    only be stored and counted.
+    ``full`` selects the weights that influence the pooled tokens; others, such as blocks above ``config.depth``, would
+    be stored and counted for nothing.
     """
     if config.tune == "lora":
         return add_lora(encoder, config.lora)

@@ -1,21 +1,23 @@
-"""Disturbed copies of normal recordings, as a fault might sound: something added, something missing."""
+"""Perturbed copies of normal recordings, which resemble faults: an added tone, a weakened band."""
 
 import numpy as np
 
-LOW_HZ, HIGH_SHARE = 200.0, 0.9  # where disturbances lie, up to a share of half the rate
-TONE_DB = -20.0  # level of what is added against the recording's
-BAND_DB, BAND_SHARE = -12.0, 0.15  # what is taken from a band, and its width to either side as a share of its centre
+LOW_HZ, HIGH_SHARE = 200.0, 0.9  # frequency range: from Hz to a share of half the sampling rate
+TONE_DB = -20.0  # level of the tone relative to the recording
+BAND_DB, BAND_SHARE = -12.0, 0.15  # gain of the band, and its half width relative to its centre frequency
 SWELLS_HZ = (1.0, 8.0)
 
 
-def disturb(wave: np.ndarray, rate: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
-    """One copy for each disturbance, its place drawn anew.
+def perturb(wave: np.ndarray, rate: int, generator: np.random.Generator) -> dict[str, np.ndarray]:
+    """Makes one copy of a waveform for each kind of perturbation, at random frequencies.
 
     Args:
-        wave: float32 (samples,). rate: Hz.
+        wave: float32 (samples,).
+        rate: sampling rate in Hz.
+        generator: source of the frequencies.
 
     Returns:
-        ``tone``: with a quiet whistle that swells and fades; ``band``: with a band of the spectrum weakened. Both
+        ``tone``: with a quiet tone of slowly varying amplitude; ``band``: with a band of the spectrum weakened. Both
         float32 (samples,).
     """
     samples = len(wave)
@@ -30,7 +32,7 @@ def disturb(wave: np.ndarray, rate: int, generator: np.random.Generator) -> dict
 
 
 def _frequency(rate: int, generator: np.random.Generator) -> float:
-    """Hz, evenly drawn on a logarithmic scale."""
+    """A frequency in Hz, uniform on a logarithmic scale."""
     return float(np.exp(generator.uniform(np.log(LOW_HZ), np.log(HIGH_SHARE * rate / 2.0))))
 
 

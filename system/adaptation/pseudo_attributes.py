@@ -1,12 +1,11 @@
-"""Attributes for machines that have none: clusters of their normal training clips before adaptation.
+"""Pseudo-attributes for machines without attributes: clusters of their normal training clips before adaptation.
 
-Published systems give such machines pseudo-attributes, so that the attribute head has something to tell apart: k-means
-or Ward clusters of the embeddings of a pre-trained network. Here the whole of a clip is embedded as the branch's first
-input hears it. The whole, because attributes are states that last a clip, and because no draw then decides on the
-labels; the first input (near, or the residual), because they are states of the machine, and clusters of the far channel
-would teach the network to tell noises apart.
+As in published systems, the clusters (k-means or Ward, of embeddings of a pre-trained network) are classes for the
+attribute head. The whole clip is embedded, because attributes last a whole clip and the labels should not depend on a
+random crop. The first input of the branch (near, or the residual) is used, because attributes describe the machine;
+clusters of the far channel would train the network to classify noise.
 
-Clusters depend on what the clips hold, not on their names or order.
+Clusters depend on the contents of the clips, not on their names or order.
 """
 
 import csv
@@ -31,15 +30,17 @@ from system.training.state import step_seed
 
 FILE = "pseudo_attributes.csv"
 COLUMNS = ("machine", "section", "file", "cluster", "silhouette")
-STARTS = 10  # of k-means, the best of which counts
+RESTARTS = 10  # of k-means; the best result is used
 
 Key = tuple[str, str, str]  # machine, section, file of a training clip
 
 
 @dataclass(frozen=True)
 class PseudoAttribute:
-    """Cluster of a clip within its machine and section, and how well the clip fits it: silhouette from -1 to 1, 0
-    where the clip or the cluster is alone."""
+    """Cluster of a clip within its machine and section, and the clip's silhouette.
+
+    The silhouette ranges from -1 to 1; it is 0 for a cluster of one clip and if there is only one cluster.
+    """
 
     machine: str
     section: str
@@ -62,15 +63,24 @@ def cluster_clips(
     simam: Mapping[str, str] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[PseudoAttribute]:
-    """Pseudo-attributes of the clips of every machine and section in which no clip has attributes, in their order.
+    """Clusters the clips of every machine and section in which no clip has attributes.
 
     Args:
-        encoder: frozen, before adapters are put into it; moved to ``device`` and back.
-        clips: normal training clips that the branch learns from.
-        config: ``pseudo_attributes`` says how; of a section with fewer than two clips a cluster there are none.
-        rate: Hz. seed: of k-means. simam: kind of SimAM by machine. progress: called with clips done and in all.
+        encoder: frozen encoder without adapters; moved to ``device`` and back.
+        clips: normal training clips of the branch.
+        config: settings of the branch; ``pseudo_attributes`` selects method and number of clusters, at most one per two
+            clips of a section.
+        rate: sampling rate in Hz.
+        seed: of k-means.
+        device: cpu or cuda.
+        simam: kind of SimAM by machine.
+        progress: called with the number of clips done and in all.
 
-    Raises WheeltapperError where a clip is not a normal training clip.
+    Returns:
+        One pseudo-attribute for each clustered clip, in the order of ``clips``.
+
+    Raises:
+        WheeltapperError: a clip is not a normal training clip.
     """
     check_training(clips, "pseudo-attributes")
     settings = config.pseudo_attributes
@@ -97,11 +107,13 @@ def cluster_clips(
 
 
 def cluster(rows: np.ndarray, clusters: int, method: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Clusters of rows (N, D), numbered in order of first appearance, and each row's silhouette (N,); there may be
-    fewer clusters than asked for where rows are equal.
+    """Clusters rows and returns cluster numbers (N,), in order of first appearance, and silhouettes (N,).
 
     Args:
-        method: ward, which has nothing random, or kmeans.
+        rows: (N, D).
+        clusters: number of clusters; there are fewer if fewer rows are distinct.
+        method: ward (deterministic) or kmeans.
+        seed: of k-means.
     """
     from sklearn.cluster import AgglomerativeClustering, KMeans
     from sklearn.metrics import silhouette_samples
@@ -110,7 +122,7 @@ def cluster(rows: np.ndarray, clusters: int, method: str, seed: int) -> tuple[np
     if method == "ward":
         model = AgglomerativeClustering(clusters, linkage="ward")
     else:
-        model = KMeans(clusters, n_init=STARTS, random_state=step_seed(seed, -4) % 2**32)
+        model = KMeans(clusters, n_init=RESTARTS, random_state=step_seed(seed, -4) % 2**32)
     labels = model.fit_predict(rows.astype(np.float64)) if clusters > 1 else np.zeros(len(rows), int)
     numbers = {label: number for number, label in enumerate(dict.fromkeys(labels.tolist()))}
     labels = np.array([numbers[label] for label in labels.tolist()])
@@ -119,7 +131,7 @@ def cluster(rows: np.ndarray, clusters: int, method: str, seed: int) -> tuple[np
 
 
 def write(path: str | os.PathLike, rows: Sequence[PseudoAttribute]) -> None:
-    """Writes pseudo-attributes as csv, whole or not at all."""
+    """Writes pseudo-attributes as csv, atomically."""
     with open_atomic(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -127,7 +139,7 @@ def write(path: str | os.PathLike, rows: Sequence[PseudoAttribute]) -> None:
 
 
 def read(path: str | os.PathLike) -> list[PseudoAttribute]:
-    """Reads what ``write`` wrote; raises WheeltapperError where it is something else."""
+    """Reads a file of ``write``; raises WheeltapperError for any other content."""
     path = Path(path)
     with open(path, newline="", encoding="utf-8") as file:
         reader = csv.reader(file)
@@ -142,7 +154,7 @@ def read(path: str | os.PathLike) -> list[PseudoAttribute]:
 
 
 def summary(rows: Sequence[PseudoAttribute]) -> dict[str, dict]:
-    """For each machine and section the sizes of the clusters, largest first, and the mean silhouette."""
+    """Sizes of the clusters, largest first, and mean silhouette of each machine and section."""
     result = {}
     for machine, section in dict.fromkeys((row.machine, row.section) for row in rows):
         own = [row for row in rows if (row.machine, row.section) == (machine, section)]
@@ -156,12 +168,12 @@ def summary(rows: Sequence[PseudoAttribute]) -> dict[str, dict]:
 
 @torch.inference_mode()
 def _embed(encoder: Encoder, clip: Clip, config: EncoderBranch, rate: int, simam: str) -> np.ndarray:
-    """What a clip is clustered by: (D,) of the whole of its first input."""
+    """Features (D,) of the first input of a whole clip, by which it is clustered."""
     wave, found = audio.read(clip.path)
     first = select_inputs(audio.resample(wave[:2], found, rate), rate, config.inputs[:1], config.subtraction, clip.path)
     spectrogram = enhance_rows(encoder.spectrogram(torch.from_numpy(first), rate), [simam])
     if config.pseudo_attributes.by == "spectrum":
         return spectrogram.mean((0, 1)).float().cpu().numpy()
-    pool = "band" if config.pool == "attentive" else config.pool  # attention has learnt nothing yet
+    pool = "band" if config.pool == "attentive" else config.pool  # attentive pooling is not trained yet
     tokens = select(encoder(spectrogram.to(encoder.device), config.depth or None), pool)
     return pool_tokens(tokens, pool, config.pool_power)[0].float().cpu().numpy()

@@ -1,11 +1,11 @@
-"""Which kind of SimAM a machine's recordings get: by hand, or chosen from normal training clips alone.
+"""The kind of SimAM for each machine: set by hand, or chosen from normal training clips.
 
-The EFB paper decides between global and local by looking at spectrograms, and leaves an automatic choice open. The rule
-here asks what SimAM is for: under which kind does a frozen encoder tell a disturbed recording from an undisturbed one
-better? Normal clips are held out in turn and disturbed in ways that a fault might sound like (disturb.py); the nearest
-of the other clips, in units of its domain as in scoring, ranks them. A machine gets ``local`` where its mean AUC is
-better than that of ``global`` by more than three times the standard error of the difference, else ``global``: machines
-are treated alike where their clips do not show that they should not be.
+The EFB paper chooses between global and local by inspection of spectrograms and leaves an automatic choice open. The
+rule here compares how well a frozen encoder separates perturbed from unperturbed recordings. Normal clips are held out
+in turn and perturbed in ways that resemble faults (``perturbations.py``). Their score is the distance to the
+nearest of the other clips, normalised per domain as in scoring. A machine gets ``local`` if its mean AUC exceeds that
+of ``global`` by more than three standard errors of the difference, else ``global``: without evidence, all machines are
+treated alike.
 """
 
 from collections.abc import Callable, Sequence
@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from system import audio
-from system.adaptation.perturbations import disturb
+from system.adaptation.perturbations import perturb
 from system.config import EncoderConfig
 from system.encoders.base import Encoder
 from system.encoders.pooling import pool_tokens, select
@@ -25,12 +25,14 @@ from system.manifest import Clip, check_training
 from system.scoring.knn import KnnScorer
 from system.training.state import step_seed
 
-KINDS = ("global", "local")  # that are chosen from
-ERRORS = 3.0  # by which the second must be better; the error leaves out that of the references, as large again
-CLIPS = 64  # of a machine at most
-FEWEST = 4  # of a machine
+KINDS = ("global", "local")  # candidates
+MIN_STANDARD_ERRORS = (
+    3.0  # advantage required of the second kind; that of the references, about as large, is not counted
+)
+MAX_CLIPS = 64  # per machine
+MIN_CLIPS = 4  # per machine
 FOLDS = 2
-POOL = "band"  # keeps frequencies apart, and has nothing to learn
+POOL = "band"  # keeps frequencies apart and needs no training
 
 
 def kinds_of_machines(
@@ -44,15 +46,24 @@ def kinds_of_machines(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Kind of SimAM of every machine: {"kind", "by_hand"}, and where it was chosen what ``compare_kinds`` found.
+    """Determines the kind of SimAM of every machine.
 
     Args:
-        config: ``simam_machines`` come first, the other machines get ``simam``.
-        encoder: frozen, without SimAM of its own. clips: normal training clips to choose by. rate: Hz.
-        seed: of the clips drawn and their disturbances.
-        depth: blocks to run, 0 for all. progress: called with clips done and in all.
+        config: settings of the encoder; ``simam_machines`` takes precedence over ``simam``.
+        machines: all machines of the run.
+        encoder: frozen encoder without SimAM of its own.
+        clips: normal training clips.
+        rate: sampling rate in Hz.
+        seed: of the choice of clips and of their perturbations.
+        depth: number of blocks to run, 0 for all.
+        device: cpu or cuda.
+        progress: called with the number of clips done and in all.
 
-    Raises WheeltapperError where ``simam_machines`` names another machine, or one has too few clips to choose by.
+    Returns:
+        {"kind", "by_hand"} for each machine; if chosen automatically, with the results of ``compare_kinds``.
+
+    Raises:
+        WheeltapperError: ``simam_machines`` names an unknown machine, or a machine has too few clips for the choice.
     """
     check_training(clips)
     unknown = [machine for machine in config.simam_machines if machine not in machines]
@@ -74,27 +85,28 @@ def kinds_of_machines(
             if progress:
                 progress(done, total)
         found = compare_kinds(np.stack(rows), np.array([clip.domain or "source" for clip in own]))
-        better = found["difference"] > ERRORS * found["standard_error"]
+        better = found["difference"] > MIN_STANDARD_ERRORS * found["standard_error"]
         result[machine] = {"kind": KINDS[better], "by_hand": False, **found}
     encoder.to("cpu")
     return result
 
 
 def compare_kinds(embeddings: np.ndarray, domains: np.ndarray) -> dict[str, Any]:
-    """How well each kind tells disturbed from undisturbed clips of a machine.
+    """Compares how well each kind separates perturbed from unperturbed clips of a machine.
 
     Args:
-        embeddings: (clips, copies, kinds, dim), the first copy undisturbed. domains: (clips,).
+        embeddings: (clips, copies, kinds, dim); the first copy is unperturbed.
+        domains: domain of each clip, (clips,).
 
     Returns:
-        "auc": {kind: mean over the disturbances of their AUC against the undisturbed clips}; "difference": of the
-        second kind from the first; "standard_error": of the difference, by leaving out each clip in turn (jackknife)
-        with the references as they are.
+        "auc": for each kind, the AUC of perturbed against unperturbed clips, averaged over the perturbations;
+        "difference": AUC of the second kind minus that of the first; "standard_error": of the difference, by the
+        jackknife over the clips with fixed references.
     """
     ranks = []
     for place in range(len(KINDS)):
         scores = _held_out(embeddings[:, :, place], domains)
-        ahead = scores[:, 1:, None] - scores[:, 0]  # (clip disturbed, disturbance, clip undisturbed)
+        ahead = scores[:, 1:, None] - scores[:, 0]  # (perturbed clip, perturbation, unperturbed clip)
         ranks.append(((ahead > 0) + 0.5 * (ahead == 0)).mean(1))
     first, second = ranks
     clips, gain = len(first), second - first
@@ -108,8 +120,10 @@ def compare_kinds(embeddings: np.ndarray, domains: np.ndarray) -> dict[str, Any]
 
 
 def _held_out(embeddings: np.ndarray, domains: np.ndarray) -> np.ndarray:
-    """Scores (clips, copies) of embeddings (clips, copies, dim) against the undisturbed ones of the other fold. Each
-    domain is shared out among the folds."""
+    """Scores (clips, copies) of embeddings (clips, copies, dim) against the unperturbed clips of the other fold.
+
+    The clips of each domain are distributed over the folds.
+    """
     fold = np.empty(len(domains), int)
     fold[np.argsort(domains, kind="stable")] = np.arange(len(domains)) % FOLDS
     scores = np.empty(embeddings.shape[:2])
@@ -121,26 +135,26 @@ def _held_out(embeddings: np.ndarray, domains: np.ndarray) -> np.ndarray:
 
 
 def _sample(clips: Sequence[Clip], machine: str, seed: int) -> list[Clip]:
-    """At most CLIPS of a machine's clips, at most half of them of the target domain."""
+    """At most MAX_CLIPS clips of a machine, at most half of them from the target domain."""
     own = [clip for clip in clips if clip.machine == machine]
-    if len(own) < FEWEST:
+    if len(own) < MIN_CLIPS:
         raise WheeltapperError(
-            f"encoder.simam auto: {machine}: expected at least {FEWEST} normal training clips, found {len(own)}"
+            f"encoder.simam auto: {machine}: expected at least {MIN_CLIPS} normal training clips, found {len(own)}"
         )
     order = [own[i] for i in np.random.default_rng(step_seed(seed, -3)).permutation(len(own))]
-    target = [clip for clip in order if clip.domain == "target"][: CLIPS // 2]
-    return [clip for clip in order if clip.domain != "target"][: CLIPS - len(target)] + target
+    target = [clip for clip in order if clip.domain == "target"][: MAX_CLIPS // 2]
+    return [clip for clip in order if clip.domain != "target"][: MAX_CLIPS - len(target)] + target
 
 
 @torch.inference_mode()
 def _embed_copies(encoder: Encoder, clip: Clip, rate: int, depth: int, seed: int) -> np.ndarray:
-    """Frozen embeddings (copies, kinds, dim) of a clip's near channel, undisturbed and disturbed."""
+    """Frozen embeddings (copies, kinds, dim) of a clip's near channel, unperturbed and perturbed."""
     wave, found = audio.read(clip.path)
     near = audio.resample(wave[:1], found, rate)[0]
     rows = []
-    for copy in (near, *disturb(near, rate, np.random.default_rng(seed)).values()):
+    for copy in (near, *perturb(near, rate, np.random.default_rng(seed)).values()):
         spectrogram = encoder.spectrogram(torch.from_numpy(copy)[None], rate)
-        heard = torch.cat([enhance(spectrogram, kind) for kind in KINDS]).to(encoder.device)
-        tokens = select(encoder(heard, depth or None), POOL)
+        enhanced = torch.cat([enhance(spectrogram, kind) for kind in KINDS]).to(encoder.device)
+        tokens = select(encoder(enhanced, depth or None), POOL)
         rows.append(pool_tokens(tokens, POOL).float().cpu().numpy())
     return np.stack(rows)

@@ -25,7 +25,7 @@ from system.record import run_record
 if TYPE_CHECKING:
     from system.tuning import cache
     from system.tuning.objective import Objective
-    from system.tuning.task import Run
+    from system.tuning.task import DevelopmentRun
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,9 +82,9 @@ def _labels(exps: Sequence[Path]) -> list[str]:
     return names if len(set(names)) == len(names) else [str(exp) for exp in exps]
 
 
-def _run(exp: Path, label: str, views: Sequence[str]) -> "Run":
+def _run(exp: Path, label: str, views: Sequence[str]) -> "DevelopmentRun":
     """A development run whose stages up to the embeddings are complete with the settings and inputs they have now."""
-    from system.tuning.task import Run
+    from system.tuning.task import DevelopmentRun
 
     run = Experiment(exp, configuration.load(exp / "config.yaml"))
     clips = manifest.read(run.manifest)
@@ -98,11 +98,11 @@ def _run(exp: Path, label: str, views: Sequence[str]) -> "Run":
         (branch, view): file_hash(run.embeddings(branch, view)) for branch in run.config.branches for view in views
     }
     clips = [clip for clip in clips if clip.split in ("train", "test")]
-    return Run(label, run, clips, measured_clips(clips, run.config.evaluate.year), digests)
+    return DevelopmentRun(label, run, clips, measured_clips(clips, run.config.evaluate.year), digests)
 
 
 def _objective(
-    runs: "Sequence[Run]", tune: TuneConfig, todo: "Sequence[cache.Job]", args: argparse.Namespace
+    runs: "Sequence[DevelopmentRun]", tune: TuneConfig, todo: "Sequence[cache.ScoreJob]", args: argparse.Namespace
 ) -> "Objective":
     """Scores what is not yet cached, all processes at it."""
     from system.tuning import cache, task, workers
@@ -145,7 +145,9 @@ def _diagnostic(objective: "Objective", found, config, out: Path) -> None:
     )
 
 
-def _write(out: Path, objective: "Objective", found, tuned, runs: "Sequence[Run]", tune: TuneConfig, todo) -> None:
+def _write(
+    out: Path, objective: "Objective", found, tuned, runs: "Sequence[DevelopmentRun]", tune: TuneConfig, todo
+) -> None:
     from dataclasses import asdict
 
     from system.report import tuning as page

@@ -1,4 +1,4 @@
-"""Recordings to embeddings: for the branches of a run, and for any files with a frozen encoder."""
+"""Embeds recordings: with the branches of a run, or any files with a frozen encoder."""
 
 import os
 import zipfile
@@ -21,19 +21,26 @@ from system.frontends.channels import select_inputs
 from system.manifest import Clip
 from system.parallel import ahead
 
-if TYPE_CHECKING:  # it would bring peft and transformers, seconds that frozen encoders do not need
+if TYPE_CHECKING:  # imports peft and transformers, which takes seconds and is not needed for frozen encoders
     from system.adaptation.model import AdaptedEncoder
 
 GATE_SLOTS = 32  # time slots of the gate's profile
-AHEAD = 4  # recordings per worker that may wait to be used
-WAITING = 8  # batches' worth of recordings that may wait for others of their length
+AHEAD = 4  # recordings per worker that are read ahead
+WAITING = 8  # size of the queue, in batches, in which recordings wait for others of equal length
 
 Item, Value = TypeVar("Item"), TypeVar("Value")
 
 
 def choose_precision(precision: str, device: str) -> torch.dtype:
-    """The type that the network computes in: ``fp32``, ``bf16``, or ``auto``, bf16 where the device has instructions
-    for it. WheeltapperError for another name."""
+    """The data type in which the network computes.
+
+    Args:
+        precision: ``fp32``, ``bf16``, or ``auto``, which is bf16 if the device has instructions for it.
+        device: cpu or cuda.
+
+    Raises:
+        WheeltapperError: unknown ``precision``.
+    """
     if precision not in EMBED_PRECISIONS:
         raise WheeltapperError(f"precision: expected one of {', '.join(EMBED_PRECISIONS)}, found {precision!r}")
     if precision == "auto":
@@ -52,17 +59,21 @@ def run_batches(
     workers: int = 1,
     batch_size: int = 1,
 ) -> Iterator[tuple[list[int], Value]]:
-    """Runs a network over items, reading ahead.
+    """Applies a network to items, reading ahead.
 
-    With batches of one, every item is loaded and computed in a thread of its own, ``workers`` at once: on a CPU larger
-    batches gain nothing, and an item's result depends on nothing but the item, to the bit. Otherwise items of equal
-    shape are computed together; an item without enough companions does not wait for ever.
+    With batches of one, every item is loaded and computed in its own thread, ``workers`` at once. On a CPU larger
+    batches gain nothing, and the result depends on the item only, bit for bit. Otherwise items of equal shape are
+    computed together; an item without enough others of its shape does not wait forever.
 
     Args:
-        load: item to tensor without a batch dimension. network: (B, ...) to any value.
+        items: what to compute.
+        load: function of an item that returns a tensor without batch dimension.
+        network: function of a batch (B, ...).
+        workers: number of threads.
+        batch_size: maximum B.
 
     Yields:
-        indices of the items and the network's value for them, in this order.
+        Indices of the items of a batch, and the network's value for it.
     """
     if batch_size == 1:
         values = ahead(lambda item: network(load(item).unsqueeze(0)), items, workers)
@@ -74,7 +85,7 @@ def run_batches(
 
 
 def _batches(tensors: Iterable[Tensor], batch_size: int) -> Iterator[tuple[list[int], Tensor]]:
-    """Numbers of tensors of equal shape, and the tensors stacked."""
+    """Groups tensors of equal shape: indices of the tensors, and the tensors stacked."""
     waiting: dict[tuple[int, ...], list[tuple[int, Tensor]]] = {}
 
     def together(shape: tuple[int, ...]) -> tuple[list[int], Tensor]:
@@ -103,20 +114,29 @@ def embed_branch(
     dtype: torch.dtype = torch.float32,
     readouts: Mapping[str, tuple[str, float]] = MappingProxyType({}),
 ) -> dict[str, np.ndarray]:
-    """Embeds clips with an adapted branch, in every view and reading.
+    """Embeds clips with an adapted branch, in every view and readout.
 
-    With batches of one (see ``run_batches``) a clip's embedding depends on nothing but its own samples, to the bit. A
-    finished machine is kept in ``parts`` and not computed again when a run was cut off. The encoder computes in
-    ``dtype``, what comes behind it in single precision.
+    With batches of one (see ``run_batches``) the embedding of a clip depends on its samples only, bit for bit. Finished
+    machines are kept in ``parts`` and not computed again when an interrupted run resumes. The encoder computes in
+    ``dtype``, the layers after it in single precision.
 
     Args:
-        readouts: name -> (kind, power) of what else to read of the network in the same pass, see
-            ``AdaptedEncoder.read``.
+        model: adapted encoder; moved to ``device``.
+        clips: N clips of any machines.
+        parts: folder for finished machines.
+        workers: number of threads.
+        device: cpu or cuda.
+        progress: called with the number of clips embedded since the last call.
+        batch_size: clips computed together.
+        dtype: see ``choose_precision``.
+        readouts: additional readouts computed in the same pass, name to (kind, power); see ``AdaptedEncoder.readout``.
 
     Returns:
-        ``two_channel`` and ``near_only`` float32 (N, E) and ``gate`` float32 (N, GATE_SLOTS), in the clips'
-        order; for each of ``readouts`` also ``NAME.two_channel`` and ``NAME.near_only``. Raises WheeltapperError
-        for a clip whose embedding is not finite.
+        ``two_channel`` and ``near_only`` float32 (N, E), and ``gate`` float32 (N, GATE_SLOTS), in the order of
+        the clips; for each of ``readouts`` also ``NAME.two_channel`` and ``NAME.near_only``.
+
+    Raises:
+        WheeltapperError: the embedding of a clip is not finite.
     """
     model = model.to(device)
     model.encoder.to(dtype)
@@ -148,23 +168,25 @@ def embed_machine(
     batch_size: int = 1,
     readouts: Mapping[str, tuple[str, float]] = MappingProxyType({}),
 ) -> dict[str, np.ndarray]:
-    """What ``embed_branch`` does for the clips of one machine, with a model that is on its device and in its type."""
+    """``embed_branch`` for the clips of one machine, with a model that is already on its device and in its data
+    type.
+    """
     config = model.config
 
     def load(clip: Clip) -> Tensor:
         wave, rate = audio.read(clip.path)
         wave = audio.resample(wave[:2], rate, model.rate)
-        # A mono recording stays one: its tokens need not be computed twice.
+        # A mono recording is a single input: its tokens need not be computed twice.
         inputs = config.inputs if len(wave) > 1 else config.inputs[:1]
         return torch.from_numpy(select_inputs(wave, model.rate, inputs, config.subtraction, clip.path))
 
     @torch.inference_mode()
     def network(waves: Tensor) -> dict[str, np.ndarray]:
-        both, first, gate = model.heard(waves.to(device), clips[0].machine)
+        both, first, gate = model.encode_inputs(waves.to(device), clips[0].machine)
         found = {"gate": torch.nn.functional.adaptive_avg_pool1d(gate, GATE_SLOTS)}
         for name, kind in {"": ("projection", 0.0), **readouts}.items():
             for view, tokens in zip(VIEWS, (both, first), strict=True):
-                found[f"{name}.{view}" if name else view] = model.read(tokens, *kind)
+                found[f"{name}.{view}" if name else view] = model.readout(tokens, *kind)
         return {name: value.float().cpu().numpy() for name, value in found.items()}
 
     columns: dict[str, np.ndarray] = {}
@@ -179,7 +201,7 @@ def embed_machine(
 def _store(
     columns: dict[str, np.ndarray], name: str, rows: list[int], values: np.ndarray, count: int, paths: Sequence[Any]
 ) -> None:
-    """Puts rows into the column ``name``, which is made at the first call; WheeltapperError unless they are finite."""
+    """Writes rows into the column ``name``, which the first call creates; WheeltapperError if they are not finite."""
     if not np.isfinite(values).all():
         bad = rows[int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))[0])]
         raise WheeltapperError(f"{paths[bad]}: expected a finite embedding, found NaN or infinity")
@@ -193,17 +215,25 @@ def _read_part(path: Path, rows: int) -> dict[str, np.ndarray] | None:
         with np.load(path) as archive:
             part = {name: archive[name] for name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        return None  # damaged: computed again
+        return None  # a damaged file is computed again
     return part if all(len(values) == rows for values in part.values()) else None
 
 
 def frozen_network(
     encoder: Encoder, mode: str = "official", pool: str = "", power: float = 0.0, depth: int = 0, rate: int = 0
 ) -> Callable[[Tensor], Tensor]:
-    """Spectrograms (B, T, F) to embeddings (B, D): as a published program makes them (``mode``), or any block's tokens
-    (``depth``, 0 for the last) pooled as wanted. ``rate`` in Hz, 0 for unknown."""
+    """A function of spectrograms (B, T, F) that returns embeddings (B, D) of a frozen encoder.
+
+    Args:
+        encoder: any family.
+        mode: convention of a published program, see ``Encoder.embed``.
+        pool: instead of ``mode``: pooling of the tokens of one block.
+        power: exponent of the pooling, 0 for its default.
+        depth: block whose tokens are pooled, 0 for the last.
+        rate: sampling rate of the recordings in Hz, 0 for unknown.
+    """
     if depth and not pool:
-        raise WheeltapperError("layer: expected a kind of pooling beside it, found none")
+        raise WheeltapperError("layer: expected a kind of pooling with it, found none; add --pool")
     if not pool:
         return lambda spectrogram: encoder.embed_spectrogram(spectrogram, mode, rate)
     return lambda spectrogram: pool_tokens(select(encoder(spectrogram, depth or None), pool), pool, power)
@@ -223,19 +253,32 @@ def embed_files(
     batch_size: int = 1,
     dtype: torch.dtype = torch.float32,
 ) -> np.ndarray:
-    """Frozen embeddings of sound files; several channels are averaged first.
+    """Embeds sound files with a frozen encoder; channels are averaged first.
 
     Args:
-        encoder: any family. paths: sound files. mode: of the encoder, see ``Encoder.embed``.
-        rate: Hz to which all are brought, 0 for each at its own. workers: files on their way at once.
-        pool, power, depth: instead of the mode's embedding, tokens of a block pooled (``frozen_network``).
-        device, batch_size, dtype: where, how many together (``run_batches``), and in which type to compute.
+        encoder: any family; it is moved to ``device`` and ``dtype`` and stays there.
+        paths: N sound files.
+        mode: convention of a published program, see ``Encoder.embed``.
+        rate: sampling rate in Hz to which all files are resampled, 0 for none.
+        workers: number of threads.
+        progress: called with the number of files embedded since the last call.
+        pool: instead of ``mode``: pooling of the tokens of one block, see ``frozen_network``.
+        power: exponent of the pooling, 0 for its default.
+        depth: block whose tokens are pooled, 0 for the last.
+        device: cpu or cuda.
+        batch_size: recordings computed together, see ``run_batches``.
+        dtype: see ``choose_precision``.
 
     Returns:
         float32 (N, D).
 
-    Raises WheeltapperError where an encoder of any rate is given files of different rates, and for an embedding that is
-    not finite. The encoder is moved to ``device`` and ``dtype`` and stays there.
+    Raises:
+        WheeltapperError: no files; different sampling rates with an encoder that accepts any; an embedding is not
+            finite.
+
+    Example:
+        >>> encoder = encoders.load("fisher", "data/checkpoints/fisher_small.pt")
+        >>> embeddings = embed_files(encoder, [Path("a.wav"), Path("b.wav")])  # (2, D)
     """
     if not paths:
         raise WheeltapperError("embedding: expected at least one recording, found none")
@@ -249,8 +292,8 @@ def embed_files(
         wave, native = audio.read(path)
         if native != expected and not rate and not encoder.rate:
             raise WheeltapperError(
-                f"{path}: expected {expected} Hz as in {paths[0]}, found {native} Hz: the number of bands follows the "
-                "rate (--rate brings all to one)"
+                f"{path}: expected {expected} Hz as in {paths[0]}, found {native} Hz: the number of bands depends on "
+                "the rate (--rate resamples all files to one)"
             )
         mono = audio.resample(wave.mean(0, keepdims=True), native, rate or native)
         return encoder.spectrogram(torch.from_numpy(mono), rate or native, mode)[0]

@@ -1,4 +1,4 @@
-"""Embedding files: an array (N, D) and an index that says which clip each row is."""
+"""Embedding files: an array (N, D) and an index that names the clip of each row."""
 
 import csv
 import io
@@ -15,7 +15,7 @@ from system.errors import WheeltapperError
 from system.files import open_atomic
 from system.manifest import Clip
 
-# What NumPy lets out over damaged npy and npz files: its own, of zip and deflate, of a header read as Python.
+# Exceptions of NumPy for damaged npy and npz files: its own, those of zip and deflate, and of the header's parser.
 DAMAGE = (
     *(OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, OverflowError, RuntimeError, SyntaxError),
     *(zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError),
@@ -24,8 +24,8 @@ INDEX = ("machine", "section", "split", "file")
 
 
 def write_array(path: str | os.PathLike, values: np.ndarray) -> None:
-    """Writes an array as npy, whole or not at all."""
-    # numpy hides that a disk is full (an OSError without a number) where it writes to a file itself.
+    """Writes an array as npy, atomically."""
+    # When numpy writes to a file itself, a full disk gives an OSError without errno.
     buffer = io.BytesIO()
     np.save(buffer, values)
     with open_atomic(path, "wb") as file:
@@ -33,7 +33,7 @@ def write_array(path: str | os.PathLike, values: np.ndarray) -> None:
 
 
 def write_index(path: str | os.PathLike, clips: Sequence[Clip]) -> None:
-    """Writes which clip each row of an embedding file is."""
+    """Writes the index: machine, section, split and file of the clip of each row."""
     with open_atomic(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(INDEX)
@@ -43,7 +43,8 @@ def write_index(path: str | os.PathLike, clips: Sequence[Clip]) -> None:
 def read_rows(index: str | os.PathLike, embeddings: str | os.PathLike) -> dict[tuple[str, ...], np.ndarray]:
     """The embedding of each clip by (machine, section, split, file).
 
-    Raises WheeltapperError where the two files do not belong together.
+    Raises:
+        WheeltapperError: a file is damaged, or the two do not belong together.
     """
     try:
         with open(index, newline="", encoding="utf-8") as file:

@@ -1,13 +1,13 @@
-"""Embeddings of whole data sets on disk: each recording is embedded once, whatever interrupts the work.
+"""A store of embeddings of whole data sets. Each recording is embedded once, even if the work is interrupted.
 
-A set has a folder ``NAME-<hash of what embeds the clips and how>``: other weights, another front end or another way to
-cut recordings make another folder. In it each process at work appends what it has embedded to a file of its own, a
-record a recording; a record holds the recording's content hash and a check sum, so that neither the end of a process
-nor a full disk can leave one behind that is taken for whole. When all is there the rows become one array, read by
-memory mapping, ``<hash of the list of clips>.npy``, and ``.json`` beside it, written last, says what is in it.
+A set has a folder ``NAME-<hash of encoder and front end>``; other weights, another front end or other segments use
+another folder. Each process appends one record per recording to a file of its own. A record contains the content hash
+of the recording and a check sum, so that incomplete records of a killed process or a full disk are recognised. When all
+recordings are embedded, the rows are written to one memory-mapped array, ``<hash of the list of clips>.npy``. The
+``.json`` beside it is written last and lists its contents.
 
-Which clips a process embeds depends on nothing but the clips' order and the number of processes; what it makes of a
-clip on nothing but the clip. So the rows are the same however the work was shared.
+The clips that a process embeds depend on their order and the number of processes only, and each embedding on its clip
+only, so the rows are the same for any number of processes.
 """
 
 import contextlib
@@ -33,23 +33,30 @@ from system.parallel import ahead
 
 FORMAT = 1
 MAGIC = b"wheeltapper rows"
-HEADER = struct.Struct("<16sII")  # magic, format, numbers of a row
+HEADER = struct.Struct("<16sII")  # magic, format, dimensions of a row
 DIGEST = 16  # bytes
 CHECK = struct.Struct("<I")
-SHOWN = 10  # clips that an error names
-PATIENCE = 100  # clips that fail before a process gives up
-POLL = 1.0  # seconds, at least, between looks at what other processes have done
+SHOWN = 10  # clips listed in an error message
+PATIENCE = 100  # failures after which a process stops
+POLL = 1.0  # minimum seconds between checks of the other processes' progress
 
 Embed = Callable[[Clip], np.ndarray]
-Row = tuple[Path, int, int]  # where it stands: file, position, numbers
+Location = tuple[Path, int, int]  # of a row: file, position in it, dimensions
 
 
 class EmbeddingStore:
-    """The rows of one set of clips.
+    """The embeddings of one set of clips.
 
     Args:
-        folder: of the store. name: of the set. facts: what the rows depend on beside the recordings, JSON-able.
-        clips: of the set, in order; their ``digest`` tells the recordings apart.
+        folder: of the store.
+        name: of the set.
+        facts: everything else that the rows depend on (encoder, weights, front end, ...), as plain JSON values.
+        clips: clips of the set, in order; recordings are identified by ``digest``.
+
+    Example:
+        >>> store = EmbeddingStore("exp/embeddings", "cwru", {"encoder": "fisher-small"}, clips)
+        >>> store.fill(embed, workers=2)
+        >>> rows = store.finish()
     """
 
     def __init__(self, folder: str | os.PathLike, name: str, facts: Mapping[str, Any], clips: Sequence[Clip]):
@@ -60,12 +67,12 @@ class EmbeddingStore:
         self.array, self.about = listed.with_suffix(".npy"), listed.with_suffix(".json")
 
     def read(self) -> np.ndarray | None:
-        """The rows (N, D) by memory mapping, in the clips' order; None where they are not all there."""
+        """The memory-mapped rows (N, D) in the order of the clips; None if some are missing."""
         found = _finished(self.about)
         return found[1] if found else None
 
     def missing(self) -> int:
-        """How many recordings have not been embedded yet."""
+        """Number of recordings that are not embedded yet."""
         return 0 if self.about.is_file() and self.read() is not None else len(self._distinct()) - len(self._known())
 
     def fill(
@@ -75,14 +82,17 @@ class EmbeddingStore:
         share: tuple[int, int] = (0, 1),
         progress: Callable[[int], None] | None = None,
     ) -> None:
-        """Embeds what is missing of this process's share, each recording once, and keeps each at once.
+        """Embeds this process's share of the missing recordings and stores each one immediately.
 
         Args:
-            embed: clip to vector (D,), called from threads. workers: clips on their way at once.
-            share: number of this process, from 0, and of all. progress: called with 1 after each clip.
+            embed: function of a clip that returns a vector (D,); called from threads.
+            workers: number of threads.
+            share: index of this process, from 0, and number of processes.
+            progress: called with 1 after each clip.
 
-        Raises WheeltapperError that lists the clips that could not be embedded, after all others are done; of too many
-        at once. Processes that wait for this one are told.
+        Raises:
+            WheeltapperError: lists the clips that could not be embedded, after all others are done, or after too many
+                failures. Processes in ``wait`` get the same message.
         """
         number, count = share
         note = self.folder / f"{number}-{_run()}.failed"
@@ -116,7 +126,7 @@ class EmbeddingStore:
             raise WheeltapperError(text)
 
     def wait(self) -> None:
-        """Returns when other processes have embedded what is missing; WheeltapperError where one of them could not."""
+        """Waits until other processes have embedded the missing clips; WheeltapperError if one of them failed."""
         while True:
             begin = time.monotonic()
             if not self.missing():
@@ -128,9 +138,10 @@ class EmbeddingStore:
     def finish(self) -> np.ndarray:
         """Writes the rows of all clips into one array and returns it as ``read`` does.
 
-        What it was made of is removed, unless there are rows of other clips in it.
+        Files that contain only these rows are then removed.
 
-        Raises WheeltapperError where clips are missing, or rows have not one length.
+        Raises:
+            WheeltapperError: clips are missing, or rows have different dimensions.
         """
         if self.read() is None:
             self._write()
@@ -149,14 +160,14 @@ class EmbeddingStore:
         return rows
 
     def _distinct(self) -> dict[bytes, Clip]:
-        """The first clip of each content."""
+        """The first clip of each content hash."""
         found: dict[bytes, Clip] = {}
         for digest, clip in zip(self.digests, self.clips, strict=True):
             found.setdefault(digest, clip)
         return found
 
-    def _known(self) -> dict[bytes, Row]:
-        """Where the rows stand that were made so far, of these clips and of others."""
+    def _known(self) -> dict[bytes, Location]:
+        """Locations of the rows computed so far for these clips, by content hash."""
         wanted, found = set(self.digests), {}
         for path in sorted(self.folder.glob("*.rows")):
             found |= {digest: row for digest, row in _records(path) if digest in wanted}
@@ -180,7 +191,9 @@ class EmbeddingStore:
             files = {path: stack.enter_context(open(path, "rb")) for path in {row[0] for row in known.values()}}
             header = {"descr": "<f4", "fortran_order": False, "shape": (len(self.digests), widths[0])}
             np.lib.format.write_array_header_1_0(out, header)
-            for digest in self.digests:  # by plain writing: a full disk would end a process that writes a mapped file
+            for (
+                digest
+            ) in self.digests:  # not memory-mapped: a full disk would kill a process that writes to a mapped file
                 path, position, width = known[digest]
                 files[path].seek(position)
                 out.write(files[path].read(4 * width))
@@ -189,7 +202,7 @@ class EmbeddingStore:
 
 
 class _Appender:
-    """A file of records that grows; it is made when the first one comes."""
+    """A growing file of records, created with the first one."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / f"{platform.node()}-{os.getpid()}-{time.time_ns():x}.rows"
@@ -223,14 +236,14 @@ class _Appender:
 
 def _lengths(folder: Path, expected: int, found: int) -> str:
     return (
-        f"{folder}: expected embeddings of {expected} numbers, found {found}; recordings of other rates have other "
-        "numbers of sub-bands"
+        f"{folder}: expected embeddings of {expected} dimensions, found {found}; the number of sub-bands depends on "
+        "the sampling rate"
     )
 
 
-def _records(path: Path) -> Iterator[tuple[bytes, Row]]:
-    """Content and place of each whole record of a file; what is damaged, or was being written, is passed over."""
-    # It may be gone: another process has put it into an array meanwhile.
+def _records(path: Path) -> Iterator[tuple[bytes, Location]]:
+    """Content hash and location of each complete record of a file; damaged and unfinished records are skipped."""
+    # Another process may have moved the rows into an array and removed the file.
     with contextlib.suppress(FileNotFoundError), open(path, "rb") as file:
         head = file.read(HEADER.size)
         if len(head) < HEADER.size:
@@ -248,7 +261,7 @@ def _records(path: Path) -> Iterator[tuple[bytes, Row]]:
 
 
 def _finished(about: Path) -> tuple[list[bytes], np.memmap] | None:
-    """Contents and rows of a finished array; None where it is not there, or damaged."""
+    """Content hashes and rows of a finished array; None if it is missing or damaged."""
     path = about.with_suffix(".npy")
     try:
         known = read_json(about)
@@ -267,7 +280,7 @@ def _checked(clip: Clip, row: np.ndarray) -> np.ndarray:
         found = f"shape {row.shape}" if row.ndim != 1 or not row.size else "NaN or infinity"
         raise WheeltapperError(f"{clip.path}: expected a finite embedding, found {found}")
     if not row.any():
-        raise WheeltapperError(f"{clip.path}: expected an embedding, found nothing but zeros")
+        raise WheeltapperError(f"{clip.path}: expected an embedding, found only zeros")
     return row
 
 
@@ -284,7 +297,7 @@ def _digest(clip: Clip) -> bytes:
 
 
 def _run() -> str:
-    """What the processes that torchrun started together have in common."""
+    """The identifier shared by the processes that torchrun started together."""
     return os.environ.get("TORCHELASTIC_RUN_ID", "alone")
 
 

@@ -1,4 +1,4 @@
-"""Pre-training of a sub-band encoder on recordings without labels."""
+"""Pre-training of a sub-band encoder on unlabelled recordings."""
 
 import os
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from system.pretraining.corpus import Mixture
 from system.pretraining.objectives import build_objective
 from system.training.loop import fit, step_seed
 
-# Settings that ``fit`` takes care of, or that change nothing of what is learned.
+# Settings that ``fit`` checks itself, or that do not influence the weights.
 FREE = ("loop", "probe", "front_end", "sources")
 
 
@@ -27,14 +27,27 @@ def pretrain(
     progress: Callable[[int, dict[str, float]], None] | None = None,
     probe: Callable[[Encoder], dict[str, float]] | None = None,
 ) -> Encoder:
-    """Trains ``encoder`` (in place) on the recordings of ``mixture`` and returns it.
+    """Pre-trains an encoder on the recordings of a mixture (FISHER paper, section 3; ECHO paper, section 3.3).
 
-    The student alone is kept (FISHER paper, section 3.2). ``probe`` judges the encoder after every
-    ``config.probe.every`` steps and at the end; its figures go to the curve. Raises WheeltapperError for an objective
-    that does not fit the encoder, a loss that is not finite, or collapsed targets.
+    Args:
+        encoder: the student, trained in place.
+        mixture: recordings.
+        config: objective and settings.
+        folder: receives the training curve and the training state.
+        seed: of all random numbers.
+        device: cpu or cuda.
+        progress: called after each step with its number and the losses.
+        probe: evaluates the encoder every ``config.probe.every`` steps and at the end; its figures are added to the
+            curve.
+
+    Returns:
+        The encoder. The teacher is not kept (FISHER paper, section 3.2).
+
+    Raises:
+        WheeltapperError: the objective does not fit the encoder, a loss is not finite, or the targets have collapsed.
     """
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(step_seed(seed, -1))  # of the decoder's weights
+        torch.manual_seed(step_seed(seed, -1))  # for the weights of the decoder
         task = build_objective(encoder, config)
 
     def after_step(step: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""Batches of crops, each a function of (seed, step) alone, whichever process or part of a batch it falls to."""
+"""Batches of crops. A batch depends on (seed, step) only, not on the process or the part that computes it."""
 
 import math
 
@@ -15,10 +15,11 @@ from system.training.loop import step_seed
 
 
 class Batches:
-    """Draws crops of a mixture of corpora; the rate of a batch is a multiple of the base rate (FISHER paper, 3.1).
+    """Draws crops from a mixture of corpora; the rate of a batch is a multiple of the base rate (FISHER paper, section
+    3.1).
 
-    Resampling and spectra are done here, in the thread that prepares a batch, or left to the device, as
-    ``config.front_end`` says.
+    Depending on ``config.front_end``, crops are resampled and transformed here, in the thread that prepares a batch, or
+    on the device.
     """
 
     def __init__(self, task: SelfDistillation, mixture: Mixture, config: PretrainConfig, seed: int):
@@ -30,9 +31,9 @@ class Batches:
         """Part ``part`` of ``parts`` of the batch of a step.
 
         Returns:
-            ``rate`` in Hz; ``spectrograms``, or ``waves``: for each rate of the recordings places in the batch (n,) and
-            crops (n, samples) at that rate, those of other recordings to be mixed in following; ``snr`` (B,), infinite
-            where there is none; and what the objective draws for each recording.
+            ``rate`` in Hz; ``spectrograms``, or ``waves``: for each rate of the recordings, indices in the batch (n,)
+            and crops (n, samples) at that rate, followed by crops to be mixed in; ``snr`` (B,) in dB, infinite for
+            crops that are not mixed; and the random numbers of the objective for each recording.
         """
         rng = np.random.default_rng(step_seed(self.seed, step))
         rate = self.rates[rng.integers(len(self.rates))]
@@ -62,7 +63,7 @@ def _by_rate(crops: list[tuple[np.ndarray, int]], seconds: float) -> dict[int, t
     found = {}
     for rate in sorted({rate for _, rate in crops}):
         places = [place for place, (_, own) in enumerate(crops) if own == rate]
-        samples = math.ceil(seconds * rate) + 1  # one more than needed, whatever a resampler rounds to
+        samples = math.ceil(seconds * rate) + 1  # one more than needed, because resampling rounds lengths
         waves = [fit_length(crops[place][0][None], samples) for place in places]
         found[rate] = torch.tensor(places), torch.from_numpy(np.concatenate(waves))
     return found

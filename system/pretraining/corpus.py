@@ -1,4 +1,4 @@
-"""What pre-training draws its crops from: manifests and folders of shards, alone or mixed."""
+"""Sources of training crops: manifests and folders of shards, single or mixed."""
 
 import os
 from collections.abc import Sequence
@@ -14,11 +14,11 @@ from system.manifest import Clip
 from system.pretraining.shards import ShardFolder
 from system.training.crops import place_crop
 
-TRIES = 100  # crops in a row that may be constant
+TRIES = 100  # number of constant crops in a row after which drawing fails
 
 
-class Corpus(Protocol):
-    """Recordings by number: ``rates`` (Hz), ``samples`` (of each channel) and ``channels`` are integer arrays (N,)."""
+class TrainingCorpus(Protocol):
+    """N recordings by index: ``rates`` (Hz), ``samples`` (per channel) and ``channels`` are integer arrays (N,)."""
 
     rates: np.ndarray
     samples: np.ndarray
@@ -27,12 +27,25 @@ class Corpus(Protocol):
     def __len__(self) -> int: ...
 
     def crop(self, index: int, channel: int, start: int, samples: int) -> np.ndarray:
-        """Samples ``start`` and on of a channel of a clip, no more than those read: float32 (samples,)."""
+        """Reads part of a channel of a recording.
+
+        Args:
+            index: of the recording.
+            channel: of the recording.
+            start: first sample.
+            samples: number of samples.
+
+        Returns:
+            float32 (samples,).
+        """
         ...
 
 
 class ClipCorpus:
-    """The clips of a manifest, each crop read from its sound file. For some ten thousand clips; beyond, shards."""
+    """The clips of a manifest; each crop is read from its sound file.
+
+    For more than some ten thousand clips use shards.
+    """
 
     def __init__(self, clips: Sequence[Clip]):
         self.paths = [clip.path for clip in clips]
@@ -44,7 +57,7 @@ class ClipCorpus:
         return len(self.paths)
 
     def crop(self, index: int, channel: int, start: int, samples: int) -> np.ndarray:
-        """As ``Corpus.crop``; WheeltapperError where the file is not what the manifest says."""
+        """See ``TrainingCorpus.crop``. Raises WheeltapperError if the file does not agree with the manifest."""
         wave, rate = audio.read(self.paths[index], start, samples)
         expected, found = (self.rates[index], self.channels[index]), (rate, len(wave))
         if found != expected:
@@ -55,10 +68,11 @@ class ClipCorpus:
         return wave[channel]
 
 
-def open_corpus(path: str | os.PathLike) -> Corpus:
-    """A manifest.csv or a folder of shards.
+def open_corpus(path: str | os.PathLike) -> TrainingCorpus:
+    """Opens a manifest.csv or a folder of shards.
 
-    Raises WheeltapperError where it is neither, is damaged, or a clip of the manifest is not for training.
+    Raises:
+        WheeltapperError: the path is neither, is damaged, or contains a clip that is not for training.
     """
     if Path(path).is_dir():
         return ShardFolder(path)
@@ -66,7 +80,7 @@ def open_corpus(path: str | os.PathLike) -> Corpus:
 
 
 def describe(source: SourceConfig) -> dict[str, Any]:
-    """What a source holds: name, number of clips, hours, weight as it counts in a mixture, fingerprint."""
+    """Name, number of clips, hours, relative weight and fingerprint of a source."""
     path = Path(source.path)
     if path.is_dir():
         record = ShardFolder(path).record
@@ -85,7 +99,7 @@ def describe(source: SourceConfig) -> dict[str, Any]:
 
 
 class Pick(NamedTuple):
-    """A channel of a clip, drawn for a batch of a rate in Hz."""
+    """A channel of a recording that was drawn for a batch of the given rate (Hz)."""
 
     corpus: int
     index: int
@@ -94,43 +108,49 @@ class Pick(NamedTuple):
 
 
 class Mixture:
-    """Draws from several corpora by weight, and only clips that fill the band of the batch.
+    """Draws from several corpora by weight, and only recordings that fill the frequency range of the batch.
 
-    A clip recorded at 8 kHz that is brought to a batch's 16 kHz has nothing above 4 kHz: its upper sub-bands would
-    teach silence. So a batch draws among clips of its own rate and above (ours; the FISHER paper does not say). For the
-    same reason a constant crop, such as digital silence, is never used: another one is drawn in its place.
+    A clip recorded at 8 kHz and resampled to 16 kHz contains nothing above 4 kHz, so its upper sub-bands would be
+    trained on silence. A batch therefore draws from recordings of its own rate and above (our rule; the FISHER paper
+    does not state one). For the same reason constant crops, such as digital silence, are replaced by others.
     """
 
-    def __init__(self, corpora: Sequence[Corpus], weights: Sequence[float] = ()):
-        """Weights: share of the draws of each corpus, renormalised where some have no clip that fits; none given or all
-        0: every clip that fits is drawn as often as every other."""
+    def __init__(self, corpora: Sequence[TrainingCorpus], weights: Sequence[float] = ()):
+        """Args:
+        corpora: sources.
+        weights: share of the draws of each corpus, renormalised if some have no recording that fits. If empty or all
+            zero, all recordings that fit are equally likely.
+        """
         weights = list(weights) or [0.0] * len(corpora)
         if not corpora or not all(len(corpus) for corpus in corpora):
             raise WheeltapperError("recordings to pre-train on: expected one or more in each source, found none")
         if min(weights) < 0 or (min(weights) == 0 < max(weights)):
             raise WheeltapperError(f"weights of the sources: expected one above 0 for each, or none, found {weights}")
         self.corpora, self.weights = list(corpora), np.array(weights, np.float64)
-        # Sorted by rate, highest first: what fits a rate is the first so many.
+        # Sorted by rate, highest first, so that the recordings that fit a rate come first.
         self._orders = [np.argsort(-np.asarray(corpus.rates, np.int64), kind="stable") for corpus in corpora]
         self._rates = [-np.asarray(c.rates, np.int64)[order] for c, order in zip(corpora, self._orders, strict=True)]
         self.top_rate = max(-int(rates[0]) for rates in self._rates)
 
     @classmethod
     def open(cls, sources: Sequence[SourceConfig]) -> "Mixture":
-        """The corpora that a configuration names; WheeltapperError as ``open_corpus``."""
+        """Opens the corpora of a configuration; raises WheeltapperError as ``open_corpus`` does."""
         return cls([open_corpus(source.path) for source in sources], [source.weight for source in sources])
 
     @classmethod
     def of_clips(cls, clips: Sequence[Clip]) -> "Mixture":
-        """One corpus of clips; WheeltapperError where one is not for training."""
+        """A mixture of one corpus of clips; raises WheeltapperError if a clip is not for training."""
         manifest.check_training(clips, "recordings to pre-train on")
         return cls([ClipCorpus(clips)])
 
     def batch_rates(self, base: int, lowest: int, highest: int) -> list[int]:
-        """Rates that a batch may have: the multiples of ``base`` from ``lowest`` to ``highest``, all in Hz, for which
-        there are clips of that rate or above (FISHER paper, section 3.1).
+        """The possible rates of a batch in Hz (FISHER paper, section 3.1).
 
-        Where there are none, the highest rate of a clip not above ``highest``; WheeltapperError without one.
+        These are the multiples of ``base`` from ``lowest`` to ``highest`` for which there are recordings of that rate
+        or above; if there are none, the highest rate of a recording not above ``highest``.
+
+        Raises:
+            WheeltapperError: there is no such rate.
         """
         multiples = [rate for rate in range(base, min(highest, self.top_rate) + 1, base) if rate >= lowest]
         if multiples:
@@ -144,9 +164,12 @@ class Mixture:
         return [max(native)]
 
     def draw(self, rate: int, count: int, rng: np.random.Generator) -> list[Pick]:
-        """Random channels of random clips whose own rate is ``rate`` Hz or above; WheeltapperError without such clips.
+        """Draws ``count`` random channels of random recordings of at least ``rate`` Hz.
 
-        The time of a draw does not grow with the number of clips.
+        The time does not depend on the number of recordings.
+
+        Raises:
+            WheeltapperError: there are no such recordings.
         """
         sizes = np.array([np.searchsorted(rates, -rate, side="right") for rates in self._rates])
         if not sizes.any():
@@ -164,12 +187,13 @@ class Mixture:
         return picks
 
     def crop(self, pick: Pick, seconds: float, rng: np.random.Generator) -> tuple[np.ndarray, int]:
-        """A random stretch of a pick, or of another one drawn in its place where it is constant.
+        """Reads a random crop of a pick; if it is constant, of another pick drawn instead.
 
         Returns:
-            float32 wave of ``seconds`` and a sample more, or all of a shorter clip, and its own rate in Hz.
+            float32 waveform of ``seconds`` plus one sample, or all of a shorter recording, and its own rate in Hz.
 
-        Raises WheeltapperError where ``TRIES`` crops in a row are constant.
+        Raises:
+            WheeltapperError: ``TRIES`` crops in a row are constant.
         """
         for _ in range(TRIES):
             corpus = self.corpora[pick.corpus]

@@ -1,18 +1,19 @@
-"""Teacher-student self-distillation over sub-bands: what FISHER's and ECHO's objectives have in common.
+"""Teacher-student self-distillation on sub-bands: the common part of the objectives of FISHER and ECHO.
 
-A batch holds recordings and, drawn beforehand for each recording on its own, what is random about them: masks, and
-where ECHO's bands lie. So it does not matter which process, or which part of a batch, a recording falls to.
-Where the FISHER paper (section 3.2, eqs. 2-4) is silent the official code of EAT, on which it builds, decides: targets
-are the outputs of the MLPs before the residual, normalised per layer over the tokens, averaged, and normalised over the
-channels. One choice is ours: EAT sums the band term over all rows of a batch, so that its weight grows with the batch;
-here both terms are means, the weights 1 : 1 of the paper.
+A batch contains recordings and the random numbers of each (masks, positions of ECHO's bands), so the result does not
+depend on the process or the part of a batch that a recording belongs to.
 
-Two band targets are ours. EAT's is the mean of patch targets that were normalised over the tokens, which leaves nearly
-nothing of a stationary sound. In ``positions`` the CLS predicts, by a linear layer, the time mean of the patch targets
-at each frequency position of its band, each channel standardised over the corpus. In ``whitened`` the CLS itself is to
-be the mean of the layers over all tokens, less what the tokens' codes of frequency and time tell, and whitened
-(``Whitening``). The patch targets can be whitened so too (``target.norm``): ECHO's tokens are mostly such codes, which
-the other norms leave in the target.
+Where the FISHER paper (section 3.2, eqs. 2-4) leaves details open, the official code of EAT, on which it builds,
+decides: targets are the outputs of the MLPs before the residual connection, normalised per layer over the tokens,
+averaged, and normalised over the channels. One choice is ours: EAT sums the band loss over all rows of a batch, so that
+its weight grows with the batch; here both losses are means with the paper's weights 1 : 1.
+
+Two band targets are ours. EAT's is the mean of patch targets that were normalised over the tokens, which is nearly zero
+for a stationary sound. With ``positions`` a linear layer predicts from the CLS token the time mean of the patch targets
+at each frequency position of its band, each channel standardised over the corpus. With ``whitened`` the CLS token
+predicts the mean of the layers over all tokens, minus the part that the position codes of the tokens predict, whitened
+(``Whitening``). Patch targets can be whitened likewise (``target.norm``): ECHO's tokens mostly consist of such codes,
+which other normalisations leave in the target.
 """
 
 import copy
@@ -37,7 +38,7 @@ SILENCE = 1e-8
 
 
 class Decoder(nn.Module):
-    """Shallow CNN over the patch grid: grouped convolutions, channel norm without weights, GELU, residuals."""
+    """Shallow CNN on the patch grid: grouped convolutions, channel norm without weights, GELU, residual connections."""
 
     def __init__(self, dim: int, width: int, config: DecoderConfig):
         super().__init__()
@@ -50,7 +51,7 @@ class Decoder(nn.Module):
         self.proj = nn.Linear(config.dim, dim)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(R, H, W, D) to (R, H * W, D)."""
+        """Decodes a patch grid (R, H, W, D) to (R, H * W, D)."""
         x = x.permute(0, 3, 1, 2)
         for conv in self.blocks:
             y = conv(x)
@@ -60,12 +61,12 @@ class Decoder(nn.Module):
 
 
 class SelfDistillation(nn.Module):
-    """Student, decoder and the teacher that follows the student as a moving average.
+    """Student, decoder, and the teacher, which is a moving average of the student.
 
-    A subclass says what the rows of a batch are (``draw``, ``rows``) and how wide the grid of patches is.
+    A subclass defines the rows of a batch (``draw``, ``rows``) and the width of the patch grid.
     """
 
-    patches_per_band: int  # over frequency
+    patches_per_band: int  # along frequency
 
     def __init__(self, student: Encoder, config: PretrainConfig):
         super().__init__()
@@ -84,32 +85,32 @@ class SelfDistillation(nn.Module):
             self.whitening["band"] = Whitening(dim, 0.0, places, diagonal=True)
             self.head = nn.Linear(dim, places * dim)
 
-    # What an objective writes.
+    # To be implemented by an objective.
 
     def draw(self, rate: int, frames: int, generator: Generator) -> Batch:
-        """What is random about one recording of ``frames`` frames: ``visible`` int64 (rows, patches) among others.
+        """Random numbers of one recording of ``frames`` frames, among them ``visible`` int64 (rows, patches).
 
-        Tensors of the recordings of a batch are put one after another along their first axis.
+        The tensors of the recordings of a batch are concatenated along their first axis.
         """
         raise NotImplementedError
 
     def draw_gain(self, bands: int, generator: Generator) -> Batch:
-        """What is added to the student's sub-bands of one recording, where it is to hear them at other levels than the
-        teacher."""
+        """Random gains of the student's sub-bands of one recording, if student and teacher receive different levels."""
         if not self.config.gain_db:
             return {}
         nepers = self.config.gain_db * math.log(10.0) / 20.0 * torch.randn(bands, generator=generator)
         return {"gain": nepers * self.student.log_gain_per_neper}
 
     def rows(self, spectrogram: Tensor, batch: Batch) -> tuple[Tensor, ...]:
-        """Sub-bands of spectrograms (B, T, F), as the student's ``embed_patches`` takes them, and what else it takes;
-        each (R, ...)."""
+        """Sub-bands (R, ...) of spectrograms (B, T, F) and the other arguments of the student's ``embed_patches``."""
         raise NotImplementedError
 
-    # What all share.
+    # Common to all objectives.
 
     def extra_state(self) -> list[str]:
-        """The teacher is no parameter to train, yet part of what a resumed run needs."""
+        """Names of the teacher's tensors and of the statistics, which a resumed run needs although they are not
+        trained.
+        """
         names = [f"teacher.{name}" for name, _ in self.teacher.named_parameters()]
         return names + [f"whitening.{name}.moments" for name in self.whitening]
 
@@ -119,11 +120,11 @@ class SelfDistillation(nn.Module):
         return self
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
-        """Losses of a batch as ``batches.Batches`` gives it.
+        """Losses of a batch of ``batches.Batches``.
 
         Returns:
-            loss = loss_band + loss_patch, weighted, and the spread of targets and predictions over the tokens and of
-            the band's target and prediction over the rows.
+            ``loss``, the weighted sum of ``loss_band`` and ``loss_patch``; the spread of targets and predictions over
+            the tokens and, for the band loss, over the rows.
         """
         with torch.no_grad():
             heard = batch["spectrograms"] if "spectrograms" in batch else self.spectrograms(batch, self.student.device)
@@ -161,7 +162,7 @@ class SelfDistillation(nn.Module):
         }
 
     def spectrograms(self, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
-        """What the teacher and what the student hears, (B, T, F) each."""
+        """Spectrograms (B, T, F) for the teacher and for the student."""
         rate, samples, snr = batch["rate"], batch["samples"], batch["snr"].to(device)
         count = sum(len(places) for places, _ in batch["waves"].values())
         waves = torch.empty(count, samples, device=device)
@@ -179,19 +180,21 @@ class SelfDistillation(nn.Module):
         return spectrogram, self.student.spectrogram(waves, rate)
 
     def _noise(self, patches: Tensor) -> Tensor:
-        """Gaussian noise in the place of all patches (R, N, D), the same in every row: so it depends on the step alone
-        and not on how many rows a process holds."""
+        """Gaussian noise for masked patches (R, N, D), equal in all rows, so that it does not depend on the number of
+        rows of a process.
+        """
         return (torch.randn_like(patches[0]) * self.config.mask.noise_std).repeat(len(patches), 1, 1)
 
     @torch.no_grad()
     def targets(self, rows: Tensor, *codes: Tensor) -> tuple[Tensor, Tensor]:
-        """What the teacher makes of the unmasked sub-bands: targets of the patches (R, N, D), and of the CLS behind
-        ``head`` (R, D or more)."""
+        """The teacher's targets for unmasked sub-bands: patch targets (R, N, D), and the target of ``head`` (R, D or
+        more).
+        """
         config, dim = self.config.target, (self.teacher.dim,)
         _, kept = self.teacher.encode(self.teacher.embed_patches(rows, *codes), *codes, keep=config.layers)
         layers = [layer[:, 1:].float() for layer in kept]
         mean = torch.stack([F.layer_norm(layer, dim) for layer in layers]).mean(0)
-        if "whitened" in (config.norm, config.band):  # all that the teacher is told of a patch beside its content
+        if "whitened" in (config.norm, config.band):  # position codes that the teacher receives with each patch
             told = self.teacher.embed_patches(torch.zeros_like(rows), *codes).float()
         if config.norm == "instance":
             normed = [F.instance_norm(layer.transpose(1, 2)).transpose(1, 2) for layer in layers]
@@ -208,7 +211,7 @@ class SelfDistillation(nn.Module):
         return target, self.whitening["band"](mean.mean(1, keepdim=True), told.mean(1, keepdim=True)).squeeze(1)
 
     def update_statistics(self) -> None:
-        """Adds this step's targets, of all processes, to the running statistics."""
+        """Adds the targets of this step, of all processes, to the running statistics."""
         for whitening in self.whitening.values():
             whitening.update()
 
@@ -222,7 +225,7 @@ class SelfDistillation(nn.Module):
         return decay
 
     def check_alive(self, step: int, values: Mapping[str, float]) -> None:
-        """Raises WheeltapperError when targets or predictions have become the same everywhere."""
+        """Raises WheeltapperError if targets or predictions have become constant."""
         for name, figure, least in (
             ("targets", "target_std", self.config.min_target_std),
             ("predictions", "prediction_std", self.config.min_prediction_std),

@@ -1,9 +1,9 @@
-"""Leaves out near-identical stationary recordings before training.
+"""Removes near-identical stationary recordings before training.
 
-The FISHER paper (appendix A.4) reports that industrial sound is so stationary that little remains of it after
-de-duplication, and does not say how that was done: the method here is ours. A clip is described by its level in bands
-of ``BAND`` Hz, each the mean over blocks of ``BLOCK`` s of the level in dB, and by how much the blocks deviate from
-that mean. Only what hardly varies is ever left out: for such a sound the long-term spectrum says all there is.
+The FISHER paper (appendix A.4) reports that little industrial sound remains after de-duplication, because it is so
+stationary, but not the method; this one is ours. A clip is described by its level in bands of ``BAND`` Hz, averaged in
+dB over blocks of ``BLOCK`` s, and by the deviation of the blocks from that mean. Only stationary clips are removed: for
+them the long-term spectrum is a sufficient description.
 """
 
 import contextlib
@@ -18,21 +18,26 @@ from system.manifest import Clip
 from system.training.loop import prepared
 
 BAND = 100  # Hz
-BLOCK = 0.5  # s; long enough that noise itself hardly varies from block to block: 0.8 dB in such a band
-LEAST_BLOCKS = 4  # with fewer nobody can say that a sound is stationary
-RANGE_DB = 60.0  # below the loudest band of its clip a level does not count: there are coding noise and zeros
+BLOCK = 0.5  # s; long enough that stationary noise varies little between blocks: 0.8 dB in such a band
+LEAST_BLOCKS = 4  # minimum number of blocks to call a sound stationary
+RANGE_DB = 60.0  # levels are limited to this range below the loudest band; below it there is coding noise
 FLOOR = 1e-12  # power
-THRESHOLD_DB = 1.0  # root mean square over the bands
-STATIONARY_DB = 2.0  # root mean square over blocks and bands
-ROWS = 1024  # compared at a time
+THRESHOLD_DB = 1.0  # maximum difference of duplicates, root mean square over the bands
+STATIONARY_DB = 2.0  # maximum variation of stationary clips, root mean square over blocks and bands
+ROWS = 1024  # clips compared at a time
 
 Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
 class Duplicates:
-    """Which clips to leave out. For each clip: ``like``, number of the kept clip that it resembles, -1 where it stays;
-    ``distance``, their difference in dB, NaN where it stays; ``variation`` over time in dB, infinite for short ones."""
+    """The clips to remove.
+
+    Attributes:
+        like: for each clip the index of the kept clip that it resembles, -1 for kept clips.
+        distance: their difference in dB, NaN for kept clips.
+        variation: variation over time in dB, infinite for short clips.
+    """
 
     like: np.ndarray
     distance: np.ndarray
@@ -40,19 +45,20 @@ class Duplicates:
 
     @property
     def kept(self) -> np.ndarray:
-        """Numbers of the clips that stay."""
+        """Indices of the kept clips."""
         return np.flatnonzero(self.like < 0)
 
 
 def describe_sound(wave: np.ndarray, rate: int) -> tuple[np.ndarray, float]:
-    """Long-term level and its variation.
+    """Long-term spectrum of a recording and its variation over time.
 
     Args:
-        wave: float32 (channels, samples), rate: Hz.
+        wave: float32 (channels, samples).
+        rate: sampling rate in Hz.
 
     Returns:
-        float32 (bands,): levels in dB of bands of 100 Hz from 0 to half the rate, mean power of the channels; and the
-        root mean square deviation of blocks of 0.5 s from them in dB, infinite for less than four blocks.
+        Levels in dB, float32 (bands,), of bands of 100 Hz from 0 to half the rate, from the mean power of the channels;
+        and the root mean square deviation of blocks of 0.5 s from them in dB, infinite for fewer than four blocks.
     """
     size = min(round(BLOCK * rate), wave.shape[1])
     count = wave.shape[1] // size
@@ -76,14 +82,18 @@ def find_duplicates(
     workers: int = 1,
     progress: Progress | None = None,
 ) -> Duplicates:
-    """Reads every clip and finds those that are like one before them.
+    """Reads all clips and finds those that resemble an earlier one.
 
-    A clip is left out if it and a kept clip of the same rate vary by at most ``stationary`` dB over time and their
-    long-term levels differ by at most ``threshold`` dB, root mean square over the bands. Of several such clips the
-    nearest is named. Recordings shorter than 2 s stay. In the order of the clips: the first of its kind is kept.
+    A clip is removed if it and an earlier kept clip of the same rate both vary by at most ``stationary`` dB over time,
+    and their long-term levels differ by at most ``threshold`` dB (root mean square over the bands). Recordings shorter
+    than 2 s are kept.
 
     Args:
-        clips: recordings. threshold, stationary: dB. workers: threads that read. progress: called with (done, all).
+        clips: recordings; of similar clips the first is kept.
+        threshold: in dB.
+        stationary: in dB.
+        workers: threads that read recordings.
+        progress: called with the number of clips done and in all.
     """
     described = []
     with contextlib.closing(prepared(_describe_clip, ((clip,) for clip in clips), workers)) as found:
@@ -104,15 +114,16 @@ def find_duplicates(
 
 
 def nearest_before(levels: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """In the given order, drops each row that lies within a threshold of a kept one before it.
+    """Drops each row that lies within a threshold of an earlier kept row.
 
-    The cost is the number of rows times that of kept ones: matrix products of blocks of rows.
+    The cost is proportional to the number of rows times the number of kept rows (matrix products of blocks of rows).
 
     Args:
-        levels: (N, bands). threshold: of the root mean square difference over the bands.
+        levels: (N, bands).
+        threshold: of the root mean square difference over the bands.
 
     Returns:
-        like: int (N,), the nearest kept row before a dropped one, -1 for kept ones; and their difference, NaN for kept.
+        Index of the nearest earlier kept row, int (N,), -1 for kept rows; and the difference, NaN for kept rows.
     """
     rows = (levels - levels.mean(0)).astype(np.float64) / np.sqrt(levels.shape[1])
     squares = np.square(rows).sum(1)
@@ -122,7 +133,7 @@ def nearest_before(levels: np.ndarray, threshold: float) -> tuple[np.ndarray, np
         block = np.arange(start, min(start + ROWS, len(rows)))
         nearest, least = _nearest(rows, squares, block, kept)
         within = _differences(rows, squares, block, block)
-        stays: list[int] = []  # places within the block
+        stays: list[int] = []  # indices within the block
         for place in range(len(block)):
             if stays and (near := stays[within[place, stays].argmin()], within[place, near])[1] < least[place]:
                 nearest[place], least[place] = block[near], within[place, near]
@@ -137,7 +148,7 @@ def nearest_before(levels: np.ndarray, threshold: float) -> tuple[np.ndarray, np
 def _nearest(
     rows: np.ndarray, squares: np.ndarray, block: np.ndarray, kept: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For each row of a block the nearest of the kept rows and how far it is, infinitely where there are none."""
+    """For each row of a block, the nearest kept row and its distance, infinite if there are none."""
     nearest, least = np.full(len(block), -1), np.full(len(block), np.inf)
     for start in range(0, len(kept), ROWS):
         some = kept[start : start + ROWS]

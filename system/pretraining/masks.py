@@ -1,4 +1,4 @@
-"""Which patches the student sees: inverse blocks (EAT; FISHER paper, 3.2) or scattered ones (ECHO's code)."""
+"""Masks of the student's patches: inverse blocks (EAT; FISHER paper, section 3.2) or random patches (ECHO's code)."""
 
 import torch
 from torch import Generator, Tensor
@@ -7,13 +7,17 @@ from system.config import MaskConfig
 
 
 def inverse_block_mask(rows: int, height: int, width: int, config: MaskConfig, generator: Generator) -> Tensor:
-    """A few square blocks stay visible; every row keeps the same number of patches.
+    """A mask in which a few square blocks stay visible; every row has the same number of visible patches.
 
-    Centres are drawn with replacement, each opens a block around it (cut at the borders by clamping); then random
-    patches are closed or opened until exactly ``visible_count`` are open.
+    Block centres are drawn with replacement; blocks are shifted to lie within the borders. Then random patches are
+    masked or unmasked until exactly ``visible_count`` are visible.
 
     Args:
-        rows: masks to draw. height, width: patches over time and frequency. generator: on the CPU.
+        rows: number of masks.
+        height: patches along time.
+        width: patches along frequency.
+        config: settings.
+        generator: random generator on the CPU.
 
     Returns:
         int64 (rows, visible_count), indices of the visible patches in ascending order.
@@ -28,12 +32,22 @@ def inverse_block_mask(rows: int, height: int, width: int, config: MaskConfig, g
         for df in reach:
             cells = (time + dt).clamp(0, height - 1) * width + (frequency + df).clamp(0, width - 1)
             opened.scatter_(1, cells, 1.0)
-    # Open patches come first, in random order; then closed ones, in random order.
+    # Visible patches come first, in random order, then masked ones, in random order.
     return _first(opened + torch.rand(rows, length, generator=generator), visible_count(length, config))
 
 
 def random_mask(rows: int, length: int, config: MaskConfig, generator: Generator) -> Tensor:
-    """Visible patches scattered at random, as in masked autoencoders. Returns and arguments as above."""
+    """A mask in which random patches stay visible, as in masked autoencoders.
+
+    Args:
+        rows: number of masks.
+        length: number of patches.
+        config: settings.
+        generator: random generator on the CPU.
+
+    Returns:
+        int64 (rows, visible_count), indices of the visible patches in ascending order.
+    """
     return _first(torch.rand(rows, length, generator=generator), visible_count(length, config))
 
 
@@ -42,11 +56,12 @@ def _first(order: Tensor, count: int) -> Tensor:
 
 
 def visible_count(length: int, config: MaskConfig) -> int:
-    """How many of ``length`` patches stay visible, at least one."""
+    """Number of visible patches out of ``length``, at least one."""
     return max(1, int(length * (1.0 - config.ratio)))
 
 
 def clone_count(bands: int, config: MaskConfig) -> int:
-    """Masks for each of a clip's ``bands`` sub-bands: as many as are wanted, as long as the clip stays within
-    ``max_bands`` rows."""
+    """Number of masks for each of a clip's ``bands`` sub-bands, limited so that the clip has at most ``max_bands``
+    rows.
+    """
     return max(1, min(config.clones, config.max_bands // bands))

@@ -1,4 +1,4 @@
-"""What FISHER and ECHO learn to predict, and from which part of a recording."""
+"""The objectives of FISHER and ECHO: which sub-bands of a recording are used, and how they are masked."""
 
 from collections.abc import Callable
 
@@ -18,7 +18,7 @@ from system.pretraining.masks import clone_count, inverse_block_mask, random_mas
 class FisherObjective(SelfDistillation):
     """All whole sub-bands of a recording, each with several inverse block masks (FISHER paper, section 3.2).
 
-    Serves EAT too, whose network is that of one band.
+    Also used for EAT, whose network has one band.
     """
 
     student: SubbandEncoder
@@ -39,9 +39,10 @@ class FisherObjective(SelfDistillation):
 
 
 class EchoObjective(SelfDistillation):
-    """A few bands of a recording anywhere in its spectrum, with scattered masks over time (ECHO paper, section 3.3).
+    """A few bands of a recording at any position of its spectrum, with random masks over time (ECHO paper, section
+    3.3).
 
-    Numbers and places of the bands are those of its released code: 2 to 5, each from a bin of its own.
+    Number and positions of the bands follow the released code: 2 to 5, each starting at a random bin.
     """
 
     student: Echo
@@ -71,7 +72,7 @@ class EchoObjective(SelfDistillation):
 
 
 def build_objective(student: Encoder, config: PretrainConfig) -> SelfDistillation:
-    """The objective that the configuration names; WheeltapperError where it does not fit the encoder."""
+    """Builds the objective of a configuration; raises WheeltapperError if it does not fit the encoder."""
     kinds: dict[str, tuple[type, Callable]] = {
         "fisher": (SubbandEncoder, FisherObjective),
         "echo": (Echo, EchoObjective),
@@ -81,6 +82,6 @@ def build_objective(student: Encoder, config: PretrainConfig) -> SelfDistillatio
         names = "FISHER or EAT" if config.objective == "fisher" else "ECHO"
         raise WheeltapperError(
             f"pretrain.objective: {config.objective} expects an encoder of the family {names}, found {student.family}; "
-            "pretrain.loop.steps: 0 takes its weights as they are"
+            "pretrain.loop.steps: 0 uses its weights without pre-training"
         )
     return objective(student, config)

@@ -1,4 +1,4 @@
-"""What a network in training already tells: nearest neighbours on a few labelled recordings."""
+"""Evaluation during pre-training: nearest neighbours on a few labelled recordings."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ from system.manifest import Clip
 
 
 class Probe:
-    """1-NN accuracy on ``count`` recordings of a manifest with classes, the same ones each time, held in memory."""
+    """1-NN accuracy on ``count`` recordings of a manifest with classes, always the same ones, kept in memory."""
 
     def __init__(self, clips: Sequence[Clip], count: int):
         task, own = choose_task(clips)
@@ -27,6 +27,6 @@ class Probe:
         self.folds = [clip.section for clip in clips] if task == FOLDS else None
 
     def __call__(self, encoder: Encoder) -> dict[str, float]:
-        """Percent, ``probe_cls`` and ``probe_tokens``."""
+        """Accuracy in percent: ``probe_cls`` and ``probe_tokens``."""
         found = probe_accuracy(encoder, self.recordings, self.classes, self.folds)
         return {f"probe_{name}": value for name, value in found.items()}

@@ -1,13 +1,13 @@
-"""Shards: many recordings in few big files, so that a crop is a piece of a memory map and the list of clips an array.
+"""Shards: many recordings in a few large files, so that a crop is part of a memory map and the index is an array.
 
-A folder of shards holds
+A folder of shards contains
 
-* ``00000.pcm`` and on: int16 little-endian, clip after clip and, within a clip, channel after channel;
+* ``00000.pcm`` and so on: int16 little-endian, one clip after another and, within a clip, one channel after another;
 * ``index.npy``: one row of ``ROW`` for each clip, in the order of the manifest;
 * ``shards.json``, written last: version, counts, size and SHA-256 of every file, fingerprint of the manifest.
 
-Where each clip lies follows from the manifest alone, so a run that was cut off keeps the shards it has finished, each
-with a record ``00000.json`` until all are, and the same clips give the same bytes.
+The position of each clip follows from the manifest. An interrupted run therefore keeps its finished shards, each with a
+record ``00000.json`` until all are finished, and the same clips give the same bytes.
 """
 
 import contextlib
@@ -33,14 +33,14 @@ VERSION = 1
 SHARD_BYTES = 256 << 20
 INDEX, RECORD = "index.npy", "shards.json"
 PCM = np.dtype("<i2")
-# shard: number of the file; offset: first sample of channel 0, in samples from the start of the file; samples: of each
-# channel; rate: Hz; scale: what the integers are multiplied by, 0 for a clip of silence.
+# shard: number of the file; offset: first sample of channel 0, in samples from the start of the file; samples: per
+# channel; rate: Hz; scale: factor of the integers, 0 for a silent clip.
 ROW = np.dtype(
     [("shard", "<u4"), ("offset", "<i8"), ("samples", "<i8"), ("channels", "<u2"), ("rate", "<u4"), ("scale", "<f4")]
 )
-OPEN_MAPS = 128  # shards of a folder that are mapped at a time, each an open file
+OPEN_MAPS = 128  # maximum number of shards mapped at a time; each is an open file
 OWN = re.compile(r"\d{5,}\.(pcm|json)|index\.npy|shards\.json|\.lock")
-LEFT = re.compile(r"\.(\d{5,}\.(pcm|json)|index\.npy|shards\.json)\.\d+\.tmp")  # by a killed process
+LEFT = re.compile(r"\.(\d{5,}\.(pcm|json)|index\.npy|shards\.json)\.\d+\.tmp")  # temporary files of a killed process
 
 Progress = Callable[[int, int], None]
 
@@ -52,18 +52,21 @@ def write_shards(
     progress: Progress | None = None,
     workers: int = 1,
 ) -> "ShardFolder":
-    """Writes clips as a folder of shards, or goes on where an earlier call was cut off.
+    """Writes clips as a folder of shards, or resumes an interrupted call.
 
-    16-bit recordings are kept as they are; others are scaled so that the peak of the clip becomes 32767.
+    16-bit recordings are stored unchanged; others are scaled so that the peak of the clip becomes 32767.
 
     Args:
-        clips: of the training split; any rates, channels and lengths. ``workers`` + 2 of them are in memory at a time.
-        folder: new, or of an earlier call with the same clips and ``shard_bytes``; complete, it is left as it is.
-        shard_bytes: of a shard at most; a longer clip has a shard of its own.
-        progress: called with (clips done, all). workers: threads that read recordings.
+        clips: training clips of any rates, channels and lengths. ``workers`` + 2 of them are in memory at a time.
+        folder: new, or of an interrupted call with the same clips and ``shard_bytes``; a complete one is left
+            unchanged.
+        shard_bytes: maximum size of a shard; a longer clip has a shard of its own.
+        progress: called with the number of clips done and in all.
+        workers: threads that read recordings.
 
-    Raises WheeltapperError where the folder holds other files or shards of other clips, a clip is not for training, or
-    a recording is not what its clip says.
+    Raises:
+        WheeltapperError: the folder contains other files or shards of other clips, a clip is not for training, or a
+            recording does not agree with its clip.
     """
     folder = Path(folder)
     if not clips or shard_bytes < 1:
@@ -84,12 +87,12 @@ def write_shards(
 
 
 class ShardFolder:
-    """A folder of shards as a corpus: one row of ``index`` for each clip, samples as they are asked for."""
+    """A folder of shards as a corpus: one row of ``index`` per clip; samples are read on demand."""
 
     def __init__(self, folder: str | os.PathLike):
-        """Opens a folder; WheeltapperError where a file is missing, damaged or not of the size on record.
+        """Opens a folder; raises WheeltapperError if a file is missing, damaged or not of the recorded size.
 
-        Content is not looked at, ``verify`` does that.
+        The contents are checked by ``verify`` only.
         """
         self.folder = Path(folder)
         self.record = _read_record(self.folder / RECORD)
@@ -104,7 +107,7 @@ class ShardFolder:
         return len(self.index)
 
     def crop(self, index: int, channel: int, start: int, samples: int) -> np.ndarray:
-        """Samples ``start`` and on of a channel of a clip: float32 (samples,)."""
+        """See ``TrainingCorpus.crop``."""
         row = self.index[index]
         if not (0 <= channel < row["channels"] and 0 <= start <= start + samples <= row["samples"]):
             raise IndexError(f"{self.folder}: clip {index}: no {samples} samples from {start} in channel {channel}")
@@ -112,8 +115,11 @@ class ShardFolder:
         return self._map(int(row["shard"]))[first : first + samples] * row["scale"]
 
     def verify(self, progress: Progress | None = None) -> None:
-        """Compares the SHA-256 of every file with the record; ``progress``: (files done, all). WheeltapperError names
-        the first that differs."""
+        """Compares the SHA-256 of every file with the record; raises WheeltapperError for the first that differs.
+
+        Args:
+            progress: called with the number of files done and in all.
+        """
         hashes = [(INDEX, self.record["index"]["sha256"])]
         hashes += [(_name(number), shard["sha256"]) for number, shard in enumerate(self.record["shards"])]
         for done, (name, expected) in enumerate(hashes, 1):
@@ -180,7 +186,7 @@ def _write(clips: Sequence[Clip], folder: Path, plan: dict[str, Any], progress: 
 
 
 def _lay_out(clips: Sequence[Clip], shard_bytes: int) -> tuple[np.ndarray, list[tuple[int, int]]]:
-    """Index without scales, and the first and the last + 1 clip of each shard."""
+    """Index without scales, and the range of clips (first, last + 1) of each shard."""
     index = np.zeros(len(clips), ROW)
     for name in ("samples", "channels", "rate"):
         index[name] = [getattr(clip, name) for clip in clips]
@@ -197,7 +203,7 @@ def _lay_out(clips: Sequence[Clip], shard_bytes: int) -> tuple[np.ndarray, list[
 def _write_shard(
     path: Path, clips: Sequence[Clip], workers: int, progress: Progress | None, done: int, total: int
 ) -> dict[str, Any]:
-    """Writes one shard whole or not at all; its size, hash and the clips' scales."""
+    """Writes one shard atomically; returns its size, its hash and the scales of its clips."""
     hasher, scales, size = hashlib.sha256(), [], 0
     with (
         open_atomic(path, "wb") as file,
@@ -214,7 +220,7 @@ def _write_shard(
 
 
 def _read_pcm(clip: Clip) -> tuple[np.ndarray, float]:
-    """A recording as int16 (channels, samples) and what the integers are multiplied by."""
+    """A recording as int16 (channels, samples), and the factor of the integers."""
     if clip.digest and (found := audio.digest(clip.path)) != clip.digest:
         raise WheeltapperError(f"{clip.path}: expected content of digest {clip.digest} (manifest), found {found}")
     wave, rate = audio.read(clip.path)
@@ -231,7 +237,7 @@ def _read_pcm(clip: Clip) -> tuple[np.ndarray, float]:
 
 
 def _finished(path: Path, plan: dict[str, Any]) -> dict[str, Any] | None:
-    """The record of a shard that an earlier call finished; None without one, or where its file is not of that size."""
+    """The record of a shard that an earlier call finished; None without one, or if the file has another size."""
     record_path = path.with_suffix(".json")
     if not record_path.is_file():
         return None
@@ -244,7 +250,7 @@ def _check_plan(path: Path, record: dict[str, Any], plan: dict[str, Any]) -> Non
     for name, expected in plan.items():
         if record.get(name) != expected:
             raise WheeltapperError(
-                f"{path}: expected shards of {name} {expected}, found {record.get(name)}: written from other clips or "
+                f"{path}: expected shards of {name} {expected}, found {record.get(name)}: it has other clips or "
                 "settings; choose another folder or remove this one"
             )
 

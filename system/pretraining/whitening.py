@@ -1,37 +1,42 @@
-"""Targets whose channels, or directions, weigh alike. Ours."""
+"""Whitened targets, in which all channels or directions have equal variance. Our method."""
 
 import torch
 from torch import Tensor, nn
 
-DECAY = 0.9  # of the statistics, per step: the teacher moves, a longer memory lags behind
+DECAY = 0.9  # of the statistics, per step; because the teacher changes, a longer memory would lag behind
 RIDGE = 1e-4  # added to the variance of each code
-EPS = 1e-6  # variance that is added as well, so that what has collapsed is not blown up
+EPS = 1e-6  # variance added as well, so that collapsed directions are not amplified
 
 
 class Whitening(nn.Module):
-    """Vectors less their mean over the corpus, over a root of their covariance, at each of several places apart.
+    """Centres vectors and multiplies them by an inverse root of their covariance over the corpus, separately for each
+    place.
 
-    What all vectors have in common, and the few directions of large variance (in spectra: the level), would else be
-    most of what a squared error sees. Where a code comes with each vector, what a linear regression on the codes tells
-    is taken away too.
+    Without it, the common mean and the few directions of large variance (in spectra: the level) would dominate the
+    squared error. If a code comes with each vector, the part that a linear regression predicts from the codes is
+    removed as well. The root is that of Cholesky, which changes as slowly as the covariance. The statistics of a step
+    are used from the next step on, so that they do not depend on the partition of a batch.
 
-    ``floor`` of the mean variance is added to that of each direction, so that the weakest, which are noise, stay weak.
-    With ``diagonal`` each channel is divided by its own deviation, whatever it has in common with others.
-    The root is that of Cholesky, which changes as slowly as the covariance does. The statistics of a step count from
-    the next one on, so that they are the same however a batch is split.
+    Args:
+        dim: dimension D of the vectors.
+        floor: this share of the mean variance is added to the variance of each direction, so that the weakest, which
+            are noise, stay weak.
+        places: number of places with statistics of their own.
+        codes: dimension C of the codes, 0 for none.
+        diagonal: divide each channel by its standard deviation, without regard to correlations.
     """
 
     def __init__(self, dim: int, floor: float, places: int = 1, codes: int = 0, diagonal: bool = False):
         super().__init__()
         self.floor, self.codes, self.diagonal = floor, codes, diagonal
-        # Decayed sums of the products of (1, code, vector) with themselves; and what this step adds to them.
+        # Decayed sums of the outer products of (1, code, vector), and those of this step.
         size = 1 + codes + dim
         self.register_buffer("moments", torch.zeros(places, size, size, dtype=torch.float64))
         self.step_moments = torch.zeros_like(self.moments)
 
     @torch.no_grad()
     def forward(self, vectors: Tensor, codes: Tensor | None = None) -> Tensor:
-        """Vectors (N, places, D), and codes (N, places, C), to (N, places, D); in the first step, as they are."""
+        """Whitens vectors (N, places, D) with codes (N, places, C); in the first step they are returned unchanged."""
         parts = (
             [torch.ones_like(vectors[..., :1]), vectors]
             if codes is None
@@ -59,7 +64,7 @@ class Whitening(nn.Module):
 
     @torch.no_grad()
     def update(self) -> None:
-        """Adds this step's vectors, of all processes, to the statistics."""
+        """Adds the vectors of this step, of all processes, to the statistics."""
         if torch.distributed.is_initialized():
             torch.distributed.all_reduce(self.step_moments)
         self.moments.mul_(DECAY).add_(self.step_moments)

@@ -1,4 +1,4 @@
-"""Random crops of recordings for training, each a function of its own random state."""
+"""Random crops of recordings for training. A crop depends only on the random generator that it is given."""
 
 import math
 
@@ -9,12 +9,15 @@ from system.manifest import Clip
 
 
 def read_crop(clip: Clip, seconds: float, rate: int, generator: np.random.Generator) -> np.ndarray:
-    """A random stretch of a recording, resampled.
+    """Reads a random crop of a recording and resamples it.
 
-    Recordings shorter than the crop are repeated: the sound of a running machine goes on, silence would be an event.
+    Recordings shorter than the crop are repeated, because a running machine continues and silence would be an event.
 
     Args:
-        clip: recording. seconds: length wanted. rate: Hz of the result. generator: draws the place.
+        clip: recording.
+        seconds: length of the crop.
+        rate: sampling rate of the result in Hz.
+        generator: source of the position.
 
     Returns:
         float32 (channels, round(seconds * rate)).
@@ -25,16 +28,16 @@ def read_crop(clip: Clip, seconds: float, rate: int, generator: np.random.Genera
 
 
 def place_crop(samples: int, rate: int, seconds: float, generator: np.random.Generator) -> tuple[int, int]:
-    """First sample and number of samples of a random stretch of ``seconds``; the whole of a shorter recording.
+    """First sample and number of samples of a random crop of ``seconds``; all of a shorter recording.
 
-    One sample more than ``seconds`` hold, where there is one, since resamplers round.
+    If possible the crop has one sample more than ``seconds``, because resampling rounds lengths.
     """
     count = min(samples, math.ceil(seconds * rate) + 1)
     return int(generator.integers(0, samples - count + 1)), count
 
 
 def fit_length(wave, samples: int):
-    """Array or tensor (channels, any length above 0) to (channels, samples): cut, or repeated from its start."""
+    """Cuts an array or tensor (channels, any length above 0) to (channels, samples), or repeats it from its start."""
     if wave.shape[-1] < samples:
         repeats = -(-samples // wave.shape[-1])
         wave = np.tile(wave, (1, repeats)) if isinstance(wave, np.ndarray) else wave.repeat(1, repeats)

@@ -1,8 +1,7 @@
-"""The one training loop: a function of a module, batches and settings, on one process or several.
+"""The training loop of all networks: a function of a module, batches and settings, on one process or several.
 
-Every step draws its batch, masks and noise from (seed, step) alone, so that a run that was cut off goes on from its
-last checkpoint exactly as if nothing had happened, and so that several processes, each with its part of the batch, do
-together what one would do alone.
+Batches, masks and noise of a step depend on (seed, step) only. An interrupted run therefore continues exactly as if it
+had not been interrupted, and several processes, each with a part of the batch, compute the same as one.
 """
 
 import contextlib
@@ -44,31 +43,38 @@ def fit(
     watch: Callable[[int, Row], None] | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> list[Row]:
-    """Trains a module, resuming from ``folder`` where an earlier run left a state.
+    """Trains a module. Resumes from the state in ``folder`` if there is one.
 
-    Under torchrun all processes call this alike; the folder must be one that all of them see.
+    Under torchrun every process makes the same call; ``folder`` must be on a disk that all of them share.
 
     Args:
-        module: ``module(batch)`` returns a dict of scalar tensors with ``loss`` among them, a mean over the clips. Only
-            what requires gradients and the tensors that ``module.extra_state()``, if there is one, names are written to
-            the state. ``module.learning_rate_factor(name)``, if there is one, is what a parameter's learning rate is
-            multiplied by. In several processes: weights that are the same at the start, and each used in every loss.
-        make_batch: (step, part, parts) to that part of the step's batch of ``config.batch_size`` clips: of ``parts``
-            equal slices the one numbered ``part``. Runs ahead of the steps in ``config.workers`` threads at a time.
-        config: optimisation settings. folder: for state, curve.csv and TensorBoard events.
-        seed: of everything random in the steps. Torch's generator starts the same in every part of a step's batch.
-        after_step: called in every process after each update with the step number, to the same effect; returns more
-            figures to log, not the same ones each time if need be. May raise to stop.
-        progress: called in the main process at the end of each step with its figures.
-        watch: called in every process with the same figures before a state is written. May raise to stop.
-        settings: plain values; a state that was written with others is refused, as one of another ``config`` is.
+        module: ``module(batch)`` returns scalar tensors by name; ``loss`` is the mean over the clips. The state stores
+            parameters that require gradients and the tensors named by the optional method ``extra_state()``. The
+            optional method ``learning_rate_factor(name)`` scales a parameter's learning rate. With several processes
+            the initial weights must be equal, and every weight must contribute to every loss.
+        make_batch: function (step, part, parts) that returns slice ``part`` of ``parts`` equal slices of the step's
+            batch of ``config.batch_size`` clips. It is called ahead of time in ``config.workers`` threads.
+        config: optimisation settings.
+        folder: receives state, ``curve.csv`` and TensorBoard events.
+        seed: of all random numbers. Torch's generator is in the same state for every part of a batch.
+        device: cpu or cuda.
+        after_step: called in every process after each update with the number of the step; must have the same effect in
+            all. Returns additional figures to log, not necessarily the same each time. May raise to stop.
+        progress: called in the main process at the end of each step with its number and figures.
+        watch: called in every process with the same arguments before a state is written. May raise to stop.
+        settings: plain values; a state that was written with other values, or another ``config``, is refused.
 
     Returns:
-        The rows of curve.csv: step, figures (mean over the parts of the batch), learning_rate, gradient_norm (before
-        it is clipped), seconds (since the very start), clips_per_second (since the row before).
+        The rows of ``curve.csv``: step, figures (means over the parts of the batch), learning_rate, gradient_norm
+        (before clipping), seconds (since the first start), clips_per_second (since the previous row).
 
-    Raises WheeltapperError as soon as the loss or its gradient is not finite, in all processes, the last good state
-    stays; LostPeer where another process is gone.
+    Raises:
+        WheeltapperError: the loss or its gradient is not finite (in all processes; the last good state is kept), or the
+            state in ``folder`` does not fit.
+        LostPeer: another process has ended.
+
+    Example:
+        >>> rows = fit(task, make_batch, LoopConfig(steps=100, batch_size=16), "exp/run/adapt/main", seed=0)
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -114,9 +120,9 @@ def fit(
 
 
 def prepared(make_batch: Callable[..., Batch], keys: Iterable[tuple[int, int, int]], workers: int) -> Iterator[Batch]:
-    """``make_batch(*key)`` of every key in order, up to ``workers + 1`` of them ahead, in ``workers`` threads.
+    """Yields ``make_batch(*key)`` for every key in order, computed up to ``workers + 1`` batches ahead in threads.
 
-    What ``make_batch`` raises is raised when that batch's turn comes.
+    An exception of ``make_batch`` is raised when its batch is due.
     """
     keys = iter(keys)
     threads = ThreadPoolExecutor(workers)
@@ -131,7 +137,7 @@ def prepared(make_batch: Callable[..., Batch], keys: Iterable[tuple[int, int, in
 
 
 class _Update:
-    """One update of the weights from this process's parts of a batch."""
+    """One update of the weights with this process's parts of a batch."""
 
     def __init__(self, accelerator: Accelerator, module: nn.Module, optimizer, config: LoopConfig, folder: Path):
         self.accelerator, self.config, self.folder = accelerator, config, folder
@@ -139,7 +145,7 @@ class _Update:
         self.module.train()
 
     def __call__(self, batches: Iterator[Batch], step: int, seed: int) -> tuple[Row, float]:
-        """Figures, as means over the parts of all processes, and the norm of the gradient."""
+        """Returns the figures, averaged over the parts of all processes, and the norm of the gradient."""
         config, accelerator = self.config, self.accelerator
         for group in self.optimizer.param_groups:
             group["lr"] = group.get("factor", 1.0) * learning_rate(config, step)
@@ -155,12 +161,12 @@ class _Update:
             found = [figure.detach().double() for figure in figures.values()]
             sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
         norm = accelerator.clip_grad_norm_(self.module.parameters(), config.clip_norm)
-        # One exchange and one wait for the device a step, without which a process could not know that it has to stop.
+        # One exchange between processes and one synchronisation with the device per step, so that all stop together.
         means = torch.stack([*(total / config.accumulate for total in sums), norm.double()])
         *values, norm = accelerator.reduce(means, "mean").tolist()
         values = dict(zip(figures, values, strict=True))
         self._check_finite("loss", values["loss"], step)
-        if config.precision != "fp16":  # its scaler skips such steps by itself
+        if config.precision != "fp16":  # the loss scaler of fp16 skips such steps
             self._check_finite("gradient", norm, step)
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
@@ -170,12 +176,12 @@ class _Update:
         if not math.isfinite(value):
             raise WheeltapperError(
                 f"{self.folder}: step {step}: expected a finite {name}, found {value}; a lower learning_rate than "
-                f"{self.config.learning_rate} may help (the last good state stays in {STATE})"
+                f"{self.config.learning_rate} may help (the last good state is kept in {STATE})"
             )
 
 
 class _Log:
-    """Turns figures into rows of the curve and TensorBoard's events."""
+    """Writes figures to the rows of the curve and to TensorBoard events."""
 
     def __init__(self, folder: Path, position: Position, config: LoopConfig):
         self.position, self.config = position, config
@@ -185,7 +191,7 @@ class _Log:
         self.steps = position.step
 
     def add(self, step: int, values: Row, norm: float, write: bool) -> None:
-        """Adds a row of a step's figures and the pending ones; ``write``: to the events too."""
+        """Adds a row with a step's figures and the pending ones; ``write``: also to the events."""
         now, done = time.monotonic(), step + 1 - self.steps
         row = {
             "step": step,
@@ -207,12 +213,12 @@ def _accelerator(config: LoopConfig, device: str) -> Accelerator:
     if config.precision == "fp16" and device == "cpu":
         raise WheeltapperError("loop.precision: fp16 needs a GPU, found device cpu; expected no or bf16")
     processes.join(device)
-    AcceleratorState._reset_state(True)  # else the first precision of a process would be its only one
+    AcceleratorState._reset_state(True)  # otherwise the first precision used in a process would stay in force
     return Accelerator(
         cpu=device == "cpu",
         mixed_precision=config.precision,
         gradient_accumulation_steps=config.accumulate,
-        # Buffers are the same everywhere, being functions of what is; DDP would send them again in each step.
+        # Buffers are equal in all processes already; DDP would broadcast them in each step.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
     )
 
@@ -226,17 +232,17 @@ def _check_same_start(here: Position, folder: Path) -> None:
     steps = processes.gather(here.step)
     if len(set(steps)) > 1:
         raise WheeltapperError(
-            f"{folder}: expected one state for all processes, found states of {sorted(set(steps))} steps; it must be "
-            "a folder that all machines share"
+            f"{folder}: expected one state for all processes, found states of {sorted(set(steps))} steps; use a "
+            "folder that all machines share"
         )
 
 
 def _gone(state: Path) -> str:
-    return f"another process of this run is gone; {left(state)}"
+    return f"another process of this run has ended; {left(state)}"
 
 
 def learning_rate(config: LoopConfig, step: int) -> float:
-    """Linear warm-up, then half a cosine down to the final rate."""
+    """Learning rate of a step: linear warm-up, then half a cosine down to the final rate."""
     if step < config.warmup_steps:
         return config.learning_rate * (step + 1) / config.warmup_steps
     share = (step - config.warmup_steps) / max(1, config.steps - config.warmup_steps)
@@ -245,8 +251,10 @@ def learning_rate(config: LoopConfig, step: int) -> float:
 
 
 def parameter_groups(module: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """Trainable parameters in two groups: matrices with weight decay; biases, norms and tokens without. Two for each
-    ``factor`` of the learning rate, where ``module.learning_rate_factor(name)`` gives several."""
+    """Parameter groups for AdamW: matrices with weight decay; biases, norms and tokens without.
+
+    There are two groups for each value of ``module.learning_rate_factor(name)``.
+    """
     factor_of = getattr(module, "learning_rate_factor", lambda name: 1.0)
     groups: dict[float, list[dict[str, Any]]] = {}
     for name, parameter in module.named_parameters():

@@ -1,4 +1,4 @@
-"""What a training run leaves behind: the state it resumes from, the curve, TensorBoard's events."""
+"""Files of a training run: the state that it resumes from, the curve, and TensorBoard events."""
 
 import csv
 import os
@@ -23,13 +23,13 @@ Row = dict[str, float]
 
 
 def kept_names(module: nn.Module) -> list[str]:
-    """Names of the tensors that a state must hold: the trainable ones and those of ``module.extra_state()``."""
+    """Names of the tensors that a state contains: trainable parameters and those of ``module.extra_state()``."""
     extra = module.extra_state() if hasattr(module, "extra_state") else []
     return [name for name, p in module.named_parameters() if p.requires_grad] + list(extra)
 
 
 def step_seed(seed: int, step: int) -> int:
-    """One seed per (seed, step), spread over 63 bits so that neighbouring steps and runs share no stream."""
+    """A 63-bit seed for each (seed, step), so that neighbouring steps and runs use different random streams."""
     mixed = (seed * 0x9E3779B97F4A7C15 + step * 0xBF58476D1CE4E5B9 + 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
     return (mixed ^ (mixed >> 31)) >> 1
@@ -37,7 +37,7 @@ def step_seed(seed: int, step: int) -> int:
 
 @dataclass
 class Position:
-    """How far a run has come: steps done, rows of the curve, figures that await the next row."""
+    """Progress of a run: steps done, rows of the curve, figures to be added to the next row."""
 
     step: int = 0
     rows: list[Row] = field(default_factory=list)
@@ -45,11 +45,14 @@ class Position:
 
 
 class StateFile:
-    """state.pt of a run: written whole or not at all, so that until then the one before stays.
+    """``state.pt`` of a run. It is written atomically: until it is complete the previous one is kept.
 
     Args:
-        settings: what the run's outcome depends on, plain values; a state of others is refused.
-        scaler: fp16's loss scaler, if there is one.
+        folder: of the run.
+        module: network in training.
+        optimizer: its optimiser.
+        scaler: loss scaler of fp16, if used.
+        settings: plain values on which the result depends; a state with other values is refused.
     """
 
     def __init__(
@@ -79,9 +82,10 @@ class StateFile:
         checkpoints.save_torch(self.path, state)
 
     def read(self) -> Position:
-        """Takes up what an earlier run left, if it left anything.
+        """Restores the state of an earlier run, if there is one, and returns its progress.
 
-        Raises WheeltapperError where the state is damaged, of other settings, or of another network.
+        Raises:
+            WheeltapperError: the state is damaged, or belongs to other settings or another network.
         """
         if not self.path.is_file():
             return Position()
@@ -98,11 +102,11 @@ class StateFile:
             return Position(int(state["step"]), list(state["rows"]), dict(state["pending"]))
         except (KeyError, IndexError, AttributeError, ValueError, RuntimeError, TypeError) as error:
             raise WheeltapperError(
-                f"{self.path}: does not fit this run ({error}); remove it to start the stage anew"
+                f"{self.path}: does not fit this run ({error}); remove it to start the stage again"
             ) from error
 
     def clean(self) -> None:
-        """Removes what a process left that was killed while it wrote."""
+        """Removes temporary files of a process that was killed while writing."""
         for name in (STATE, CURVE):
             for path in self.path.parent.glob(f".{name}.*.tmp"):
                 path.unlink(missing_ok=True)
@@ -112,19 +116,19 @@ class StateFile:
         if names:
             pairs = [f"{name}: {self.settings.get(name)}, found {found.get(name)}" for name in names[:4]]
             raise WheeltapperError(
-                f"{self.path}: does not fit this run, expected {'; '.join(pairs)}; remove it to start the stage anew"
+                f"{self.path}: does not fit this run, expected {'; '.join(pairs)}; remove it to start the stage again"
             )
 
 
 def left(path: str | os.PathLike) -> str:
-    """In words, how many steps a state holds that a run which was cut off can go on from."""
+    """A phrase for messages: the number of steps in a state from which the run can resume."""
     try:
         steps = int(torch.load(path, map_location="cpu", weights_only=True, mmap=True)["step"])
-    except Exception:  # whatever is wrong with it, this is said while something else has gone wrong
+    except Exception:  # this is part of the message of another error, which must not be hidden
         steps = 0
     if not steps:
-        return "no step was saved yet, the same command begins again"
-    return f"{path} holds {steps} steps, the same command goes on from there"
+        return "no step was saved yet; the same command starts again"
+    return f"{path} holds {steps} steps; the same command resumes there"
 
 
 def _flat(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
@@ -136,7 +140,7 @@ def _flat(settings: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, A
 
 
 def write_curve(path: str | os.PathLike, rows: Sequence[Row]) -> None:
-    """Writes the logged figures as csv; a figure that a row lacks is an empty cell."""
+    """Writes the logged figures as csv; a figure missing from a row is an empty cell."""
     names = list(dict.fromkeys(name for row in rows for name in row)) or ["step"]
     with open_atomic(path) as file:
         writer = csv.DictWriter(file, names, lineterminator="\n")
@@ -145,9 +149,9 @@ def write_curve(path: str | os.PathLike, rows: Sequence[Row]) -> None:
 
 
 class Events:
-    """TensorBoard's events of a run.
+    """Writer of TensorBoard events.
 
-    Its own writer puts them down in a thread, where a full disk ends in a traceback that nobody can catch.
+    TensorBoard's own writer works in a thread, where a full disk causes a traceback that nobody can catch.
     """
 
     def __init__(self, folder: Path, first: int):
@@ -155,7 +159,7 @@ class Events:
         self.path = folder / f"events.out.tfevents.{time.time():.6f}.{socket.gethostname()}.{os.getpid()}"
 
     def write(self, row: Row) -> None:
-        """Adds a row; from the first one on, TensorBoard forgets what earlier runs wrote about later steps."""
+        """Adds a row. From the first one on, TensorBoard ignores events of earlier runs for later steps."""
         from tensorboard.compat.proto.event_pb2 import Event, SessionLog
         from tensorboard.compat.proto.summary_pb2 import Summary
         from tensorboard.summary.writer.record_writer import RecordWriter

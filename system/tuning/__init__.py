@@ -1,7 +1,7 @@
-"""Scorers, views and weights of a system chosen by the labels of development machines, and what that choice is worth on
-machines it has not seen.
+"""Tuning: chooses scorers, view, fusion and weights with the labels of development machines, and cross-validates the
+choice over machines.
 
-``cache`` scores the embeddings of finished stages with every candidate, ``space`` says what may be chosen,
-``objective`` works out the official score of many choices at once, ``search`` tries them, ``results`` chooses and
-cross-validates.
+``cache`` scores the embeddings of finished runs with every candidate scorer, ``space`` defines the choices,
+``objective`` computes the official score of many choices at once, ``search`` runs the trials, and ``results`` chooses
+and cross-validates.
 """

@@ -1,4 +1,4 @@
-"""Scores of all clips by every candidate scorer, computed once from the cached embeddings and kept."""
+"""Scores of all clips with every candidate scorer, computed once from the stored embeddings and kept on disk."""
 
 import hashlib
 import json
@@ -19,14 +19,24 @@ from system.files import open_atomic
 from system.manifest import Clip
 from system.tuning.workers import NAP, Claims
 
-TOLERANCE = 1e-6  # relative, of a score that is computed twice
+TOLERANCE = 1e-6  # relative difference allowed between two computations of a score
 
 
 @dataclass(frozen=True)
-class Job:
-    """The scores of one run, branch and view: what they are computed from, and the file of each candidate.
+class ScoreJob:
+    """The scores of one run, branch and view: their inputs, and the file of each candidate.
 
-    ``digest`` is the hash of the embeddings' content, ``files`` and ``scorers`` go by the candidates' labels.
+    Attributes:
+        run: index of the run.
+        branch: name of the branch.
+        view: name of the view.
+        index: index of the embeddings.
+        embeddings: array of the embeddings.
+        digest: hash of the array's content.
+        clips: clips of the run.
+        seed: of the order of the clips.
+        scorers: candidates by label.
+        folder: of the cache.
     """
 
     run: int
@@ -42,7 +52,8 @@ class Job:
 
     @property
     def files(self) -> dict[str, Path]:
-        # Labels and domains of test clips decide no score: they are no part of the key.
+        # Labels and domains of test clips influence no score, so they are not part of the key.
+        """File of each candidate by its label; the name is a hash of all that the scores depend on."""
         clips = [(*clip.key, clip.domain if clip.split == "train" else "") for clip in self.clips]
         known = hashlib.sha256(repr([clips, self.digest, self.seed, __version__]).encode())
         files = {}
@@ -54,18 +65,25 @@ class Job:
 
 
 def keys(clips: Sequence[Clip]) -> list[tuple[str, ...]]:
-    """The clips of an array of scores, in its order."""
+    """Keys (machine, section, split, file) of the clips in the order of the score arrays."""
     return sorted(clip.key for clip in clips if clip.split in ("train", "test"))
 
 
 def compute(
-    jobs: Sequence[Job], folder: str | os.PathLike, progress: Callable[[int, int], None], alive: Callable[[], bool]
+    jobs: Sequence[ScoreJob], folder: str | os.PathLike, progress: Callable[[int, int], None], alive: Callable[[], bool]
 ) -> None:
-    """Computes what is missing, each embedding array read once; returns when all is there.
+    """Computes missing scores, reading each embedding array once; returns when all are complete.
 
-    Several processes may do this at once (``workers.side_by_side``), and one that was killed is simply started again.
+    Several processes may do this at the same time (``workers.side_by_side``). A killed process can simply be restarted.
 
-    Raises WheeltapperError for a scorer whose scores depend on what other test clips there are.
+    Args:
+        jobs: scores to compute.
+        folder: of the cache.
+        progress: called with the number of score files done and in all.
+        alive: tells whether the process should continue.
+
+    Raises:
+        WheeltapperError: the scores of a scorer depend on other test clips.
     """
     claims, files = Claims(Path(folder) / "claims.lock"), [job.files for job in jobs]
     total = sum(map(len, files))
@@ -87,8 +105,8 @@ def compute(
         claims.close()
 
 
-def _score(job: Job, files: Mapping[str, Path]) -> Iterator[None]:
-    """Scores and writes a job's missing candidates; yields after each."""
+def _score(job: ScoreJob, files: Mapping[str, Path]) -> Iterator[None]:
+    """Scores and writes the missing candidates of a job; yields after each."""
     todo = [label for label, path in files.items() if not path.is_file()]
     embeddings = read_rows(job.index, job.embeddings) if todo else {}
     for label in todo:
@@ -116,9 +134,17 @@ def check_inductive(
     rows: Sequence[score_tables.ScoreRow],
     label: str,
 ) -> None:
-    """Raises WheeltapperError where a score changes with the other test clips: its statistics come from test clips.
+    """Raises WheeltapperError if the score of a test clip depends on other test clips.
 
-    The first machine is scored once more with every second test clip only and compared with ``rows``.
+    The first machine is scored again with every second test clip only and compared with ``rows``.
+
+    Args:
+        clips: of the run.
+        embeddings: embedding of each clip.
+        scorer: candidate.
+        seed: of the order of the clips.
+        rows: scores of all clips.
+        label: of the scorer, for the message.
     """
     first = next(clip for clip in clips if clip.split in ("train", "test"))
     unit = [clip for clip in clips if (clip.machine, clip.section) == (first.machine, first.section)]
@@ -130,15 +156,19 @@ def check_inductive(
         if not np.isclose(row.score, before, rtol=TOLERANCE, atol=TOLERANCE):
             raise WheeltapperError(
                 f"scorer {label}: {row.machine} {row.file}: expected a score that does not depend on the other test "
-                f"clips, found {before:.6g} with all of them and {row.score:.6g} with half: its statistics are taken "
+                f"clips, found {before:.6g} with all of them and {row.score:.6g} with half: its statistics come "
                 "from test clips"
             )
 
 
-def load(job: Job) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """The computed scores of a job, each (clips,) in the order of ``keys``, by label; and why others are missing.
+def load(job: ScoreJob) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Reads the scores of a job.
 
-    Raises WheeltapperError for a damaged file.
+    Returns:
+        Scores (clips,) in the order of ``keys``, by label; and for each missing candidate the reason.
+
+    Raises:
+        WheeltapperError: a file is damaged.
     """
     count = len(keys(job.clips))
     scores, notes = {}, {}

@@ -1,4 +1,4 @@
-"""The scorers that are tried on each branch."""
+"""The candidate scorers of each branch."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -7,9 +7,9 @@ from typing import Any
 from system import scoring
 from system.config import Branch, ScorerConfig
 
-PRECOMPUTED = "precomputed"  # of branches whose embeddings are scores already; it fits no others and no other fits them
+GIVEN = "given"  # for branches whose rows are scores already; it is their only candidate, and of no other branch
 
-# Usual values. A scorer that is registered and not named here is tried with its defaults.
+# Default grids. A registered scorer that is not listed here is a candidate with its default settings.
 USUAL: dict[str, list[dict[str, list[Any]]]] = {
     "mahalanobis": [{"bank": ["domain"], "standardize": [False, True]}, {"bank": ["global"]}],
     "knn": [{"k": [1, 3, 5], "bank": ["global"]}, {"k": [1, 3], "bank": ["domain"], "standardize": [False, True]}],
@@ -20,15 +20,17 @@ USUAL: dict[str, list[dict[str, list[Any]]]] = {
 
 
 def label(scorer: ScorerConfig) -> str:
-    """A scorer in words: ``knn k=3 bank=global``."""
+    """Label of a scorer: ``knn k=3 bank=global``."""
     return " ".join([scorer.name, *(f"{key}={value}" for key, value in scorer.settings.items())])
 
 
 def of_branch(branch: Branch, grid: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, ScorerConfig]:
-    """The scorers tried on a branch by their label, its own first.
+    """The candidates of a branch by label; the configured scorer is the first.
 
     Args:
-        grid: scorer to setting to values, see ``TuneConfig.scorers``; empty: the usual ones of all registered scorers.
+        branch: settings of the branch.
+        grid: scorer to setting to values, see ``TuneConfig.scorers``; if empty, ``USUAL`` and all other registered
+            scorers.
     """
     tried = [branch.scorer]
     if branch.scorer.name != PRECOMPUTED:

@@ -1,6 +1,6 @@
-"""The official score of many choices at once, from scores that are calibrated beforehand.
+"""The official score of many choices at once, computed from calibrated scores.
 
-The arithmetic is that of the stages score, fuse and evaluate, operation by operation, so that ties are the same too.
+The arithmetic equals that of the stages score, fuse and evaluate operation by operation, so that ties are equal too.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,15 +13,21 @@ from system.evaluation.truth import DOMAINS, Truth
 from system.scoring import calibrate
 from system.tuning.space import Points, Space
 
-BLOCK = 64  # choices worked out at once, which bounds the memory
+BLOCK = 64  # choices evaluated at once, to limit memory
 
 
 @dataclass(frozen=True)
-class Unit:
+class ScoredSection:
     """The labelled test clips of one machine and section of one run.
 
-    ``name`` is the machine's in tables of several runs, ``columns`` are the places of the clips among all,
-    ``strata`` (n,) 2 * (1 for target) + (1 for an anomaly), ``clips`` the truth in the same order.
+    Attributes:
+        run: index of the run.
+        machine: name of the machine.
+        name: name of the machine in tables of several runs.
+        section: of the machine.
+        columns: position of the clips in the score arrays.
+        strata: 2 * (1 for target) + (1 for an anomaly), (n,).
+        clips: ground truth, in the same order.
     """
 
     run: int
@@ -34,16 +40,16 @@ class Unit:
 
 
 class Objective:
-    """Official measures of choices.
+    """Official metrics of choices.
 
     Args:
-        space: of the choices.
-        units: what is measured. Their columns follow one another.
-        scores: of each branch of the space, calibrated, (views, scorers, clips) float64.
-        year: whose rule counts.
+        space: space of the choices.
+        units: machines and sections to evaluate, with adjacent columns.
+        scores: calibrated scores of each branch, float64 (views, scorers, clips).
+        year: selects the official rule.
     """
 
-    def __init__(self, space: Space, units: Sequence[Unit], scores: Mapping[str, np.ndarray], year: int):
+    def __init__(self, space: Space, units: Sequence[ScoredSection], scores: Mapping[str, np.ndarray], year: int):
         self.space, self.units = space, list(units)
         self.scores = [scores[branch] for branch in space.scorers]
         self.rule = metrics.rule_of_year(year)
@@ -52,13 +58,13 @@ class Objective:
 
     @property
     def machines(self) -> list[str]:
-        """Names of the machines; those of equal name in several runs are one."""
+        """Names of the machines; machines of the same name in several runs count as one."""
         return sorted({unit.machine for unit in self.units})
 
     def fused(self, points: Points) -> np.ndarray:
-        """Scores of all clips by T choices, (T, clips); ``calibrate.fuse`` for many choices."""
+        """Fused scores (T, clips) of T choices; equals ``calibrate.fuse`` of each."""
         minimum = np.array([name == "minimum" for name in self.space.fusions])[points.fusions]
-        totals = sum(points.weights.T)  # in the order of the branches, as there
+        totals = sum(points.weights.T)  # in the order of the branches, as in calibrate.fuse
         shares = points.weights / totals[:, None]
         fused = np.zeros((len(points), self.scores[0].shape[-1]))
         lowest = np.full(fused.shape if minimum.any() else (1, 1), np.inf)
@@ -71,7 +77,7 @@ class Objective:
         return np.where(minimum[:, None], lowest, fused) if minimum.any() else fused
 
     def measures(self, points: Points) -> np.ndarray:
-        """Official measures of T choices, (T, units, measures)."""
+        """Official metrics (T, units, measures) of T choices."""
         found = np.empty((len(points), len(self.units), len(self.official)))
         for start in range(0, len(points), BLOCK):
             rows = slice(start, start + BLOCK)
@@ -83,7 +89,7 @@ class Objective:
         return found
 
     def score(self, measures: np.ndarray, machines: Sequence[str] | None = None) -> np.ndarray:
-        """Official score of measures (T, units, measures) over these machines, or all; (T,)."""
+        """Official scores (T,) of metrics (T, units, measures), over some machines or all."""
         sections = {
             (unit.name, unit.section): dict(zip(self.official, np.moveaxis(measures[:, number], -1, 0), strict=True))
             for number, unit in enumerate(self.units)
@@ -92,8 +98,11 @@ class Objective:
         return metrics.official_score(sections, self.rule)
 
     def table(self, points: Points) -> dict[tuple[str, str], dict[str, float]]:
-        """Scores of one choice for each unit, (1 point for all) or (a point for each unit), by clip, for
-        ``metrics.evaluate``."""
+        """Scores by clip of each unit, for ``metrics.evaluate``.
+
+        Args:
+            points: one choice for all units, or one per unit.
+        """
         fused = self.fused(points)
         result = {}
         for number, unit in enumerate(self.units):
@@ -102,14 +111,21 @@ class Objective:
         return result
 
     def evaluate(self, points: Points, replicates: int, seed: int) -> dict:
-        """``metrics.evaluate`` of one choice, or of one for each unit."""
+        """``metrics.evaluate`` of one choice, or of one per unit."""
         truth = [clip._replace(machine=unit.name) for unit in self.units for clip in unit.clips]
         return metrics.evaluate(self.table(points), None, truth, self.rule, replicates, seed)
 
 
 def _counts(scores: np.ndarray, strata: np.ndarray) -> np.ndarray:
-    """Clips of each stratum and tie group, (T, 4, groups), highest score first, of scores (T, n) and strata (n,); a
-    choice with fewer groups has empty ones at the end."""
+    """Number of clips in each stratum and group of ties, highest score first.
+
+    Args:
+        scores: (T, n).
+        strata: (n,).
+
+    Returns:
+        (T, 4, groups); choices with fewer groups have empty ones at the end.
+    """
     trials, size = scores.shape
     order = np.argsort(-scores, axis=1)
     ordered = np.take_along_axis(scores, order, axis=1)
@@ -120,10 +136,11 @@ def _counts(scores: np.ndarray, strata: np.ndarray) -> np.ndarray:
 
 
 def calibrated(scores: np.ndarray, keys: Sequence[tuple[str, ...]]) -> np.ndarray:
-    """Scores (clips,) of one run, branch and scorer as robust z-scores of each machine and section.
+    """Robust z-scores of one run, branch and scorer, per machine and section.
 
     Args:
-        keys: (machine, section, split, file) of each clip; the training clips' leave-one-out scores calibrate.
+        scores: (clips,).
+        keys: (machine, section, split, file) of each clip; leave-one-out scores of the training clips calibrate.
     """
     result = np.empty(len(scores))
     groups: dict[tuple[str, str], list[int]] = {}
@@ -136,7 +153,7 @@ def calibrated(scores: np.ndarray, keys: Sequence[tuple[str, ...]]) -> np.ndarra
 
 
 def strata(clips: Sequence[Truth], domains: bool) -> np.ndarray:
-    """(n,) stratum of each clip: 2 * domain + anomalous; without ``domains`` all count as source."""
+    """Stratum of each clip, (n,): 2 * domain + anomalous; without ``domains`` all clips count as source."""
     return np.array(
         [2 * (DOMAINS.index(clip.domain) if domains else 0) + (clip.label == "anomaly") for clip in clips], np.int64
     )

@@ -1,4 +1,4 @@
-"""The choice, what it is worth on machines that had no part in it, and what is written of it."""
+"""The choice, its cross-validation over machines, and the files written for it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields, replace
@@ -11,14 +11,21 @@ from system.tuning.objective import Objective
 from system.tuning.search import ALL, without
 from system.tuning.space import Choice, Points
 
-Found = Mapping[str, tuple[Points, np.ndarray]]  # study -> choices and their measures (T, units, measures)
+Found = Mapping[str, tuple[Points, np.ndarray]]  # study -> choices and their metrics (T, units, measures)
 
 
 @dataclass(frozen=True)
 class Fold:
-    """A machine left out, the choice by the others, and official scores over one side: of that choice by the others
-    (``chosen_by``) and on the machine (``held_out``); of the final choice (``final``) and the untuned configuration
-    (``untuned``) on the machine."""
+    """One fold of the cross-validation, in which a machine is held out.
+
+    Attributes:
+        machine: held out.
+        choice: made by the other machines.
+        chosen_by: official score of that choice on the other machines.
+        held_out: official score of that choice on the machine.
+        final: official score of the final choice on the machine.
+        untuned: official score of the untuned configuration on the machine.
+    """
 
     machine: str
     choice: Choice
@@ -30,8 +37,9 @@ class Fold:
 
 @dataclass(frozen=True)
 class Tuned:
-    """The final choice with the figures of ``metrics.evaluate``: in-sample, cross-validated, and of the untuned
-    configuration."""
+    """The final choice, and the figures of ``metrics.evaluate``: in-sample, cross-validated, and of the untuned
+    configuration.
+    """
 
     choice: Choice
     single: Choice
@@ -42,18 +50,20 @@ class Tuned:
 
     @property
     def optimism(self) -> float:
-        """By how much the in-sample figure promises more than machines that were left out keep."""
+        """In-sample score minus cross-validated score."""
         return self.in_sample["official_score"] - self.cross_validated["official_score"]
 
 
 def best(scores: np.ndarray) -> int:
-    """The choice of the highest score (T,), of equal ones the first."""
+    """Index of the highest score (T,), the first of equal ones."""
     return int(np.argmax(scores))
 
 
 def fold_choices(objective: Objective, found: Found) -> dict[str, tuple[Points, int]]:
-    """For each machine the choice (choices, row) that the official score of all other machines makes; neither the
-    machine's labels nor proposals that knew them have a part in it."""
+    """For each machine, the choice (choices, row) with the best official score on all other machines.
+
+    Neither the machine's labels nor trials proposed with them are used.
+    """
     chosen = {}
     for machine in objective.machines:
         others = [other for other in objective.machines if other != machine]
@@ -63,12 +73,16 @@ def fold_choices(objective: Objective, found: Found) -> dict[str, tuple[Points, 
 
 
 def conclude(objective: Objective, found: Found, untuned: Points, replicates: int, seed: int) -> Tuned:
-    """Chooses by all machines, and by all but each.
+    """Chooses with all machines, and cross-validates by leaving out each.
 
-    The intervals are of a bootstrap over test clips with the choices as they are.
+    The confidence intervals are from a bootstrap over test clips with fixed choices.
 
     Args:
-        untuned: the configured system. replicates, seed: of the bootstrap.
+        objective: official metrics.
+        found: trials of all studies.
+        untuned: the configured system.
+        replicates: of the bootstrap.
+        seed: of the bootstrap.
     """
     points, measures = found[ALL]
     scores = objective.score(measures)
@@ -110,8 +124,10 @@ def _joined(points: Sequence[Points]) -> Points:
 def per_machine(
     objective: Objective, found: Found, replicates: int, seed: int
 ) -> tuple[dict[str, Choice], dict[str, Any]]:
-    """The choice that each machine's own labels would make, and the official score of all these together: a figure in
-    which nothing is held out. The rules allow one configuration for all machines only."""
+    """The best choice for each machine by its own labels, and the official score of all of them together.
+
+    Nothing is held out in this figure, and the rules of the challenge allow only one configuration for all machines.
+    """
     points, measures = found[ALL]
     rows = {machine: best(objective.score(measures, [machine])) for machine in objective.machines}
     for_units = _joined([points[[rows[unit.machine]]] for unit in objective.units])
@@ -120,7 +136,7 @@ def per_machine(
 
 
 def by_run(objective: Objective, evaluated: Mapping[str, Any]) -> dict[int, float]:
-    """Official score of each run by its number: what the stage evaluate of that run gives."""
+    """Official score of each run by its index, equal to the result of the run's stage evaluate."""
     from system.evaluation import metrics
 
     found = {}
@@ -136,11 +152,14 @@ def by_run(objective: Objective, evaluated: Mapping[str, Any]) -> dict[int, floa
 
 
 def configuration(config: Config, tuned: Tuned, scorers: Mapping[str, Mapping[str, ScorerConfig]]) -> Config:
-    """A configuration with the scorers and the system that were chosen, and second, where it is another one, the best
-    single branch that can go with these scorers.
+    """A configuration with the chosen scorers and system.
+
+    If the best single branch that these scorers allow is another system, it is added as the second.
 
     Args:
-        config: of the runs. scorers: of each branch by label.
+        config: configuration of the runs.
+        tuned: result.
+        scorers: candidates of each branch by label.
     """
     choice, branches = tuned.choice, dict(config.branches)
     for name, label in choice.scorers.items():
@@ -162,7 +181,7 @@ def _system(choice: Choice, name: str, abbreviation: str) -> SystemConfig:
 
 
 def described(tuned: Tuned) -> dict[str, Any]:
-    """The result as JSON."""
+    """The result as JSON values."""
     return {
         "choice": asdict(tuned.choice),
         "official_score": {

@@ -1,15 +1,15 @@
-"""Trials in an optuna journal, by one process or several, taken up again where they were cut off.
+"""Trials in an optuna journal, run by one process or several and resumed after an interruption.
 
-Cross-validation over machines is honest only if the labels of the machine left out have not led to the configuration
-that it is scored with. So a proposal may know the labels of the machines that its study is about and no others:
+Cross-validation over machines is valid only if the labels of the held-out machine have not influenced the choice that
+it is scored with. A proposal may therefore use the labels of the machines of its study only:
 
-* ``sobol`` proposes without any label (``Space.design``). Every fold may then choose among the same trials by the
-  scores of its own machines, and one study serves all.
-* ``tpe`` (Bergstra et al. 2011, as optuna has it) learns from the scores. Each fold has a study of its own, whose
-  objective is the score of the other machines alone, and one more over all machines gives the final choice.
+* ``sobol`` proposes without labels (``Space.design``). All folds can choose among the same trials by the scores of
+  their own machines, so one study serves all.
+* ``tpe`` (Bergstra et al. 2011, as in optuna) learns from the scores. Each fold has a study of its own, whose objective
+  is the score of the other machines, and another study over all machines gives the final choice.
 
-Either way the trials are a function of the seed, whatever the number of processes: a block of quasi-random points, or a
-whole study of ``tpe``, belongs to one process at a time.
+The trials depend on the seed only, not on the number of processes: one process at a time works on a block of
+quasi-random points, or on a whole study of ``tpe``.
 """
 
 import os
@@ -31,14 +31,14 @@ if TYPE_CHECKING:
 
 ALL = "all"
 JOURNAL = "journal.log"
-POINT = "point"  # attribute of a trial: its place in the study
-BLOCK = 100  # trials that a process takes on together
-STARTUP = 200  # trials of the design that tpe begins with
+POINT = "point"  # attribute of a trial: its index in the study
+BLOCK = 100  # trials that a process claims together
+STARTUP = 200  # trials of the design with which tpe starts
 AGREEMENT = 1e-9
 
 
 def studies(machines: Sequence[str], sampler: str) -> dict[str, list[str]]:
-    """The machines by whose labels each study is led, by the study's name."""
+    """The studies by name, with the machines whose labels each may use."""
     found = {ALL: list(machines)}
     if sampler == "tpe":
         found |= {without(machine): [other for other in machines if other != machine] for machine in machines}
@@ -46,16 +46,16 @@ def studies(machines: Sequence[str], sampler: str) -> dict[str, list[str]]:
 
 
 def without(machine: str) -> str:
-    """Name of the study of the fold that leaves a machine out."""
+    """Name of the study of the fold that holds out a machine."""
     return f"without {machine}"
 
 
 def open_journal(folder: str | os.PathLike) -> "optuna.storages.BaseStorage":
-    """The journal in a folder; a last line that was cut off (the disk was full, the power went) is taken out."""
+    """Opens the journal in a folder; removes an incomplete last line (after a full disk or a power failure)."""
     import optuna
     from optuna.storages.journal import JournalFileBackend
 
-    optuna.logging.set_verbosity(optuna.logging.WARNING)  # a line for every study otherwise
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # otherwise optuna prints a line for every study
     path = Path(folder) / JOURNAL
     lock = JournalLock(path.with_suffix(".lock"))
     lock.acquire()
@@ -80,13 +80,18 @@ def run(
     progress: Callable[[int, int], None],
     alive: Callable[[], bool],
 ) -> None:
-    """Tries as many choices in each study as ``design`` has; returns when all studies are complete.
+    """Runs as many trials in each study as ``design`` has; returns when all studies are complete.
 
-    Several processes may do this at once (``workers.side_by_side``), here and elsewhere with the same folder.
+    Several processes may do this at the same time (``workers.side_by_side``), also other commands with the same folder.
 
     Args:
-        design: choices made without labels; tpe begins with the first of them.
-        progress: is told the number of finished trials and of all.
+        folder: of the journal.
+        objective: official metrics.
+        design: choices proposed without labels; tpe starts with the first of them.
+        sampler: sobol or tpe.
+        seed: of tpe.
+        progress: called with the number of trials done and in all.
+        alive: tells whether the process should continue.
     """
     import optuna
 
@@ -128,7 +133,7 @@ def run(
 
 
 def done(study: "optuna.Study") -> "dict[int, optuna.trial.FrozenTrial]":
-    """The trials of a study by their place; of two at one place (there should be none) the first."""
+    """The finished trials of a study by index; if there are two with one index, the first."""
     found: dict[int, optuna.trial.FrozenTrial] = {}
     for trial in study.get_trials(deepcopy=False):
         if trial.state.is_finished():
@@ -141,7 +146,7 @@ def _full(known, start: int, size: int, total: int) -> bool:
 
 
 def _piece(study, objective: Objective, machines, design: Points, rows: range, sampler: str, seed: int):
-    """The missing trials of a piece; yields now and then."""
+    """Runs the missing trials of a piece of work; yields from time to time."""
     known = done(study)
     missing = [row for row in rows if row not in known]
     given = [row for row in missing if sampler == "sobol" or row < STARTUP]
@@ -158,8 +163,11 @@ def _piece(study, objective: Objective, machines, design: Points, rows: range, s
 
 
 def _learning(study, objective: Objective, machines, places: Sequence[int], seed: int):
-    """Trials that the sampler proposes by the earlier ones of this study. It works in memory, and each trial is written
-    when it is finished: the journal never holds a half one."""
+    """Runs trials that the sampler proposes from the earlier ones of this study.
+
+    The sampler works in memory, and each trial is written when it is finished, so the journal contains no incomplete
+    trial.
+    """
     import optuna
 
     space, known = objective.space, done(study)
@@ -191,9 +199,10 @@ def _add(study, parameters, value: float, place: int, objective: Objective) -> N
 def read(
     folder: str | os.PathLike, objective: Objective, sampler: str, count: int
 ) -> dict[str, tuple[Points, np.ndarray]]:
-    """The first ``count`` choices of every study, in order, and their measures worked out anew: (T, units, measures).
+    """The first ``count`` choices of every study, in order, and their metrics (T, units, measures), computed again.
 
-    Raises WheeltapperError where a study has fewer, or its figures are not those of these scores.
+    Raises:
+        WheeltapperError: a study has fewer trials, or its figures do not agree with these scores.
     """
     import optuna
 

@@ -1,4 +1,4 @@
-"""What may be chosen: a view, a fusion, and for each branch a scorer and a weight."""
+"""The space of choices: a view, a fusion, and for each branch a scorer and a weight."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,14 +9,14 @@ import numpy as np
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-STEP = 0.05  # of the weights that are proposed
-OFF = 0.2  # share of the proposals in which a branch has no weight
-KEPT = 0.75  # of what is configured, in every second proposal
+STEP = 0.05  # between proposed weights
+OFF = 0.2  # probability that a proposal gives a branch no weight
+KEPT = 0.75  # share of the configured values that every second proposal keeps
 
 
 @dataclass(frozen=True)
 class Points:
-    """T choices: views (T,) and fusions (T,) by number, scorers (T, B) by number, weights (T, B) of the B branches."""
+    """T choices as numbers: views (T,), fusions (T,) and scorers (T, B) by index, weights (T, B) of the B branches."""
 
     views: np.ndarray
     fusions: np.ndarray
@@ -32,7 +32,7 @@ class Points:
 
 @dataclass(frozen=True)
 class Choice:
-    """One choice by name: the scorer (its label) and the weight of each branch."""
+    """One choice by name: view, fusion, and the scorer (its label) and the weight of each branch."""
 
     view: str
     fusion: str
@@ -42,14 +42,14 @@ class Choice:
 
 @dataclass(frozen=True)
 class Space:
-    """views, fusions, and the labels of the scorers of each branch."""
+    """The views, the fusions, and the labels of the scorers of each branch."""
 
     views: tuple[str, ...]
     fusions: tuple[str, ...]
     scorers: Mapping[str, tuple[str, ...]]
 
     def points(self, choices: Sequence[Choice]) -> Points:
-        """Choices as numbers. Weights that are all zero count as equal, those of a minimum are zero or one."""
+        """Choices as numbers. Weights that are all zero become equal; the weights of a minimum become zero or one."""
         rows = [[labels.index(each.scorers[b]) for b, labels in self.scorers.items()] for each in choices]
         return self._points(
             np.array([self.views.index(each.view) for each in choices]),
@@ -64,7 +64,7 @@ class Space:
         return Points(views, fusions, scorers, np.where(minimum[:, None], weights > 0, weights).astype(float))
 
     def choice(self, points: Points, row: int) -> Choice:
-        """A point by name."""
+        """A row of points as a choice."""
         return Choice(
             self.views[points.views[row]],
             self.fusions[points.fusions[row]],
@@ -73,12 +73,12 @@ class Space:
         )
 
     def design(self, count: int, seed: int, first: Choice) -> Points:
-        """``count`` choices made without any label; of two designs the shorter is the beginning of the longer.
+        """``count`` choices proposed without labels; a shorter design is the beginning of a longer one.
 
-        The configured system, every scorer of every branch on its own, then points of a scrambled Sobol sequence (Sobol
-        1967, Owen 1998), which fill the space evenly. A weight is zero in the share ``OFF`` of them. Of a good system
-        most changes are bad, and many at once nearly always: every second point keeps about ``KEPT`` of what is
-        configured and changes the rest.
+        These are the configured system, every scorer of every branch alone, and points of a scrambled Sobol sequence
+        (Sobol 1967, Owen 1998), which fill the space evenly. A weight is zero with probability ``OFF``. Because most
+        changes of a good system are bad, and several at once nearly always, every second point keeps about ``KEPT`` of
+        the configured values.
         """
         from scipy.stats import qmc
 
@@ -113,12 +113,12 @@ class Space:
         )
 
     def spread(self, count: int) -> np.ndarray:
-        """Numbers of those of the first ``count`` points of a design that fill the space evenly; at least one."""
+        """Indices of those of the first ``count`` points of a design that fill the space evenly; at least one."""
         alone = len(self.views) * sum(map(len, self.scorers.values()))
         return np.arange(min(1 + alone, count - 1), count, 2)
 
     def distributions(self, step: float | None = None) -> "dict[str, BaseDistribution]":
-        """The parameters of a trial; ``step`` of the weights, None for any weight."""
+        """The parameters of a trial; ``step`` of the weights, None for continuous weights."""
         from optuna.distributions import CategoricalDistribution, FloatDistribution
 
         found: dict[str, BaseDistribution] = {
@@ -138,7 +138,7 @@ class Space:
         return found
 
     def from_parameters(self, found: Mapping[str, Any]) -> Choice:
-        """The choice that a trial's parameters are."""
+        """The choice with the parameters of a trial."""
         return Choice(
             found["view"],
             found["fusion"],

@@ -1,4 +1,4 @@
-"""What a tuning is about: its runs, the jobs of the score cache, and the objective over them."""
+"""The task of a tuning: its runs, the jobs of the score cache, and the objective."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -18,19 +18,26 @@ from system.experiment import Experiment
 from system.files import read_json, write_json
 from system.manifest import Clip, group_by
 from system.tuning import cache, candidates
-from system.tuning.objective import Objective, Unit, calibrated, strata
+from system.tuning.objective import Objective, ScoredSection, calibrated, strata
 from system.tuning.space import Choice, Space
 
 TASK = "task.json"
-# In which the configurations of the runs may differ: nothing here changes an embedding, but for the seed of adaptation,
-# of which runs may be repetitions.
+# Settings in which the runs may differ. They do not change the embeddings, except for the seed: runs may be repetitions
+# with other seeds.
 INDEPENDENT = ("branches.*.scorer.*", "systems.*", "false_positive_rate", "seed")
 
 
 @dataclass(frozen=True)
-class Run:
-    """A development run: what it is called in tables, its clips, the labelled test clips that count, and the SHA-256 of
-    its embeddings by branch and view."""
+class DevelopmentRun:
+    """A development run.
+
+    Attributes:
+        label: its name in tables.
+        experiment: its folder and configuration.
+        clips: its clips.
+        truth: its labelled test clips.
+        digests: SHA-256 of its embeddings by branch and view.
+    """
 
     label: str
     experiment: Experiment
@@ -40,13 +47,16 @@ class Run:
 
     @property
     def year(self) -> int:
-        """Whose rules count."""
+        """The year whose rules apply."""
         return self.experiment.config.evaluate.year
 
 
-def check_runs(runs: Sequence[Run]) -> None:
-    """Raises WheeltapperError where runs cannot be tuned together, or cross-validated: a folder named twice, other
-    settings of what the embeddings depend on, other years, fewer than two machines."""
+def check_runs(runs: Sequence[DevelopmentRun]) -> None:
+    """Raises WheeltapperError if runs cannot be tuned together or cross-validated.
+
+    Reasons: a folder is given twice, settings that the embeddings depend on or years differ, there are fewer than two
+    machines.
+    """
     first = runs[0]
     places = [run.experiment.folder.resolve() for run in runs]
     for number, run in enumerate(runs):
@@ -69,12 +79,12 @@ def check_runs(runs: Sequence[Run]) -> None:
         )
 
 
-def jobs(runs: Sequence[Run], tune: TuneConfig, folder: str | os.PathLike) -> list[cache.Job]:
-    """What the score cache in ``folder`` must hold; every branch in every view with its candidates."""
+def jobs(runs: Sequence[DevelopmentRun], tune: TuneConfig, folder: str | os.PathLike) -> list[cache.ScoreJob]:
+    """The jobs of the score cache in ``folder``: every branch in every view with its candidates."""
     branches = runs[0].experiment.config.branches
     scorers = {name: candidates.of_branch(branch, tune.scorers) for name, branch in branches.items()}
     return [
-        cache.Job(
+        cache.ScoreJob(
             number,
             branch,
             view,
@@ -92,10 +102,13 @@ def jobs(runs: Sequence[Run], tune: TuneConfig, folder: str | os.PathLike) -> li
     ]
 
 
-def check_task(folder: str | os.PathLike, runs: Sequence[Run], tune: TuneConfig, todo: Sequence[cache.Job]) -> None:
-    """Begins a folder, or makes sure that it was begun for the same: recordings, embeddings, candidates, seeds.
+def check_task(
+    folder: str | os.PathLike, runs: Sequence[DevelopmentRun], tune: TuneConfig, todo: Sequence[cache.ScoreJob]
+) -> None:
+    """Starts a folder, or checks that it was started with the same recordings, embeddings, candidates and seeds.
 
-    Raises WheeltapperError that names what is different.
+    Raises:
+        WheeltapperError: names the difference.
     """
     path = Path(folder) / TASK
     task: dict[str, Any] = {
@@ -112,12 +125,12 @@ def check_task(folder: str | os.PathLike, runs: Sequence[Run], tune: TuneConfig,
         return write_json(path, task)
     known = read_json(path)
     if not isinstance(known, dict):
-        raise WheeltapperError(f"{path}: expected the record of a tuning, found damage: choose another --out")
+        raise WheeltapperError(f"{path}: expected the record of a tuning, found a damaged file: choose another --out")
     for name, value in task.items():
         if known.get(name) != value:
             which = _first_difference(known.get(name), value)
             raise WheeltapperError(
-                f"{folder}: expected the {name} that this tuning was begun with, found others{which}: choose another "
+                f"{folder}: expected the {name} that this tuning was started with, found others{which}: choose another "
                 "--out, or remove the folder"
             )
 
@@ -130,8 +143,8 @@ def _first_difference(known: Any, found: Any) -> str:
     return "" if isinstance(found, list | dict) else f" ({known} then, {found} now)"
 
 
-def untuned(run: Run) -> Choice:
-    """The first system of a run as it is configured."""
+def untuned(run: DevelopmentRun) -> Choice:
+    """The first configured system of a run."""
     config = run.experiment.config
     system = config.systems[0]
     total = sum(system.weights.values())
@@ -144,11 +157,15 @@ def untuned(run: Run) -> Choice:
     )
 
 
-def build(runs: Sequence[Run], tune: TuneConfig, todo: Sequence[cache.Job]) -> tuple[Objective, list[str]]:
-    """The objective over the cached scores, and notes on candidates that are left out.
+def build(
+    runs: Sequence[DevelopmentRun], tune: TuneConfig, todo: Sequence[cache.ScoreJob]
+) -> tuple[Objective, list[str]]:
+    """The objective on the cached scores, and notes on candidates that are excluded.
 
-    A scorer must work for every run and view of its branch. Raises WheeltapperError where the configured one does not,
-    or the configured view or fusion is not among those that are tried.
+    A candidate must work for every run and view of its branch.
+
+    Raises:
+        WheeltapperError: the configured scorer does not work, or the configured view or fusion is not in the space.
     """
     found, notes, missing = {}, [], {}
     for job in todo:
@@ -163,10 +180,10 @@ def build(runs: Sequence[Run], tune: TuneConfig, todo: Sequence[cache.Job]) -> t
         if first.scorers[branch] in lost:
             label = first.scorers[branch]
             raise WheeltapperError(f"branch {branch}: {label}: expected scores, found none: {lost[label]}")
-        notes += [f"branch {branch}: {label} is left out: {reason}" for label, reason in lost.items()]
+        notes += [f"branch {branch}: {label} is excluded: {reason}" for label, reason in lost.items()]
     for name, value, known in (("views", first.view, tune.views), ("fusions", first.fusion, tune.fusions)):
         if value not in known:
-            raise WheeltapperError(f"tune.{name}: expected {value} among them, which system 1 has, found {known}")
+            raise WheeltapperError(f"tune.{name}: expected {value}, the setting of system 1, among them, found {known}")
     space = Space(tuple(tune.views), tuple(tune.fusions), labels)
     columns, units = [], []
     for number, run in enumerate(runs):
@@ -191,8 +208,8 @@ def _table(runs, columns, found, branch: str, view: str, label: str) -> np.ndarr
     )
 
 
-def _units(run: Run, number: int, several: bool, start: int) -> tuple[list[int], list[Unit]]:
-    """Places of a run's labelled test clips among its scores, and its units, whose columns begin at ``start``."""
+def _units(run: DevelopmentRun, number: int, several: bool, start: int) -> tuple[list[int], list[ScoredSection]]:
+    """Indices of a run's labelled test clips among its scores, and its units, whose columns start at ``start``."""
     place = {key: row for row, key in enumerate(cache.keys(run.clips))}
     domains = metrics.RULES[metrics.rule_of_year(run.year)].domains
     rows: list[int] = []
@@ -201,11 +218,11 @@ def _units(run: Run, number: int, several: bool, start: int) -> tuple[list[int],
         clips = tuple(run.truth[i] for i in members)
         name = f"{machine} ({run.label})" if several else machine
         span = slice(start + len(rows), start + len(rows) + len(clips))
-        units.append(Unit(number, machine, name, section, span, strata(clips, domains), clips))
+        units.append(ScoredSection(number, machine, name, section, span, strata(clips, domains), clips))
         rows += [place[machine, section, "test", clip.file] for clip in clips]
     return rows, units
 
 
-def scorers_of(todo: Sequence[cache.Job]) -> dict[str, Mapping[str, ScorerConfig]]:
+def scorers_of(todo: Sequence[cache.ScoreJob]) -> dict[str, Mapping[str, ScorerConfig]]:
     """The candidates of each branch by label."""
     return {job.branch: job.scorers for job in todo}

@@ -1,4 +1,4 @@
-"""Several processes at one task, in this command or in another one with the same folder."""
+"""Several processes that share one task, in this command or in others with the same folder."""
 
 import contextlib
 import multiprocessing
@@ -12,25 +12,25 @@ from system import locks
 from system.dependencies import import_failure
 from system.errors import WheeltapperError
 
-PATIENCE = 10.0  # s, that helpers have to find out that nothing is left
-NAP = 0.2  # s, between two looks at what other processes are doing
+PATIENCE = 10.0  # seconds that helpers have to end when no work is left
+NAP = 0.2  # seconds between checks of the other processes' progress
 
 
 class Claims:
     """Numbered pieces of work, each held by one process at a time.
 
-    A claim is a lock on one byte of a file: the system takes it back when its process ends, however it ends, and file
-    servers carry it between machines.
+    A claim is a lock on one byte of a file. The operating system releases it when the process ends for any reason, and
+    file servers pass it on between machines.
     """
 
     def __init__(self, path: str | os.PathLike):
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = open(path, "a+b")  # noqa: SIM115 - closing any handle of the file would drop every claim
+        self._file = open(path, "a+b")  # noqa: SIM115 - closing any handle of the file would release every claim
 
     @contextlib.contextmanager
     def hold(self, number: int) -> Iterator[bool]:
-        """Whether the piece is this process's own within the block."""
+        """Yields whether this process holds the piece within the block."""
         if not locks.hold_byte(self._file, number):
             yield False
             return
@@ -40,13 +40,15 @@ class Claims:
             locks.release_byte(self._file, number)
 
     def close(self) -> None:
-        """Gives everything back."""
+        """Releases all claims."""
         self._file.close()
 
 
 class JournalLock:
-    """The right to append to a journal (optuna's BaseJournalFileLock). Optuna's own locks are files that outlive a
-    killed process, so that the next one waits half a minute, and that others poll for; this one ends with its process.
+    """A lock for appending to a journal (optuna's BaseJournalFileLock).
+
+    Optuna's own locks are files that outlive a killed process, so that the next one waits half a minute. This lock ends
+    with its process.
     """
 
     def __init__(self, path: str | os.PathLike):
@@ -54,20 +56,20 @@ class JournalLock:
         self._file = open(path, "a+b")  # noqa: SIM115 - as above
 
     def acquire(self) -> bool:
-        """Waits for the right."""
+        """Waits for the lock."""
         locks.wait_for_byte(self._file, 0)
         return True
 
     def release(self) -> None:
-        """Gives it back."""
+        """Releases the lock."""
         locks.release_byte(self._file, 0)
 
 
 def side_by_side(work: Callable[..., None], arguments: tuple[Any, ...], processes: int, progress: Callable) -> None:
-    """Runs ``work(*arguments, progress, alive)`` in this process and in ``processes - 1`` others until all return.
+    """Runs ``work(*arguments, progress, alive)`` in this process and ``processes - 1`` others until all return.
 
-    ``work`` divides its task by ``Claims`` and returns when nothing of it is left; a helper that dies leaves its piece
-    to the others. ``alive()`` tells a helper whether the process that started it is still there.
+    ``work`` divides its task with ``Claims`` and returns when no work is left; the piece of a helper that dies is done
+    by another. ``alive()`` tells a helper whether the process that started it still exists.
     """
     context = multiprocessing.get_context("spawn")
     helpers = [
@@ -86,10 +88,10 @@ def side_by_side(work: Callable[..., None], arguments: tuple[Any, ...], processe
 
 
 def _help(work: Callable[..., None], arguments: tuple[Any, ...], parent: int) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the process that started it hears it too, and ends this one
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent process receives it too and ends this one
     try:
         work(*arguments, lambda done, total: None, lambda: os.getppid() == parent)
     except Exception as error:
-        # The same mistake meets the process that started it, which reports it.
+        # The parent process meets the same error and reports it.
         if not isinstance(error, WheeltapperError) and import_failure(error) is None:
             raise

@@ -37,16 +37,16 @@ def test_the_reference_holds_names_types_defaults_and_comments():
     assert "The same in `branches.NAME.loop`." in sections["`pretrain.loop`"]
 
 
-def test_every_stage_and_no_verb_that_is_none():
+def test_every_stage_is_listed_and_every_command_exists():
     stages = (DOCS / "stages.md").read_text()
     assert re.findall(r"^\| \d (\w+) \|", stages, re.MULTILINE) == list(STAGES)
     for page in DOCS.glob("*.md"):
-        verbs = set(re.findall(r"wheeltapper\s+([a-z][a-z-]+)", page.read_text()))
-        assert verbs - {"process"} <= VERBS.keys()
+        commands = set(re.findall(r"wheeltapper\s+([a-z][a-z-]+)", page.read_text()))
+        assert commands - {"process"} <= VERBS.keys()
 
 
-def test_the_table_of_verbs_is_complete():
-    rows = re.findall(r"^\| `([a-z-]+)` \| (.+) \|$", (DOCS / "verbs.md").read_text(), re.MULTILINE)
+def test_the_table_of_commands_is_complete():
+    rows = re.findall(r"^\| `([a-z-]+)` \| (.+) \|$", (DOCS / "commands.md").read_text(), re.MULTILINE)
     assert dict(rows) == VERBS
 
 

@@ -166,9 +166,9 @@ class EncoderBranch(Branch):
         config, own, run = self.encoder_config, self.config, self.run
         if not config.per_machine:
             return {}
-        from system.adaptation import learnt_clips, simam_choice
+        from system.adaptation import simam_choice, training_clips
 
-        machines, clips = manifest.machines(clips), learnt_clips(clips, own)
+        machines, clips = manifest.machines(clips), training_clips(clips, own)
         with progress_bar(0, f"choosing SimAM for {self.name}") as bar:
             return simam_choice.kinds_of_machines(
                 config, machines, encoder, clips, rate, run.config.seed, own.depth, run.config.device, bar.to
@@ -179,10 +179,10 @@ class EncoderBranch(Branch):
         own, path = self.config, self.run.pseudo_attributes(self.name)
         if not own.pseudo_attributes.clusters:
             return []
-        from system.adaptation import learnt_clips, pseudo_attributes
+        from system.adaptation import pseudo_attributes, training_clips
 
         if not path.is_file():
-            clips, seed, device = learnt_clips(clips, own), self.run.config.seed, self.run.config.device
+            clips, seed, device = training_clips(clips, own), self.run.config.seed, self.run.config.device
             with progress_bar(0, f"clustering clips for {self.name}") as bar:
                 rows = pseudo_attributes.cluster_clips(encoder, clips, own, rate, seed, device, simam, bar.to)
             pseudo_attributes.write(path, rows)

@@ -16,7 +16,7 @@ def trainable(module) -> dict[str, tuple]:
     return {name: tuple(p.shape) for name, p in module.named_parameters() if p.requires_grad}
 
 
-def disturb(module) -> None:
+def perturb(module) -> None:
     """Adapters as training would leave them."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -48,7 +48,7 @@ def test_the_encoder_computes_what_it_did_before(tiny_encoder):
 
 def test_the_update_is_the_low_rank_product(tiny_encoder):
     encoder = add_lora(tiny_encoder(), LoraConfig(rank=4, alpha=12)).eval()
-    disturb(encoder)
+    perturb(encoder)
     layer = encoder.blocks[0].attn.qkv
     x = torch.randn(5, 16)
     a, b = layer.lora_A["default"].weight, layer.lora_B["default"].weight
@@ -59,7 +59,7 @@ def test_the_update_is_the_low_rank_product(tiny_encoder):
 def test_merged_adapters_compute_the_same(tiny_encoder):
     encoder = add_lora(tiny_encoder(), LoraConfig(targets=["qkv", "proj", "fc1"])).eval()
     base = encoder.embed(WAVE, 16000)
-    disturb(encoder)
+    perturb(encoder)
     before = encoder.embed(WAVE, 16000)
     merge_lora(encoder)
     after = encoder.embed(WAVE, 16000)
@@ -69,7 +69,7 @@ def test_merged_adapters_compute_the_same(tiny_encoder):
 
 def test_dropout_works_in_training_alone(tiny_encoder):
     encoder = add_lora(tiny_encoder(), LoraConfig(dropout=0.5))
-    disturb(encoder)
+    perturb(encoder)
     encoder.eval()
     assert torch.equal(encoder.embed(WAVE, 16000), encoder.embed(WAVE, 16000))
     encoder.train()
@@ -101,7 +101,7 @@ def test_a_family_without_targets_is_frozen_alone():
 def test_convolutions_take_adapters_by_name():
     encoder = add_lora(ResNeXt.build("nano", 0), LoraConfig(rank=2, targets=["conv3"])).eval()
     assert len(trainable(encoder)) == 8
-    disturb(encoder)
+    perturb(encoder)
     before = encoder.embed(WAVE, 16000)
     merge_lora(encoder)
     after = encoder.embed(WAVE, 16000)
@@ -114,7 +114,7 @@ def test_convolutions_take_adapters_by_name():
 def test_matrices_are_added_as_peft_adds_them(tiny_encoder, targets):
     config = LoraConfig(rank=3, alpha=7, targets=targets)
     adapted, plain = add_lora(tiny_encoder(), config).eval(), tiny_encoder()
-    disturb(adapted)
+    perturb(adapted)
     tensors = {name: tensor for name, tensor in adapted.state_dict().items() if "lora_" in name}
     assert all_linear(plain, config)
     merge_tensors(plain, config, tensors, "a.safetensors")

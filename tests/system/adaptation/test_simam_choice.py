@@ -9,7 +9,7 @@ import torch
 from system import audio
 from system.adaptation import ADAPTER, adapt, load_adapted, simam_choice
 from system.adaptation.model import AdaptationTask, AdaptedEncoder
-from system.adaptation.perturbations import disturb
+from system.adaptation.perturbations import perturb
 from system.config import AugmentConfig, EncoderBranch, EncoderConfig, LoopConfig
 from system.embeddings.embed import embed_branch
 from system.errors import WheeltapperError
@@ -97,7 +97,7 @@ def test_the_choice_is_deterministic_and_each_machine_s_own(tiny_encoder, train_
 
 
 def points(shift: float, generator: np.random.Generator) -> np.ndarray:
-    """(40 clips, undisturbed and two disturbed copies, 2): directions, the disturbed ones ``shift`` radians off."""
+    """(40 clips, unperturbed and two perturbed copies, 2): directions, the perturbed ones ``shift`` radians off."""
     angles = generator.normal(0.0, 0.05, (40, 3))
     angles[:, 1:] += shift
     return np.stack([np.cos(angles), np.sin(angles)], -1)
@@ -107,7 +107,7 @@ DOMAINS = np.repeat(["source", "target"], 20)
 
 
 @pytest.mark.parametrize(("shifts", "kind"), [((0.8, 0.0), "global"), ((0.0, 0.8), "local"), ((0.0, 0.0), "global")])
-def test_the_kind_that_keeps_disturbed_clips_apart(shifts, kind, tiny_encoder, train_clips, monkeypatch):
+def test_the_kind_that_keeps_perturbed_clips_apart(shifts, kind, tiny_encoder, train_clips, monkeypatch):
     generator = np.random.default_rng(0)
     embeddings = np.stack([points(shift, generator) for shift in shifts], 2)
     found = simam_choice.compare_kinds(embeddings, DOMAINS)
@@ -120,7 +120,7 @@ def test_the_kind_that_keeps_disturbed_clips_apart(shifts, kind, tiny_encoder, t
 
 
 def test_the_standard_error_clip_by_clip(monkeypatch):
-    """The jackknife in loops over clips, disturbances and kinds."""
+    """The jackknife in loops over clips, perturbations and kinds."""
     scores = np.random.default_rng(1).normal(0.0, 1.0, (2, 9, 3)).round(1)  # with ties
     given = iter(scores)
     monkeypatch.setattr(simam_choice, "_held_out", lambda *_: next(given))
@@ -141,7 +141,7 @@ def test_the_standard_error_clip_by_clip(monkeypatch):
 
 def test_held_out_clips_are_never_their_own_reference():
     embeddings = np.random.default_rng(0).standard_normal((12, 2, 1, 5)).repeat(2, 2)
-    embeddings[:, 1] = embeddings[:, 0]  # a disturbance that changes nothing
+    embeddings[:, 1] = embeddings[:, 0]  # a perturbation that changes nothing
     found = simam_choice.compare_kinds(embeddings, np.array(["source"] * 8 + ["target"] * 4))
     assert found["auc"] == {"global": pytest.approx(0.5), "local": pytest.approx(0.5)}
     assert (found["difference"], found["standard_error"]) == (0.0, 0.0)
@@ -166,11 +166,11 @@ def test_what_cannot_be_chosen(tiny_encoder, train_clips, record):
         choose(tiny_encoder(), [*train_clips, record("t.wav", split="test")])
 
 
-def test_disturbances():
+def test_perturbations():
     rate, generator = 16000, np.random.default_rng(3)
     wave = generator.standard_normal(2 * rate).astype(np.float32)
-    copies = disturb(wave, rate, np.random.default_rng(0))
-    again = disturb(wave, rate, np.random.default_rng(0))
+    copies = perturb(wave, rate, np.random.default_rng(0))
+    again = perturb(wave, rate, np.random.default_rng(0))
     assert all(np.array_equal(copy, again[name]) for name, copy in copies.items())
     assert all(copy.dtype == np.float32 and copy.shape == wave.shape for copy in copies.values())
     added = copies["tone"] - wave
@@ -182,4 +182,4 @@ def test_disturbances():
     np.testing.assert_allclose(ratio[~lower], 0.0, atol=0.1)
     place = np.flatnonzero(lower)
     assert len(place) == place[-1] - place[0] + 1  # one band
-    assert not np.isnan(disturb(np.zeros(800, np.float32), rate, generator)["tone"]).any()
+    assert not np.isnan(perturb(np.zeros(800, np.float32), rate, generator)["tone"]).any()

@@ -121,6 +121,6 @@ def test_source_only_learning_is_blind_to_target_clips(tiny_encoder, train_clips
 
 def test_nothing_to_learn_from(tiny_encoder, train_clips, tmp_path):
     clips = [replace(clip, domain="target") for clip in train_clips]
-    with pytest.raises(WheeltapperError, match="learn_from source: expected source clips, found target clips alone"):
+    with pytest.raises(WheeltapperError, match="learn_from source: expected source clips, found target clips only"):
         adapt(tiny_encoder(), clips, config(learn_from="source"), RATE, tmp_path, 0)
     assert make_batch(clips, *2 * [torch.zeros(8).numpy()], config(), RATE, 0, 0)["wave"].shape[0] == 4

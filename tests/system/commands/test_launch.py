@@ -36,7 +36,7 @@ def test_a_process_is_killed_and_the_run_goes_on(tmp_path, monkeypatch, capsys):
     found = command("launch", "--processes", 2, *toy, "--die", 1)
     assert found.returncode == 1
     said = r"wheeltapper launch: toy: process 1 of 2 \(pid \d+\) was killed by SIGKILL; (.*)\n"
-    left = f"{tmp_path}/exp/pretrain/state.pt holds 8 steps, the same command goes on from there"
+    left = f"{tmp_path}/exp/pretrain/state.pt holds 8 steps; the same command resumes there"
     assert re.fullmatch(said, found.stderr).group(1) == left
     assert not (tmp_path / "exp" / "stages" / "1_toy.json").exists()
     monkeypatch.setitem(system.bin.VERBS, "toy", "train the small network")

@@ -183,7 +183,7 @@ def test_a_wrong_section_is_refused(runs, tmp_path, capsys, section, expected):
 
 def test_the_configured_view_must_be_tried(runs, tmp_path, capsys):
     said = refused(capsys, runs[0], "--set", "tune.views=[near_only]", "--out", tmp_path / "out")
-    assert "tune.views: expected two_channel among them, which system 1 has" in said
+    assert "tune.views: expected two_channel, the setting of system 1, among them" in said
 
 
 def test_runs_with_evaluation_machines_are_refused(tmp_path, capsys):
@@ -221,7 +221,7 @@ def test_embeddings_that_changed_since_are_noticed(tmp_path, capsys):
     (run.folder / "stages" / "3_embed.json").unlink()
     toy.finish(run, "embed")
     said = refused(capsys, run.folder, "--out", tmp_path / "out", "--trials", "10")
-    assert "expected the embeddings that this tuning was begun with, found others (1 aux two_channel)" in said
+    assert "expected the embeddings that this tuning was started with, found others (1 aux two_channel)" in said
 
 
 def test_runs_of_different_configurations_are_refused(runs, tmp_path, capsys):

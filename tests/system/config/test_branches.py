@@ -110,8 +110,8 @@ def test_a_saved_configuration_of_an_earlier_version(tmp_path):
         "c": every | {"autoencoder": {"epochs": 3}, "scorer": {"name": "given"}},
         "d": every | {"of": "b"},
     }
-    systems = [{"weights": {"a": 1}, "view": "left_duplicated"}]
-    text = yaml.safe_dump({"branches": former, "systems": systems, "tune": {"views": ["left_duplicated"]}})
+    systems = [{"weights": {"a": 1}, "view": "near_only"}]
+    text = yaml.safe_dump({"branches": former, "systems": systems, "tune": {"views": ["near_only"]}})
     (tmp_path / "config.yaml").write_text(text)
     config = load(tmp_path / "config.yaml")
     assert config.branches["a"] == EncoderBranch(crop_seconds=1.0)
@@ -122,7 +122,7 @@ def test_a_saved_configuration_of_an_earlier_version(tmp_path):
 
 
 def test_former_words_in_options(conf):
-    config = load(conf("a: {}"), ["systems.0.view=left_duplicated", "tune.views=[left_duplicated, two_channel]"])
+    config = load(conf("a: {}"), ["systems.0.view=near_only", "tune.views=[near_only, two_channel]"])
     assert (config.systems[0].view, config.tune.views) == ("near_only", ["near_only", "two_channel"])
 
 

@@ -60,8 +60,8 @@ def test_recordings_are_brought_to_the_rate_of_the_branch(model, record, tmp_pat
 
 
 def test_gate_slots_follow_the_time(model, record, tmp_path, monkeypatch):
-    heard = model.heard
-    monkeypatch.setattr(model, "heard", lambda *args: (*heard(*args)[:2], torch.linspace(0, 1, 64)[None]))
+    encode = model.encode_inputs
+    monkeypatch.setattr(model, "encode_inputs", lambda *args: (*encode(*args)[:2], torch.linspace(0, 1, 64)[None]))
     gate = embed_branch(model, [record("a.wav")], tmp_path / "parts")["gate"][0]
     np.testing.assert_allclose(gate, np.linspace(0, 1, 64).reshape(32, 2).mean(1), atol=1e-6)
 
@@ -202,7 +202,7 @@ def test_any_layer_pooled(tiny_encoder, record):
         np.testing.assert_allclose(found[0], grid.mean(1).ravel(), atol=1e-6)
     with pytest.raises(WheeltapperError, match="FISHER depth: expected 1 to 2 blocks, found 3"):
         embed_files(encoder, [path], pool="mean", depth=3)
-    with pytest.raises(WheeltapperError, match="layer: expected a kind of pooling beside it"):
+    with pytest.raises(WheeltapperError, match="layer: expected a kind of pooling with it"):
         embed_files(encoder, [path], depth=1)
 
 
@@ -354,7 +354,7 @@ def test_command_on_a_full_disk(record, tmp_path, capsys, monkeypatch):
         (lambda a: [*a, "--precision", "int4"], "precision: expected one of fp32, bf16, auto"),
         (lambda a: [*a, "--device", "tpu"], "device: expected one of cpu, cuda"),
         (lambda a: [*a, "--batch-size", "0"], "--batch-size, --workers, --layer: expected"),
-        (lambda a: [*a, "--layer", "2"], "layer: expected a kind of pooling beside it"),
+        (lambda a: [*a, "--layer", "2"], "layer: expected a kind of pooling with it"),
         (lambda a: [*a, "--pool", "max"], "pool: expected one of mean"),
         (lambda a: [*a[:2], "beats", a[3], "beats-iter3", *a[5:]], "beats-iter3: expected data/checkpoints/"),
         (lambda a: [*a[:2], "fisher-tiny", a[3], "default", *a[5:]], "family fisher, size nano, found fisher, tiny"),

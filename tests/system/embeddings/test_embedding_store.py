@@ -198,7 +198,7 @@ def test_gives_up_where_everything_fails(tmp_path):
     ("row", "found"),
     [
         (np.full(DIM, np.nan), "NaN or infinity"),
-        (np.zeros(DIM), "nothing but zeros"),
+        (np.zeros(DIM), "only zeros"),
         (np.zeros((2, DIM)), r"shape \(2, 24\)"),
         (np.zeros(0), r"shape \(0,\)"),
     ],
@@ -216,10 +216,10 @@ def test_rows_of_one_length(tmp_path):
     def embed(clip: Clip) -> np.ndarray:
         return np.ones(5 if clip.file == "2.wav" else 4, np.float32)
 
-    with pytest.raises(WheeltapperError, match="expected embeddings of 4 numbers, found 5; recordings of other rates"):
+    with pytest.raises(WheeltapperError, match="expected embeddings of 4 dimensions, found 5; the number of sub-bands"):
         store.fill(embed)
     store.fill(embed)  # alone in a file of its own
-    with pytest.raises(WheeltapperError, match="expected embeddings of 4 numbers, found 5"):
+    with pytest.raises(WheeltapperError, match="expected embeddings of 4 dimensions, found 5"):
         store.finish()
 
 

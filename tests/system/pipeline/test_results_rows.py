@@ -21,7 +21,7 @@ CONF = {
     "branches": {"main": {}},
     "systems": [
         {"name": "first", "abbreviation": "a", "weights": {"main": 1}},
-        {"name": "second", "abbreviation": "b", "weights": {"main": 1}, "view": "left_duplicated"},
+        {"name": "second", "abbreviation": "b", "weights": {"main": 1}, "view": "near_only"},
     ],
 }
 

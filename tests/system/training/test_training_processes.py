@@ -68,8 +68,8 @@ def test_one_of_two_processes_is_killed(tmp_path, alone, index):
     status, message = found[1 - index]
     assert status == 1
     assert message.startswith(
-        f"LostPeer: another process of this run is gone; {tmp_path / 'state.pt'} holds 8 steps, "
-        "the same command goes on from there ("
+        f"LostPeer: another process of this run has ended; {tmp_path / 'state.pt'} holds 8 steps; "
+        "the same command resumes there ("
     )
     count = 2 - index  # also goes on with another number of processes
     assert in_processes(count, train, tmp_path) == [WELL] * count

@@ -136,9 +136,9 @@ def test_the_loss_scaler_of_fp16_is_part_of_the_state(tmp_path):
 
 
 def test_what_is_left_in_words(tmp_path):
-    assert left(tmp_path / "state.pt") == "no step was saved yet, the same command begins again"
+    assert left(tmp_path / "state.pt") == "no step was saved yet; the same command starts again"
     run(tmp_path)
-    assert left(tmp_path / "state.pt").endswith("state.pt holds 7 steps, the same command goes on from there")
+    assert left(tmp_path / "state.pt").endswith("state.pt holds 7 steps; the same command resumes there")
 
 
 def test_only_what_is_needed_is_kept(tmp_path):

@@ -15,17 +15,17 @@ from system.tuning import cache, candidates, task
 
 
 @pytest.fixture
-def job(tmp_path) -> cache.Job:
+def job(tmp_path) -> cache.ScoreJob:
     run = toy.make_run(tmp_path / "run", machines=("fan", "pump"))
     path = run.embeddings("main", "two_channel")
     scorers = {candidates.label(s): s for s in (ScorerConfig("knn", {"k": 1}), ScorerConfig("mahalanobis", {}))}
     clips = manifest.read(run.manifest)
-    return cache.Job(
+    return cache.ScoreJob(
         0, "main", "two_channel", run.index("main"), path, file_hash(path), clips, 0, scorers, tmp_path / "scores"
     )
 
 
-def compute(*jobs: cache.Job) -> list[tuple[int, int]]:
+def compute(*jobs: cache.ScoreJob) -> list[tuple[int, int]]:
     told = []
     cache.compute(jobs, jobs[0].folder, lambda done, total: told.append((done, total)), lambda: True)
     return told
@@ -119,7 +119,7 @@ class Transductive:
 def test_a_scorer_that_takes_statistics_from_test_clips_is_refused(job, monkeypatch):
     monkeypatch.setitem(scoring.SCORERS, "transductive", Transductive)
     bad = replace(job, scorers={"transductive": ScorerConfig("transductive", {})})
-    with pytest.raises(WheeltapperError, match=r"scorer transductive: fan .* statistics are taken from test clips"):
+    with pytest.raises(WheeltapperError, match=r"scorer transductive: fan .* statistics come from test clips"):
         compute(bad)
     assert not any(path.is_file() for path in bad.files.values())
 
@@ -137,13 +137,13 @@ def test_a_candidate_that_cannot_be_fitted_is_left_out_with_a_note(tmp_path, mon
     digests = {
         (branch, view): file_hash(experiment.embeddings(branch, view)) for branch in toy.BRANCHES for view in toy.VIEWS
     }
-    run = task.Run("run", experiment, clips, truth, digests)
+    run = task.DevelopmentRun("run", experiment, clips, truth, digests)
     tune = TuneConfig(scorers={"choosy": {}, "knn": {"k": [1]}})
     todo = task.jobs([run], tune, tmp_path)
     compute(*todo)
     objective, notes = task.build([run], tune, todo)
     assert objective.space.scorers["main"] == ("mahalanobis bank=global", "knn k=1")
-    left_out = [f"branch {b}: choosy is left out: fan section 00: expected 1000 references" for b in toy.BRANCHES]
+    left_out = [f"branch {b}: choosy is excluded: fan section 00: expected 1000 references" for b in toy.BRANCHES]
     assert sorted(notes) == sorted(left_out)
 
 

@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from system.evaluation.truth import Truth
 from system.scoring import calibrate
-from system.tuning.objective import Objective, Unit, calibrated, strata
+from system.tuning.objective import Objective, ScoredSection, calibrated, strata
 from system.tuning.space import Choice, Space
 
 SPACE = Space(("near", "both"), ("sum", "minimum"), {"main": ("a", "b", "c"), "aux": ("a", "b")})
@@ -26,7 +26,9 @@ def objective_of(machines=("fan", "pump", "valve"), seed: int = 0, relabel: str 
         if machine == relabel:
             shuffled = np.random.default_rng(99).permutation([clip.label for clip in clips])
             clips = tuple(clip._replace(label=str(label)) for clip, label in zip(clips, shuffled, strict=True))
-        units.append(Unit(0, machine, machine, "00", slice(count, count + len(clips)), strata(clips, True), clips))
+        units.append(
+            ScoredSection(0, machine, machine, "00", slice(count, count + len(clips)), strata(clips, True), clips)
+        )
         count += len(clips)
     scores = {
         branch: np.round(generator.normal(size=(2, len(labels), count)), 1) for branch, labels in SPACE.scorers.items()
