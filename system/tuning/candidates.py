@@ -7,7 +7,7 @@ from typing import Any
 from system import scoring
 from system.config import Branch, ScorerConfig
 
-GIVEN = "given"  # for branches whose rows are scores already; it is their only candidate, and of no other branch
+PRECOMPUTED = "precomputed"  # for branches whose embeddings are scores already; their only candidate
 
 # Default grids. A registered scorer that is not listed here is a candidate with its default settings.
 USUAL: dict[str, list[dict[str, list[Any]]]] = {
