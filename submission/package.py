@@ -17,7 +17,7 @@ from submission.archive import TASK
 from submission.declared import label
 from submission.facts import RunFacts
 from submission.findings import ERROR, Collector, Finding, listing
-from submission.machines_check import OFFICIAL_CLIPS, decide
+from submission.machines_check import OFFICIAL_CLIPS, decide, development_year
 from submission.meta_check import RESULTS, SUBSYSTEMS
 from submission.technical_report import SECTIONS, ReportFacts
 from submission.validate import REPORT_SUFFIX, validate
@@ -171,8 +171,10 @@ def _year(config: PackageConfig, plan: _Plan) -> int | None:
 
 
 def official_machines(counts: Mapping[str, int]) -> frozenset[str]:
-    """2026 development machines by name and by the number of their test clips: anybody may call a machine "fan"."""
-    return frozenset(machine for machine in load_year(2026).dev if counts.get(machine) == OFFICIAL_CLIPS)
+    """Development machines of one year by name and by the number of their test clips: anybody may call one "fan"."""
+    alike = {machine for machine, count in counts.items() if count == OFFICIAL_CLIPS}
+    year = development_year(alike)
+    return frozenset(alike & set(load_year(year).dev)) if year else frozenset()
 
 
 def _labelled(clips: Sequence[Clip]) -> Counter[str]:

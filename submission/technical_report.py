@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from submission.machines_check import development_year
 from submission.meta_check import RESULTS
 from system.config.package import PackageConfig
 from system.evaluation.metrics import harmonic_mean
@@ -17,7 +18,6 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 SECTIONS = ("task", "system", "training", "scoring", "fusion", "compliance", "complexity")
 METRICS = dict(zip(RESULTS, ("AUC(source)", "AUC(target)", "pAUC"), strict=True))
-YEAR = 2026  # of the baselines beside ours
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def systems_table(config: PackageConfig, systems: Sequence["SystemEntry"]) -> li
 def _baselines(systems: Sequence["SystemEntry"], official: frozenset[str]) -> dict[str, dict[str, dict[str, float]]]:
     """Baseline -> machine -> figures, for the official machines among the results; empty where there are none."""
     machines = {machine for system in systems for machine in system.results} & official
-    table = published.find(f"dcase{YEAR}", published.DEVELOPMENT)
+    table = published.find(f"dcase{development_year(official)}", published.DEVELOPMENT)
     if table is None or not machines & set(table.groups):
         return {}
     return {

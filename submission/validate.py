@@ -1,6 +1,6 @@
 """The validator: everything that can be said about a submission package without the evaluation labels.
 
-Rules of 2023 to 2026: the tree, the zip, names and content of the CSVs, machines and clips, meta files, technical
+Rules since 2023: the tree, the zip, names and content of the CSVs, machines and clips, meta files, technical
 report. All findings at once; nothing that stands in a package raises.
 """
 
@@ -20,6 +20,7 @@ from submission.findings import ERROR, WARNING, Collector, Finding, listing, sho
 from submission.machines_check import Scope
 from submission.meta import SUFFIX
 from submission.outputs_check import Output
+from system.corpora.challenge import first_shot_years
 
 REPORT_SUFFIX = ".technical_report.pdf"
 MAX_SYSTEMS = 4
@@ -52,15 +53,15 @@ def validate(
         path: zip, or folder that holds task2/ (or is it).
         audio_dir: folder of ``<machine>/test/*.wav``; the package must hold exactly these clips of its machines.
             Without it the files of all systems must agree among themselves.
-        year: 2023 to 2026; None takes the year whose evaluation machines overlap best.
+        year: one of ``first_shot_years``; None takes the year whose evaluation machines overlap best.
         facts: what the run behind the package knows, to compare claims with.
 
     Returns:
         errors, then warnings, each by place. A package without errors is valid.
     """
     collector = Collector()
-    if year is not None and year not in machines_check.YEARS:
-        known = ", ".join(map(str, machines_check.YEARS))
+    if year is not None and year not in first_shot_years():
+        known = ", ".join(map(str, first_shot_years()))
         collector.error(str(path), f"expected a year of {known} to check for, found {year}")
         year = None
     with open_package(path, collector) as tree:

@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from system.experiment import Experiment
     from system.manifest import Clip
 
-LATEST = 2026
 COLUMNS = {
     "AUC (source)": "AUC s",
     "AUC (target)": "AUC t",
@@ -36,11 +35,13 @@ COLUMNS = {
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from system.corpora.year_files import latest_year
+
     parser.add_argument("--scores", type=Path, metavar="DIR", help="folder of challenge CSVs")
     parser.add_argument("--truth", type=Path, metavar="FILE", help="CSV with machine, section, file, domain, label")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the metrics as fractions")
     parser.add_argument(
-        "--year", type=int, default=LATEST, help="challenge year whose rule counts (default %(default)s)"
+        "--year", type=int, default=latest_year(), help="challenge year whose rule counts (default %(default)s)"
     )
     parser.add_argument(
         "--bootstrap",
@@ -80,9 +81,10 @@ def evaluate_folder(
     folder: Path, clips: "list[Truth]", year: int, bootstrap: int, seed: int
 ) -> tuple[dict[str, Any], list[str]]:
     """Metrics (metrics.evaluate) of the challenge CSVs in a folder, and notes on what was passed over."""
+    from system.corpora.challenge import rule_of_year
     from system.evaluation import challenge_csv, metrics
 
-    rule = metrics.rule_of_year(year)
+    rule = rule_of_year(year)
     files = challenge_csv.list_folder(folder)
     keys = dict.fromkeys((clip.machine, clip.section) for clip in clips)
     scores = _read(files, challenge_csv.SCORE, keys)
@@ -155,9 +157,10 @@ def _hidden_truth(run: "Experiment") -> Path | None:
 
 def _measurable(rows: "list[Truth]", year: int) -> "tuple[list[Truth], dict[str, str]]":
     """The rows of the sections that hold every kind of clip that the year's measures need; why others do not."""
+    from system.corpora.challenge import rule_of_year
     from system.evaluation import metrics
 
-    domains = ("source", "target") if metrics.RULES[metrics.rule_of_year(year)].domains else ("",)
+    domains = ("source", "target") if metrics.RULES[rule_of_year(year)].domains else ("",)
     kinds: dict[str, set[tuple[str, str]]] = {}
     for row in rows:
         section = kinds.setdefault(f"{row.machine} section {row.section}", set())
