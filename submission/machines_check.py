@@ -7,9 +7,8 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from submission.findings import Collector, listing
-from system.corpora.challenge import Year, load_year
+from system.corpora.challenge import Year, first_shot_years, load_year
 
-YEARS = (2023, 2024, 2025, 2026)
 OFFICIAL_CLIPS = 200
 SIMILAR = 0.8
 
@@ -54,7 +53,7 @@ def find_scope(found: set[tuple[str, str]], year: int | None, where: str, collec
         )
         return Scope(development, found, rehearsal=True)
     if inferred is None:
-        familiar = sorted({m for m in machines for y in YEARS if m in load_year(y).eval})
+        familiar = sorted({m for m in machines for y in first_shot_years() if m in load_year(y).eval})
         known = f"; {listing(familiar)} alone would be" if familiar else ""
         collector.warning(
             where, f"not a challenge year's machines (rehearsal): {listing(machines, 8) or 'none at all'}{known}"
@@ -67,7 +66,7 @@ def infer_year(machines: Iterable[str]) -> Year | None:
     """Year whose evaluation machines match best; None if less than half of the machines of either side match."""
     machines = set(machines)
     best: tuple[float, int, Year] | None = None
-    for number in YEARS:
+    for number in first_shot_years():
         year = load_year(number)
         alike = len(machines & set(year.eval)) + len(_aliases(machines, year))
         if alike and 2 * alike >= min(len(machines), len(year.eval)):
@@ -75,6 +74,14 @@ def infer_year(machines: Iterable[str]) -> Year | None:
             if best is None or (overlap, number) > best[:2]:
                 best = (overlap, number, year)
     return best[2] if best else None
+
+
+def development_year(machines: Iterable[str]) -> int | None:
+    """The year whose development machines hold most of these, the newest of several; None where none holds any."""
+    machines = set(machines)
+    held = [(len(machines & set(load_year(year).dev)), year) for year in first_shot_years()]
+    most, year = max(held)
+    return year if most else None
 
 
 def audio_clips(folder: str | os.PathLike, collector: Collector) -> dict[str, frozenset[str]]:
@@ -136,7 +143,7 @@ def _official(found: set[tuple[str, str]], year: Year, where: str, collector: Co
 def _kind_of(machine: str, year: Year) -> str:
     if machine in year.dev:
         return ", a development machine"
-    years = [str(number) for number in YEARS if machine in load_year(number).eval]
+    years = [str(number) for number in first_shot_years() if machine in load_year(number).eval]
     if years:
         return f", a machine of {', '.join(years)}"
     near = [name for name in year.eval if _fold(name) == _fold(machine)]
@@ -145,7 +152,7 @@ def _kind_of(machine: str, year: Year) -> str:
 
 def _development_year(machines: list[str], year: int | None) -> Year | None:
     """Newest year, or the given one, whose development machines include all of these."""
-    for number in [year] if year is not None else reversed(YEARS):
+    for number in [year] if year is not None else reversed(first_shot_years()):
         if set(machines) <= set(load_year(number).dev):
             return load_year(number)
     return None
@@ -158,7 +165,7 @@ def _aliases(machines: Iterable[str], year: Year) -> dict[str, str]:
     aliases: dict[str, str] = {}
     for name in sorted(machines - set(year.eval) - set(year.dev)):
         # Machines of other years are no misspellings, however similar (ToyDrone and HoveringDrone, Scanner and Sander).
-        if any(name in load_year(other).eval or name in load_year(other).dev for other in YEARS):
+        if any(name in load_year(other).eval or name in load_year(other).dev for other in first_shot_years()):
             continue
         folded = [machine for machine in absent if _fold(machine) == _fold(name)]
         near = folded or get_close_matches(name, absent, n=1, cutoff=SIMILAR)

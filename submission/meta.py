@@ -1,6 +1,6 @@
 """The meta file of one system (``<label>.meta.yaml``): its model, a writer and a strict reader.
 
-Fields as in the Task 2 templates of 2023 to 2026. Not applicable is ``!!null``; several values of one field are one
+Fields as in the Task 2 templates since 2023. Not applicable is ``!!null``; several values of one field are one
 text with commas; results are percentages.
 """
 

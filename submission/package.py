@@ -15,7 +15,7 @@ from submission.archive import TASK
 from submission.declared import label
 from submission.facts import RunFacts
 from submission.findings import ERROR, Collector, Finding, listing
-from submission.machines_check import OFFICIAL_CLIPS, find_scope
+from submission.machines_check import OFFICIAL_CLIPS, development_year, find_scope
 from submission.meta_check import RESULTS, SUBSYSTEMS
 from submission.technical_report import SECTIONS, ReportFacts
 from submission.validate import REPORT_SUFFIX, validate
@@ -167,12 +167,14 @@ def _year(config: PackageConfig, plan: _Plan) -> int | None:
 
 
 def official_machines(counts: Mapping[str, int]) -> frozenset[str]:
-    """Development machines of 2026, recognised by name and number of test clips, since own machines may share a name.
+    """Development machines of one year, by name and number of test clips: own machines may share a name.
 
     Args:
         counts: machine to number of labelled test clips.
     """
-    return frozenset(machine for machine in load_year(2026).dev if counts.get(machine) == OFFICIAL_CLIPS)
+    alike = {machine for machine, count in counts.items() if count == OFFICIAL_CLIPS}
+    year = development_year(alike)
+    return frozenset(alike & set(load_year(year).dev)) if year else frozenset()
 
 
 def _labelled(clips: Sequence[Clip]) -> Counter[str]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from submission import texts
+from submission.machines_check import development_year
 from submission.meta_check import RESULTS
 from submission.texts import BranchText
 from system.config.package import PackageConfig
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 TEMPLATES = Path(__file__).parent / "templates"
 SECTIONS = ("task", "system", "training", "scoring", "fusion", "compliance", "complexity")
 METRICS = dict(zip(RESULTS, ("AUC(source)", "AUC(target)", "pAUC"), strict=True))
-YEAR = 2026  # year of the baselines in table 1
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,7 @@ def systems_table(config: PackageConfig, systems: Sequence["SystemEntry"]) -> li
 def _baselines(systems: Sequence["SystemEntry"], official: frozenset[str]) -> dict[str, dict[str, dict[str, float]]]:
     """Baseline -> machine -> results, for the official machines among the results; may be empty."""
     machines = {machine for system in systems for machine in system.results} & official
-    table = published.find(f"dcase{YEAR}", published.DEVELOPMENT)
+    table = published.find(f"dcase{development_year(official)}", published.DEVELOPMENT)
     if table is None or not machines & set(table.groups):
         return {}
     return {

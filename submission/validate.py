@@ -1,4 +1,4 @@
-"""Validator of submission packages, for the rules of 2023 to 2026.
+"""Validator of submission packages, for the rules since 2023.
 
 Checks folders, zip, CSVs, machines and clips, meta files and technical report; everything that can be checked without
 the evaluation labels. Reports all findings at once, and never raises because of a package's content.
@@ -20,6 +20,7 @@ from submission.findings import ERROR, WARNING, Collector, Finding, listing, sho
 from submission.machines_check import Scope
 from submission.meta import SUFFIX
 from submission.outputs_check import OutputFile
+from system.corpora.challenge import first_shot_years
 
 REPORT_SUFFIX = ".technical_report.pdf"
 MAX_SYSTEMS = 4
@@ -52,7 +53,7 @@ def validate(
         path: zip, folder task2/, or folder that contains task2/.
         audio_dir: folder of ``<machine>/test/*.wav``; the package must contain exactly these clips of its machines.
             Without it, the files of all systems must contain the same clips.
-        year: 2023 to 2026; None for the year whose evaluation machines match best.
+        year: one of ``first_shot_years``; None for the year whose evaluation machines match best.
         facts: facts of the run, to compare claims with; None to skip the comparison.
 
     Returns:
@@ -63,8 +64,8 @@ def validate(
         ...     print(finding)
     """
     collector = Collector()
-    if year is not None and year not in machines_check.YEARS:
-        known = ", ".join(map(str, machines_check.YEARS))
+    if year is not None and year not in first_shot_years():
+        known = ", ".join(map(str, first_shot_years()))
         collector.error(str(path), f"expected a year of {known} to check for, found {year}")
         year = None
     with open_package(path, collector) as tree:

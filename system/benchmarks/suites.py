@@ -12,7 +12,7 @@ import numpy as np
 
 from system import manifest
 from system.benchmarks import embedders
-from system.benchmarks.anomaly import check_year
+from system.benchmarks.anomaly import YEARS, check_year
 from system.benchmarks.embedders import Embedder
 from system.benchmarks.embedding_tables import SUBSETS, Labelled, Machines, check_rows
 from system.benchmarks.tasks import Options
@@ -77,7 +77,7 @@ class Plan:
 
 
 def _years(task: str) -> list[Plan]:
-    return [Plan(f"{CHALLENGE}{year}", task, "", {"year": year}) for year in range(2020, 2026)]
+    return [Plan(f"{CHALLENGE}{year}", task, "", {"year": year}) for year in YEARS]
 
 
 # Segments and test sizes: FISHER paper, section 4, and RMIS's code.

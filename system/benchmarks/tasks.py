@@ -7,12 +7,11 @@ from typing import Any
 import numpy as np
 
 from system.benchmarks import results, rmis, rmis_ad, siren, siren_ad
+from system.benchmarks.anomaly import YEARS
 from system.benchmarks.embedding_tables import Labelled, Machines
 from system.benchmarks.protocols import AS_CODED
 from system.benchmarks.splits import check_recordings, check_sides, holdings
 from system.errors import WheeltapperError
-
-LATEST = 2025
 
 Answer = tuple[dict[str, Any], str]  # result and its table
 
@@ -35,7 +34,7 @@ class Options:
     memory: int = 1024
     workers: int = 1
     channels: int | None = None
-    year: int = LATEST
+    year: int = YEARS[-1]
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,11 @@ from system.progress import DownloadBars
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from system.corpora.year_files import span
+
     parser.add_argument("name", nargs="?", metavar="NAME", help="data set of the benchmarks, as --list names it")
     parser.add_argument("--list", action="store_true", help="show the data sets that are known beside DCASE's years")
-    parser.add_argument("--year", type=int, help="year of the challenge, 2020 to 2026")
+    parser.add_argument("--year", type=int, help=f"year of the challenge, {span()}")
     parser.add_argument("--out", type=Path, help="folder for zips/ and the unpacked recordings")
     parser.add_argument("--machines", nargs="+", metavar="NAME", help="only these machines (default: all)")
     parser.add_argument(

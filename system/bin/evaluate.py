@@ -7,15 +7,15 @@ from system.bin import options
 from system.errors import WheeltapperError
 from system.pipeline.session import run_stage, session
 
-LATEST = 2026
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from system.corpora.year_files import latest_year
+
     parser.add_argument("--scores", type=Path, metavar="DIR", help="folder of challenge CSVs")
     parser.add_argument("--truth", type=Path, metavar="FILE", help="CSV with machine, section, file, domain, label")
     parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the metrics as fractions")
     parser.add_argument(
-        "--year", type=int, default=LATEST, help="challenge year whose rule counts (default %(default)s)"
+        "--year", type=int, default=latest_year(), help="challenge year whose rule counts (default %(default)s)"
     )
     parser.add_argument(
         "--bootstrap",

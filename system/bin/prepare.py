@@ -23,6 +23,8 @@ COLUMNS = {"file": "file", "class": "", "fold": "", "group": ""}  # of a table, 
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from system.corpora.year_files import span
+
     parser.add_argument(
         "source",
         type=Path,
@@ -46,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("a data set of the benchmarks")
     group.add_argument("--view", default="", choices=("rmis", "siren", "own"), help="whose (default: its first)")
     group = parser.add_argument_group("a year of the challenge as the benchmarks have it, both phases in one")
-    group.add_argument("--year", type=int, help="2020 to 2025; DIR as wheeltapper download left it")
+    group.add_argument("--year", type=int, help=f"{span()}; DIR as wheeltapper download left it")
     group.add_argument("--truth", type=Path, metavar="CSV", help="the published labels of the evaluation machines")
     group.add_argument(
         "--corrected",

@@ -8,6 +8,8 @@ from system.references import SYSTEMS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from system.corpora.year_files import latest_year
+
     parser.add_argument("--manifest", required=True, type=Path, help="manifest.csv of wheeltapper prepare")
     parser.add_argument(
         "--system",
@@ -20,17 +22,17 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=13711, help="of the autoencoder (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=100, help="of the autoencoder (default: %(default)s)")
-    parser.add_argument("--year", type=int, default=2026, help="whose score rule applies (default: %(default)s)")
+    parser.add_argument("--year", type=int, default=latest_year(), help="its rule applies (default: %(default)s)")
 
 
 def main(args: argparse.Namespace) -> None:
     from system import manifest
-    from system.evaluation import metrics
+    from system.corpora.challenge import rule_of_year
     from system.references.systems import available, score_manifest
 
     if args.epochs < 1:
         raise WheeltapperError(f"--epochs: expected 1 or more, found {args.epochs}")
-    rule = metrics.rule_of_year(args.year)
+    rule = rule_of_year(args.year)
     clips = manifest.read(args.manifest)
     names = list(dict.fromkeys(args.system or ["all"]))
     if "all" in names:

@@ -6,10 +6,12 @@ from pathlib import Path
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    from system.corpora.challenge import first_shot_years
+
     parser.add_argument("package", metavar="ZIP_OR_FOLDER", help="the zip, or the folder that holds task2/")
     parser.add_argument("--audio", metavar="DIR", help="recordings, DIR/<machine>/test/*.wav: the clips to expect")
     parser.add_argument(
-        "--year", type=int, choices=(2023, 2024, 2025, 2026), help="year to check for (default: by the machines)"
+        "--year", type=int, choices=first_shot_years(), help="year to check for (default: by the machines)"
     )
     parser.add_argument("--json", metavar="OUT", help="also write the findings to this file")
     parser.epilog = "Exit status: 0 valid (warnings allowed), 1 invalid."

@@ -7,7 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field, StringConstraints, model_validator
 
 from system.checked_yaml import Strict, read_checked
-from system.corpora.year_files import YEARS, known_years
+from system.corpora.year_files import known_years, year_path
 from system.errors import WheeltapperError
 
 PARTS = ("dev", "train", "test")
@@ -105,6 +105,11 @@ class Year(Strict):
         """Evaluation machines: their test clips are anonymous."""
         return self.machines["eval"]
 
+    @property
+    def first_shot(self) -> bool:
+        """Whether the evaluation machines are other ones than the development machines, as in every year since 2023."""
+        return not set(self.dev) & set(self.eval)
+
     def select(self, machines: list[str] | None = None, parts: tuple[str, ...] = PARTS) -> list[Archive]:
         """The zips of some machines (all where None) and parts, in the order of the year file.
 
@@ -139,7 +144,6 @@ class Year(Strict):
         )
 
 
-@lru_cache(maxsize=32)
 def load_year(year: int) -> Year:
     """Reads and checks ``years/<year>.yaml``.
 
@@ -149,7 +153,17 @@ def load_year(year: int) -> Year:
         raise WheeltapperError(
             f"year: expected one of {', '.join(str(known) for known in known_years())}, found {year!r}"
         )
-    return read_year(YEARS / f"{year}.yaml")
+    return _read_once(year_path(year))
+
+
+def first_shot_years() -> list[int]:
+    """Years whose evaluation machines are not among their development machines: of them packages can be told."""
+    return [year for year in known_years() if load_year(year).first_shot]
+
+
+def rule_of_year(year: int) -> int:
+    """The rule of the official score in a year, a key of ``metrics.RULES``; WheeltapperError as of ``load_year``."""
+    return load_year(year).rule
 
 
 def read_year(path: Path) -> Year:
@@ -158,6 +172,9 @@ def read_year(path: Path) -> Year:
     if path.stem.isdigit() and found.year != int(path.stem):
         raise WheeltapperError(f"{path}: year: expected {path.stem}, found {found.year}")
     return found
+
+
+_read_once = lru_cache(maxsize=32)(read_year)
 
 
 def _phase(part: str) -> PhaseName:

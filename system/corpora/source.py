@@ -95,7 +95,8 @@ def check(source: Source) -> None:
 
 
 def _year(data: str, number: int, folder: Path) -> "Year":
-    from system.corpora.challenge import known_years, load_year
+    from system.corpora.challenge import load_year
+    from system.corpora.year_files import known_years
 
     if number not in known_years():
         years = ", ".join(f"{CHALLENGE}{year}" for year in known_years())
@@ -112,7 +113,7 @@ def _year(data: str, number: int, folder: Path) -> "Year":
 
 
 def _nearest(data: str) -> str:
-    from system.corpora.challenge import known_years
+    from system.corpora.year_files import known_years
 
     near = difflib.get_close_matches(data.lower(), [SYNTHETIC, *(f"{CHALLENGE}{year}" for year in known_years())], 1)
     return f"; did you mean {near[0]}?" if near else ""

@@ -76,14 +76,6 @@ RULES = {
         domains=False,
     ),
 }
-LATEST = 2026
-
-
-def rule_of_year(year: int) -> int:
-    """The rule (key of RULES) of a challenge year; WheeltapperError for a year whose rule is not known."""
-    if not min(RULES) <= year <= LATEST:
-        raise WheeltapperError(f"year: expected {min(RULES)} to {LATEST}, found {year}")
-    return max(first for first in RULES if first <= year)
 
 
 def harmonic_mean(values: Any, axis: int | None = None) -> np.ndarray:
@@ -180,7 +172,7 @@ def evaluate(
         scores: (machine, section) -> {file: score}, higher is more anomalous.
         decisions: (machine, section) -> {file: 0 or 1}, or None; they do not enter the official score.
         truth: the labelled test clips; decides which machines and sections count.
-        rule: a key of RULES, see ``rule_of_year``.
+        rule: a key of RULES, see ``challenge.rule_of_year``.
         replicates: bootstrap resamples for the interval of the official score; 0 for none.
         seed: of the bootstrap.
 

@@ -9,8 +9,7 @@ from dataclasses import replace
 from statistics import fmean
 
 from system.benchmarks.protocols import AS_CODED, MODES
-from system.corpora.challenge import load_year
-from system.corpora.year_files import known_years
+from system.corpora.challenge import first_shot_years, load_year
 from system.leaderboard import published
 from system.leaderboard.boards import BOARDS, Board
 from system.leaderboard.published import DEVELOPMENT, EVALUATION, Published
@@ -31,9 +30,8 @@ BARS = (
 
 def boards() -> list[str]:
     """What ``wheeltapper leaderboard`` knows: benchmarks of encoders, years of the challenge, and other tables."""
-    kept = {table.board for table in published.tables()}
-    first = min(year for board in kept if (year := challenge_year(board)))
-    return [*BOARDS, *sorted(kept | {f"{PREFIX}{year}" for year in known_years() if year >= first})]
+    years = {f"{PREFIX}{year}" for year in first_shot_years()}
+    return [*BOARDS, *sorted(years | {table.board for table in published.tables()})]
 
 
 def challenge_year(board: str) -> int | None:

@@ -169,7 +169,8 @@ def _once(paths: Sequence[str | os.PathLike]) -> None:
 
 def _read(path: str | os.PathLike) -> tuple[int, Systems]:
     """Year and systems of a file; a system's part is ``systems`` or ``evaluation``."""
-    from system.evaluation.metrics import RULES, rule_of_year
+    from system.corpora.challenge import rule_of_year
+    from system.evaluation.metrics import RULES
 
     value = read_json(path)
     if not isinstance(value, dict) or not isinstance(value.get("year"), int):

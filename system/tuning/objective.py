@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from system.corpora.challenge import rule_of_year
 from system.evaluation import metrics
 from system.evaluation.truth import DOMAINS, Truth
 from system.scoring import calibrate
@@ -52,7 +53,7 @@ class Objective:
     def __init__(self, space: Space, units: Sequence[ScoredSection], scores: Mapping[str, np.ndarray], year: int):
         self.space, self.units = space, list(units)
         self.scores = [scores[branch] for branch in space.scorers]
-        self.rule = metrics.rule_of_year(year)
+        self.rule = rule_of_year(year)
         how = metrics.RULES[self.rule]
         self.official = {name: how.measures[name] for name in how.official}
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from system import __version__, manifest, selection
 from system.config import ScorerConfig, TuneConfig
+from system.corpora.challenge import rule_of_year
 from system.errors import WheeltapperError
 from system.evaluation import metrics
 from system.evaluation.truth import Truth
@@ -211,7 +212,7 @@ def _table(runs, columns, found, branch: str, view: str, label: str) -> np.ndarr
 def _units(run: DevelopmentRun, number: int, several: bool, start: int) -> tuple[list[int], list[ScoredSection]]:
     """Indices of a run's labelled test clips among its scores, and its units, whose columns start at ``start``."""
     place = {key: row for row, key in enumerate(cache.keys(run.clips))}
-    domains = metrics.RULES[metrics.rule_of_year(run.year)].domains
+    domains = metrics.RULES[rule_of_year(run.year)].domains
     rows: list[int] = []
     units = []
     for (machine, section), members in group_by(run.truth, "machine", "section").items():

@@ -15,6 +15,7 @@ from typing import Any
 from system import config as configuration
 from system import manifest, score_tables
 from system.config import VIEWS, SystemConfig
+from system.corpora.challenge import rule_of_year
 from system.errors import WheeltapperError
 from system.evaluation import metrics
 from system.experiment import Experiment
@@ -34,9 +35,7 @@ def measure(run: Experiment, weights: Mapping[str, float], view: str) -> dict[st
         if row.split == "test":
             scores.setdefault((row.machine, row.section), {})[row.file] = row.score
     year = run.config.evaluate.year
-    return metrics.evaluate(
-        scores, {}, measured_clips(manifest.read(run.manifest), year), metrics.rule_of_year(year), 0, 0
-    )
+    return metrics.evaluate(scores, {}, measured_clips(manifest.read(run.manifest), year), rule_of_year(year), 0, 0)
 
 
 def rows(exps: list[Path], fusions: list[dict[str, float]], view: str, command: str = "") -> list[dict[str, str]]:

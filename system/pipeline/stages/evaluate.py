@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from system import manifest
+from system.corpora.challenge import rule_of_year
 from system.evaluation import metrics, truth
 from system.evaluation.folder import evaluate_folder, table
 from system.evaluation.truth import Truth
@@ -72,7 +73,7 @@ def _hidden_truth(run: Experiment) -> Path | None:
 
 def _measurable(rows: list[Truth], year: int) -> tuple[list[Truth], dict[str, str]]:
     """The rows of the sections that hold every kind of clip that the year's measures need; why others do not."""
-    domains = ("source", "target") if metrics.RULES[metrics.rule_of_year(year)].domains else ("",)
+    domains = ("source", "target") if metrics.RULES[rule_of_year(year)].domains else ("",)
     kinds: dict[str, set[tuple[str, str]]] = {}
     for row in rows:
         section = kinds.setdefault(f"{row.machine} section {row.section}", set())

@@ -124,7 +124,7 @@ def test_missing_folder(tmp_path, capsys, scores):
 
 def test_unknown_year_and_negative_bootstrap(capsys):
     assert evaluate(CASE / "system", "--year", 2019) == 1
-    assert "year: expected 2020 to 2026, found 2019" in capsys.readouterr().err
+    assert "year: expected one of 2020, 2021, 2022, 2023, 2024, 2025, 2026, found 2019" in capsys.readouterr().err
     with pytest.raises(SystemExit):
         evaluate(CASE / "system", "--bootstrap", -5)
     assert "expected a number from 0 on, found '-5'" in capsys.readouterr().err

@@ -1,7 +1,8 @@
 import pytest
 import yaml
 
-from system.corpora.challenge import YEARS, known_years, load_year, read_year
+from system.corpora.challenge import load_year, read_year
+from system.corpora.year_files import YEARS, known_years
 from system.errors import WheeltapperError
 
 
