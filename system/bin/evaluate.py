@@ -34,12 +34,13 @@ def main(args: argparse.Namespace) -> None:
             return run_stage(run, "evaluate")
     if args.scores is None or args.truth is None:
         raise WheeltapperError("expected --scores DIR --truth FILE, or --exp EXP (stage of a recipe)")
+    from system.corpora.challenge import rule_of_year
     from system.evaluation import truth
     from system.evaluation.folder import evaluate_folder, table
 
     try:
         clips = truth.read_truth(args.truth)
-        found, notes = evaluate_folder(args.scores, clips, args.year, args.bootstrap, args.seed)
+        found, notes = evaluate_folder(args.scores, clips, rule_of_year(args.year), args.bootstrap, args.seed)
     except WheeltapperError as error:
         raise WheeltapperError(f"{args.scores} against {args.truth}: {error}") from error
     for note in notes:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from system import config as configuration
 from system import manifest, selection
+from system.corpora.challenge import rule_of_year
 from system.errors import WheeltapperError
 from system.evaluation.folder import evaluate_folder
 from system.experiment import Experiment
@@ -58,7 +59,7 @@ def _candidate(exp: Path) -> Candidate:
     candidate = selection.read_candidate(exp)
     kept = measured_clips(candidate.clips, candidate.config.evaluate.year)
     for label, found in candidate.metrics["systems"].items():
-        again, _ = evaluate_folder(run.system(label), kept, candidate.config.evaluate.year, 0, 0)
+        again, _ = evaluate_folder(run.system(label), kept, rule_of_year(candidate.config.evaluate.year), 0, 0)
         if abs(again["official_score"] - found["official_score"]) > ROUNDING:
             raise WheeltapperError(
                 f"{run.metrics}: {label}: expected an official score of {again['official_score']:.6f} as recomputed, "

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from system.corpora.challenge import rule_of_year
 from system.evaluation import challenge_csv, metrics
 from system.evaluation.truth import Truth
 
@@ -30,10 +29,9 @@ COLUMNS = {
 
 
 def evaluate_folder(
-    folder: Path, clips: list[Truth], year: int, bootstrap: int, seed: int
+    folder: Path, clips: list[Truth], rule: int, bootstrap: int, seed: int
 ) -> tuple[dict[str, Any], list[str]]:
     """Metrics (metrics.evaluate) of the challenge CSVs in a folder, and notes on what was passed over."""
-    rule = rule_of_year(year)
     files = challenge_csv.list_folder(folder)
     keys = dict.fromkeys((clip.machine, clip.section) for clip in clips)
     scores = _read(files, challenge_csv.SCORE, keys)

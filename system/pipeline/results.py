@@ -54,7 +54,7 @@ def read_run(folder: str | os.PathLike) -> FinishedRun:
             f"{path}: expected the metrics that stage {LAST} of this run wrote, found others or no record of it; "
             f"wheeltapper run --exp {folder} --stage {LAST} --stop-stage {LAST} writes them again"
         )
-    return FinishedRun(folder, configuration.load(folder / "config.yaml", packaged=False), metrics)
+    return FinishedRun(folder, configuration.load(folder / "config.yaml"), metrics)
 
 
 def read_records(folder: str | os.PathLike, last: int = LAST) -> dict[int, Mapping[str, Any]]:

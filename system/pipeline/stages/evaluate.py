@@ -32,14 +32,16 @@ def work(run: Experiment) -> Iterable[Path]:
     clips = [clip for clip in manifest.read(run.manifest) if clip.split == "test"]
     anonymous = {(c.machine, c.section, c.file) for c in clips if not c.label}
     revealed = [row for row in truth.read_truth(hidden) if row[:3] in anonymous] if hidden else []
-    config = run.config.evaluate
+    config, rule = run.config.evaluate, rule_of_year(run.config.evaluate.year)
     result: dict[str, Any] = {"year": config.year, "official_score": None, "per_machine": {}, "left_out": {}}
     for part, rows in (("systems", _labelled(clips)), ("evaluation", revealed)):
         kept, left_out = _measurable(rows, config.year)
         result["left_out"] |= left_out
         result[part] = {}
         for label in run.labels if kept else []:
-            found, _ = evaluate_folder(run.system(label), kept, config.year, config.bootstrap, run.config.seed)
+            found, _ = evaluate_folder(
+                run.system(label), kept, rule_of_year(config.year), config.bootstrap, run.config.seed
+            )
             result[part][label] = found
             print(f"{label}{', evaluation machines' if part == 'evaluation' else ''}\n{table(found)}\n")
     if result["systems"]:
