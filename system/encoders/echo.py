@@ -72,7 +72,7 @@ class Echo(Encoder):
     modes = {
         "official": Mode("the authors' code", "tail"),
         "siren": Mode("the SIREN benchmark: another epsilon in the last norm", "tail"),
-        "stream": Mode("streams (EchoStream): every chunk loses its own mean instead of the recording's", "tail"),
+        "stream": Mode("as on a stream: every chunk loses its own mean instead of the recording's", "tail"),
     }
     # Tiny and small as published, base and large as the released code lists them; nano is our own, small enough to
     # train in minutes on two CPU cores.
