@@ -6,7 +6,6 @@ text with commas; results are percentages.
 
 import math
 import os
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,8 +19,6 @@ from system.errors import WheeltapperError
 from system.files import open_atomic
 
 SUFFIX = ".meta.yaml"
-# Plain text that no YAML reader can take for anything but text.
-PLAIN = re.compile(r"[A-Za-z][A-Za-z0-9 _.,/()+%-]*(?<! )")
 
 
 @dataclass(frozen=True)
@@ -123,62 +120,36 @@ def read(path: str | os.PathLike, year: int | None = None) -> Meta:
 
 
 def dump(document: Mapping[str, Any]) -> str:
-    """YAML text of nested mappings, lists of mappings and scalars; keeps the order, writes None as ``!!null``.
+    """YAML text in the order of the document, lists indented; None is ``!!null``, as in the challenge's template."""
+    return yaml.dump(
+        document, Dumper=_Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=math.inf
+    )
 
-    PyYAML's own writer has no way to the ``!!null`` of the challenge's template, and breaks long texts over lines.
-    """
-    return "".join(f"{line}\n" for line in _mapping_lines(document, ""))
 
+class _Dumper(yaml.SafeDumper):
+    """PyYAML's writer in the style of the template."""
 
-def _mapping_lines(mapping: Mapping[str, Any], indent: str) -> list[str]:
-    lines = []
-    for key, value in mapping.items():
-        if isinstance(value, Mapping) and value:
-            lines += [f"{indent}{_scalar(key)}:", *_mapping_lines(value, indent + "  ")]
-        elif isinstance(value, list | tuple) and value:
-            lines.append(f"{indent}{_scalar(key)}:")
-            for item in value:
-                first, *rest = _mapping_lines(item, indent + "    ")
-                lines += [f"{indent}  - {first.strip()}", *rest]
+    def increase_indent(self, flow: bool = False, indentless: bool = False) -> None:
+        super().increase_indent(flow, False)
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+    def process_scalar(self) -> None:
+        if self.event.tag == "tag:yaml.org,2002:null":
+            self.write_indicator("!!null", True)
+            self.analysis = self.style = None
         else:
-            lines.append(f"{indent}{_scalar(key)}: {_scalar(value)}")
-    return lines
+            super().process_scalar()
 
-
-def _scalar(value: Any) -> str:
-    if value is None:
-        return "!!null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int):
-        return str(value)
-    if isinstance(value, float):
-        if not math.isfinite(value):
-            raise WheeltapperError(f"meta: expected finite numbers, found {value}")
-        text = repr(value)
-        # YAML 1.1 takes 1e-05 for text: its floats need a point.
-        return text if "." in text or "e" not in text else text.replace("e", ".0e")
-    if isinstance(value, str):
-        return _text(value)
-    if not value:
-        return "{}" if isinstance(value, Mapping) else "[]"
-    raise WheeltapperError(f"meta: expected text, numbers or null, found {type(value).__name__}")
-
-
-def _text(value: str) -> str:
-    if PLAIN.fullmatch(value) and yaml.safe_load(value) == value:
-        return value
-    letters = []
-    for letter in value:
-        if letter in '"\\':
-            letters.append("\\" + letter)
-        elif letter == " " or (letter.isprintable() and letter != "\ufeff"):
-            letters.append(letter)
-        elif 0xD800 <= ord(letter) <= 0xDFFF:
+    def represent_text(self, value: str) -> yaml.ScalarNode:
+        """Letters that cannot be printed are escaped; PyYAML loses a next-line letter between single quotes."""
+        if any(0xD800 <= ord(letter) <= 0xDFFF for letter in value):
             raise WheeltapperError(f"meta: expected Unicode text, found {printable(value)!r}")
-        else:
-            letters.append(f"\\U{ord(letter):08x}")
-    return '"' + "".join(letters) + '"'
+        return self.represent_scalar("tag:yaml.org,2002:str", value, style=None if value.isprintable() else '"')
+
+
+_Dumper.add_representer(str, _Dumper.represent_text)
 
 
 def _author_document(author: Author) -> dict[str, Any]:

@@ -2,45 +2,52 @@
 
 import importlib.util
 import io
-import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
-CELL_SPLIT = re.compile(r"(?<!\\)\|")
+if TYPE_CHECKING:
+    from markdown_it.tree import SyntaxTreeNode
+
 FONT_SIZES = (8.5, 8, 7.5, 7, 6.5, 6)
 PADDING = 3
 
 
 def blocks(markdown: str) -> list[tuple[str, object]]:
-    """Takes Markdown apart.
+    """Takes Markdown apart: headings, paragraphs, lists, tables, bold and code; all else is text.
 
     Returns:
         (kind, content) per block: ("heading", (level, text)), ("paragraph", text), ("bullets", [text, ...]) and
-        ("table", [[cell, ...], ...]) with the header as its first row.
+        ("table", [[cell, ...], ...]) with the header as its first row. Texts are in reportlab's markup, cells plain.
     """
+    from markdown_it import MarkdownIt
+    from markdown_it.tree import SyntaxTreeNode
+
+    parser = MarkdownIt("zero").enable(["heading", "list", "table", "emphasis", "backticks", "escape", "newline"])
     found: list[tuple[str, object]] = []
-    for part in re.split(r"\n\s*\n", markdown.strip()):
-        lines = [line.rstrip() for line in part.split("\n") if line.strip()]
-        while lines:
-            heading = re.fullmatch(r"(#{1,4})\s+(.*)", lines[0])
-            kind = next((k for k, start in (("table", "|"), ("bullets", "- ")) if lines[0].startswith(start)), None)
-            if heading:
-                found.append(("heading", (len(heading[1]), heading[2])))
-                lines = lines[1:]
-            elif kind == "table":
-                rows = _take(lines, "|")
-                cells = [[_unescape(cell) for cell in CELL_SPLIT.split(row)[1:-1]] for row in rows]
-                found.append(("table", [row for row in cells if not all(re.fullmatch(":?-+:?", c) for c in row)]))
-                lines = lines[len(rows) :]
-            elif kind == "bullets":
-                rows = _take(lines, "- ")
-                found.append(("bullets", [row[2:] for row in rows]))
-                lines = lines[len(rows) :]
-            else:
-                count = next((n for n, line in enumerate(lines) if n and re.match(r"#|\||- ", line)), len(lines))
-                found.append(("paragraph", " ".join(lines[:count])))
-                lines = lines[count:]
+    for node in SyntaxTreeNode(parser.parse(markdown)).children:
+        texts = [_markup(inline) for inline in node.walk() if inline.type == "inline"]
+        if node.type == "table":
+            rows = [row.children for row in node.walk() if row.type == "tr"]
+            found.append(("table", [[_plain(cell) for cell in row] for row in rows]))
+        elif node.type == "heading":
+            found.append(("heading", (int(node.tag[1:]), texts[0])))
+        else:
+            found.append(("paragraph", texts[0]) if node.type == "paragraph" else ("bullets", texts))
     return found
+
+
+def _markup(node: "SyntaxTreeNode") -> str:
+    """A line of Markdown in reportlab's own markup."""
+    if not node.children:
+        text = " " if node.type == "softbreak" else escape(node.content)
+        return f'<font face="Courier">{text}</font>' if node.type == "code_inline" else text
+    text = "".join(_markup(child) for child in node.children)
+    return f"<b>{text}</b>" if node.type == "strong" else text
+
+
+def _plain(node: "SyntaxTreeNode") -> str:
+    return "".join(leaf.content for leaf in node.walk() if leaf.type in ("text", "code_inline"))
 
 
 def render(markdown: str, title: str, author: str) -> bytes:
@@ -79,11 +86,11 @@ def flowables(markdown: str, width: float, fonts: tuple[str, str] = ("Helvetica"
     for kind, content in blocks(markdown):
         if kind == "heading":
             level, text = content
-            story.append((kind, Paragraph(_inline(text), styles[f"heading{min(level, 3)}"])))
+            story.append((kind, Paragraph(text, styles[f"heading{min(level, 3)}"])))
         elif kind == "paragraph":
-            story.append((kind, Paragraph(_inline(content), styles["body"])))
+            story.append((kind, Paragraph(content, styles["body"])))
         elif kind == "bullets":
-            story += [(kind, Paragraph(_inline(text), styles["item"], bulletText="\u2022")) for text in content]
+            story += [(kind, Paragraph(text, styles["item"], bulletText="\u2022")) for text in content]
         else:
             # A caption and the heading above it stay with their table, and a table on one page where it fits.
             group = [_table(content, width, fonts, styles)]
@@ -101,7 +108,7 @@ def _table(rows: list[list[str]], width: float, fonts: tuple[str, str], styles: 
     from reportlab.platypus import Paragraph, Table, TableStyle
 
     columns = max(len(row) for row in rows)
-    rows = [[_plain(cell) for cell in row] + [""] * (columns - len(row)) for row in rows]
+    rows = [row + [""] * (columns - len(row)) for row in rows]
     for size in FONT_SIZES:
         widths = [max(stringWidth(row[c], fonts[1], size) for row in rows) + 2 * PADDING + 1 for c in range(columns)]
         if sum(widths) <= width:
@@ -186,23 +193,3 @@ def _footer(canvas, page, fonts: tuple[str, str]) -> None:
     canvas.setFont(fonts[0], 8)
     canvas.drawCentredString(page.pagesize[0] / 2, page.bottomMargin / 2, str(canvas.getPageNumber()))
     canvas.restoreState()
-
-
-def _inline(text: object) -> str:
-    """Bold and code of a line of Markdown in reportlab's own markup."""
-    marked = escape(str(text))
-    marked = re.sub(r"\*\*(.+?)\*\*", r"<b>\1</b>", marked)
-    return re.sub(r"`([^`]+)`", r'<font face="Courier">\1</font>', marked)
-
-
-def _plain(cell: str) -> str:
-    return re.sub(r"\*\*|`", "", cell).strip()
-
-
-def _take(lines: list[str], start: str) -> list[str]:
-    count = next((number for number, line in enumerate(lines) if not line.startswith(start)), len(lines))
-    return lines[:count]
-
-
-def _unescape(cell: str) -> str:
-    return cell.replace("\\|", "|").strip()

@@ -116,6 +116,12 @@ def _matplotlib() -> None:
     Figure().subplots()
 
 
+def _markdown_it() -> None:
+    from markdown_it import MarkdownIt
+
+    _expect(MarkdownIt("zero").parse("a")[1].content == "a")
+
+
 def _reportlab() -> None:
     from reportlab.pdfgen.canvas import Canvas
 
@@ -212,6 +218,7 @@ DEPENDENCIES = (
     Dependency("h5py", _h5py),
     Dependency("soundfile", _soundfile, library=LIBSNDFILE),
     Dependency("matplotlib", _matplotlib),
+    Dependency("markdown-it-py", _markdown_it),
     Dependency("reportlab", _reportlab),
     Dependency("optuna", _optuna),
     Dependency("torch", _torch),

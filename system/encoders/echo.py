@@ -72,7 +72,7 @@ class Echo(Encoder):
     modes = {
         "official": Mode("the authors' code", "tail"),
         "siren": Mode("the SIREN benchmark: another epsilon in the final norm", "tail"),
-        "stream": Mode("streams (EchoStream): the mean of each chunk is removed instead of the recording's", "tail"),
+        "stream": Mode("as on a stream: the mean of each chunk is removed instead of the recording's", "tail"),
     }
     # tiny and small are published, base and large are listed in the released code; nano is our own, small enough to
     # train in minutes on two CPU cores.

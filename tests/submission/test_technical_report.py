@@ -129,6 +129,14 @@ class TestReport:
             ("table", [["a", "b"], ["1", "x | y"]]),
             ("heading", (2, "B")),
         ]
+        styled = "**bold** and `a < b`, \\# no heading, <b>no tag</b>, 1 * 2 * 3, snake_case_name"
+        assert pdf.blocks(styled) == [
+            (
+                "paragraph",
+                '<b>bold</b> and <font face="Courier">a &lt; b</font>, # no heading, '
+                "&lt;b&gt;no tag&lt;/b&gt;, 1 * 2 * 3, snake_case_name",
+            )
+        ]
 
     def test_texts_of_users_stay_in_their_place(self, tmp_path):
         config = PackageConfig(title="# Not a heading\n\n## nor this", abstract="- no bullet\n\n| no | table |")

@@ -39,9 +39,7 @@ def work(run: Experiment) -> Iterable[Path]:
         result["left_out"] |= left_out
         result[part] = {}
         for label in run.labels if kept else []:
-            found, _ = evaluate_folder(
-                run.system(label), kept, rule_of_year(config.year), config.bootstrap, run.config.seed
-            )
+            found, _ = evaluate_folder(run.system(label), kept, rule, config.bootstrap, run.config.seed)
             result[part][label] = found
             print(f"{label}{', evaluation machines' if part == 'evaluation' else ''}\n{table(found)}\n")
     if result["systems"]:
