@@ -11,7 +11,7 @@ from system.errors import WheeltapperError
 from system.progress import progress_bar
 
 if TYPE_CHECKING:
-    from system.benchmarks.suites import Plan
+    from system.benchmarks.suites import DatasetPlan
     from system.benchmarks.tasks import Options
     from system.encoders.base import Encoder
     from system.manifest import Clip
@@ -123,7 +123,7 @@ def _encoder(args: argparse.Namespace) -> "tuple[Encoder | str, str]":
 
 
 def _run(
-    args: argparse.Namespace, plan: "Plan", clips: "list[Clip]", encoder: "Encoder | str", options: "Options"
+    args: argparse.Namespace, plan: "DatasetPlan", clips: "list[Clip]", encoder: "Encoder | str", options: "Options"
 ) -> dict[str, Any] | None:
     """Embeds a data set and measures it; None in the processes that only help to embed."""
     import numpy as np

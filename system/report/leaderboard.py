@@ -1,4 +1,4 @@
-"""The page of a benchmark's results: one HTML file that needs nothing else."""
+"""The page of a benchmark's results: one self-contained HTML file."""
 
 import os
 from collections import Counter
@@ -12,14 +12,14 @@ from system.leaderboard.board_table import Block, Entry, Row, disagreements
 from system.leaderboard.boards import SCORE, Board
 from system.report.template import template
 
-NAMED = 3  # columns that a heading names, at most
-FEW = 3  # columns, at most, that get room for wide bars
+NAMED = 3  # maximum number of columns named in a heading
+FEW = 3  # up to this number of columns have wide bars
 
 Cell = dict[str, Any]
 
 
 def write_leaderboard(path: str | os.PathLike, board: Board, found: Sequence[Block]) -> None:
-    """Writes the page whole or not at all; the same rows give the same page."""
+    """Writes the page atomically; the same rows give the same page."""
     page = render(board, found)
     with open_atomic(path) as file:
         file.write(page)

@@ -15,16 +15,16 @@ from system.leaderboard import comparison, our_results, tables
 from system.leaderboard.comparison import Block, Column, Runs, Standing
 from system.leaderboard.tables import DEVELOPMENT, EVALUATION, SCORE
 from system.report import charts
-from system.report.load_run import Run
+from system.report.load_run import RunData
 from system.report.template import template
 
-GUESS = 50.0  # percent: what guessing reaches, where bars begin
+GUESS = 50.0  # percent reached by guessing, at which bars start
 
 
 def write_tables(
     path: str | os.PathLike, board: str, found: Sequence[Block], ranked: Sequence[Standing], own: Sequence[Column]
 ) -> None:
-    """Writes the page whole or not at all; the same figures give the same page."""
+    """Writes the page atomically; the same figures give the same page."""
     page = render(board, found, ranked, own)
     with open_atomic(path) as file:
         file.write(page)
@@ -56,7 +56,7 @@ def render(board: str, found: Sequence[Block], ranked: Sequence[Standing], own: 
 
 
 def block_view(block: Block) -> dict[str, Any]:
-    """A block as the template has it: its columns, and its lines by machine, those of the means last."""
+    """A block as values for the template: columns, and rows by machine followed by the means."""
     columns = [
         {
             "name": column.name,
@@ -85,8 +85,8 @@ def block_view(block: Block) -> dict[str, Any]:
     return shown | {"groups": groups}
 
 
-def published(run: Run) -> dict[str, Any] | str:
-    """Section of a report: the published tables of these machines with our systems, or what is known of others."""
+def published(run: RunData) -> dict[str, Any] | str:
+    """Report section: the published tables of these machines with our systems, or what is known of other machines."""
     year = run.metrics.get("year")
     parts = {("systems", label): system for label, system in run.systems.items()}
     revealed = (run.metrics.get("evaluation") or {}).items()
@@ -116,7 +116,7 @@ def published(run: Run) -> dict[str, Any] | str:
 
 
 def _ranking(block: Block) -> Markup | None:
-    """The block's systems by official score as bars; None where it has no official scores."""
+    """Bars of the block's systems by official score; None if it has no official scores."""
     for line in block.lines:
         if not line.machine and line.measure == SCORE and not block.by_system:
             pairs = zip(block.columns, line.values, strict=True)
@@ -126,7 +126,7 @@ def _ranking(block: Block) -> Markup | None:
 
 
 def _orientation(year: int | None) -> str:
-    """The official baselines of a year in one sentence, for who has other recordings; empty where none are known."""
+    """One sentence with the results of a year's official baselines, for other recordings; empty if none are known."""
     parts = []
     for split in (DEVELOPMENT, EVALUATION):
         table = tables.find(f"dcase{year}", split)
@@ -143,7 +143,7 @@ def _orientation(year: int | None) -> str:
 
 
 def _about(column: Column) -> str:
-    """A sentence on a column, to appear above it."""
+    """A sentence on the source of a column, shown above it."""
     system = column.system
     if system is None:
         return f"measured here, {column.runs} runs" if column.runs > 1 else "measured here"
@@ -208,7 +208,7 @@ def _ranked(ranked: Sequence[Standing]) -> list[dict[str, Any]]:
 
 
 def _own(own: Sequence[Column]) -> list[dict[str, Any]]:
-    """A row a file of ours."""
+    """One row per file of our results."""
     files: dict[str, dict[str, Any]] = {}
     for column in own:
         for file, record in zip(column.files, column.records, strict=True):
