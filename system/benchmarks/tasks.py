@@ -205,7 +205,7 @@ TASKS = {
         ("split",),
     ),
     "rmis-ad": BenchmarkTask(
-        "RMIS anomaly detection by the rules of a year of DCASE BenchmarkTask 2", _rmis_detection, "total", None
+        "RMIS anomaly detection by the rules of a year of DCASE Task 2", _rmis_detection, "total", None
     ),
     "siren-loocv": BenchmarkTask(
         "SIREN fault classification: one recording left out at a time (CWRU, MaFaulDa)",
@@ -221,6 +221,6 @@ TASKS = {
         ("split",),
     ),
     "siren-ad": BenchmarkTask(
-        "SIREN anomaly detection by the rules of a year of DCASE BenchmarkTask 2", _siren_detection, "score", None
+        "SIREN anomaly detection by the rules of a year of DCASE Task 2", _siren_detection, "score", None
     ),
 }

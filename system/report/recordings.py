@@ -1,4 +1,4 @@
-"""Report section: recordings to see and encoder_input, and the list of clips that raised an alarm."""
+"""Report section: recordings to see and hear, and the list of clips that raised an alarm."""
 
 from collections.abc import Mapping
 from typing import Any

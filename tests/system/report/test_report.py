@@ -103,7 +103,7 @@ def test_report_is_deterministic(finished, html):
         ("embeddings/main/gate.npy", "gate", "near microphone on average: aux"),
         ("benchmark.json", "benchmark", "no benchmark"),
         ("stages", "stages", "No stage of this run has finished"),
-        ("config.yaml", "configuration", "left no configuration"),
+        ("config.yaml", "configuration", "has no configuration file"),
     ],
 )
 def test_what_is_missing_is_said_in_one_sentence(folder, removed, section, sentence):
