@@ -1,4 +1,4 @@
-"""Markdown table of runs that differ in their recordings alone: what each branch is worth by itself, and fusions.
+"""Markdown table of runs that differ only in their recordings: results of each branch alone, and of fusions.
 
 Usage: branch_table.py EXP [EXP ...] [--fuse BRANCH=WEIGHT,BRANCH=WEIGHT ...] [--view VIEW]
 """
