@@ -255,7 +255,7 @@ def test_recordings_that_cannot_be_studied(tmp_path, capsys):
     exp = ["--exp", str(tmp_path / "exp"), "--conf", TOY]
     data = table(tmp_path / "few", normal=5, anomalous=1)
     assert main(["study", *exp, "--data", str(data)]) == 1
-    assert "scope propellers: expected at least 1 anomaly recordings to test, found 0 of 2" in capsys.readouterr().err
+    assert "scope propellers: expected at least 1 anomaly recordings for test, found 0 of 2" in capsys.readouterr().err
     assert not (tmp_path / "exp" / "propellers").exists()
     data = table(tmp_path / "normal", anomalous=0)
     assert main(["study", *exp, "--data", str(data)]) == 1

@@ -1,7 +1,8 @@
-"""Does to runs what may befall them from outside and counts: ``python tools/abuse_matrix.py [OPTIONS of pytest]``.
+"""Runs the tests of external disturbances during a run and counts results: ``python tools/abuse_matrix.py [PYTEST
+OPTIONS]``.
 
 Two runs at once, a full disk, a read-only folder, inputs, outputs and settings that change after a stage was complete,
-a clock that goes backwards: each ends in one line or in the results of an undisturbed run.
+a clock that goes backwards: each must end in one line of error or in the results of an undisturbed run.
 """
 
 import sys

@@ -1,4 +1,6 @@
-"""Runs every bad input of the tests through the command line and counts: ``python tools/bad_input_matrix.py``."""
+"""Runs all bad inputs of the tests through the command line and counts results: ``python
+tools/bad_input_matrix.py``.
+"""
 
 import sys
 

@@ -1,10 +1,10 @@
-"""Training speed of the official autoencoder baseline beside the machine's own matrix products, in one run.
+"""Benchmarks the training of the official autoencoder baseline against matrix products, in one run.
 
-Rounds alternate: the products of a training step and nothing else, on one core and on every core; our steps, one
-network on one core and a network on every core; and the plain way, vectors in float64 through a DataLoader, automatic
-differentiation with its checks, one network on all cores. The share is our multiply-adds per second over those of the
-products on as many cores, by the clock and, for machines that others use too, by processor time. Peak memory is that
-of a process of its own that trains at full size for one epoch.
+Rounds alternate between: the matrix products of a training step only, on one core and on all cores; our training steps,
+one network on one core and one network per core; and a plain implementation, vectors in float64 through a DataLoader,
+automatic differentiation with its checks, one network on all cores. The share is our multiply-adds per second divided
+by those of the products on as many cores, by wall clock and, for machines with other users, by processor time. Peak
+memory is that of a separate process that trains one epoch at full size.
 
 Usage: bench_autoencoder.py [--clips 1000] [--frames 313] [--rounds 5] [--steps 40] [--json OUT]
 """

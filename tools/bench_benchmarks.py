@@ -1,8 +1,8 @@
-"""Times ``wheeltapper benchmark`` as a whole process against a plain computation, and by the number of recordings.
+"""Benchmarks ``wheeltapper benchmark`` as a whole process against a plain computation, by the number of recordings.
 
-Fixed split (10 runs) and multi split (19 x 10 runs) of RMIS on made-up embeddings. The plain computation does for every
-run what one would write down at first: normalise both sides, multiply, sort, vote. The two take turns, so that whatever
-else the machine does hits both, and must give the same macro accuracies to 0.01.
+Fixed split (10 runs) and multi split (19 x 10 runs) of RMIS on generated embeddings. For every run the plain
+computation normalises both sides, multiplies, sorts and votes. The two alternate, so that other load on the machine
+affects both, and must give the same macro accuracies to 0.01.
 
     python tools/bench_benchmarks.py [--rows 5000] [--dims 2000] [--runs 5] [--plain-runs 1]
                                      [--grow 1250 2500 5000 10000] [--json FILE]

@@ -1,7 +1,8 @@
-"""Speed of the encoders beside the machine's own matrix products, both in one run.
+"""Benchmarks the encoders against matrix products, in one run.
 
-For every encoder and rate, rounds of (matrix products of the encoder's MLP size; recordings of 10 s from wav files to
-embeddings) alternate. The share is the encoder's multiply-adds per second over those of the products. Random weights.
+For every encoder and rate, rounds alternate between matrix products of the size of the encoder's MLP and recordings of
+10 s from wav files to embeddings. The share is the encoder's multiply-adds per second divided by those of the products.
+Random weights.
 
 Usage: bench_encoders.py [--encoders fisher-small echo-small beats-base] [--rates 16000 48000] [--batch-sizes 1 8]
                          [--precisions fp32 bf16] [--device cpu|cuda] [--rounds 5] [--json OUT]

@@ -1,8 +1,9 @@
-"""Times ``wheeltapper evaluate`` as a whole process against a plain evaluation with scikit-learn, and prints the ratio.
+"""Benchmarks ``wheeltapper evaluate`` as a whole process against a plain evaluation with scikit-learn; prints the
+ratio.
 
-Both read the same challenge CSVs and truth and give the official score and the evaluator's jackknife; the plain one
-calls roc_auc_score anew for every clip left out and does no bootstrap, while ours does its bootstrap of 1000 as well.
-The two take turns, so that whatever else the machine does hits both.
+Both read the same challenge CSVs and truth and compute the official score and the evaluator's jackknife. The plain
+evaluation calls roc_auc_score again for every clip left out and has no bootstrap, while ours includes its bootstrap of
+1000. The two alternate, so that other load on the machine affects both.
 
     python tools/bench_evaluate.py [--runs 5] [--scores DIR --truth FILE] [--json FILE]
 """

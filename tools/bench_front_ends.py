@@ -1,7 +1,7 @@
-"""Time of each step from a two-channel recording to its description, as ratios to a log-mel spectrogram, in one run.
+"""Benchmarks each step from a two-channel recording to its features, relative to a log-mel spectrogram, in one run.
 
-Ten seconds at 16 kHz by default, one thread. The steps take turns, so that whatever else the machine does hits all, and
-medians count.
+Ten seconds at 16 kHz by default, one thread. The steps alternate, so that other load on the machine affects all; the
+result is the median.
 
     python tools/bench_front_ends.py [--seconds 10] [--rounds 15] [--json FILE]
 """

@@ -1,10 +1,10 @@
-"""Speed of what feeds pre-training, the alternatives side by side in one process, round by round.
+"""Benchmarks the alternatives for the input pipeline of pre-training, in one process, round by round.
 
-1. Random crops per second out of sound files (a manifest) and out of shards, for each file format.
-2. Clips per second of a training loop when crops are resampled and their spectra taken in the thread that prepares
-   batches ("worker") or in the training thread, on its device ("device"). The step itself is matrix products.
+1. Random crops per second from sound files (a manifest) and from shards, for each file format.
+2. Clips per second of a training loop when crops are resampled and transformed in the thread that prepares batches
+   ("worker") or in the training thread, on its device ("device"). The training step itself is matrix products.
 
-Each figure is the median over rounds with the least and the most.
+Each figure is the median over the rounds with minimum and maximum.
 
 Usage: bench_loader.py [--formats wav flac ogg] [--clips 64] [--rate 48000] [--batch-rate 16000] [--seconds 3]
                        [--batch 8] [--steps 20] [--step-gmacs 5] [--workers 1] [--device cpu|cuda] [--rounds 5]

@@ -1,9 +1,9 @@
-"""Speed of pre-training beside the machine's own matrix products, both in one run.
+"""Benchmarks pre-training against matrix products, in one run.
 
-Rounds of matrix products of the student's MLP size and of training steps (forward, backward, update of weights and
-teacher) on prepared batches alternate. The share is the multiply-adds of a step, three times the student's and the
-decoder's and once the teacher's, per second over those of the products. Then the cost as rate, batch and clones grow,
-and time(2N) / time(N) for N clips a step.
+Rounds alternate between matrix products of the size of the student's MLP and training steps (forward, backward, update
+of weights and teacher) on prepared batches. The share is the multiply-adds of a step (three times those of student and
+decoder plus once those of the teacher) per second, divided by those of the products. Then the cost as rate, batch and
+clones grow, and time(2N) / time(N) for N clips per step.
 
 Usage: bench_pretraining.py [--conf FILE] [--rates 8000 16000 32000 48000] [--device cpu|cuda] [--rounds 5] [--json OUT]
 """

@@ -1,8 +1,8 @@
-"""Time that each scorer takes for one machine, as ratios to nearest neighbours (knn), in one run.
+"""Benchmarks the scorers for one machine, relative to nearest neighbours (knn), in one run.
 
-Random rows of as many references, tests, bands and numbers as a machine of the challenge has with band-wise embeddings
-of a published encoder. A time is that of fitting, of the references' leave-one-out scores and of the tests' scores
-together. The scorers take turns, so that whatever else the machine does hits all, and medians count.
+Random rows with the numbers of references, tests, bands and dimensions of a machine of the challenge with band-wise
+embeddings of a published encoder. A time includes fitting, the references' leave-one-out scores and the tests' scores.
+The scorers alternate, so that other load on the machine affects all; the result is the median.
 
     python tools/bench_scorers.py [--references 1000] [--tests 200] [--bands 8] [--dim 768] [--rounds 3]
                                   [--scorers knn beam ...] [--json FILE]

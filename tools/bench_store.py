@@ -1,9 +1,9 @@
-"""What RMIS as a whole takes, by measurement and extrapolation: time to embed it, and room for the embeddings.
+"""Estimates time and disk space for embedding all of RMIS, by measurement and extrapolation.
 
-For each encoder and each rate of RMIS's data sets, recordings of 10 s of noise go from wav files through the store of
-embeddings; rounds of all take turns, so that whatever else the machine does hits all, and medians count. From that and
-the volumes of the data sets (FISHER paper, table 1) follow hours on this machine and gigabytes. Random weights. What
-the store itself costs is measured apart, with rows that cost nothing.
+For each encoder and each rate of RMIS's data sets, recordings of 10 s of noise are embedded from wav files into the
+store of embeddings. The rounds alternate, so that other load on the machine affects all; the result is the median. With
+the volumes of the data sets (FISHER paper, table 1) it gives hours on this machine and gigabytes. Random weights. The
+cost of the store itself is measured separately, with rows that cost nothing.
 
     python tools/bench_store.py [--encoders default fisher-tiny ...] [--clips 4] [--rounds 3] [--rows N] [--json FILE]
 """

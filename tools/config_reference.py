@@ -1,4 +1,4 @@
-"""The configuration reference in docs/: every setting, from the dataclasses that a configuration is checked against.
+"""Writes the configuration reference docs/configuration.md from the dataclasses of the configuration.
 
 Usage: config_reference.py [--write docs/configuration.md]        (prints the page without --write)
 """

@@ -1,7 +1,8 @@
-"""Repeats a toy run under other circumstances and counts: ``python tools/determinism_matrix.py [OPTIONS of pytest]``.
+"""Repeats a toy run in different environments and counts results: ``python tools/determinism_matrix.py [PYTEST
+OPTIONS]``.
 
-Threads, workers, processes, order of folders, hash seed, language, time zone, working directory, place: the package is
-the same to the byte. It holds no time: the entries of the zip are dated 1980, its PDF 2000.
+Threads, workers, processes, order of folders, hash seed, language, time zone, working directory, location: the package
+must be the same, byte for byte. It contains no times: the entries of the zip are dated 1980, its PDF 2000.
 """
 
 import sys

@@ -1,10 +1,10 @@
-"""The table of encoders in docs/encoders.md: every figure computed or measured now.
+"""Writes the table of encoders in docs/encoders.md; every figure is computed or measured.
 
-Parity: largest difference from a reference value over the largest reference value, of small random networks; the
-references are the official code's (tests/fixtures), transformers' for AST and timm's for ResNeXt. Multiply-adds and
+Parity: largest difference from a reference value divided by the largest reference value, for small random networks; the
+references come from the official code (tests/fixtures), transformers for AST and timm for ResNeXt. Multiply-adds and
 speed: recordings of 10 s, from the wav file to the embedding, random weights, one recording per core at once.
 
-Usage: encoder_table.py [--no-speed] [--write docs/encoders.md]   (prints the table; --write puts it there)
+Usage: encoder_table.py [--no-speed] [--write docs/encoders.md]   (prints the table; --write inserts it into the file)
 """
 
 import argparse

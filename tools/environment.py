@@ -1,8 +1,8 @@
-"""Whether the Python environment is as set-up left it. Called by tools/setup.sh at every start, so it must be fast.
+"""Checks that the Python environment is as set-up left it. tools/setup.sh calls it at every start, so it must be fast.
 
-    python environment.py VENV [--dev]      exits 0 where it is, 3 where set-up has something to do
+    python environment.py VENV [--dev]      exits with 0 if it is, with 3 if set-up has something to do
 
-Only the standard library is imported, since this runs where anything may be damaged.
+Only the standard library is imported, because any package may be damaged.
 """
 
 import base64

@@ -1,7 +1,7 @@
-"""Damages files of every kind at random and reads them: ``python tools/fuzz_parsers.py --minutes 60 --out findings``.
+"""Reads randomly damaged files of every kind: ``python tools/fuzz_parsers.py --minutes 60 --out findings``.
 
-A reader must return or raise WheeltapperError, within ten seconds and 3 GiB; what does anything else is kept in --out
-with its traceback. Prints the attempts and findings of each reader; the exit status is 1 where there is a finding.
+A reader must return or raise WheeltapperError, within ten seconds and 3 GiB; files with any other result are kept in
+--out with the traceback. Prints attempts and findings of each reader; the exit status is 1 if there is a finding.
 """
 
 import argparse

@@ -1,8 +1,8 @@
-"""Makes the Python environment, mends what is damaged, and proves that every package works. Called by tools/setup.sh.
+"""Creates and repairs the Python environment and tries every package. Called by tools/setup.sh.
 
-    python install.py VENV [--dev]      exits 1 after one line that says what failed
+    python install.py VENV [--dev]      exits with 1 after one line that names what failed
 
-Only the standard library is imported, since this runs before anything is installed.
+Only the standard library is imported, because this runs before anything is installed.
 """
 
 import argparse

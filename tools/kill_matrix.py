@@ -1,10 +1,10 @@
-"""Kills a toy run at many moments, starts it again and compares: ``python tools/kill_matrix.py``.
+"""Kills a toy run at many moments, restarts it and compares the results: ``python tools/kill_matrix.py``.
 
-For every stage: before its first write, in the middle of a write, between two writes, after the last write but before
-the record that it is complete, just after that record, at a removal; and at random times. Package, metrics, tables,
-networks and everything else in the experiment folder must be those of a run that nobody disturbed, to the byte. Left
-out of it: records but for settings, rules and names of files, times in training curves, TensorBoard's events, and the
-text of the report, which tells times.
+For every stage: before its first write, during a write, between two writes, after the last write but before the record
+of its completion, just after that record, at a removal; and at random times. Package, metrics, tables, networks and all
+other files in the experiment folder must be those of an undisturbed run, byte for byte. Excluded are records (except
+for settings, rules and file names), times in training curves, TensorBoard events, and the text of the report, which
+contains times.
 """
 
 import argparse

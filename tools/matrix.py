@@ -1,4 +1,4 @@
-"""Runs tests that stand for a table of cases and counts: what the commands for matrices share."""
+"""Runs tests that represent a table of cases and counts the results; shared by the matrix tools."""
 
 from collections import Counter
 from collections.abc import Callable

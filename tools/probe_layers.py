@@ -1,7 +1,7 @@
-"""How much each layer of a frozen encoder tells about anomalies: official score per layer on a labelled manifest.
+"""Official score of each layer of a frozen encoder on a labelled manifest.
 
-Near channel, no adaptation: Mahalanobis (domain banks, standardised) and 1-NN cosine on time means, from the mean
-log spectrum through the patch vectors to the tokens and the CLS of every block.
+Near channel, no adaptation: Mahalanobis (domain banks, standardised) and 1-NN cosine on time means, from the mean log
+spectrum through the patch embeddings to the tokens and the CLS token of every block.
 
 Usage: probe_layers.py MANIFEST ENCODER.safetensors
 """

@@ -1,7 +1,7 @@
-"""Runs every test of hostile files and counts: ``python tools/safety_matrix.py [OPTIONS of pytest]``.
+"""Runs all tests of hostile files and counts results: ``python tools/safety_matrix.py [PYTEST OPTIONS]``.
 
-Archives that lead outside or expand without bound, checkpoints, arrays, settings and pages that bring code, downloads
-of another content, ports and connections.
+Archives with paths outside or unlimited expansion, checkpoints, arrays, settings and pages with code, downloads with
+other contents, ports and connections.
 """
 
 import sys

@@ -1,4 +1,6 @@
-"""Runs the validator over seeded defects and over valid packages, and counts: ``python tools/validator_matrix.py``."""
+"""Runs the validator on seeded defects and on valid packages, and counts results: ``python
+tools/validator_matrix.py``.
+"""
 
 import sys
 

@@ -1,4 +1,4 @@
-"""What the two benchmarks' anomaly detection shares: banks of training clips by section, and areas by domain."""
+"""Common parts of the anomaly detection of RMIS and SIREN: banks of training clips by section, and AUCs by domain."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -17,8 +17,8 @@ TWO_BANKS = (metrics.SOURCE, metrics.TARGET)
 
 
 @dataclass(frozen=True, eq=False)
-class Section:
-    """One machine's section of a subset: row numbers of its clips."""
+class MachineSection:
+    """One section of a machine in a subset, with the row indices of its training and test clips."""
 
     subset: str
     machine: str
@@ -31,30 +31,36 @@ class Section:
 
 
 def check_year(year: int) -> metrics.Rule:
-    """The challenge's rule of a year; WheeltapperError for one that the benchmarks do not cover."""
+    """The challenge's rule of a year; WheeltapperError for a year that the benchmarks do not cover."""
     if year not in YEARS:
         raise WheeltapperError(f"year: expected {YEARS[0]} to {YEARS[-1]}, found {year}")
     return metrics.RULES[rule_of_year(year)]
 
 
-def sections(clips: Machines) -> Iterator[Section]:
-    """In order of first appearance, the development machines first."""
+def sections(clips: Machines) -> Iterator[MachineSection]:
+    """The sections in order of first appearance, development machines first."""
     for subset in SUBSETS:
         rows = np.flatnonzero(clips.subset == subset)
         keys = dict.fromkeys(zip(clips.machine[rows], clips.section[rows], strict=True))
         for machine, name in keys:
             own = rows[(clips.machine[rows] == machine) & (clips.section[rows] == name)]
             test = clips.split[own] == "test"
-            yield Section(subset, str(machine), str(name), own[~test], own[test])
+            yield MachineSection(subset, str(machine), str(name), own[~test], own[test])
 
 
-def bank_distances(clips: Machines, section: Section, banks: Sequence[tuple[int, ...]]) -> np.ndarray:
-    """Cosine distance of each test clip of a section to the nearest training clip of each bank: (banks, test clips).
+def bank_distances(clips: Machines, section: MachineSection, banks: Sequence[tuple[int, ...]]) -> np.ndarray:
+    """Cosine distance of each test clip of a section to the nearest training clip of each bank.
 
     Args:
-        banks: the domains that each takes its training clips from.
+        clips: all clips.
+        section: section to score.
+        banks: domains of the training clips of each bank.
 
-    Raises WheeltapperError for a bank without clips.
+    Returns:
+        (banks, test clips).
+
+    Raises:
+        WheeltapperError: a bank has no clips.
     """
     test = _unit(clips.embeddings[section.test])
     found = []
@@ -67,11 +73,18 @@ def bank_distances(clips: Machines, section: Section, banks: Sequence[tuple[int,
 
 
 def areas(
-    clips: Machines, section: Section, scores: np.ndarray, measures: Mapping[str, metrics.Measure]
+    clips: Machines, section: MachineSection, scores: np.ndarray, measures: Mapping[str, metrics.Measure]
 ) -> dict[str, float]:
-    """Areas under the ROC curve of the scores (test clips of the section,), in percent.
+    """Areas under the ROC curve (AUC) of the scores, in percent, by measure.
 
-    Raises WheeltapperError where the clips that a measure needs are missing.
+    Args:
+        clips: all clips.
+        section: section that was scored.
+        scores: of the section's test clips.
+        measures: domains of the clips of each AUC.
+
+    Raises:
+        WheeltapperError: there are no clips for a measure.
     """
     domain, anomalous = clips.domain[section.test], clips.anomalous[section.test]
     found = {}

@@ -1,8 +1,8 @@
-"""Classes by the cosines of the nearest neighbours, for many splits of one set at once.
+"""Nearest-neighbour classification by cosine similarity, for many splits of one data set at once.
 
-All similarities are worked out once, in single precision, and each split picks from them. Where single precision
-cannot tell who is the nearest, or which class wins, the similarities in question are worked out again in double
-precision: the classes are those of a computation in double precision throughout.
+All similarities are computed once, in single precision, and used by every split. If single precision cannot decide
+which neighbour is nearer or which class wins, the similarities in question are computed again in double precision. The
+classes are therefore those of a computation in double precision.
 """
 
 from collections.abc import Sequence
@@ -10,9 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-MEMORY = 1 << 30  # bytes of similarities held at once
-CHUNK = 1 << 22  # numbers of either side of the products in double precision that are held at once
-ROWS = 128  # whose neighbours are looked for at once: their similarities stay in the processor's cache
+MEMORY = 1 << 30  # bytes of similarities in memory at once
+CHUNK = 1 << 22  # values of each factor of the double-precision products in memory at once
+ROWS = 128  # rows per search for neighbours, so that their similarities fit in the processor's cache
 
 
 def classify(
@@ -24,18 +24,20 @@ def classify(
     memory: int = MEMORY,
     workers: int = 1,
 ) -> np.ndarray:
-    """Class of every test row of every split: the highest sum of cosines among its nearest training rows.
+    """Classifies every test row of every split: the class with the highest sum of cosines among the nearest training
+    rows.
 
     Args:
-        embeddings: (N, D), none of them all zeros. labels: (N,) class numbers; ties go to the lowest.
-        tests: (R, N) bool, the rows on the test side of each split; all others, at least one, are its training rows.
-        neighbours: k; all training rows where there are fewer.
-        absent: what a class without neighbours has; see ``tally``.
-        memory: bytes of similarities held at once; rows go in blocks where N x N does not fit.
-        workers: splits on their way at once.
+        embeddings: (N, D), no row all zeros.
+        labels: class numbers, (N,); ties go to the lowest.
+        tests: bool (R, N), the test rows of each split; all others, at least one, are its training rows.
+        neighbours: k; all training rows if there are fewer.
+        absent: score of a class without neighbours, see ``tally``.
+        memory: bytes of similarities in memory at once; if N x N does not fit, rows are processed in blocks.
+        workers: number of threads.
 
     Returns:
-        (R, N) class numbers, -1 for training rows.
+        Class numbers (R, N), -1 for training rows.
     """
     tests = np.asarray(tests, bool)
     space = _Similarities(embeddings)
@@ -59,12 +61,17 @@ def classify(
 
 
 def tally(labels: np.ndarray, similarities: np.ndarray, classes: int, absent: float = 0.0) -> np.ndarray:
-    """Sum of the similarities of each class among the neighbours of each row: (M, classes).
+    """Sum of the similarities of each class among the neighbours of each row.
 
     Args:
-        labels, similarities: (M, k) of the neighbours.
-        absent: what a class without neighbours has. With 0 it beats those whose neighbours all point away, with minus
-            infinity it never wins.
+        labels: class numbers of the neighbours, (M, k).
+        similarities: of the neighbours, (M, k).
+        classes: number of classes.
+        absent: score of a class without neighbours. With 0 such a class beats classes whose similarities are negative;
+            with minus infinity it never wins.
+
+    Returns:
+        (M, classes).
     """
     cells = np.arange(len(labels))[:, None] * classes + labels
     size = len(labels) * classes
@@ -83,7 +90,7 @@ def _winners(
     classes: int,
     absent: float,
 ) -> np.ndarray:
-    """The winning class of each row (M,), decided in double precision where it is close."""
+    """The winning class of each row (M,); close decisions are made in double precision."""
     sums = tally(labels, values, classes, absent)
     if classes > 1:
         second, first = np.partition(sums, classes - 2, axis=1)[:, -2:].T
@@ -96,12 +103,13 @@ def _winners(
 
 
 class _Similarities:
-    """Cosines of a set, in single precision and in double.
+    """Cosine similarities of a data set, in single and in double precision.
 
-    In single precision the mean of the unit vectors u is taken off, v = u - mean, and cos = 1 - |v_i|^2 / 2 + key with
-    key = v_i v_j - |v_j|^2 / 2: of embeddings that all point the same way the differences survive. ``error`` bounds
-    what rounding does to a key: sqrt(D) units in the last place of the largest |v|^2, the bound that holds but for a
-    negligible chance when rounding errors are independent (Higham and Mary 2019), and far above what blocked sums have.
+    In single precision the mean of the unit vectors u is subtracted, v = u - mean, and cos = 1 - |v_i|^2 / 2 + key with
+    key = v_i v_j - |v_j|^2 / 2, which preserves the differences between embeddings of similar direction. ``error``
+    bounds the rounding error of a key: sqrt(D) units in the last place of the largest |v|^2. The bound holds with
+    overwhelming probability if rounding errors are independent (Higham and Mary 2019), and is far above the error of
+    blocked sums.
     """
 
     def __init__(self, embeddings: np.ndarray) -> None:
@@ -124,20 +132,23 @@ class _Similarities:
         self.error = (np.sqrt(embeddings.shape[1]) + 4) * 2.0**-24 * float(self.squares.max())
 
     def block(self, start: int, stop: int) -> np.ndarray:
-        """Keys of rows to all rows: float32 (stop - start, N)."""
-        keys = self.centred[start:stop] @ self.centred.T  # of all rows at once, NumPy works out one half only
+        """Keys of rows start to stop with all rows: float32 (stop - start, N)."""
+        keys = self.centred[start:stop] @ self.centred.T  # for all rows at once NumPy computes only one half
         keys -= (0.5 * self.squares).astype(np.float32)
         return keys
 
     def nearest(
         self, keys: np.ndarray, rows: np.ndarray, columns: np.ndarray, neighbours: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """The columns nearest to each row, and their cosines to within ``error``: both (M, min(neighbours, columns)).
+        """The nearest columns of each row and their cosines to within ``error``, both (M, min(neighbours, columns)).
 
         Of equal cosines the earlier column counts as nearer.
 
         Args:
-            keys: (M, N) of the rows. rows, columns: row numbers in the set.
+            keys: of the rows, (M, N).
+            rows: indices of the rows, (M,).
+            columns: indices of the candidates.
+            neighbours: number of neighbours.
         """
         keys = keys.take(columns, axis=1)
         count = min(neighbours, len(columns))
@@ -157,7 +168,7 @@ class _Similarities:
         return near.reshape(len(rows), count), values.reshape(len(rows), count)
 
     def exact(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
-        """Cosines of pairs of rows (P,) in double precision: (P,)."""
+        """Cosines (P,) of pairs of rows (P,) in double precision."""
         found = np.empty(len(rows))
         step = max(1, CHUNK // self.embeddings.shape[1])
         for start in range(0, len(rows), step):

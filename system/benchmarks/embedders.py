@@ -1,4 +1,4 @@
-"""How RMIS and SIREN turn a recording into one vector: with a frozen encoder, or with statistics that need none."""
+"""How RMIS and SIREN embed a recording as one vector: with a frozen encoder, or with spectral statistics."""
 
 import hashlib
 from collections.abc import Callable
@@ -17,37 +17,44 @@ from system.encoders.base import Encoder
 from system.errors import WheeltapperError
 from system.manifest import Clip
 
-LEAST_REST = 0.05  # of a segment, that makes a last one (RMIS)
+LEAST_REST = 0.05  # smallest remainder, as a share of a segment, that gives another segment (RMIS)
 RMIS, SIREN = "rmis", "siren"
 
 
 @dataclass(frozen=True)
 class Embedder:
-    """A recording to a vector.
+    """A function of a recording that returns a vector.
 
     Args:
-        facts: what the vectors depend on, JSON-able. function: float32 (channels, samples) and its rate in Hz to (D,).
+        facts: everything that the vectors depend on, as plain JSON values.
+        function: of a waveform, float32 (channels, samples), and its rate in Hz; returns (D,).
     """
 
     facts: dict[str, Any]
     function: Callable[[Tensor, int], np.ndarray]
 
     def __call__(self, clip: Clip) -> np.ndarray:
-        """Vector of a clip, whose file must be the one that the manifest is of.
+        """Embeds a clip.
 
-        Raises WheeltapperError for a file that is missing, damaged, silent or not the manifest's.
+        Raises:
+            WheeltapperError: the file is missing, damaged, silent or not the one in the manifest.
         """
         wave, rate = audio.read(clip.path)
         if audio.digest(clip.path) != clip.digest:
             raise WheeltapperError(
-                f"{clip.path}: expected the recording that the manifest describes (content {clip.digest}), found "
-                "another; prepare the data set again"
+                f"{clip.path}: expected the recording of the manifest (content {clip.digest}), found another content; "
+                "prepare the data set again"
             )
         return self.function(torch.from_numpy(wave), rate)
 
 
 def statistics(name: str, each: bool = False) -> Embedder:
-    """One of ``STATISTICS`` of a whole recording; ``each`` as in ``siren``."""
+    """An embedder of spectral statistics.
+
+    Args:
+        name: one of ``STATISTICS``.
+        each: see ``siren``.
+    """
     if name not in STATISTICS:
         raise WheeltapperError(f"statistics: expected one of {', '.join(STATISTICS)}, found {name!r}")
 
@@ -61,11 +68,12 @@ def statistics(name: str, each: bool = False) -> Embedder:
 
 
 def rmis(encoder: Encoder, seconds: float, rate: int = 0) -> Embedder:
-    """The mean over a recording's segments (FISHER paper, 4.2; ``segments``), of one channel.
+    """An embedder as in RMIS: the mean over the segments of one channel (FISHER paper, section 4.2).
 
     Args:
-        encoder: in evaluation mode, on its device. seconds: of a segment.
-        rate: Hz to which recordings are brought first; 0: they stay as they are, or are brought to the encoder's own.
+        encoder: in evaluation mode, on its device.
+        seconds: length of a segment.
+        rate: sampling rate in Hz to which recordings are resampled; 0: the encoder's rate, or none.
     """
     mode = RMIS if RMIS in encoder.modes else "official"
 
@@ -81,11 +89,11 @@ def rmis(encoder: Encoder, seconds: float, rate: int = 0) -> Embedder:
 
 
 def siren(encoder: Encoder, each: bool = False) -> Embedder:
-    """What SIREN makes of a whole recording (ECHO paper, section 4): the encoder's own pieces, averaged.
+    """An embedder as in SIREN: the encoder's own pieces of the whole recording, averaged (ECHO paper, section 4).
 
     Args:
         encoder: in evaluation mode, on its device.
-        each: embed every channel and put the vectors side by side, instead of the channels' mean.
+        each: concatenate the embeddings of all channels, instead of embedding their mean.
     """
     mode = SIREN if SIREN in encoder.modes else encoder.whole
 
@@ -99,13 +107,14 @@ def siren(encoder: Encoder, each: bool = False) -> Embedder:
 
 
 def segments(wave: Tensor, length: int) -> Tensor:
-    """A recording in RMIS's segments.
+    """Divides a recording into RMIS's segments.
 
-    They follow one another; a rest of at least ``LEAST_REST`` of one makes a last segment that ends with the recording.
-    Each loses its mean; a recording shorter than one is filled up with zeros then.
+    The segments are consecutive. A remainder of at least ``LEAST_REST`` of a segment gives another one that ends with
+    the recording. The mean of each segment is subtracted; then a recording shorter than a segment is padded with zeros.
 
     Args:
-        wave: (samples,). length: samples of a segment.
+        wave: (samples,).
+        length: samples per segment.
 
     Returns:
         (segments, length).
@@ -121,7 +130,7 @@ def segments(wave: Tensor, length: int) -> Tensor:
 
 
 def weights_hash(encoder: Encoder) -> str:
-    """Hash of an encoder's tensors, whatever file they came from."""
+    """Hash of an encoder's tensors, independent of the file they were read from."""
     hasher = hashlib.sha256()
     for name, tensor in sorted(encoder.state_dict().items()):
         hasher.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())

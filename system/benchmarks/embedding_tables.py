@@ -1,8 +1,9 @@
-"""Embeddings in a file, with what the benchmarks ask of them: an npz with one row a recording or clip in every field.
+"""Files of embeddings for the benchmarks: an npz in which every field has one row per recording or clip.
 
-Fault diagnosis: ``embeddings`` (N, D), ``label`` (class number), ``class_names``, ``file_name``; ``ori`` (the recording
-that a clip was cut from), ``group`` (what belongs together beyond that, such as the channels of one recording) and
-``split`` (train or test) where a protocol asks for them, ``condition`` of the recording where it is to be told apart.
+Fault diagnosis: ``embeddings`` (N, D), ``label`` (class number), ``class_names``, ``file_name``. Some protocols need
+``ori`` (the recording that a clip was cut from), ``group`` (a larger unit, such as all channels of one recording) or
+``split`` (train or test). ``condition`` of the recording is optional.
+
 Anomaly detection: ``embeddings``, ``file_name``, ``machine``, ``subset`` (dev or eval), ``split``, ``section``,
 ``domain`` (0 source, 1 target), ``anomaly`` (0 or 1).
 """
@@ -18,14 +19,24 @@ from system.errors import WheeltapperError
 
 SPLITS = ("train", "test")
 SUBSETS = ("dev", "eval")
-OPTIONAL = ("ori", "group", "split", "condition")  # fields of rows with classes
-SHOWN = 3  # offenders that an error names
+OPTIONAL = ("ori", "group", "split", "condition")  # optional fields of rows with classes
+SHOWN = 3  # rows listed in an error message
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """Rows with classes. ``embeddings`` (N, D); ``labels`` (N,) numbers of ``classes``; ``files``, and where the file
-    has them ``ori``, ``group``, ``split``, ``condition``, (N,) text."""
+    """Rows with classes.
+
+    Attributes:
+        embeddings: (N, D).
+        labels: class numbers, (N,).
+        classes: names of the classes.
+        files: file names, (N,).
+        ori: recording that each row was cut from, (N,).
+        group: unit that stays on one side of a split, (N,).
+        split: train or test, (N,).
+        condition: recording condition, (N,).
+    """
 
     embeddings: np.ndarray
     labels: np.ndarray
@@ -39,8 +50,18 @@ class Labelled:
 
 @dataclass(frozen=True)
 class Machines:
-    """Clips of machines. ``embeddings`` (N, D); ``files``, ``machine``, ``subset``, ``split``, ``section`` (N,) text;
-    ``domain`` (N,) 0 source, 1 target; ``anomalous`` (N,) bool."""
+    """Clips of machines.
+
+    Attributes:
+        embeddings: (N, D).
+        files: file names, (N,).
+        machine: (N,).
+        subset: dev or eval, (N,).
+        split: train or test, (N,).
+        section: (N,).
+        domain: 0 source, 1 target, (N,).
+        anomalous: bool (N,).
+    """
 
     embeddings: np.ndarray
     files: np.ndarray
@@ -56,10 +77,13 @@ def read_labelled(path: str | os.PathLike, field: str = "embeddings", needed: Se
     """Reads rows with classes.
 
     Args:
-        field: the one with the embeddings. needed: of ``OPTIONAL``, those that must be there.
+        path: npz file.
+        field: name of the field of embeddings.
+        needed: names among ``OPTIONAL`` that are required.
 
-    Raises WheeltapperError for a missing field, a wrong shape, a value that is not finite, an embedding of zeros, a
-    file that comes twice, and a class without rows or rows without a class.
+    Raises:
+        WheeltapperError: a field is missing or has a wrong shape, an embedding is not finite or all zeros, a file name
+            is repeated, a class has no rows, or a row has no class.
     """
     optional = [name for name in OPTIONAL if name not in needed]
     fields = _read(path, [field, "label", "class_names", "file_name", *needed], optional)
@@ -84,12 +108,14 @@ def read_labelled(path: str | os.PathLike, field: str = "embeddings", needed: Se
 
 
 def read_machines(path: str | os.PathLike, field: str = "embeddings") -> Machines:
-    """Reads clips of machines, to be told normal from anomalous.
+    """Reads clips of machines.
 
     Args:
-        field: the one with the embeddings.
+        path: npz file.
+        field: name of the field of embeddings.
 
-    Raises WheeltapperError as ``read_labelled`` does, and for anomalous training clips.
+    Raises:
+        WheeltapperError: as for ``read_labelled``, or a training clip is anomalous.
     """
     text = ("machine", "subset", "split", "section")
     fields = _read(path, [field, "file_name", *text, "domain", "anomaly"])
@@ -110,7 +136,7 @@ def read_machines(path: str | os.PathLike, field: str = "embeddings") -> Machine
 
 
 def _read(path: str | os.PathLike, needed: Sequence[str], optional: Sequence[str] = ()) -> dict[str, np.ndarray]:
-    """The fields by name, those of ``optional`` where there are any."""
+    """The fields by name; those of ``optional`` if present."""
     try:
         file = np.load(path, allow_pickle=False)
         if isinstance(file, np.ndarray):
@@ -128,7 +154,7 @@ def _read(path: str | os.PathLike, needed: Sequence[str], optional: Sequence[str
 
 
 def _check(path: str | os.PathLike, fields: dict[str, np.ndarray], field: str) -> None:
-    """Shapes, values of the embeddings, and that each file comes once."""
+    """Checks shapes, the values of the embeddings, and that file names are unique."""
     rows = fields[field]
     if rows.ndim != 2 or not rows.size or not np.issubdtype(rows.dtype, np.floating):
         raise WheeltapperError(f"{path}: {field}: expected floats (N, D), found {rows.dtype} {rows.shape}")
@@ -141,18 +167,22 @@ def _check(path: str | os.PathLike, fields: dict[str, np.ndarray], field: str) -
 
 
 def check_rows(where: str | os.PathLike, rows: np.ndarray, files: np.ndarray, field: str = "embeddings") -> None:
-    """Raises WheeltapperError unless rows (N, D) are finite, none of them all zeros, not all the same, and each of the
-    files (N,) comes once.
+    """Raises WheeltapperError for embeddings that cannot be compared.
+
+    Rows must be finite, not all zeros, and not all equal, and file names must be unique.
 
     Args:
-        where, field: begin the message.
+        where: file or folder, for the message.
+        rows: (N, D).
+        files: file names, (N,).
+        field: name of the field, for the message.
     """
     bad = np.flatnonzero(~np.isfinite(rows).all(axis=1))
     if len(bad):
         found = _rows(bad, files)
         raise WheeltapperError(f"{where}: {field}: expected finite values, found NaN or infinity in {found}")
     bad = np.flatnonzero(~rows.any(axis=1))
-    if len(bad):  # what a recording that could not be read leaves behind; and it has no direction
+    if len(bad):  # typical of recordings that could not be read; a zero vector has no direction
         found = _rows(bad, files)
         raise WheeltapperError(f"{where}: {field}: expected values other than 0, found only 0 in {found}")
     if len(rows) > 1 and not (rows != rows[0]).any():
@@ -178,7 +208,7 @@ def _choice(path: str | os.PathLike, values: np.ndarray, name: str, allowed: Seq
 
 
 def _rows(bad: np.ndarray, files: np.ndarray) -> str:
-    """Rows as a reader finds them: numbers from 0, and files."""
+    """Rows for a message: indices from 0, and file names."""
     named = ", ".join(f"row {row} ({files[row]})" for row in bad[:SHOWN])
     return named if len(bad) <= SHOWN else f"{named} and {len(bad) - SHOWN} more"
 

@@ -1,4 +1,4 @@
-"""Vectors of whole recordings from frozen encoders, and from statistics of spectra to hold them against."""
+"""Embeddings of whole recordings from frozen encoders, and spectral statistics for comparison."""
 
 from collections.abc import Callable, Mapping, Sequence
 
@@ -22,16 +22,21 @@ Network = Callable[[Tensor, int], Vectors]
 
 
 @torch.inference_mode()
-def read_out(encoder: Encoder, wave: Tensor, rate: int) -> Vectors:
-    """Embeddings of one whole recording: float32 vectors by read-out.
+def compute_readouts(encoder: Encoder, wave: Tensor, rate: int) -> Vectors:
+    """Embeds one whole recording in each of ``READOUTS``.
 
-    ``cls`` is the summary, in the sub-band families the CLS of every band, low to high, as the RMIS and SIREN protocols
-    take it; ``tokens`` the mean over time of all other tokens, frequency positions side by side. Recordings longer than
-    ``frame_limit`` go in pieces of that length, the last one being the last frames of the recording; the mean over the
-    pieces counts (SIREN's protocol).
+    ``cls`` is the summary: in sub-band families the CLS tokens of all bands, low to high, as in the RMIS and SIREN
+    protocols. ``tokens`` is the mean over time of all other tokens, with frequency positions concatenated. Recordings
+    longer than ``frame_limit`` are divided into pieces of that length, the last of which covers the end of the
+    recording; the result is the mean over the pieces (SIREN's protocol).
 
     Args:
-        encoder: in evaluation mode. wave: float32 (1, samples). rate: Hz.
+        encoder: in evaluation mode.
+        wave: float32 (1, samples).
+        rate: sampling rate in Hz.
+
+    Returns:
+        float32 vectors by readout.
     """
     spectrogram = encoder.spectrogram(wave.to(encoder.device), rate, encoder.whole)
     frames, limit = spectrogram.shape[1], encoder.frame_limit
@@ -44,12 +49,15 @@ def read_out(encoder: Encoder, wave: Tensor, rate: int) -> Vectors:
 
 @torch.inference_mode()
 def spectral_statistics(wave: Tensor, rate: int) -> Vectors:
-    """What needs no training (``BASELINES``): mean, and mean beside standard deviation, over the time of one recording.
+    """Features without training (``BASELINES``): mean, and mean with standard deviation, over the time of one
+    recording.
 
-    Of 128 log-mel bands in dB, and of the logarithm of the magnitude spectrum that the sub-band encoders are given.
+    They are computed from 128 log-mel bands in dB, and from the logarithmic magnitude spectrum of the sub-band
+    encoders.
 
     Args:
-        wave: float32 (1, samples). rate: Hz.
+        wave: float32 (1, samples).
+        rate: sampling rate in Hz.
     """
     found = {}
     for name, spectrum in (("log-mel", mel_decibels(wave, rate)), ("log spectrum", log_magnitude(wave, rate))):
@@ -66,18 +74,20 @@ def embed_clips(
     workers: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> dict[str, Vectors]:
-    """Runs several networks over recordings, each of which is read once.
+    """Applies several networks to recordings, reading each recording once.
 
     Args:
-        clips: of one rate, the others being an error: what a vector's numbers mean depends on it.
-        networks: by name; a mono recording, float32 (1, samples), and its rate in Hz to vectors.
-        near: take the near channel, instead of the mean of all.
-        workers: recordings on their way at once. progress: called with 1 after each.
+        clips: N recordings of one sampling rate.
+        networks: by name, functions of a mono recording, float32 (1, samples), and its rate in Hz.
+        near: use the near channel instead of the mean of all channels.
+        workers: number of threads.
+        progress: called with 1 after each recording.
 
     Returns:
-        by network and read-out, float32 (N, D) in the clips' order.
+        float32 (N, D) by network and readout, in the order of the clips.
 
-    Raises WheeltapperError for a recording that cannot be read, of another rate, or whose vector is not finite.
+    Raises:
+        WheeltapperError: a recording cannot be read or has another rate, or an embedding is not finite.
     """
 
     def embed(clip: Clip) -> dict[str, Vectors]:

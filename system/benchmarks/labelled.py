@@ -1,4 +1,4 @@
-"""What a labelled manifest asks of embeddings, and the figures that answer."""
+"""The tasks for which the labels of a manifest suffice, and their metrics."""
 
 from collections.abc import Sequence
 
@@ -15,17 +15,18 @@ from system.evaluation.truth import Truth
 from system.manifest import Clip, group_by
 
 ANOMALIES, FOLDS, FILES = "anomalies", "folds", "files"
-OVERALL = ""  # beside the machines' names
+OVERALL = ""  # key of the result for all machines, beside the machines' names
 SCORERS = {"Mahalanobis": ("mahalanobis", {"standardize": True}), "1-NN": ("knn", {"k": 1})}
 
 
 def choose_task(clips: Sequence[Clip]) -> tuple[str, list[Clip]]:
-    """What a manifest's labels allow, and the clips that take part.
+    """The task that a manifest's labels allow, and its clips.
 
-    ``anomalies``: machines whose test clips are labelled; ``folds``: classes and several sections, which are the folds
-    of a cross-validation; ``files``: classes alone, to leave one file out.
+    ``anomalies``: machines whose test clips are labelled. ``folds``: classes and several sections, which are the folds
+    of a cross-validation. ``files``: classes only, with one file left out at a time.
 
-    Raises WheeltapperError where there are neither labels nor two classes.
+    Raises:
+        WheeltapperError: there are neither labels nor two classes.
     """
     development = manifest.is_development(clips)
     if any(development.values()):
@@ -41,13 +42,15 @@ def choose_task(clips: Sequence[Clip]) -> tuple[str, list[Clip]]:
 
 
 def figures(clips: Sequence[Clip], task: str, vectors: np.ndarray) -> dict[str, float]:
-    """The figures of one task in percent, the higher the better.
+    """The metrics of a task in percent; higher is better.
 
-    ``anomalies``: official score of each of ``SCORERS``, and of each machine. ``folds``: accuracy of the nearest
-    neighbour (cosine), mean over the folds. ``files``: SIREN's accuracy, in both modes.
+    ``anomalies``: official score of each of ``SCORERS`` in all and by machine. ``folds``: accuracy of the nearest
+    neighbour (cosine), averaged over the folds. ``files``: SIREN's accuracy in both modes.
 
     Args:
-        clips: those of ``choose_task``. vectors: (N, D) of the clips.
+        clips: clips of ``choose_task``.
+        task: of ``choose_task``.
+        vectors: embeddings of the clips, (N, D).
     """
     if task == ANOMALIES:
         return {
@@ -63,13 +66,15 @@ def figures(clips: Sequence[Clip], task: str, vectors: np.ndarray) -> dict[str, 
 
 
 def official(clips: Sequence[Clip], vectors: np.ndarray, name: str, settings: dict) -> dict[str, float]:
-    """Official score of one scorer in percent: of all machines together under ``OVERALL``, and of each.
+    """Official score of one scorer in percent: of all machines (``OVERALL``), and of each.
 
-    Every machine and section has its own normal references, the training clips.
+    The references of a machine and section are its training clips.
 
     Args:
-        clips: training and labelled test clips. vectors: (N, D) of the clips.
-        name, settings: of the scorer, see ``scoring.build``.
+        clips: training and labelled test clips.
+        vectors: embeddings of the clips, (N, D).
+        name: of the scorer, see ``scoring.build``.
+        settings: of the scorer.
     """
     scores = {}
     for key, rows in group_by(clips, "machine", "section").items():

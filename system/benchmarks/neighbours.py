@@ -1,4 +1,4 @@
-"""How well classes part in an embedding: exact nearest neighbours in NumPy, and a probe for the time of training."""
+"""Nearest-neighbour accuracy of embeddings: exact search in NumPy, and a probe for use during training."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -10,23 +10,27 @@ from system.errors import WheeltapperError
 if TYPE_CHECKING:
     from system.encoders.base import Encoder
 
-BLOCK = 1024  # rows whose distances are held at once
+BLOCK = 1024  # rows whose distances are in memory at once
 METRICS = ("cosine", "euclidean")
 
 
 def folds_accuracy(
     embeddings: np.ndarray, classes: Sequence, folds: Sequence, k: int = 1, metric: str = "cosine"
 ) -> float:
-    """Cross-validation over given folds: each is classified by its nearest neighbours in all the others.
+    """Cross-validation with given folds: the rows of each are classified by their nearest neighbours in the others.
 
     Args:
-        embeddings: (N, D). classes: (N,). folds: (N,), such as the five of ESC-50 (Piczak 2015).
-        k: neighbours that vote (``vote``). metric: ``cosine`` or ``euclidean``.
+        embeddings: (N, D).
+        classes: (N,).
+        folds: (N,), such as the five folds of ESC-50 (Piczak 2015).
+        k: number of neighbours that vote (``vote``).
+        metric: ``cosine`` or ``euclidean``.
 
     Returns:
-        the mean over the folds of the percentage of clips classified correctly.
+        Percentage of clips classified correctly, averaged over the folds.
 
-    Raises WheeltapperError for fewer than two folds.
+    Raises:
+        WheeltapperError: there are fewer than two folds.
     """
     embeddings, classes = _check(embeddings, classes, k, metric)
     folds = np.asarray(folds)
@@ -48,16 +52,20 @@ def leave_one_out_accuracy(
     metric: str = "cosine",
     groups: Sequence | None = None,
 ) -> float:
-    """Each clip classified by its nearest neighbours among all others.
+    """Classifies each clip by its nearest neighbours among all others.
 
     Args:
-        embeddings, classes, k, metric: see ``folds_accuracy``.
-        groups: (N,) clips of one group, such as cuts of one recording, are no neighbours; None: each clip is its own.
+        embeddings: (N, D).
+        classes: (N,).
+        k: number of neighbours that vote (``vote``).
+        metric: ``cosine`` or ``euclidean``.
+        groups: (N,), clips of one group, such as parts of one recording, are not neighbours; None: no groups.
 
     Returns:
-        percentage of clips classified correctly.
+        Percentage of clips classified correctly.
 
-    Raises WheeltapperError where fewer than two groups are left to tell apart.
+    Raises:
+        WheeltapperError: there are fewer than two groups.
     """
     embeddings, classes = _check(embeddings, classes, k, metric)
     numbers = np.arange(len(classes)) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
@@ -66,7 +74,7 @@ def leave_one_out_accuracy(
 
 
 def usable(groups: np.ndarray, k: int) -> int:
-    """``k``, or how many clips of other groups every clip has, where that is less; WheeltapperError where it is 0."""
+    """``k``, or fewer if a clip has fewer clips of other groups; WheeltapperError if there are none."""
     others = len(groups) - int(np.bincount(groups).max())
     if not others:
         raise WheeltapperError(f"nearest neighbours: expected clips of at least 2 groups, found {len(groups)} of one")
@@ -76,21 +84,24 @@ def usable(groups: np.ndarray, k: int) -> int:
 def nearest(
     queries: np.ndarray, memory: np.ndarray, k: int, metric: str, groups: np.ndarray | None = None
 ) -> np.ndarray:
-    """Rows of the memory by rising distance to each query, those of equal distance in their order.
+    """Indices of the memory rows nearest to each query, by increasing distance; equal distances in order of index.
 
     Args:
-        queries: (M, D). memory: (N, D). k: how many, at most N. metric: ``cosine`` or ``euclidean``.
-        groups: where the queries are the memory, (N,) the clips' groups; members of the query's own are passed over.
+        queries: (M, D).
+        memory: (N, D).
+        k: number of neighbours, at most N.
+        metric: ``cosine`` or ``euclidean``.
+        groups: groups of the rows, (N,), if the queries are the memory; rows of the query's group are excluded.
 
     Returns:
-        (M, min(k, N)) row numbers.
+        (M, min(k, N)).
     """
     if metric == "cosine":
         queries, memory = _unit(queries), _unit(memory)
     squares = np.zeros(len(memory)) if metric == "cosine" else np.square(memory).sum(1)
     found = []
     for start in range(0, len(queries), BLOCK):
-        # Squared distance less what all of a query's have in common; of unit vectors the rising order is the same.
+        # Squared distance without the term that is constant per query; for unit vectors the order is that of cosines.
         distances = squares - 2.0 * (queries[start : start + BLOCK] @ memory.T)
         if groups is not None:
             distances[groups[start : start + BLOCK, None] == groups] = np.inf
@@ -99,14 +110,16 @@ def nearest(
 
 
 def closest(distances: np.ndarray, k: int) -> np.ndarray:
-    """(M, N) to the columns of the k smallest values of each row, rising: (M, min(k, N))."""
+    """Columns of the k smallest values of each row (M, N), increasing: (M, min(k, N))."""
     if k == 1:
         return distances.argmin(1, keepdims=True)
     return np.argsort(distances, axis=1, kind="stable")[:, :k]
 
 
 def vote(classes: np.ndarray) -> np.ndarray:
-    """The most frequent class of each row (M, k) of neighbours from near to far: (M,); of a tie the one met first."""
+    """The most frequent class (M,) of the neighbours (M, k), nearest first; of a tie, the class of the nearest
+    neighbour.
+    """
     counts = (classes[:, :, None] == classes[:, None, :]).sum(2)
     return classes[np.arange(len(classes)), counts.argmax(1)]
 
@@ -117,26 +130,28 @@ def probe_accuracy(
     classes: Sequence,
     folds: Sequence | None = None,
 ) -> dict[str, float]:
-    """1-NN accuracy (cosine) of an encoder in the midst of its training, on a few labelled recordings.
+    """1-NN accuracy (cosine) of an encoder during its training, on a few labelled recordings.
 
-    Computes where the encoder is, one recording after another, in evaluation mode, and draws nothing: the modes of all
-    modules and every random state are afterwards as they were, and equal weights give equal figures.
+    Runs on the encoder's device in evaluation mode and uses no random numbers. The modes of all modules and all random
+    states are restored, and equal weights give equal results.
 
     Args:
-        encoder: any family. recordings: mono waveforms float32 (samples,) with their rate in Hz, all of one rate.
-        classes: (N,). folds: (N,) of a cross-validation; None: leave one out.
+        encoder: any family.
+        recordings: mono waveforms, float32 (samples,), with their sampling rate in Hz, all of one rate.
+        classes: (N,).
+        folds: folds of a cross-validation, (N,); None: leave one out.
 
     Returns:
-        percent, by read-out: ``cls`` and ``tokens``.
+        Percentages by readout: ``cls`` and ``tokens``.
     """
     import torch
 
-    from system.benchmarks.frozen import READOUTS, read_out
+    from system.benchmarks.frozen import READOUTS, compute_readouts
 
     modes = {module: module.training for module in encoder.modules()}
     encoder.eval()
     try:
-        rows = [read_out(encoder, torch.from_numpy(wave)[None], rate) for wave, rate in recordings]
+        rows = [compute_readouts(encoder, torch.from_numpy(wave)[None], rate) for wave, rate in recordings]
     finally:
         for module, training in modes.items():
             module.training = training
@@ -154,7 +169,7 @@ def _unit(rows: np.ndarray) -> np.ndarray:
 
 
 def _check(embeddings: np.ndarray, classes: Sequence, k: int, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings as float64, in which neighbours are exact, and classes as numbers."""
+    """Embeddings in float64, so that neighbours are exact, and classes as numbers."""
     embeddings = np.asarray(embeddings, np.float64)
     if embeddings.ndim != 2 or len(embeddings) != len(classes) or not len(classes):
         raise ValueError(f"embeddings {embeddings.shape} and {len(classes)} classes do not belong together")

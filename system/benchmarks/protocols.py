@@ -1,7 +1,7 @@
-"""Names that the benchmarks' command line needs before anything slow is imported.
+"""Names of protocols and features, for the command line: this module imports nothing slow.
 
-A benchmark runs as its published code does, so that tables compare, or without that code's defects. A recording can be
-described without an encoder, by statistics of its spectrum.
+A benchmark runs as its published code does (for comparison with published tables), or without the defects of that code.
+Features without an encoder are statistics of the spectrum.
 """
 
 from system.errors import WheeltapperError
@@ -12,7 +12,7 @@ STATISTICS = ("log-mel-mean", "log-mel-mean-std", "log-spectrum-mean", "log-spec
 
 
 def check_mode(mode: str) -> bool:
-    """Whether the mode is ``as-coded``; WheeltapperError for one that there is not."""
+    """Whether the mode is ``as-coded``; WheeltapperError for an unknown mode."""
     if mode not in MODES:
         raise WheeltapperError(f"mode: expected one of {', '.join(MODES)}, found {mode!r}")
     return mode == AS_CODED

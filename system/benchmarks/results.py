@@ -1,4 +1,4 @@
-"""Results of the benchmarks as plain values, for JSON, and as short tables."""
+"""Results of the benchmarks as plain values for JSON, and as short tables."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +11,9 @@ Result = dict[str, Any]
 
 
 def of_diagnosis(found: rmis.Diagnosis) -> Result:
-    """Mean and deviation of the runs, each run, recalls by class, and clips by true class (row) and predicted class."""
+    """Mean and standard deviation of the runs, each run, recalls by class, and confusion matrix (true class, predicted
+    class).
+    """
     columns = (found.seeds, found.recordings, found.tests, found.macro_accuracy, found.accuracy, found.class_recalls)
     return {
         "mean": found.mean,
@@ -35,7 +37,7 @@ def of_diagnosis(found: rmis.Diagnosis) -> Result:
 
 
 def of_multi_split(found: rmis.MultiSplit) -> Result:
-    """Area, curve by training share, and every test size as ``of_diagnosis`` has it."""
+    """Area, curve over the training share, and the result of every test size as in ``of_diagnosis``."""
     shares, accuracies = zip(*found.curve, strict=True)
     return {
         "area": found.area,
@@ -49,7 +51,7 @@ def of_multi_split(found: rmis.MultiSplit) -> Result:
 
 
 def of_official_split(found: rmis.OfficialSplit) -> Result:
-    """One run without seeds, and the curve over the number of neighbours."""
+    """Result of one run without seeds, and the curve over the number of neighbours."""
     whole = found.diagnosis
     return {
         "macro_accuracy": whole.mean,
@@ -62,10 +64,12 @@ def of_official_split(found: rmis.OfficialSplit) -> Result:
 
 
 def of_predictions(labels: np.ndarray, predicted: np.ndarray, classes: Sequence[str]) -> Result:
-    """Plain accuracy as SIREN counts it, beside macro accuracy.
+    """Accuracy as in SIREN, and macro accuracy.
 
     Args:
-        labels, predicted: (M,) class numbers of what was asked about.
+        labels: class numbers of the test rows, (M,).
+        predicted: predicted class numbers, (M,).
+        classes: names of the classes.
     """
     whole = rmis.Diagnosis(list(classes), labels, np.ones((1, len(labels)), bool), predicted[None], [], [], False)
     return {
@@ -79,10 +83,12 @@ def of_predictions(labels: np.ndarray, predicted: np.ndarray, classes: Sequence[
 
 
 def of_conditions(conditions: np.ndarray, labels: np.ndarray, predicted: np.ndarray) -> Result:
-    """Accuracy, and its mean over the classes that are there, of the rows of each condition.
+    """Accuracy, and its mean over the classes present, for the rows of each condition.
 
     Args:
-        conditions: (M,) text. labels, predicted: (M,) class numbers of what was asked about.
+        conditions: text, (M,).
+        labels: class numbers of the test rows, (M,).
+        predicted: predicted class numbers, (M,).
     """
     found = {}
     for name in sorted(set(conditions.tolist())):
@@ -96,8 +102,10 @@ def of_conditions(conditions: np.ndarray, labels: np.ndarray, predicted: np.ndar
     return found
 
 
-def of_rmis_detection(found: rmis_ad.Detection) -> Result:
-    """Total, and by subset its score, the mean over machines, and machines with their sections where several."""
+def of_rmis_detection(found: rmis_ad.RmisDetection) -> Result:
+    """Total score; by subset its score, the mean over machines, and the machines, with their sections if there are
+    several.
+    """
     subsets = {}
     for name, subset in found.subsets.items():
         machines: dict[str, Any] = {}
@@ -108,8 +116,8 @@ def of_rmis_detection(found: rmis_ad.Detection) -> Result:
     return {"total": found.total, **subsets}
 
 
-def of_siren_detection(found: siren_ad.Detection) -> Result:
-    """The year's score, and by subset the machines with their sections."""
+def of_siren_detection(found: siren_ad.SirenDetection) -> Result:
+    """Score of the year; by subset the machines with their sections."""
     subsets = {
         subset: {
             "machines": {
@@ -122,7 +130,7 @@ def of_siren_detection(found: siren_ad.Detection) -> Result:
 
 
 def table(rows: Sequence[Sequence[Any]]) -> str:
-    """Columns aligned, the first one left, numbers right; fractions with two decimals."""
+    """A text table: first column left-aligned, numbers right-aligned, fractions with two decimals."""
     cells = [[f"{cell:.2f}" if isinstance(cell, float) else str(cell) for cell in row] for row in rows]
     widths = [max(len(row[number]) for row in cells) for number in range(len(cells[0]))]
     lines = []
@@ -133,8 +141,8 @@ def table(rows: Sequence[Sequence[Any]]) -> str:
 
 
 def class_table(result: Result) -> str:
-    """Recall of each class, and the class it is most often taken for."""
-    rows = [["class", "recall %", "most often taken for"]]
+    """Recall of each class, and the class it is most often confused with."""
+    rows = [["class", "recall %", "most often confused with"]]
     names = list(result["per_class"])
     for number, (name, recall) in enumerate(result["per_class"].items()):
         wrong = np.array(result["confusion"][number])
@@ -146,7 +154,7 @@ def class_table(result: Result) -> str:
 
 
 def condition_table(result: Result) -> str:
-    """What ``of_conditions`` gave, with an empty line after it; nothing where there is none."""
+    """The result of ``of_conditions`` as text, followed by an empty line; empty if there is none."""
     if not result.get("conditions"):
         return ""
     rows: list[Sequence[Any]] = [["condition", "clips", "accuracy %", "macro accuracy %"]]
@@ -155,23 +163,23 @@ def condition_table(result: Result) -> str:
 
 
 def runs_text(result: Result) -> str:
-    """What ``of_diagnosis`` gave."""
+    """The result of ``of_diagnosis`` as text."""
     rows = [["run", "seed used", "test clips", "macro accuracy %"]]
     for number, run in enumerate(result["runs"], 1):
         rows.append([number, run["seed_used"], run["n_test"], run["macro_accuracy"]])
-    mean = f"macro accuracy {result['mean']:.2f} ± {result['std']:.2f} % (mean and deviation of the runs)"
+    mean = f"macro accuracy {result['mean']:.2f} ± {result['std']:.2f} % (mean and standard deviation of the runs)"
     return f"{table(rows)}\n\n{class_table(result)}\n\n{mean}"
 
 
 def curve_text(result: Result) -> str:
-    """What ``of_multi_split`` gave."""
+    """The result of ``of_multi_split`` as text."""
     rows = [["training share", "macro accuracy %", "deviation"]]
     rows += [[each["train_size"], each["mean"], each["std"]] for each in reversed(result["test_sizes"])]
     return f"{table(rows)}\n\narea {result['area']:.2f} %"
 
 
-def rmis_detection_text(found: rmis_ad.Detection) -> str:
-    """Machines down, areas across, the mean below each subset."""
+def rmis_detection_text(found: rmis_ad.RmisDetection) -> str:
+    """A table with a row per machine and a column per AUC, and the mean below each subset."""
     rows: list[list[Any]] = []
     for name, subset in found.subsets.items():
         rows = rows or [["%", *subset.mean]]
@@ -185,8 +193,8 @@ def rmis_detection_text(found: rmis_ad.Detection) -> str:
     return f"{table(rows)}\n\n{', '.join(scores)}, {total}"
 
 
-def siren_detection_text(found: siren_ad.Detection) -> str:
-    """Sections down, areas across, and each machine's mean."""
+def siren_detection_text(found: siren_ad.SirenDetection) -> str:
+    """A table with a row per section and a column per AUC, and the mean of each machine."""
     rows: list[list[Any]] = []
     for name, machines in found.sections.items():
         for machine, own in machines.items():

@@ -1,10 +1,11 @@
-"""RMIS fault diagnosis by nearest neighbours (FISHER paper, section 4; details as its code has them).
+"""Fault diagnosis of RMIS with nearest neighbours (FISHER paper, section 4; details as in its code).
 
 Fixed split: ten random splits of the recordings at one test size. Multi split: the same at nineteen test sizes, and the
-area under the accuracy over the share of training recordings. Official split: that of the data set itself (IIEE).
+area under the accuracy over the share of training recordings. Official split: the split published with the data set
+(IIEE).
 
-Clips are classified by their five nearest neighbours: the class with the highest sum of cosines wins. Figures are macro
-accuracies, the mean of the classes' recalls, in percent.
+Clips are classified by their five nearest neighbours: the class with the highest sum of cosines wins. The metric is
+macro accuracy, the mean of the recalls of the classes, in percent.
 """
 
 import math
@@ -23,9 +24,9 @@ FIRST_SEED = 111
 RUNS = 10
 NEIGHBOURS = 5
 TEST_SIZES = tuple(round(0.05 * number, 2) for number in range(1, 20))
-CURVE = 20  # neighbours, at most, of the official split's curve
-DIGITS = 2  # to which the published code rounds before it goes on
-FAIR_CHANCE = 0.1  # of one attempt at a split
+CURVE = 20  # largest number of neighbours of the official split's curve
+DIGITS = 2  # decimals to which the published code rounds intermediate results
+FAIR_CHANCE = 0.1  # least probability of success of one random split
 CHANGES = (
     f"figures are rounded to {DIGITS} decimals for display only (as coded: runs before their mean, means before the "
     "area)",
@@ -36,13 +37,16 @@ CHANGES = (
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What came of several splits of one set.
+    """Predictions on several splits of one data set.
 
     Args:
-        classes: C names. labels: (N,) class numbers. tests: (R, N) bool, the rows on the test side.
-        predicted: (R, N) class numbers, -1 for training rows. seeds: (R,) that drew the splits, after retries.
-        recordings: (R,) how many are on the test side.
-        rounded: each run's figures are rounded to two decimals, and their mean again.
+        classes: names of the C classes.
+        labels: class numbers, (N,).
+        tests: test rows of each split, bool (R, N).
+        predicted: predicted class numbers, (R, N), -1 for training rows.
+        seeds: seeds of the splits after retries, (R,).
+        recordings: number of test recordings of each split, (R,).
+        rounded: round each run's metrics, and their mean, to two decimals.
     """
 
     classes: list[str]
@@ -55,7 +59,7 @@ class Diagnosis:
 
     @property
     def confusion(self) -> np.ndarray:
-        """(R, C, C) clips by true class and predicted class."""
+        """Confusion matrices (R, C, C): clips by true class and predicted class."""
         size = len(self.classes)
         cells = [
             np.bincount(self.labels[test] * size + found[test], minlength=size**2).reshape(size, size)
@@ -65,19 +69,19 @@ class Diagnosis:
 
     @property
     def recalls(self) -> np.ndarray:
-        """(R, C) in percent."""
+        """Recall of each class in each run, (R, C), in percent."""
         confusion = self.confusion
         return 100.0 * np.diagonal(confusion, axis1=1, axis2=2) / confusion.sum(axis=2)
 
     @property
     def accuracy(self) -> list[float]:
-        """Percentage of each run's clips classified correctly, whatever their classes."""
+        """Accuracy of each run in percent."""
         confusion = self.confusion
         return [self._round(100.0 * np.trace(run) / run.sum()) for run in confusion]
 
     @property
     def macro_accuracy(self) -> list[float]:
-        """Of each run."""
+        """Macro accuracy of each run in percent."""
         return [self._round(value) for value in self.recalls.mean(axis=1)]
 
     @property
@@ -86,12 +90,12 @@ class Diagnosis:
 
     @property
     def std(self) -> float:
-        """Standard deviation of the runs, of n - 1; 0 for one run."""
+        """Standard deviation over the runs (n - 1); 0 for one run."""
         return self._round(np.std(self.macro_accuracy, ddof=1)) if len(self.seeds) > 1 else 0.0
 
     @property
     def class_recalls(self) -> list[dict[str, float]]:
-        """Of each run, by class."""
+        """Recalls of each run by class."""
         return [
             {name: self._round(value) for name, value in zip(self.classes, run, strict=True)} for run in self.recalls
         ]
@@ -108,7 +112,7 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class MultiSplit:
-    """Diagnoses by test size, rising, and the area under their means over the training share, in percent."""
+    """Diagnoses by increasing test size, and the area under their means over the training share, in percent."""
 
     diagnoses: dict[float, Diagnosis]
     end_points: list[tuple[float, float]]
@@ -116,13 +120,13 @@ class MultiSplit:
 
     @property
     def curve(self) -> list[tuple[float, float]]:
-        """(training share, macro accuracy) by rising share, without the end points."""
+        """(training share, macro accuracy) by increasing share, without the end points."""
         return [(round(1.0 - size, 2), found.mean) for size, found in reversed(self.diagnoses.items())]
 
 
 @dataclass(frozen=True)
 class OfficialSplit:
-    """The data set's own split once, as a diagnosis of one run, and macro accuracy by number of neighbours from 1."""
+    """The published split as a diagnosis of one run, and macro accuracy by number of neighbours, from 1."""
 
     diagnosis: Diagnosis
     curve: list[float]
@@ -140,19 +144,28 @@ def fixed_split(
     memory: int = MEMORY,
     workers: int = 1,
 ) -> Diagnosis:
-    """Splits the recordings at random, classifies the test side by its nearest neighbours, and repeats.
+    """Splits the recordings at random, classifies the test rows by their nearest neighbours, and repeats.
 
-    Run r splits the distinct groups, in order of first appearance and without regard to the classes, with seed
-    111 + r; where a class is missing on a side the seed grows by 100 until none is.
+    Run r splits the distinct groups, in order of first appearance and independently of the classes, with seed 111 + r.
+    While a class is missing on a side, the seed is increased by 100.
 
     Args:
-        embeddings: (N, D), none all zeros. labels: (N,) class names, ties going to the one that sorts first.
-        groups: (N,) recording each row was cut from; a recording is never on both sides.
-        mode: ``clean``, or ``as-coded``, which ``CHANGES`` tells apart.
-        classes: names of the classes, the labels then being their numbers; ties go to the lowest.
-        memory, workers: see ``classify``.
+        embeddings: (N, D), no row all zeros.
+        labels: class names, (N,); ties go to the name that sorts first.
+        groups: recording of each row, (N,); a recording is never on both sides.
+        runs: number of splits.
+        test_size: share of the recordings.
+        neighbours: number of neighbours.
+        mode: ``clean`` or ``as-coded``; ``CHANGES`` lists the differences.
+        classes: names of the classes if ``labels`` are numbers; ties go to the lowest number.
+        memory: see ``classify``.
+        workers: see ``classify``.
 
-    Raises WheeltapperError where no split leaves every class on both sides.
+    Raises:
+        WheeltapperError: no split has every class on both sides.
+
+    Example:
+        >>> fixed_split(embeddings, labels, recordings, mode="clean").mean
     """
     splitter = Splitter(*_numbered(labels, classes), groups)
     return _diagnose(embeddings, splitter, (test_size,), runs, neighbours, mode, memory, workers)[test_size]
@@ -169,11 +182,9 @@ def multi_split(
 ) -> MultiSplit:
     """``fixed_split`` at the test sizes .05, .10 to .95, and the area under the curve.
 
-    To the 19 points two are added: chance at no training recordings, and 100 % where all are; of the 21 the area is
-    that of the composite Simpson rule.
-
-    Args:
-        see ``fixed_split``.
+    Two end points are added to the 19 points: chance without training recordings, and 100 % if all are training
+    recordings. The area of the 21 points is computed with the composite Simpson rule. For the arguments see
+    ``fixed_split``.
     """
     splitter = Splitter(*_numbered(labels, classes), groups)
     found = _diagnose(embeddings, splitter, TEST_SIZES, RUNS, NEIGHBOURS, mode, memory, workers)
@@ -191,12 +202,18 @@ def official_split(
     classes: Sequence[str] | None = None,
     neighbours: int = NEIGHBOURS,
 ) -> OfficialSplit:
-    """Classifies the test side of a split that comes with the data set.
+    """Classifies the test rows of the split published with the data set.
 
     Args:
-        embeddings, labels, mode, classes: see ``fixed_split``. tested: (N,) bool.
+        embeddings: see ``fixed_split``.
+        labels: see ``fixed_split``.
+        tested: test rows, bool (N,).
+        mode: see ``fixed_split``.
+        classes: see ``fixed_split``.
+        neighbours: number of neighbours.
 
-    Raises WheeltapperError where a class is missing on a side.
+    Raises:
+        WheeltapperError: a class is missing on a side.
     """
     rounded = check_mode(mode)
     numbers, names = _numbered(labels, classes)
@@ -216,11 +233,9 @@ def official_split(
 
 
 def splittable(labels: Sequence[str], groups: Sequence[str], test_size: float = 0.5) -> set[str]:
-    """Classes that a random split has a fair chance to leave on both sides, all at once; those of the fewest recordings
-    are left out until it has.
+    """Classes that a random split leaves on both sides, all at once, with reasonable probability.
 
-    Args:
-        labels, groups, test_size: as of ``fixed_split``.
+    Classes with the fewest recordings are removed until this is the case. For the arguments see ``fixed_split``.
     """
     recordings = defaultdict(set)
     for label, group in zip(labels, groups, strict=True):
@@ -233,12 +248,12 @@ def splittable(labels: Sequence[str], groups: Sequence[str], test_size: float = 
 
 
 def absent_score(mode: str) -> float:
-    """What a class has that is not among the neighbours."""
+    """Score of a class that is not among the neighbours."""
     return 0.0 if check_mode(mode) else -np.inf
 
 
 def simpson(heights: Sequence[float], step: float) -> float:
-    """Area under an odd number of equally spaced points, composite Simpson rule."""
+    """Area under an odd number of equally spaced points by the composite Simpson rule."""
     if len(heights) % 2 == 0:
         raise ValueError(f"expected an odd number of points, found {len(heights)}")
     return step / 3.0 * (heights[0] + 4.0 * sum(heights[1:-1:2]) + 2.0 * sum(heights[2:-1:2]) + heights[-1])
@@ -254,7 +269,7 @@ def _diagnose(
     memory: int,
     workers: int,
 ) -> dict[float, Diagnosis]:
-    """By test size; all splits are drawn before the first is used, so that a hopeless one costs nothing."""
+    """Diagnoses by test size. All splits are drawn first, so that impossible ones are found before any computation."""
     rounded = check_mode(mode)
     counts = {size: splitter.check_size(size) for size in test_sizes}
     drawn = [splitter.split(size, FIRST_SEED + run) for size in test_sizes for run in range(runs)]
@@ -276,7 +291,7 @@ def _diagnose(
 
 
 def _numbered(labels: Sequence, classes: Sequence[str] | None) -> tuple[np.ndarray, list[str]]:
-    """Class numbers (N,) and the classes' names."""
+    """Class numbers (N,) and names of the classes."""
     if classes is not None:
         return np.asarray(labels), list(classes)
     names, numbers = np.unique(np.asarray(labels), return_inverse=True)

@@ -1,15 +1,15 @@
-"""RMIS anomaly detection: the DCASE Task 2 sets of 2020 to 2025 by the nearest training clip (FISHER paper, section 4).
+"""Anomaly detection of RMIS: DCASE Task 2 of 2020 to 2025 with the nearest training clip (FISHER paper, section 4).
 
-A clip's score is its cosine distance to the nearest normal training clip of its machine and section, the smaller one
-where source and target clips have banks of their own. Each year is measured as its challenge was, means within means:
-sections, machines, development and evaluation set.
+The score of a clip is its cosine distance to the nearest normal training clip of its machine and section, or the
+smaller one if source and target clips have separate banks. Each year has the metric of its challenge: means over
+sections, machines, and development and evaluation set.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 
-from system.benchmarks.anomaly import ONE_BANK, TWO_BANKS, Section, areas, bank_distances, check_year, sections
+from system.benchmarks.anomaly import ONE_BANK, TWO_BANKS, MachineSection, areas, bank_distances, check_year, sections
 from system.benchmarks.embedding_tables import SUBSETS, Machines
 from system.benchmarks.protocols import CLEAN, check_mode
 from system.evaluation import metrics
@@ -20,7 +20,14 @@ Columns = dict[str, float]
 
 @dataclass(frozen=True)
 class Subset:
-    """Areas and their mean in percent by machine; of several sections each, and their mean. ``mean``: over machines."""
+    """AUCs and their mean in percent.
+
+    Attributes:
+        machines: by machine.
+        sections: by machine and section, for machines with several sections.
+        mean: over the machines.
+        score: of the subset.
+    """
 
     machines: dict[str, Columns]
     sections: dict[str, dict[str, Columns]]
@@ -29,10 +36,14 @@ class Subset:
 
 
 @dataclass(frozen=True)
-class Detection:
-    """``subsets`` by dev and eval, those that the clips have. ``total``: their mean, None where one is missing.
+class RmisDetection:
+    """Result of a year.
 
-    ``bank_scores`` (banks, N) and ``scores`` (N,): of the test clips, NaN elsewhere.
+    Attributes:
+        subsets: dev and eval, as far as the clips include them.
+        total: mean over the subsets, None if one is missing.
+        bank_scores: scores of the test clips in each bank, (banks, N), NaN elsewhere.
+        scores: scores of the test clips, (N,), NaN elsewhere.
     """
 
     subsets: dict[str, Subset]
@@ -42,7 +53,7 @@ class Detection:
 
 
 def changes(mode: str, year: int) -> list[str]:
-    """In words, what ``clean`` does differently in a year."""
+    """Sentences on the differences of ``clean`` in a year."""
     if check_mode(mode):
         return []
     found = [f"figures are rounded to {DIGITS} decimals for display only (as coded: subsets before the total)"]
@@ -59,18 +70,21 @@ def changes(mode: str, year: int) -> list[str]:
     return found
 
 
-def detect(clips: Machines, year: int, mode: str = CLEAN) -> Detection:
-    """Scores the test clips of every section and measures them by the year's rule.
+def detect(clips: Machines, year: int, mode: str = CLEAN) -> RmisDetection:
+    """Scores the test clips of every section and computes the metrics of the year.
 
     Args:
-        year: 2020 to 2025. mode: ``clean``, or ``as-coded``; see ``changes``.
+        clips: embeddings and labels.
+        year: 2020 to 2025.
+        mode: ``clean`` or ``as-coded``; see ``changes``.
 
-    Raises WheeltapperError for a section without the training or test clips that the rule needs.
+    Raises:
+        WheeltapperError: a section lacks training or test clips that the metric needs.
     """
     rule, as_coded = check_year(year), check_mode(mode)
     banks = ONE_BANK if year == 2020 or (year == 2021 and as_coded) else TWO_BANKS
     bank_scores = np.full((len(banks), len(clips.files)), np.nan)
-    measured: dict[Section, Columns] = {}
+    measured: dict[MachineSection, Columns] = {}
     for section in sections(clips):
         distances = bank_distances(clips, section, banks)
         if as_coded and year >= 2022:
@@ -89,10 +103,10 @@ def detect(clips: Machines, year: int, mode: str = CLEAN) -> Detection:
     total = None
     if len(subsets) == len(SUBSETS):
         total = _round(_mean([subset.score for subset in subsets.values()], rule), as_coded)
-    return Detection(subsets, total, bank_scores, bank_scores.min(axis=0))
+    return RmisDetection(subsets, total, bank_scores, bank_scores.min(axis=0))
 
 
-def _subset(measured: dict[Section, Columns], rule: metrics.Rule, rounded: bool) -> Subset:
+def _subset(measured: dict[MachineSection, Columns], rule: metrics.Rule, rounded: bool) -> Subset:
     by_machine: dict[str, dict[str, Columns]] = {}
     for section, columns in measured.items():
         by_machine.setdefault(section.machine, {})[section.name] = columns

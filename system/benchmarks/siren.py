@@ -1,8 +1,8 @@
-"""Fault classification by nearest neighbours as the SIREN benchmark has it (ECHO paper; details as in its code).
+"""Fault classification of SIREN with nearest neighbours (ECHO paper; details as in its code).
 
-Every recording is one embedding, not normalised, and is classified by its five nearest neighbours: Euclidean distance,
-majority vote, of a tie the class that is met first from near to far. CWRU leaves one file out, IICA has five folds,
-IIEE a test side of its own. Figures are plain accuracies in percent.
+Each recording has one embedding, not normalised, and is classified by a majority vote of its five nearest neighbours
+(Euclidean distance); of a tie, the class of the nearest neighbour wins. CWRU leaves one file out, IICA has five folds,
+IIEE has a published test set. The metric is accuracy in percent.
 """
 
 from collections.abc import Callable, Sequence
@@ -16,14 +16,22 @@ from system.errors import WheeltapperError
 
 NEIGHBOURS = 5
 FOLDS, SEED = 5, 1
-PIECES = 8  # channels that the published extractors announce, whatever the recordings have
-USED = 7  # of them in a query of many recordings at once; a query of one, as IIEE has it, uses all
-LEAK = 5000  # recordings; of more, the published code leaves each among its own neighbours
+PIECES = 8  # number of channels that the published extractors report for all recordings
+USED = 7  # of these, the number used for queries of several recordings; queries of one (IIEE) use all
+LEAK = 5000  # with more recordings, the published code includes each among its own neighbours
 EPSILON = 1e-10
 
 
 def changes(mode: str, task: str, count: int, dim: int, channels: int | None = None) -> list[str]:
-    """In words, what ``clean`` does differently for embeddings (count, dim); ``task``: loocv, kfold or official."""
+    """Sentences on the differences of ``clean``.
+
+    Args:
+        mode: ``clean`` or ``as-coded``.
+        task: loocv, kfold or official.
+        count: number of embeddings.
+        dim: their dimension.
+        channels: number of channels, if known.
+    """
     if check_mode(mode):
         return []
     found = []
@@ -41,7 +49,7 @@ def changes(mode: str, task: str, count: int, dim: int, channels: int | None = N
 def leave_one_file_out(
     embeddings: np.ndarray, classes: Sequence, mode: str = CLEAN, groups: Sequence | None = None
 ) -> float:
-    """Percentage of recordings classified correctly by ``predict_left_out``."""
+    """Accuracy of ``predict_left_out`` in percent."""
     return 100.0 * float(np.mean(predict_left_out(embeddings, classes, mode, groups) == np.asarray(classes)))
 
 
@@ -52,14 +60,18 @@ def predict_left_out(
     groups: Sequence | None = None,
     channels: int | None = None,
 ) -> np.ndarray:
-    """Class of each recording by its neighbours among all others: (N,).
+    """Predicts the class of each recording from its neighbours among all others.
 
     Args:
-        embeddings: (N, D) one row a recording. classes: (N,).
-        mode: ``clean``, or ``as-coded``, as the published figures are made: see ``fused_distances``.
-        groups: (N,) what was cut from one recording; None: each row is a recording.
-        channels: whose embeddings stand side by side in a row; distances are normalised and averaged over them (for
-            MaFaulDa the published code does so, too). None: not said; ``clean`` takes a row for one channel.
+        embeddings: one row per recording, (N, D).
+        classes: (N,).
+        mode: ``clean``, or ``as-coded`` as for the published results, see ``fused_distances``.
+        groups: recording that each row was cut from, (N,); None: each row is a recording.
+        channels: number of channels whose embeddings are concatenated in a row; distances are normalised and averaged
+            over them (as the published code does for MaFaulDa). None: unknown; ``clean`` then assumes one.
+
+    Returns:
+        Predicted classes, (N,).
     """
     embeddings, classes = np.asarray(embeddings, np.float64), np.asarray(classes)
     pieces, used = _pieces(embeddings, mode, channels)
@@ -83,12 +95,13 @@ def predict_folds(
     groups: Sequence | None = None,
     channels: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Class of each recording by its neighbours in the other four of five folds, and its fold: both (N,).
+    """Predicts the class of each recording from its neighbours in the other four of five folds.
 
-    Folds spread the classes evenly (scikit-learn's StratifiedKFold, shuffled with seed 1); with groups none is in two.
+    The folds are stratified by class (scikit-learn's StratifiedKFold, shuffled with seed 1); a group is in one fold
+    only. For the arguments see ``predict_left_out``.
 
-    Args:
-        see ``predict_left_out``.
+    Returns:
+        Predicted classes and folds, (N,) each.
     """
     embeddings, classes = np.asarray(embeddings, np.float64), np.asarray(classes)
     pieces, used = _pieces(embeddings, mode, channels)
@@ -103,10 +116,17 @@ def predict_folds(
 def predict_test(
     embeddings: np.ndarray, classes: Sequence, tested: np.ndarray, mode: str = CLEAN, channels: int | None = None
 ) -> np.ndarray:
-    """Class of each test row by its neighbours among all other rows: (test rows,).
+    """Predicts the class of each test row from its neighbours among all other rows.
 
     Args:
-        tested: (N,) bool, the test side of a split that comes with the data set. others: see ``predict_left_out``.
+        embeddings: see ``predict_left_out``.
+        classes: see ``predict_left_out``.
+        tested: test rows of the published split, bool (N,).
+        mode: see ``predict_left_out``.
+        channels: see ``predict_left_out``.
+
+    Returns:
+        Predicted classes, (test rows,).
     """
     embeddings, classes, tested = np.asarray(embeddings, np.float64), np.asarray(classes), np.asarray(tested, bool)
     pieces, _ = _pieces(embeddings, mode, channels)
@@ -114,13 +134,22 @@ def predict_test(
 
 
 def fused_distances(queries: np.ndarray, memory: np.ndarray, pieces: int, used: int) -> np.ndarray:
-    """Distances of queries (M, D) to a memory (N, D), D a multiple of the pieces: (M, N).
+    """Distances between queries and a memory, normalised and averaged over pieces of the vectors.
 
-    Of one piece they are Euclidean. Otherwise each vector is taken for that many channels and cut accordingly, and
-    those after the ``used`` first are passed over; the distances of a query's piece to all the memory, the query itself
-    among them where it is there, are brought to mean 0 and deviation 1 and averaged over the pieces.
+    With one piece the distances are Euclidean. Otherwise each vector is cut into ``pieces``, as if these were channels,
+    of which the first ``used`` count. The distances of a query's piece to all of the memory, including the query itself
+    if it is part of it, are standardised and then averaged over the pieces.
+
+    Args:
+        queries: (M, D).
+        memory: (N, D); D is a multiple of ``pieces``.
+        pieces: number of pieces.
+        used: number of pieces that count.
+
+    Returns:
+        (M, N).
     """
-    middle = memory.mean(axis=0)  # squares of far vectors would drown their differences
+    middle = memory.mean(axis=0)  # otherwise differences of distant vectors are lost in rounding
     parts = [(x - middle).reshape(len(x), pieces, -1)[:, :used].swapaxes(0, 1) for x in (queries, memory)]
     total = np.zeros((len(queries), len(memory)))
     for query, rows in zip(*parts, strict=True):
@@ -134,7 +163,7 @@ def fused_distances(queries: np.ndarray, memory: np.ndarray, pieces: int, used: 
 
 
 def _pieces(embeddings: np.ndarray, mode: str, channels: int | None) -> tuple[int, int]:
-    """Into how many pieces vectors are cut and how many of them count when many recordings are asked about."""
+    """Number of pieces of a vector, and the number of them that count for queries of several recordings."""
     dim, as_coded = embeddings.shape[1], check_mode(mode)
     if channels is None:
         return (PIECES, USED) if as_coded and dim % PIECES == 0 else (1, 1)
@@ -151,6 +180,6 @@ def _classify(queries: np.ndarray, memory: np.ndarray, classes: np.ndarray, piec
 
 
 def _in_blocks(near: Callable[[np.ndarray], np.ndarray], classes: np.ndarray, count: int) -> np.ndarray:
-    """The vote of the neighbours of so many queries, some of them at a time."""
+    """Votes of the neighbours of ``count`` queries, computed in blocks."""
     blocks = [np.arange(start, min(start + BLOCK, count)) for start in range(0, count, BLOCK)]
     return np.concatenate([vote(classes[near(rows)]) for rows in blocks])

@@ -1,7 +1,7 @@
-"""SIREN anomaly detection: the DCASE Task 2 sets of 2020 to 2025 by the nearest training clip (ECHO paper, section 4).
+"""Anomaly detection of SIREN: DCASE Task 2 of 2020 to 2025 with the nearest training clip (ECHO paper, section 4).
 
-Scores as those of RMIS without normalisation. The year's score is one mean over all areas of all sections of both the
-development and the evaluation set: arithmetic for 2020, harmonic from 2021 on.
+Scores are those of RMIS without normalisation. The score of a year is one mean over all AUCs of all sections of the
+development and evaluation sets: arithmetic for 2020, harmonic from 2021 on.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from system.benchmarks.protocols import CLEAN, check_mode
 from system.evaluation import metrics
 from system.evaluation.metrics import BOTH, SOURCE, TARGET, Measure
 
-# As coded, for 2022 and later.
+# Measures of the published code from 2022 on.
 DOMAIN_WISE = {
     "AUC (source)": Measure(SOURCE, SOURCE),
     "AUC (target)": Measure(TARGET, TARGET),
@@ -23,9 +23,15 @@ DOMAIN_WISE = {
 
 
 @dataclass(frozen=True)
-class Detection:
-    """In percent: ``score`` of the year; ``sections``: areas by subset, machine and section; ``means``: the year's mean
-    over the areas of each machine, by subset and machine. ``scores`` (N,): of the test clips, NaN elsewhere."""
+class SirenDetection:
+    """Result of a year, in percent.
+
+    Attributes:
+        score: of the year.
+        sections: AUCs by subset, machine and section.
+        means: mean over the AUCs of each machine, by subset and machine.
+        scores: scores of the test clips, (N,), NaN elsewhere.
+    """
 
     score: float
     sections: dict[str, dict[str, dict[str, dict[str, float]]]]
@@ -34,7 +40,7 @@ class Detection:
 
 
 def changes(mode: str, year: int) -> list[str]:
-    """In words, what ``clean`` does differently in a year."""
+    """Sentences on the differences of ``clean`` in a year."""
     if check_mode(mode) or year < 2022:
         return []
     return [
@@ -43,13 +49,16 @@ def changes(mode: str, year: int) -> list[str]:
     ]
 
 
-def detect(clips: Machines, year: int, mode: str = CLEAN) -> Detection:
-    """Scores the test clips of every section and measures them.
+def detect(clips: Machines, year: int, mode: str = CLEAN) -> SirenDetection:
+    """Scores the test clips of every section and computes the metrics.
 
     Args:
-        year: 2020 to 2025. mode: ``clean``, or ``as-coded``; see ``changes``.
+        clips: embeddings and labels.
+        year: 2020 to 2025.
+        mode: ``clean`` or ``as-coded``; see ``changes``.
 
-    Raises WheeltapperError for a section without the training or test clips that the measures need.
+    Raises:
+        WheeltapperError: a section lacks training or test clips that the metrics need.
     """
     rule, as_coded = check_year(year), check_mode(mode)
     measures = {name: rule.measures[name] for name in rule.official}
@@ -65,7 +74,7 @@ def detect(clips: Machines, year: int, mode: str = CLEAN) -> Detection:
         subset: {machine: [v for each in own.values() for v in each.values()] for machine, own in machines.items()}
         for subset, machines in found.items()
     }
-    return Detection(
+    return SirenDetection(
         _mean([value for machines in values.values() for own in machines.values() for value in own], rule),
         found,
         {subset: {m: _mean(own, rule) for m, own in machines.items()} for subset, machines in values.items()},

@@ -1,6 +1,6 @@
-"""Which recordings are learnt from and which are asked about: random halves and folds as scikit-learn draws them.
+"""Random splits and folds, identical to those of scikit-learn.
 
-The draws are written out in NumPy, since importing scikit-learn takes longer than a whole benchmark.
+They are implemented in NumPy, because importing scikit-learn takes longer than a whole benchmark.
 """
 
 import math
@@ -10,14 +10,14 @@ import numpy as np
 
 from system.errors import WheeltapperError
 
-RETRY = 100  # added to the seed of a split that leaves a class out of one side
-ATTEMPTS = 10_000  # each takes some tens of microseconds
+RETRY = 100  # added to the seed of a split in which a class is missing on one side
+ATTEMPTS = 10_000  # each takes tens of microseconds
 
 
 def random_side(units: int, test_size: float, seed: int) -> np.ndarray:
-    """Which of so many units are on the test side: bool (units,), ceil(test_size * units) of them.
+    """The units on the test side, bool (units,): ceil(test_size * units) of them.
 
-    As scikit-learn's ``train_test_split`` of a list, with ``random_state`` the seed.
+    As scikit-learn's ``train_test_split`` of a list with ``random_state=seed``.
     """
     chosen = np.random.RandomState(seed).permutation(units)[: test_count(units, test_size)]
     side = np.zeros(units, bool)
@@ -30,7 +30,7 @@ def test_count(units: int, test_size: float) -> int:
 
 
 def in_order(groups: Sequence) -> tuple[np.ndarray, np.ndarray]:
-    """The distinct groups in order of first appearance, and each row's number in them (N,)."""
+    """The distinct groups in order of first appearance, and the index of each row's group, (N,)."""
     names, first, members = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
     order = np.argsort(first)
     rank = np.empty(len(order), np.intp)
@@ -39,10 +39,12 @@ def in_order(groups: Sequence) -> tuple[np.ndarray, np.ndarray]:
 
 
 def holdings(labels: np.ndarray, classes: int, groups: Sequence) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """``in_order``, and which classes each of the groups holds: bool (groups, classes).
+    """``in_order``, and the classes that each group contains, bool (groups, classes).
 
     Args:
-        labels: (N,) class numbers. classes: how many. groups: (N,).
+        labels: class numbers, (N,).
+        classes: number of classes.
+        groups: (N,).
     """
     units, members = in_order(groups)
     holds = np.zeros((len(units), classes), bool)
@@ -51,13 +53,15 @@ def holdings(labels: np.ndarray, classes: int, groups: Sequence) -> tuple[np.nda
 
 
 class Splitter:
-    """Random splits of recordings that leave every class on both sides.
+    """Random splits of recordings in which every class is on both sides.
 
     Args:
-        labels: (N,) class numbers, all of 0 to C - 1. classes: their C names, for what is said of them.
-        groups: (N,) recording of each row; a recording is never on both sides.
+        labels: class numbers, (N,), 0 to C - 1.
+        classes: names of the C classes, for messages.
+        groups: recording of each row, (N,); a recording is never on both sides.
 
-    Raises WheeltapperError where a class is in one recording only, so that no split could serve.
+    Raises:
+        WheeltapperError: a class has only one recording.
     """
 
     def __init__(self, labels: np.ndarray, classes: Sequence[str], groups: Sequence) -> None:
@@ -66,9 +70,13 @@ class Splitter:
         check_recordings(self.holds, classes, self.units)
 
     def split(self, test_size: float, seed: int) -> tuple[np.ndarray, int]:
-        """The rows on the test side, bool (N,), and the seed that drew them: 100 is added to a seed until one does.
+        """Draws a split; while a class is missing on a side, the seed is increased by 100.
 
-        Raises WheeltapperError for a test size that cannot, or as good as never does, leave every class on both sides.
+        Returns:
+            The test rows, bool (N,), and the seed that was used.
+
+        Raises:
+            WheeltapperError: with this test size no split, or almost none, has every class on both sides.
         """
         count = self.check_size(test_size)
         for used in range(seed, seed + RETRY * ATTEMPTS, RETRY):
@@ -81,7 +89,7 @@ class Splitter:
         )
 
     def check_size(self, test_size: float) -> int:
-        """How many recordings are tested; WheeltapperError where a side is too small for every class to be there."""
+        """Number of test recordings; WheeltapperError if a side is too small for all classes."""
         if not 0 < test_size < 1:
             raise WheeltapperError(f"test size: expected a fraction between 0 and 1, found {test_size:g}")
         count = test_count(len(self.units), test_size)
@@ -96,24 +104,28 @@ class Splitter:
 
 
 def check_recordings(holds: np.ndarray, classes: Sequence[str], units: Sequence) -> None:
-    """Raises WheeltapperError that names the classes which only one recording holds.
+    """Raises WheeltapperError that lists the classes with only one recording.
 
     Args:
-        holds: (recordings, classes) bool. classes, units: their names.
+        holds: classes of each recording, bool (recordings, classes).
+        classes: names of the classes.
+        units: names of the recordings.
     """
     lonely = np.flatnonzero(holds.sum(axis=0) < 2)
     if len(lonely):
         named = ", ".join(f"{classes[c]} ({units[holds[:, c].argmax()]})" for c in lonely)
         raise WheeltapperError(
-            f"expected at least 2 recordings of every class, to learn from and to ask about, found 1 of: {named}"
+            f"expected at least 2 recordings of every class, one for training and one for testing, found 1 of: {named}"
         )
 
 
 def check_sides(labels: np.ndarray, classes: Sequence[str], tested: np.ndarray) -> None:
-    """Raises WheeltapperError where the test rows or the others lack a class.
+    """Raises WheeltapperError if a class is missing among the test rows or the others.
 
     Args:
-        labels: (N,) class numbers. classes: their names. tested: (N,) bool.
+        labels: class numbers, (N,).
+        classes: names of the classes.
+        tested: test rows, bool (N,).
     """
     for side, rows in (("test", tested), ("training", ~tested)):
         missing = np.flatnonzero(np.bincount(labels[rows], minlength=len(classes)) == 0)
@@ -123,11 +135,12 @@ def check_sides(labels: np.ndarray, classes: Sequence[str], tested: np.ndarray) 
 
 
 def stratified_folds(labels: Sequence, folds: int, seed: int, groups: Sequence | None = None) -> np.ndarray:
-    """The fold of each row (N,), classes spread evenly, rows shuffled within their class.
+    """The fold of each row, (N,), stratified by class and shuffled within each class.
 
-    As scikit-learn's ``StratifiedKFold``; with groups its ``StratifiedGroupKFold``, which keeps a group in one fold.
+    As scikit-learn's ``StratifiedKFold``, or with groups ``StratifiedGroupKFold``, which keeps each group in one fold.
 
-    Raises WheeltapperError where there are fewer rows, or groups, than folds.
+    Raises:
+        WheeltapperError: there are fewer rows, or groups, than folds.
     """
     names, numbers = in_order(labels)
     count = len(numbers) if groups is None else len(np.unique(np.asarray(groups)))

@@ -1,6 +1,6 @@
-"""RMIS and SIREN whole: which data sets they have, how each is embedded, and what it is asked.
+"""The data sets of RMIS and SIREN: how each is embedded, and the task on it.
 
-A data set lies prepared in a folder of its name: ``manifest.csv`` as ``wheeltapper prepare`` writes it.
+A prepared data set is a folder of its name with a ``manifest.csv`` of ``wheeltapper prepare``.
 """
 
 import os
@@ -30,18 +30,23 @@ from system.files import read_json
 from system.manifest import Clip
 
 CHALLENGE = "dcase"
-CHALLENGE_RATE = 16000  # Hz, to which RMIS brings the challenge's clips
-SECONDS = 10.0  # of a segment, where a set has no other (RMIS)
+CHALLENGE_RATE = 16000  # Hz, to which RMIS resamples the clips of the challenge
+SECONDS = 10.0  # default length of a segment (RMIS)
 
 
 @dataclass(frozen=True)
-class Plan:
+class DatasetPlan:
     """What a benchmark does with one data set.
 
     Args:
-        name: of the data set, and of its folder. task: see ``tasks.TASKS``. view: whose preparation.
-        settings: fields of ``tasks.Options``. seconds: of a segment (RMIS). each: embed every channel (SIREN).
-        shown: whether the benchmark's table has a column for it. clips: how many there are, 0 where that is not known.
+        name: of the data set and its folder.
+        task: name in ``tasks.TASKS``.
+        view: benchmark for which the set is prepared.
+        settings: fields of ``tasks.Options``.
+        seconds: length of a segment (RMIS).
+        each: embed every channel (SIREN).
+        shown: whether the table of the benchmark has a column for it.
+        clips: number of clips, 0 if unknown.
     """
 
     name: str
@@ -55,16 +60,16 @@ class Plan:
 
     @property
     def year(self) -> int | None:
-        """Of a challenge's set."""
+        """Year of a set of the challenge, otherwise None."""
         return int(self.name.removeprefix(CHALLENGE)) if self.name.startswith(CHALLENGE) else None
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Of the data set, as the benchmark numbers them; none of a challenge's."""
+        """Classes of the data set in the benchmark's order; empty for sets of the challenge."""
         return () if self.year else faults.find(self.name).view(self.view)[1].classes
 
     def embedder(self, encoder: Encoder | str) -> Embedder:
-        """What turns the set's recordings into vectors; an encoder by name is one of ``embedders.STATISTICS``."""
+        """The embedder for the recordings of the set; an encoder given by name is one of ``embedders.STATISTICS``."""
         if isinstance(encoder, str):
             return embedders.statistics(encoder, self.each)
         if self.task.startswith("siren"):
@@ -72,45 +77,48 @@ class Plan:
         return embedders.rmis(encoder, self.seconds, CHALLENGE_RATE if self.year else 0)
 
     def options(self, options: Options) -> Options:
-        """The options with what is this data set's own."""
+        """The options, with this data set's own settings."""
         return replace(options, **self.settings)
 
 
-def _years(task: str) -> list[Plan]:
-    return [Plan(f"{CHALLENGE}{year}", task, "", {"year": year}) for year in YEARS]
+def _years(task: str) -> list[DatasetPlan]:
+    return [DatasetPlan(f"{CHALLENGE}{year}", task, "", {"year": year}) for year in YEARS]
 
 
 # Segments and test sizes: FISHER paper, section 4, and RMIS's code.
 _RMIS = [
     *_years("rmis-ad"),
-    Plan("iica", "rmis-fixed", "rmis"),
-    Plan("iiee", "rmis-official", "rmis", seconds=3.0),
-    Plan("wtpg", "rmis-fixed", "rmis"),
-    Plan("mafaulda_sound", "rmis-fixed", "rmis", seconds=5.0, clips=1951),
-    Plan("mafaulda_vib", "rmis-fixed", "rmis", seconds=5.0, clips=6 * 1951),
-    *(Plan(f"sdust_{kind}", "rmis-fixed", "rmis") for kind in ("bearing", "gear")),
-    *(Plan(f"umged_{kind}", "rmis-fixed", "rmis", {"test_size": 0.2}) for kind in ("sound", "vib", "vol", "cur")),
-    *(Plan(f"pu_{kind}", "rmis-fixed", "rmis", seconds=4.0) for kind in ("vib", "cur")),
+    DatasetPlan("iica", "rmis-fixed", "rmis"),
+    DatasetPlan("iiee", "rmis-official", "rmis", seconds=3.0),
+    DatasetPlan("wtpg", "rmis-fixed", "rmis"),
+    DatasetPlan("mafaulda_sound", "rmis-fixed", "rmis", seconds=5.0, clips=1951),
+    DatasetPlan("mafaulda_vib", "rmis-fixed", "rmis", seconds=5.0, clips=6 * 1951),
+    *(DatasetPlan(f"sdust_{kind}", "rmis-fixed", "rmis") for kind in ("bearing", "gear")),
+    *(
+        DatasetPlan(f"umged_{kind}", "rmis-fixed", "rmis", {"test_size": 0.2})
+        for kind in ("sound", "vib", "vol", "cur")
+    ),
+    *(DatasetPlan(f"pu_{kind}", "rmis-fixed", "rmis", seconds=4.0) for kind in ("vib", "cur")),
 ]
-# The vibration of MaFaulDa: six accelerometers and the tachometer. MFPT is in neither benchmark.
+# Vibration of MaFaulDa: six accelerometers and the tachometer. MFPT is not part of either benchmark.
 _SIREN = [
     *_years("siren-ad"),
-    Plan("iiee", "siren-official", "siren"),
-    Plan("iica", "siren-kfold", "siren"),
-    Plan("cwru", "siren-loocv", "siren", clips=105),
-    Plan("mafaulda_vib", "siren-loocv", "siren", {"channels": 7}, each=True, clips=1951),
-    Plan("mafaulda_sound", "siren-loocv", "siren", {"channels": 1}, clips=1951),
-    Plan("mfpt", "siren-loocv", "own", shown=False),
+    DatasetPlan("iiee", "siren-official", "siren"),
+    DatasetPlan("iica", "siren-kfold", "siren"),
+    DatasetPlan("cwru", "siren-loocv", "siren", clips=105),
+    DatasetPlan("mafaulda_vib", "siren-loocv", "siren", {"channels": 7}, each=True, clips=1951),
+    DatasetPlan("mafaulda_sound", "siren-loocv", "siren", {"channels": 1}, clips=1951),
+    DatasetPlan("mfpt", "siren-loocv", "own", shown=False),
 ]
-SUITES: dict[str, list[Plan]] = {
+SUITES: dict[str, list[DatasetPlan]] = {
     "rmis": _RMIS,
     "rmis-multisplit": [replace(plan, task="rmis-multisplit") for plan in _RMIS if plan.task == "rmis-fixed"],
     "siren": _SIREN,
 }
 
 
-def choose(suite: str, names: Iterable[str] | None = None) -> list[Plan]:
-    """The plans of a suite, or those of its data sets that are named; WheeltapperError for a name that it has not."""
+def choose(suite: str, names: Iterable[str] | None = None) -> list[DatasetPlan]:
+    """The plans of a suite, or those of the named data sets; WheeltapperError for an unknown name."""
     plans = {plan.name: plan for plan in SUITES[suite]}
     unknown = [name for name in names or () if name not in plans]
     if unknown:
@@ -118,10 +126,11 @@ def choose(suite: str, names: Iterable[str] | None = None) -> list[Plan]:
     return [plan for plan in plans.values() if not names or plan.name in set(names)]
 
 
-def read_clips(plan: Plan, root: str | os.PathLike) -> list[Clip] | None:
-    """The clips of a data set that take part, from ``root/<name>/manifest.csv``; None where there is no such file.
+def read_clips(plan: DatasetPlan, root: str | os.PathLike) -> list[Clip] | None:
+    """The clips of a data set from ``root/<name>/manifest.csv``; None if there is no such file.
 
-    Raises WheeltapperError for a set prepared for another benchmark, and for one without such clips.
+    Raises:
+        WheeltapperError: the set was prepared for another benchmark, or has no clips for this one.
     """
     folder = Path(root) / plan.name
     path = folder / MANIFEST
@@ -146,9 +155,11 @@ def read_clips(plan: Plan, root: str | os.PathLike) -> list[Clip] | None:
     return clips
 
 
-def lacks(plan: Plan, clips: Iterable[Clip]) -> str:
-    """What a data set lacks for its figure to stand beside published ones, in words; empty where nothing is known to
-    be missing: sections of a year's machines, or clips of a set whose number of clips is known."""
+def lacks(plan: DatasetPlan, clips: Iterable[Clip]) -> str:
+    """What a data set lacks to be comparable with published results; empty if nothing is known to be missing.
+
+    For a set of the challenge these are sections of machines, for others clips, if their number is known.
+    """
     clips = list(clips)
     if plan.year:
         year = load_year(plan.year)
@@ -169,19 +180,23 @@ def lacks(plan: Plan, clips: Iterable[Clip]) -> str:
 
 
 def duplicates(clips: Iterable[Clip]) -> int:
-    """How many clips have the content of an earlier one."""
+    """Number of clips with the content of an earlier clip."""
     digests = [clip.digest for clip in clips]
     return len(digests) - len(set(digests))
 
 
-def rows_of(plan: Plan, clips: list[Clip], embeddings: np.ndarray, where: str) -> Labelled | Machines:
-    """Embeddings (N, D) of the clips with what the benchmark asks of them.
+def rows_of(plan: DatasetPlan, clips: list[Clip], embeddings: np.ndarray, where: str) -> Labelled | Machines:
+    """The rows of a benchmark: embeddings of the clips with their labels.
 
     Args:
-        where: begins messages.
+        plan: data set.
+        clips: of the data set.
+        embeddings: of the clips, (N, D).
+        where: file or folder, for messages.
 
-    Raises WheeltapperError for embeddings that nothing can be told from, and for a class without clips; of a set that
-    no table has, for fewer than two classes.
+    Raises:
+        WheeltapperError: embeddings cannot be compared, a class has no clips, or a set outside the tables has fewer
+            than two classes.
     """
     files = np.array([clip.file for clip in clips])
     if plan.year:
@@ -224,7 +239,7 @@ def rows_of(plan: Plan, clips: list[Clip], embeddings: np.ndarray, where: str) -
 
 
 def _domain(clip: Clip, year: int) -> int:
-    """0 source, 1 target; all of a year without domains are of the source."""
+    """0 source, 1 target; in years without domains all clips are source."""
     if not clip.domain and check_year(year).domains:
         raise WheeltapperError(f"{clip.path}: expected its domain, source or target, found none")
     return DOMAINS.index(clip.domain) if clip.domain else 0

@@ -1,4 +1,4 @@
-"""The benchmarks' tasks by name: which fields of the rows each asks for, the run, its result and table."""
+"""The tasks of the benchmarks by name: required fields, computation, result and table."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,14 +18,16 @@ Answer = tuple[dict[str, Any], str]  # result and its table
 
 @dataclass(frozen=True)
 class Options:
-    """How a task is run.
+    """Options of a task.
 
     Args:
-        protocol: ``as-coded`` or ``clean``. sealed: rows of one group are never on both sides.
+        protocol: ``as-coded`` or ``clean``.
+        sealed: keep all rows of a group on one side of every split.
         test_size: share of the recordings (rmis-fixed).
-        memory: MB of similarities held at once. workers: threads (RMIS's random splits).
-        channels: whose embeddings stand side by side in a row, where that is known (SIREN's faults).
-        year: whose rules count (anomaly detection).
+        memory: similarities in memory at once, in MB.
+        workers: number of threads (random splits of RMIS).
+        channels: number of channels whose embeddings are concatenated in a row, if known (faults of SIREN).
+        year: year whose rules apply (anomaly detection).
     """
 
     protocol: str = AS_CODED
@@ -38,13 +40,15 @@ class Options:
 
 
 @dataclass(frozen=True)
-class Task:
+class BenchmarkTask:
     """One task.
 
     Args:
-        about: in words. run: of rows and options. score: the field of its result that a table of encoders shows.
-        needs: fields that the rows must have beside their classes; None: rows are clips of machines.
-        sealable: whether ``Options.sealed`` means anything.
+        about: one-line description.
+        run: function of rows and options.
+        score: field of the result that a table of encoders shows.
+        needs: fields that the rows must have in addition to classes; None: rows are clips of machines.
+        sealable: whether ``Options.sealed`` has an effect.
     """
 
     about: str
@@ -55,9 +59,18 @@ class Task:
 
 
 def measure(name: str, data: Labelled | Machines, options: Options) -> Answer:
-    """Runs a task: its result, with what the protocol changed and what was measured, and the table for readers.
+    """Runs a task.
 
-    Raises WheeltapperError where the rows lack what the task asks for.
+    Args:
+        name: name in ``TASKS``.
+        data: embeddings and labels.
+        options: of the task.
+
+    Returns:
+        The result, with the changes of the protocol, and a table as text.
+
+    Raises:
+        WheeltapperError: rows lack a field that the task needs.
     """
     found, text = TASKS[name].run(data, options)
     rows, dimensions = data.embeddings.shape
@@ -142,7 +155,7 @@ def _siren(
 
 
 def _siren_groups(data: Labelled, options: Options) -> tuple[str | None, np.ndarray | None]:
-    """What stays together, after a look whether every class is left when a part is taken away."""
+    """The field that keeps rows together and its values, after a check that no class disappears with a group."""
     name, groups = _together(data, options)
     units, _, holds = holdings(data.labels, len(data.classes), data.files if groups is None else groups)
     check_recordings(holds, data.classes, units)
@@ -150,7 +163,7 @@ def _siren_groups(data: Labelled, options: Options) -> tuple[str | None, np.ndar
 
 
 def _together(data: Labelled, options: Options) -> tuple[str | None, np.ndarray | None]:
-    """The field whose rows stay on one side, and its values; None where each row is alone."""
+    """The field whose rows stay on one side, and its values; None if each row is independent."""
     if not options.sealed:
         return None, None
     if data.group is None and data.ori is None:
@@ -159,7 +172,7 @@ def _together(data: Labelled, options: Options) -> tuple[str | None, np.ndarray 
 
 
 def _conditions(data: Labelled, tested: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
-    """What was right under each condition that the test rows were recorded in, where that is known."""
+    """Accuracy for each recording condition of the test rows, if conditions are known."""
     if data.condition is None:
         return {}
     return {"conditions": results.of_conditions(data.condition[tested], data.labels[tested], predicted)}
@@ -178,29 +191,35 @@ def _siren_detection(data: Machines, options: Options) -> Answer:
 
 
 TASKS = {
-    "rmis-fixed": Task("RMIS fault diagnosis: ten random splits of the recordings", _fixed, "mean", ("ori",), True),
-    "rmis-multisplit": Task(
+    "rmis-fixed": BenchmarkTask(
+        "RMIS fault diagnosis: ten random splits of the recordings", _fixed, "mean", ("ori",), True
+    ),
+    "rmis-multisplit": BenchmarkTask(
         "RMIS fault diagnosis: ten splits at each of 19 test sizes, curve and area", _multi, "area", ("ori",), True
     ),
-    "rmis-official": Task(
+    "rmis-official": BenchmarkTask(
         "RMIS fault diagnosis: the split that comes with the data set (IIEE)",
         _rmis_official,
         "macro_accuracy",
         ("split",),
     ),
-    "rmis-ad": Task("RMIS anomaly detection by the rules of a year of DCASE Task 2", _rmis_detection, "total", None),
-    "siren-loocv": Task(
+    "rmis-ad": BenchmarkTask(
+        "RMIS anomaly detection by the rules of a year of DCASE Task 2", _rmis_detection, "total", None
+    ),
+    "siren-loocv": BenchmarkTask(
         "SIREN fault classification: one recording left out at a time (CWRU, MaFaulDa)",
         _left_out,
         "accuracy",
         sealable=True,
     ),
-    "siren-kfold": Task("SIREN fault classification: five folds (IICA)", _folds, "accuracy", sealable=True),
-    "siren-official": Task(
+    "siren-kfold": BenchmarkTask("SIREN fault classification: five folds (IICA)", _folds, "accuracy", sealable=True),
+    "siren-official": BenchmarkTask(
         "SIREN fault classification: the split that comes with the data set (IIEE)",
         _siren_official,
         "accuracy",
         ("split",),
     ),
-    "siren-ad": Task("SIREN anomaly detection by the rules of a year of DCASE Task 2", _siren_detection, "score", None),
+    "siren-ad": BenchmarkTask(
+        "SIREN anomaly detection by the rules of a year of DCASE Task 2", _siren_detection, "score", None
+    ),
 }

@@ -18,7 +18,7 @@ from system.progress import progress_bar
 if TYPE_CHECKING:
     import numpy as np
 
-    from system.compliance.rule import Rule
+    from system.compliance.rule import ComplianceRule
 
 SLACK = {"fp32": 1e-4, "bf16": 0.05}  # between one embedding and the same on another machine or in a batch
 
@@ -56,7 +56,7 @@ def _check(run: Experiment, recompute: int) -> list[str]:
     return compliance.violations(rules)
 
 
-def _embed_again(run: Experiment, clips: Sequence[manifest.Clip], count: int) -> "Rule":
+def _embed_again(run: Experiment, clips: Sequence[manifest.Clip], count: int) -> "ComplianceRule":
     from system.compliance import package as sent
 
     branches = [name for name in run.config.branches if run.index(name).is_file()]

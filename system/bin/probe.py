@@ -154,10 +154,12 @@ def _measure(
     args: argparse.Namespace, runs: list[Run], name: str, task: str, clips: list
 ) -> Iterator[tuple[tuple[str, str], str, float]]:
     """((weights, read-out), figure, value) of all networks on one set, every recording read once."""
-    from system.benchmarks.frozen import embed_clips, read_out, spectral_statistics
+    from system.benchmarks.frozen import compute_readouts, embed_clips, spectral_statistics
     from system.benchmarks.labelled import ANOMALIES, figures
 
-    networks: dict[str, Callable] = {str(number): partial(read_out, run.encoder) for number, run in enumerate(runs)}
+    networks: dict[str, Callable] = {
+        str(number): partial(compute_readouts, run.encoder) for number, run in enumerate(runs)
+    }
     if args.baselines:
         networks[BASELINE] = spectral_statistics
     workers = one_thread_each(args.workers)

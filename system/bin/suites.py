@@ -13,7 +13,7 @@ from system.pipeline.resources import one_thread_each
 from system.progress import progress_bar
 
 if TYPE_CHECKING:
-    from system.benchmarks.suites import Plan
+    from system.benchmarks.suites import DatasetPlan
     from system.benchmarks.tasks import Options
     from system.encoders.base import Encoder
     from system.manifest import Clip
@@ -125,7 +125,7 @@ def _encoder(args: argparse.Namespace) -> "tuple[Encoder | str, str]":
 
 
 def _run(
-    args: argparse.Namespace, plan: "Plan", clips: "list[Clip]", encoder: "Encoder | str", options: "Options"
+    args: argparse.Namespace, plan: "DatasetPlan", clips: "list[Clip]", encoder: "Encoder | str", options: "Options"
 ) -> dict[str, Any] | None:
     """Embeds a data set and measures it; None in the processes that only help to embed."""
     import numpy as np

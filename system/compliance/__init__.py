@@ -1,7 +1,7 @@
-"""The challenge's rules that can be checked on a finished run (Wang and Liu 2026, section 7; rules of the task).
+"""Checks of a finished run against the rules of the challenge (Wang and Liu 2026, section 7; rules of the task).
 
-Every check looks at what the run left behind: manifest, records of its stages, embeddings, scores, declarations. None
-of them depends on which encoders or scorers a branch is made of.
+The checks use the files of the run: manifest, records of the stages, embeddings, scores, declarations. They do not
+depend on the encoders or scorers of the branches.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,27 +11,28 @@ from typing import Any
 from submission.facts import RunFacts
 from system import manifest
 from system.compliance import records, scores
-from system.compliance.rule import Rule
+from system.compliance.rule import ComplianceRule
 from system.experiment import Experiment
 from system.files import write_json
 from system.record import run_record
 from system.stage import Stage
 
-__all__ = ["Rule", "check", "markdown", "violations", "write"]
+__all__ = ["ComplianceRule", "check", "markdown", "violations", "write"]
 
 
 def check(
     run: Experiment, stages: Mapping[str, Stage], facts: RunFacts, documents: Mapping[str, Mapping[str, Any]]
-) -> list[Rule]:
-    """All rules that need neither the package's zip nor the networks.
+) -> list[ComplianceRule]:
+    """Checks all rules that need neither the package's zip nor the networks.
 
     Args:
-        run: scored and evaluated.
-        stages: by name, pretrain to evaluate, as the run's configuration wants them.
-        facts: of the run, for the declarations. documents: label to content of the meta file.
+        run: scored and evaluated run.
+        stages: the stages pretrain to evaluate by name, as the configuration of the run defines them.
+        facts: of the run, for the declarations.
+        documents: content of the meta file of each system, by label.
     """
     clips = manifest.read(run.manifest)
-    checks: list[Callable[[], Rule]] = [
+    checks: list[Callable[[], ComplianceRule]] = [
         lambda: records.check_training(run, clips),
         lambda: records.check_overlap(run, clips),
         lambda: records.check_learned(run, clips, stages),
@@ -49,18 +50,18 @@ def check(
     return [each() for each in checks]
 
 
-def violations(rules: Sequence[Rule]) -> list[str]:
-    """What was found against the rules, one sentence each, the rule's name first."""
+def violations(rules: Sequence[ComplianceRule]) -> list[str]:
+    """All violations, one sentence each, starting with the name of the rule."""
     return [f"{rule.name}: {text}" for rule in rules for text in rule.violations]
 
 
-def write(path: Path, rules: Sequence[Rule]) -> None:
+def write(path: Path, rules: Sequence[ComplianceRule]) -> None:
     """Writes the result as JSON."""
     write_json(path, {"passed": not violations(rules), "rules": [vars(rule) for rule in rules], **run_record()})
 
 
-def markdown(rules: Sequence[Rule]) -> list[str]:
-    """Lines for a read-me: one for each rule, with what was looked at and what was found."""
+def markdown(rules: Sequence[ComplianceRule]) -> list[str]:
+    """Lines for a README: for each rule what was checked and what was found."""
     broken = sum(bool(rule.violations) for rule in rules)
     lines = [f"Rules checked by the program: {len(rules)}, {broken or 'none'} of them broken.", ""]
     for rule in rules:

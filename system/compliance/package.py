@@ -1,4 +1,4 @@
-"""Rules on what is sent off: the zip and the embeddings behind it."""
+"""Rules for the submission: the zip, and the embeddings that its scores come from."""
 
 import shutil
 import zipfile
@@ -11,7 +11,7 @@ import numpy as np
 from submission.facts import RunFacts
 from submission.findings import ERROR
 from submission.validate import validate
-from system.compliance.rule import Rule
+from system.compliance.rule import ComplianceRule
 from system.embeddings.files import read_rows
 from system.experiment import Experiment
 from system.manifest import Clip
@@ -19,9 +19,9 @@ from system.manifest import Clip
 Embed = Callable[[str, Clip], dict[str, np.ndarray]]
 
 
-def check_package(run: Experiment, facts: RunFacts) -> Rule:
-    """The zip is valid, claims what the run knows, and holds the scores that the run wrote."""
-    rule = Rule("package", "The package is valid and holds what the run wrote.", str(run.zip))
+def check_package(run: Experiment, facts: RunFacts) -> ComplianceRule:
+    """The zip is valid, agrees with the facts of the run, and contains the scores that the run wrote."""
+    rule = ComplianceRule("package", "The package is valid and contains the files that the run wrote.", str(run.zip))
     if not run.zip.is_file():
         rule.violations.append(f"{run.zip}: expected the package of the run, found nothing")
         return rule
@@ -45,16 +45,19 @@ def check_package(run: Experiment, facts: RunFacts) -> Rule:
 
 def check_embeddings(
     run: Experiment, clips: Sequence[Clip], count: int, embed: Embed, folder: Path, slack: float
-) -> Rule:
-    """Some test clips embedded once more, each by itself from a copy of another name, equal the stored embeddings.
+) -> ComplianceRule:
+    """Some test clips, embedded again one at a time from renamed copies, have the stored embeddings.
 
     Args:
-        clips: of the manifest. count: how many test clips, drawn at random.
-        embed: (branch, clip) to the embeddings (1, D) of every view.
-        folder: for the copies. slack: largest difference allowed, relative to the largest number of an embedding.
+        run: finished run.
+        clips: of the manifest.
+        count: number of test clips, drawn at random.
+        embed: function of (branch, clip) that returns the embeddings (1, D) in every view.
+        folder: for the copies.
+        slack: largest difference allowed, relative to the largest value of an embedding.
     """
-    says = "The embedding of a test clip follows from its sound alone, not from its name or its company."
-    rule = Rule("embeddings", says)
+    says = "The embedding of a test clip depends on its sound only, not on its name or on other clips."
+    rule = ComplianceRule("embeddings", says)
     tests = [clip for clip in clips if clip.split == "test"]
     order = np.random.default_rng(run.config.seed).permutation(len(tests))[:count]
     branches = [name for name in run.config.branches if run.index(name).is_file()]
@@ -78,8 +81,8 @@ def check_embeddings(
                 if not difference <= slack:
                     rule.violations.append(
                         f"{clip.path}: branch {branch}, {view}: expected the stored embedding, found one that differs "
-                        f"by {difference:.2g} of its largest number"
+                        f"by {difference:.2g} of its largest value"
                     )
-    rule.checked = f"{len(order)} test clips embedded again, largest difference {worst:.2g} of the largest number"
+    rule.checked = f"{len(order)} test clips embedded again, largest difference {worst:.2g} of the largest value"
     rule.notes += [f"branch {name}: no embeddings" for name in run.config.branches if name not in branches]
     return rule

@@ -1,4 +1,4 @@
-"""Rules on what a run read, learned from and declares: its manifest, the records of its stages, its configuration."""
+"""Rules for the inputs of a run: its manifest, the records of its stages, its configuration, and what it declares."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from submission import facts as run_facts
 from submission.facts import RunFacts
 from submission.findings import ERROR, Collector
 from system import audio, manifest, selection
-from system.compliance.rule import Rule
+from system.compliance.rule import ComplianceRule
 from system.corpora.names import parse_name
 from system.errors import WheeltapperError
 from system.experiment import STAGES, Experiment
@@ -16,16 +16,16 @@ from system.files import file_hash, read_json
 from system.manifest import Clip
 from system.stage import MARKERS, Stage
 
-# What may stand among the inputs of the stages before the metrics: never labels of test clips by themselves.
+# Files with labels or metrics, which must not be among the inputs of the stages before the metrics.
 TRUTH = ("metrics.json", "truth.csv")
 BLIND = ("pretrain", "adapt", "embed", "score", "fuse")
 SYNTHETIC = "synthetic"
 
 
-def check_training(run: Experiment, clips: Sequence[Clip]) -> Rule:
-    """Only normal training clips are learned from, in this run and in what its pre-training adds."""
+def check_training(run: Experiment, clips: Sequence[Clip]) -> ComplianceRule:
+    """Training uses only normal training clips, in this run and in the sources of its pre-training."""
     learned = _learned(run, clips)
-    rule = Rule("training", "Only normal training clips are learned from.", f"{len(learned)} training clips")
+    rule = ComplianceRule("training", "Only normal training clips are learned from.", f"{len(learned)} training clips")
     try:
         manifest.check_training(learned, run.manifest)
     except WheeltapperError as error:
@@ -33,26 +33,26 @@ def check_training(run: Experiment, clips: Sequence[Clip]) -> Rule:
     rule.violations += _findings(RunFacts(training_files=sorted(clip.path for clip in learned)))
     for source in run.config.pretrain.sources:
         if run.config.pretrain.loop.steps and Path(source.path).is_dir():
-            rule.notes.append(f"{source.path}: shards, whose clips were checked when they were packed")
+            rule.notes.append(f"{source.path}: shards, whose clips were checked when the shards were written")
     return rule
 
 
-def check_overlap(run: Experiment, clips: Sequence[Clip]) -> Rule:
-    """No test clip is, by its content, among the clips that train, serve as references or calibrate."""
+def check_overlap(run: Experiment, clips: Sequence[Clip]) -> ComplianceRule:
+    """No test clip has the content of a training, reference or calibration clip."""
     learned = {clip.digest: clip.path for clip in _learned(run, clips) if clip.digest}
     tests = {clip.digest: clip.path for clip in clips if clip.split == "test" and clip.digest}
     says = "No test clip is among the training, reference or calibration clips, whatever its name."
-    rule = Rule("overlap", says, f"content of {len(tests)} test clips against {len(learned)} training clips")
+    rule = ComplianceRule("overlap", says, f"content of {len(tests)} test clips against {len(learned)} training clips")
     rule.violations += _findings(RunFacts(training_digests=learned, evaluation_digests=tests))
     if any(not clip.digest for clip in clips if clip.split in ("train", "test")):
         rule.violations.append(f"{run.manifest}: expected a content hash for every clip, found clips without")
     return rule
 
 
-def check_learned(run: Experiment, clips: Sequence[Clip], stages: Mapping[str, Stage]) -> Rule:
-    """The records of the stages say that they ran with this configuration on exactly the manifest's training clips."""
-    says = "What the stages say they learned from is exactly the training clips of the manifest."
-    rule = Rule("learned", says, f"records of {', '.join(stages)}")
+def check_learned(run: Experiment, clips: Sequence[Clip], stages: Mapping[str, Stage]) -> ComplianceRule:
+    """The records of the stages show this configuration and exactly the training clips of the manifest."""
+    says = "The training clips on record are exactly those of the manifest."
+    rule = ComplianceRule("learned", says, f"records of {', '.join(stages)}")
     for stage in stages.values():
         try:
             complete = stage.is_complete()
@@ -77,9 +77,9 @@ def check_learned(run: Experiment, clips: Sequence[Clip], stages: Mapping[str, S
     return rule
 
 
-def check_files(run: Experiment) -> Rule:
-    """Every file is as the stage that made it left it: nothing was changed by hand between two stages."""
-    rule = Rule("files", "No result was changed after the stage that wrote it.")
+def check_files(run: Experiment) -> ComplianceRule:
+    """Every file is as its stage wrote it: nothing was changed by hand between two stages."""
+    rule = ComplianceRule("files", "No result was changed after the stage that wrote it.")
     count, changed = 0, []
     for path in sorted((run.folder / MARKERS).glob("[0-9]*.json")):
         if path.name.split("_", 1)[1] not in [f"{name}.json" for name in STAGES[: STAGES.index("package")]]:
@@ -100,15 +100,15 @@ def check_files(run: Experiment) -> Rule:
     return rule
 
 
-def check_recordings(run: Experiment, clips: Sequence[Clip]) -> Rule:
-    """The clips are the configured recordings: in their folder, of the content and the names that stage 0 saw."""
-    says = "Only the configured recordings are used, unchanged since stage 0, split and label as their names say."
+def check_recordings(run: Experiment, clips: Sequence[Clip]) -> ComplianceRule:
+    """The clips are the configured recordings: in their folder, with the content and the names that stage 0 read."""
+    says = "Only the configured recordings are used, unchanged since stage 0, with split and label as in their names."
     used = [clip for clip in clips if clip.split in ("train", "test")]
-    rule = Rule("recordings", says, f"{len(used)} recordings")
+    rule = ComplianceRule("recordings", says, f"{len(used)} recordings")
     rule.break_each([text for clip in used for text in _contradictions(clip)])
     data = str(_record(run, "data").get("settings", {}).get("data", ""))
     if not data:
-        rule.notes.append("stage 0 is not on record: where the recordings come from was not checked")
+        rule.notes.append("stage 0 has no record: the origin of the recordings was not checked")
         return rule
     folder = run.folder / "data" if data == SYNTHETIC else Path(data)
     known = {path.resolve() for path in audio.list_files(folder)}
@@ -117,10 +117,10 @@ def check_recordings(run: Experiment, clips: Sequence[Clip]) -> Rule:
     return rule
 
 
-def check_machines(run: Experiment, clips: Sequence[Clip]) -> Rule:
-    """The manifest holds the machines that ``data.machines`` names, so that no stage saw others."""
+def check_machines(run: Experiment, clips: Sequence[Clip]) -> ComplianceRule:
+    """The manifest contains only the machines that ``data.machines`` selects, so no stage has used others."""
     which = run.config.data.machines
-    rule = Rule("machines", "A run sees the machines of its phase only.", f"data.machines: {which}")
+    rule = ComplianceRule("machines", "A run uses only the machines of its phase.", f"data.machines: {which}")
     if which != "all":
         for machine, labelled in manifest.is_development(clips).items():
             if labelled != (which == "development"):
@@ -129,10 +129,10 @@ def check_machines(run: Experiment, clips: Sequence[Clip]) -> Rule:
     return rule
 
 
-def check_labels(run: Experiment) -> Rule:
-    """No stage before the metrics reads labels: its record names no truth and no metrics among its inputs."""
+def check_labels(run: Experiment) -> ComplianceRule:
+    """No stage before the metrics reads labels: the inputs on its record contain neither truth nor metrics."""
     says = "No stage before the metrics reads labels of test clips."
-    rule = Rule("labels", says, f"inputs on record of {', '.join(BLIND)}")
+    rule = ComplianceRule("labels", says, f"inputs on record of {', '.join(BLIND)}")
     for name in BLIND:
         for path in _record(run, name).get("reads", []):
             if Path(path).name in TRUTH:
@@ -140,9 +140,11 @@ def check_labels(run: Experiment) -> Rule:
     return rule
 
 
-def check_declared(run: Experiment, facts: RunFacts, documents: Mapping[str, Mapping[str, Any]]) -> Rule:
-    """Weights and data from outside stand in every meta file, and published weights are the published ones."""
-    rule = Rule("declared", "What a system uses from outside is declared in its meta file.")
+def check_declared(run: Experiment, facts: RunFacts, documents: Mapping[str, Mapping[str, Any]]) -> ComplianceRule:
+    """Every meta file declares the external weights and data, and published weights are unchanged."""
+    rule = ComplianceRule(
+        "declared", "External weights and data are declared in the meta file of each system that uses them."
+    )
     collector = Collector()
     for label, document in documents.items():
         claims = RunFacts(external_models={label: facts.external_models.get(label, ())})
@@ -160,16 +162,16 @@ def check_declared(run: Experiment, facts: RunFacts, documents: Mapping[str, Map
             except WheeltapperError as error:
                 rule.violations.append(f"{key}: {error}")
             if known and not known.sha256:
-                rule.notes.append(f"{key}: no published hash of {name} is known, {path} was not compared")
+                rule.notes.append(f"{key}: no published hash of {name} is known, so {path} was not compared")
     rule.checked = f"{len(documents)} meta files, {len(weights)} checkpoints"
     return rule
 
 
-def check_frozen(run: Experiment, facts: RunFacts) -> Rule:
+def check_frozen(run: Experiment, facts: RunFacts) -> ComplianceRule:
     """The configuration is the one that was frozen on development machines."""
     says = "The configuration that scores evaluation machines is the one chosen on development machines."
     frozen = run.config.data.frozen
-    rule = Rule("frozen", says, f"against {frozen}" if frozen else "no configuration was frozen")
+    rule = ComplianceRule("frozen", says, f"against {frozen}" if frozen else "no configuration was frozen")
     if not frozen:
         if run.config.data.machines != "development":
             rule.notes.append("development and evaluation machines in one run, without a choice on record")
@@ -184,16 +186,18 @@ def check_frozen(run: Experiment, facts: RunFacts) -> Rule:
     return rule
 
 
-def check_one_setting(facts: RunFacts) -> Rule:
-    """No setting is of one machine alone; where one is, that is a note, as the validator has it."""
+def check_one_setting(facts: RunFacts) -> ComplianceRule:
+    """All machines share the same settings; an exception is a note, as in the validator."""
     own = facts.machine_settings
-    rule = Rule("machine settings", "All machines share the same settings.", f"settings of {len(own)} machines")
+    rule = ComplianceRule(
+        "machine settings", "All machines share the same settings.", f"settings of {len(own)} machines"
+    )
     rule.notes += _findings(RunFacts(machine_settings=own), errors=False)
     return rule
 
 
 def _learned(run: Experiment, clips: Sequence[Clip]) -> list[Clip]:
-    """The run's training clips, and those of the manifests that pre-training draws from."""
+    """The training clips of the run, and those of the manifests that its pre-training uses."""
     found = [clip for clip in clips if clip.split == "train"]
     for source in run.config.pretrain.sources if run.config.pretrain.loop.steps else ():
         if not Path(source.path).is_dir():
@@ -202,16 +206,16 @@ def _learned(run: Experiment, clips: Sequence[Clip]) -> list[Clip]:
 
 
 def _contradictions(clip: Clip) -> list[str]:
-    """Where a clip's row of the manifest disagrees with its file."""
+    """The differences between a clip's row of the manifest and its file."""
     found = []
     try:
         if audio.digest(clip.path) != clip.digest:
-            found.append(f"{clip.path}: expected the content that stage 0 saw, found another")
+            found.append(f"{clip.path}: expected the content that stage 0 read, found another")
         fields = parse_name(clip.file)
     except OSError as error:
         return [f"{clip.path}: expected a recording, found {error.strerror or error}"]
     except WheeltapperError:
-        return found  # a name outside the challenge's grammar says nothing
+        return found  # a name that does not follow the challenge's pattern contains no split or label
     for name in ("split", "label", "domain"):
         said, listed = getattr(fields, name), getattr(clip, name)
         if said and said != listed:
@@ -225,7 +229,7 @@ def _record(run: Experiment, name: str) -> dict[str, Any]:
 
 
 def _findings(facts: RunFacts, errors: bool = True) -> list[str]:
-    """What ``submission.facts`` finds: errors, or everything else."""
+    """The findings of ``submission.facts``: errors, or everything else."""
     collector = Collector()
     run_facts.check_run(facts, "run", collector)
     return [found.message for found in collector.sorted() if (found.level == ERROR) == errors]

@@ -1,17 +1,20 @@
-"""A rule and what a check of it found."""
+"""A rule of the challenge and the result of its check."""
 
 from dataclasses import dataclass, field
 
-SHOWN = 5  # of many findings of one kind
+SHOWN = 5  # violations of one kind that are listed
 
 
 @dataclass
-class Rule:
-    """One rule of the challenge on one run.
+class ComplianceRule:
+    """One rule of the challenge, checked on one run.
 
     Args:
-        name: short, for messages. says: the rule. checked: what was looked at.
-        violations: what breaks it, one sentence each. notes: what is odd, or could not be checked.
+        name: short name, for messages.
+        says: the rule.
+        checked: what was examined.
+        violations: one sentence each.
+        notes: remarks, and what could not be checked.
     """
 
     name: str
@@ -21,7 +24,7 @@ class Rule:
     notes: list[str] = field(default_factory=list)
 
     def break_each(self, sentences: list[str]) -> None:
-        """Takes many violations of one kind: the first few and how many there are more."""
+        """Adds many violations of one kind: the first few, and the number of the others."""
         self.violations += sentences[:SHOWN]
         if len(sentences) > SHOWN:
             self.violations.append(f"and {len(sentences) - SHOWN} more like the last")

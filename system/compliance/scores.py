@@ -1,4 +1,4 @@
-"""Scores computed once more: each test clip alone against the references, and all of them under other names."""
+"""Rules checked by computing scores again: each test clip separately, and all of them under other names."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from system import score_tables, scoring
-from system.compliance.rule import Rule
+from system.compliance.rule import ComplianceRule
 from system.config import SystemConfig
 from system.embeddings.files import read_rows
 from system.errors import WheeltapperError
@@ -17,14 +17,14 @@ from system.manifest import Clip, group_by
 from system.score_tables import ScoreRow
 from system.scoring import calibrate
 
-ROUNDING = 1e-6  # of the spread of a machine's scores; matrix products round with their size
+ROUNDING = 1e-6  # tolerance relative to the spread of a machine's scores; rounding depends on matrix sizes
 Key = tuple[str, str, str, str]
 Scores = dict[Key, float]
 
 
-def check_distances(run: Experiment, clips: Sequence[Clip]) -> Rule:
-    """The scores of each branch follow from the references and the one test clip: no statistic of test clips."""
-    rule = Rule("distances", "The score of a test clip follows from normal references and that clip alone.")
+def check_distances(run: Experiment, clips: Sequence[Clip]) -> ComplianceRule:
+    """The score of a test clip in each branch depends on the references and that clip only, not on other test clips."""
+    rule = ComplianceRule("distances", "The score of a test clip depends on normal references and that clip only.")
     count = 0
     for branch, views in run.views.items():
         if not run.index(branch).is_file():
@@ -45,10 +45,10 @@ def check_distances(run: Experiment, clips: Sequence[Clip]) -> Rule:
     return rule
 
 
-def check_fusion(run: Experiment) -> Rule:
-    """Calibration, threshold and fusion follow from the references: every fused score, threshold and decision again."""
-    says = "Calibration, thresholds and fusion take their statistics from normal references only."
-    rule = Rule("fusion", says)
+def check_fusion(run: Experiment) -> ComplianceRule:
+    """Calibration, thresholds and fusion depend on the references only: all are computed again and compared."""
+    says = "The statistics of calibration, thresholds and fusion come from normal references only."
+    rule = ComplianceRule("fusion", says)
     count = 0
     for label, system in zip(run.labels, run.config.systems, strict=True):
         try:
@@ -74,9 +74,9 @@ def check_fusion(run: Experiment) -> Rule:
     return rule
 
 
-def check_anonymous(run: Experiment, clips: Sequence[Clip]) -> Rule:
-    """The program gives the same fused scores to test clips without labels, under other names, in another order."""
-    rule = Rule("names", "Scores depend on no label, domain, attribute, name or position of a test clip.")
+def check_anonymous(run: Experiment, clips: Sequence[Clip]) -> ComplianceRule:
+    """Test clips without labels, under other names and in another order, have the same fused scores."""
+    rule = ComplianceRule("names", "Scores depend on no label, domain, attribute, name or position of a test clip.")
     disguised, names = disguise(clips, run.config.seed)
     rows_of = {
         (branch, view): _disguised_rows(run, branch, view, disguised, names)
@@ -104,9 +104,10 @@ def check_anonymous(run: Experiment, clips: Sequence[Clip]) -> Rule:
 def score_alone(
     clips: Sequence[Clip], embeddings: Mapping[Key, np.ndarray], name: str, settings: Mapping[str, object]
 ) -> Scores:
-    """Left-out scores of the references and the score of every test clip by itself, by clip key.
+    """Leave-one-out scores of the references, and the score of every test clip computed separately, by clip key.
 
-    Raises WheeltapperError where an embedding is missing.
+    Raises:
+        WheeltapperError: an embedding is missing.
     """
     found: Scores = {}
     for members in group_by(clips, "machine", "section").values():
@@ -114,7 +115,7 @@ def score_alone(
         tests = [clips[index] for index in members if clips[index].split == "test"]
         missing = [clip.key for clip in references + tests if clip.key not in embeddings]
         if missing:
-            raise WheeltapperError(f"{'/'.join(missing[0])}: expected its embedding, found none (run stage 3 again)")
+            raise WheeltapperError(f"{'/'.join(missing[0])}: expected its embedding, found none; run stage 3 again")
         if not references:
             continue
         scorer = scoring.build(name, **settings)
@@ -132,12 +133,14 @@ def fuse_alone(
     rate: float,
     raw: Mapping[str, float] | None = None,
 ) -> tuple[Scores, dict[tuple[str, str], float]]:
-    """Fused scores by clip key and thresholds by (machine, section), all statistics from the references' rows.
+    """Fused scores by clip key and thresholds by (machine, section), with statistics of the references only.
 
     Args:
-        branches: scores of each branch. system: its weights and fusion. domains: of the references.
-        rate: of false alarms that thresholds aim at.
-        raw: thresholds of the machines on the scores of a single branch, in the place of those from references.
+        branches: scores of each branch.
+        system: its weights and fusion.
+        domains: domains of the references.
+        rate: false-alarm rate for the thresholds.
+        raw: thresholds of the machines on the scores of a single branch, instead of those from references.
     """
     keys = list(next(iter(branches.values())))
     fused: Scores = {}
@@ -160,7 +163,11 @@ def fuse_alone(
 
 
 def disguise(clips: Sequence[Clip], seed: int) -> tuple[list[Clip], dict[Key, Key]]:
-    """The clips with the test clips' names, order, labels, domains and attributes gone; and old key to new key."""
+    """Copies of the clips in which test clips have other names, another order, and no labels, domains or attributes.
+
+    Returns:
+        The clips, and the new key of each old key.
+    """
     generator = np.random.default_rng(seed)
     tests = [clip for clip in clips if clip.split == "test"]
     numbers = generator.permutation(len(tests))
@@ -176,7 +183,9 @@ def disguise(clips: Sequence[Clip], seed: int) -> tuple[list[Clip], dict[Key, Ke
 def _disguised_rows(
     run: Experiment, branch: str, view: str, clips: Sequence[Clip], names: Mapping[Key, Key]
 ) -> list[ScoreRow]:
-    """Rows of a branch for disguised clips: scored again where there are embeddings, else the written rows renamed."""
+    """Rows of a branch for disguised clips: scored again if there are embeddings, otherwise the written rows
+    renamed.
+    """
     if run.index(branch).is_file():
         embeddings = read_rows(run.index(branch), run.embeddings(branch, view))
         moved = {names.get(key, key): value for key, value in embeddings.items()}
@@ -188,7 +197,7 @@ def _disguised_rows(
 def _compare_system(
     run: Experiment, label: str, fused: Scores, thresholds: Mapping[tuple[str, str], float]
 ) -> list[str]:
-    """Where a system's files differ from fused scores and thresholds."""
+    """Differences between the files of a system and recomputed scores and thresholds."""
     tests = {key: score for key, score in fused.items() if key[2] == "test"}
     references = {key: score for key, score in fused.items() if key[2] == "train"}
     groups = {key[:2] for key in tests}
@@ -211,7 +220,7 @@ def _compare_system(
 
 
 def _written(run: Experiment, label: str, groups: Iterable[tuple[str, str]]) -> Scores:
-    """Scores of a system's CSVs by clip key."""
+    """Scores in a system's CSVs by clip key."""
     return {
         (machine, section, "test", file): score
         for machine, section in groups

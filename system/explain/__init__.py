@@ -1,2 +1,4 @@
-"""What a network looked at: attention of the transformers, Grad-CAM of the CNN, maps of embeddings. Numbers only; the
-pictures are the report's."""
+"""Explanations of networks as arrays: attention of transformers, Grad-CAM of CNNs, maps of embeddings.
+
+The report draws them.
+"""

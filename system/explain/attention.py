@@ -1,7 +1,7 @@
-"""Attention of the transformers over a spectrogram: how far each head looks, and where the summary looks.
+"""Attention of transformers over a spectrogram: mean attention distance of each head, attention of the summary tokens.
 
-The encoders compute attention fused. Here the probabilities are computed beside it from what each attention layer is
-given, so that the networks stay as they are.
+The encoders compute fused attention. The probabilities are computed here from the inputs of each attention layer, so
+the networks need no change.
 """
 
 import math
@@ -19,13 +19,13 @@ from system.explain.grid import PatchGrid, evaluating, patch_grid, pieces, resiz
 
 @dataclass(frozen=True)
 class AttentionMaps:
-    """Attention over a spectrogram of T frames and F bins, of L layers with H heads.
+    """Attention over a spectrogram of T frames and F bins, for L layers with H heads.
 
     Attributes:
-        distance: (L, H), mean attention distance in pixels, a frame or a bin being one.
-        even: the same, were all patches attended to alike.
-        maps: (L, T, F), attention of the summary's tokens, mean of the heads; 1 is the mean of all patches.
-        rollout: (T, F), the same through all layers.
+        distance: mean attention distance, (L, H), in pixels (a frame or a bin).
+        even: the same for uniform attention.
+        maps: attention of the summary tokens, averaged over the heads, (L, T, F); 1 is the mean of all patches.
+        rollout: attention rollout through all layers, (T, F).
     """
 
     distance: np.ndarray
@@ -35,10 +35,12 @@ class AttentionMaps:
 
 
 def probabilities(layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> Tensor:
-    """Attention (R, H, N, N), rows over queries that sum to one, of an attention layer's input (R, N, D).
+    """Attention probabilities (R, H, N, N) of a layer's input; rows sum to one over the keys.
 
     Args:
         layer: ``Attention``, ``SeparateAttention`` or BEATs' ``GatedAttention``, which also takes ``bias``.
+        x: (R, N, D).
+        bias: position bias.
     """
     if isinstance(layer, Attention):
         q, k, _ = layer.qkv(x).unflatten(-1, (3, layer.num_heads, -1)).permute(2, 0, 3, 1, 4)
@@ -46,7 +48,7 @@ def probabilities(layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> Te
     q = layer.q_proj(x)
     if not isinstance(layer, GatedAttention):
         return _softmax(layer.heads(q), layer.heads(layer.k_proj(x)))
-    # Its keys stand in reverse order.
+    # Its keys are in reverse order.
     return _softmax(layer.heads(q), layer.heads(layer.k_proj(x.flip(1))), layer.gate(q) * bias).flip(-1)
 
 
@@ -55,19 +57,22 @@ def _softmax(q: Tensor, k: Tensor, bias: Tensor | float = 0.0) -> Tensor:
 
 
 def attend(encoder: Encoder, spectrogram: Tensor, mode: str = "") -> AttentionMaps:
-    """Attention over a recording; of several passes, for long ones, the maps follow one another.
+    """Attention over a recording; for long recordings the maps of several passes are concatenated.
 
-    The mean attention distance of a head is the mean, over patches as queries, of the distance to the patches that it
-    attends to, weighted with the attention (ViT paper, appendix D.7). Special tokens are left out, and what goes to
-    the other patches counts as the whole. The summary's tokens are the special ones (CLS, in AST the distillation
-    token too); of BEATs, whose summary is the mean of all, it is the patches. In rollout half of a layer's attention is
-    the residual's (Abnar and Zuidema 2020).
+    The mean attention distance of a head is the mean over the query patches of the distance to the attended patches,
+    weighted with the attention (ViT paper, appendix D.7); special tokens are excluded and the weights renormalised.
+    Summary tokens are the special tokens (CLS, in AST also the distillation token); for BEATs, whose summary is the
+    mean of all patches, they are the patches. In rollout, half of each layer's attention is the residual connection
+    (Abnar and Zuidema 2020).
 
     Args:
-        spectrogram: (1, T, F) as ``Encoder.spectrogram`` gives it. mode: see ``pieces``; frames that it fills in count
-            in the distances and are cut off the maps, those that it does not see are zero there.
+        encoder: transformer.
+        spectrogram: (1, T, F) of ``Encoder.spectrogram``.
+        mode: see ``pieces``. Padding frames count in the distances and are removed from the maps; frames that the mode
+            ignores are zero in the maps.
 
-    Raises WheeltapperError for an encoder without attention, a wrong shape, or values that are not finite.
+    Raises:
+        WheeltapperError: the encoder has no attention, the shape is wrong, or values are not finite.
     """
     parts = pieces(encoder, spectrogram, mode)
     found = [_attend_piece(encoder, part) for part in parts]
@@ -104,7 +109,7 @@ def _attend_piece(encoder: Encoder, piece: Tensor) -> AttentionMaps:
     finally:
         for hook in hooks:
             hook.remove()
-    # An encoder may take the sequences of a recording a few at a time.
+    # An encoder may process the sequences of a recording in several calls.
     distance = torch.stack([torch.cat([part[0] for part in kept[layer]]).mean(0) for layer in layers])
     means = [torch.cat([part[1] for part in kept[layer]]) for layer in layers]
     shape = (frames, bins)
@@ -117,18 +122,18 @@ def _attend_piece(encoder: Encoder, piece: Tensor) -> AttentionMaps:
 
 
 def _distance(attention: Tensor, grid: PatchGrid, between: Tensor) -> Tensor:
-    """(R, H, N, N) to the mean attention distance (R, H)."""
+    """Mean attention distance (R, H) of attention (R, H, N, N)."""
     among = attention[..., grid.special :, grid.special :]
     return ((among * between).sum(-1) / among.sum(-1)).mean(-1)
 
 
 def _of_summary(mean: Tensor, grid: PatchGrid) -> Tensor:
-    """Attention (R, N, N) of the tokens that the summary is made of, (R, N)."""
+    """Attention (R, N) of the summary tokens, from attention (R, N, N)."""
     return mean[:, : grid.special or None].mean(1)
 
 
 def _rollout(means: list[Tensor], grid: PatchGrid) -> Tensor:
-    """The summary's attention (R, N) through all layers, from the last one back to the patches."""
+    """Rollout (R, N) of the summary's attention through all layers."""
     mixed = means[-1].lerp(torch.eye(means[-1].shape[-1], device=means[-1].device), 0.5)
     reached = _of_summary(mixed, grid)
     for mean in reversed(means[:-1]):
@@ -137,7 +142,7 @@ def _rollout(means: list[Tensor], grid: PatchGrid) -> Tensor:
 
 
 def _map(attention: Tensor, grid: PatchGrid, shape: tuple[int, int]) -> np.ndarray:
-    """Attention to tokens (R, N) of the sequences, low band first, over a spectrogram of ``shape``."""
+    """Attention to tokens (R, N) of the sequences, low band first, as a spectrogram of ``shape``."""
     patches = attention[:, grid.special :]
     patches = patches / patches.mean(-1, keepdim=True).clamp_min(torch.finfo(patches.dtype).tiny)
     frames, bins = shape

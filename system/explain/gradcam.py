@@ -1,5 +1,4 @@
-"""Grad-CAM: the parts of a feature map that speak for a number, its gradients weighing the channels (Selvaraju et al.
-2017)."""
+"""Grad-CAM: the parts of a feature map that support a score, by gradient-weighted channels (Selvaraju et al. 2017)."""
 
 from collections.abc import Callable, Sequence
 
@@ -16,22 +15,22 @@ from system.explain.grid import evaluating, pieces, resize
 def grad_cam(
     encoder: Encoder, score: Callable[[Tensor], Tensor], spectrogram: Tensor, stages: Sequence[int] = (STAGES,)
 ) -> np.ndarray:
-    """Grad-CAM of a recording, from one pass for all stages.
+    """Grad-CAM of a recording, for all stages from one pass.
 
-    The weight of a channel is the mean over the map of the score's gradient by it (equation 1); the weighted sum of the
-    channels keeps what is positive (equation 2). Maps of pieces, for long recordings, follow one another.
+    The weight of a channel is the mean gradient of the score over the map (equation 1); negative values of the weighted
+    sum of the channels are set to zero (equation 2). For long recordings the maps of the pieces are concatenated.
 
     Args:
         encoder: a ResNeXt.
-        score: (1, T, F) through that encoder to the number to explain, such as a class's logit.
-        spectrogram: (1, T, F) as ``Encoder.spectrogram`` gives it.
+        score: function of a spectrogram (1, T, F) that returns the scalar to explain, such as the logit of a class.
+        spectrogram: (1, T, F) of ``Encoder.spectrogram``.
         stages: 1 to 4.
 
     Returns:
-        float32 (stages, T, F), in units of the score; zeros where no feature speaks for it.
+        float32 (stages, T, F), in units of the score; all zeros if no feature supports it.
 
-    Raises WheeltapperError for another encoder or stage, a wrong shape, values that are not finite, or a score that
-    gradients do not reach.
+    Raises:
+        WheeltapperError: wrong encoder or stage, wrong shape, values that are not finite, or a score without gradients.
     """
     if not isinstance(encoder, ResNeXt):
         raise WheeltapperError(f"Grad-CAM: expected a CNN with feature maps, found {encoder.family}")
@@ -54,7 +53,7 @@ def grad_cam(
             value = score(spectrogram.clone())
             flat = [feature for stage in features for feature in features[stage]]
             if value.numel() != 1 or not value.requires_grad or len(flat) != len(parts) * len(features):
-                raise WheeltapperError("Grad-CAM: expected a score of one number that the encoder's gradients reach")
+                raise WheeltapperError("Grad-CAM: expected a scalar score with gradients through the encoder")
             gradients = iter(torch.autograd.grad(value.sum(), flat, allow_unused=True))
     finally:
         for hook in hooks:
@@ -72,13 +71,15 @@ def grad_cam(
 
 
 def _cam(features: Tensor, gradient: Tensor | None, shape: tuple[int, int], fewest: int) -> np.ndarray:
-    """Features and gradient (1, channels, bands, frames) to a map over a piece of ``shape`` (T, F), which the encoder
-    has filled up to ``fewest`` frames."""
+    """The map over a piece of ``shape`` (T, F) from features and gradient (1, channels, bands, frames).
+
+    ``fewest``: number of frames to which the encoder has padded the piece.
+    """
     if gradient is None:
         gradient = torch.zeros_like(features)
     weighed = (gradient.mean((2, 3), keepdim=True) * features).sum(1)[0].relu()
     values = weighed.detach().double().T.cpu().numpy()
-    # A cell stands for the pixels of its share of the piece, as where a picture is resized.
+    # Each cell covers its share of the pixels, as in image resizing.
     times, bins = (
         (np.arange(count) + 0.5) * (length / count) - 0.5
         for count, length in zip(values.shape, (max(shape[0], fewest), shape[1]), strict=True)
@@ -87,6 +88,7 @@ def _cam(features: Tensor, gradient: Tensor | None, shape: tuple[int, int], fewe
 
 
 def squared_length(encoder: Encoder) -> Callable[[Tensor], Tensor]:
-    """A score for ``grad_cam`` without a classifier: the squared length of the embedding, so that what adds to any
-    of its numbers counts."""
+    """A score for ``grad_cam`` without a classifier: the squared length of the embedding, to which all dimensions
+    contribute.
+    """
     return lambda spectrogram: encoder(spectrogram).summary.square().sum()

@@ -1,4 +1,4 @@
-"""Where tokens lie on a spectrogram: centres of patches in frames and bins, frequencies of bins, maps at full size."""
+"""Positions of tokens on a spectrogram: patch centres in frames and bins, frequencies of bins, maps at full size."""
 
 import contextlib
 from collections.abc import Iterator
@@ -24,11 +24,14 @@ from system.frontends.stft import frame_sizes
 
 @dataclass(frozen=True)
 class PatchGrid:
-    """The tokens of one sequence, which spans ``width`` bins; a recording of several bands is several sequences.
+    """The tokens of one sequence of ``width`` bins; a recording of several bands has several sequences.
 
-    ``special`` tokens stand first. ``times`` (columns,) and ``bins`` (rows,) are the patches' centres in frames and
-    bins, the first frame or bin lying at 0; tokens follow one another in time where ``frequency_first``, else in
-    frequency.
+    Attributes:
+        special: number of special tokens, which come first.
+        times: centres of the patches in frames, (columns,); the first frame is at 0.
+        bins: centres of the patches in bins, (rows,); the first bin is at 0.
+        width: number of bins.
+        frequency_first: consecutive tokens are neighbours in frequency; the default is in time.
     """
 
     special: int
@@ -38,13 +41,13 @@ class PatchGrid:
     frequency_first: bool = False
 
     def unfold(self, values: Tensor) -> Tensor:
-        """Numbers of the patches (..., N) to (..., columns, rows)."""
+        """Values of the patches (..., N) as (..., columns, rows)."""
         if self.frequency_first:
             return values.unflatten(-1, (len(self.bins), len(self.times))).transpose(-1, -2)
         return values.unflatten(-1, (len(self.times), len(self.bins)))
 
     def distances(self) -> Tensor:
-        """Euclidean distance between the centres of any two patches (N, N) in pixels: a frame or a bin is one."""
+        """Euclidean distances between the centres of all patches, (N, N), in pixels (a frame or a bin)."""
         rows, columns = len(self.bins), len(self.times)
         if self.frequency_first:
             places = np.stack([np.tile(self.times, rows), np.repeat(self.bins, columns)], 1)
@@ -55,12 +58,14 @@ class PatchGrid:
 
 
 def patch_grid(encoder: Encoder, frames: int) -> PatchGrid:
-    """The grid of one pass over ``frames`` frames, at least a patch; WheeltapperError for a network without tokens."""
+    """The grid of one pass over ``frames`` frames, at least one patch; WheeltapperError for a network without
+    tokens.
+    """
     config, first, special = encoder.config, False, 1
     if isinstance(encoder, Echo):
         size = (config.patch_frames, config.band_width)
         strides, width = (config.patch_stride, config.band_width), config.band_width
-        frames = -(-frames // config.patch_stride) * config.patch_stride  # filled up with zeros
+        frames = -(-frames // config.patch_stride) * config.patch_stride  # padded with zeros
     elif isinstance(encoder, Ast):
         size, strides = (config.patch_size,) * 2, (config.time_stride, config.frequency_stride)
         width, first, special = config.bins, True, 2
@@ -69,7 +74,7 @@ def patch_grid(encoder: Encoder, frames: int) -> PatchGrid:
         width = config.band_width if isinstance(encoder, SubbandEncoder) else BINS
         special = 0 if isinstance(encoder, Beats) else 1
     else:
-        raise WheeltapperError(f"attention: expected a transformer, found {encoder.family}, which has none")
+        raise WheeltapperError(f"attention: expected a transformer, found {encoder.family}, which has no attention")
     centres = [
         np.arange((length - patch) // stride + 1) * stride + (patch - 1) / 2
         for length, patch, stride in zip((max(frames, size[0]), width), size, strides, strict=True)
@@ -78,14 +83,17 @@ def patch_grid(encoder: Encoder, frames: int) -> PatchGrid:
 
 
 def pieces(encoder: Encoder, spectrogram: Tensor, mode: str = "") -> list[Tensor]:
-    """A spectrogram (1, T, F) as the encoder's passes take it.
+    """Divides a spectrogram (1, T, F) into the inputs of the encoder's passes.
 
     Args:
-        mode: of the encoder. Those that see the first ``frame_limit`` frames alone, filled up or not, give these; all
-            others, and none, give what ``forward`` makes of the recording: pieces of that length, what is left over as
-            a shorter one, nothing that is shorter than a patch but a whole recording.
+        encoder: any family.
+        spectrogram: (1, T, F).
+        mode: of the encoder. Modes that use the first ``frame_limit`` frames only, padded or not, give these. All
+            others, and none, give consecutive pieces of that length and a shorter one for the remainder; a remainder
+            shorter than a patch is dropped.
 
-    Raises WheeltapperError for an unknown mode, another shape, no frames, or values that are not finite.
+    Raises:
+        WheeltapperError: unknown mode, wrong shape, no frames, or values that are not finite.
     """
     if spectrogram.dim() != 3 or spectrogram.shape[0] != 1 or 0 in spectrogram.shape:
         raise WheeltapperError(f"a spectrogram: expected (1, frames, bins), found shape {tuple(spectrogram.shape)}")
@@ -103,15 +111,24 @@ def pieces(encoder: Encoder, spectrogram: Tensor, mode: str = "") -> list[Tensor
 
 
 def resize(values: np.ndarray, times: np.ndarray, bins: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    """Values (columns, rows) at centres ``times`` and ``bins`` to every frame and bin of ``shape``: linear between
-    centres, constant beyond the outermost. Returns float32 (frames, bins)."""
+    """Interpolates values to every frame and bin: linearly between the centres, constant outside.
+
+    Args:
+        values: (columns, rows).
+        times: centres of the columns in frames.
+        bins: centres of the rows in bins.
+        shape: (frames, bins).
+
+    Returns:
+        float32 (frames, bins).
+    """
     frames, width = shape
     wide = np.stack([np.interp(np.arange(width), bins, row) for row in values])
     return np.stack([np.interp(np.arange(frames), times, column) for column in wide.T], 1).astype(np.float32)
 
 
 def frequencies(encoder: Encoder, bins: int, rate: int) -> np.ndarray:
-    """Centre frequency in Hz of each of the spectrogram's bins (bins,); ``rate`` of the recording in Hz."""
+    """Centre frequency in Hz of each bin of the spectrogram, (bins,); ``rate`` of the recording in Hz."""
     rate = encoder.rate or rate
     if isinstance(encoder, ResNeXt):
         return mel_to_hz(np.linspace(0.0, hz_to_mel(rate / 2.0), bins + 2))[1:-1]
@@ -122,7 +139,7 @@ def frequencies(encoder: Encoder, bins: int, rate: int) -> np.ndarray:
 
 @contextlib.contextmanager
 def evaluating(module: nn.Module) -> Iterator[None]:
-    """Holds a network as in inference, without dropout; every part gets its own state back."""
+    """Context in which a network is in evaluation mode; afterwards every module has its previous mode."""
     states = [(part, part.training) for part in module.modules()]
     module.eval()
     try:

@@ -4,26 +4,27 @@ import numpy as np
 
 from system.errors import WheeltapperError
 
-PERPLEXITY = 30.0  # the usual one; fewer clips bound it
-FEWEST = 4  # clips of a map
-LEAST_SPREAD = 1e-9  # of the largest number; less is rounding
+PERPLEXITY = 30.0  # default; limited by the number of clips
+FEWEST = 4  # minimum number of clips of a map
+LEAST_SPREAD = 1e-9  # relative to the largest value; less is rounding
 
 
 def tsne(vectors: np.ndarray, seed: int = 0, perplexity: float = PERPLEXITY) -> np.ndarray:
-    """Places of embeddings on a map on which neighbours stay neighbours.
+    """Maps embeddings to two dimensions by t-SNE.
 
-    The start is the first two principal components, which are the same in every run; at most a third of the other clips
-    count as a clip's neighbours. One thread, because the sums of several differ from run to run.
+    It is initialised with the first two principal components, so the result is reproducible. The perplexity is limited
+    to a third of the other clips. It runs in one thread, because sums of several threads differ from run to run.
 
     Args:
         vectors: (N, D), N of 4 or more.
-        seed: of the components' computation.
-        perplexity: neighbours that a clip has, about.
+        seed: of the principal components.
+        perplexity: approximate number of neighbours of a clip.
 
     Returns:
-        float64 (N, 2), centred; all zeros where all vectors are the same.
+        float64 (N, 2), centred; all zeros if all vectors are equal.
 
-    Raises WheeltapperError for too few or misshapen vectors, or values that are not finite.
+    Raises:
+        WheeltapperError: too few vectors, a wrong shape, or values that are not finite.
     """
     from sklearn.manifold import TSNE
     from threadpoolctl import threadpool_limits
@@ -33,7 +34,7 @@ def tsne(vectors: np.ndarray, seed: int = 0, perplexity: float = PERPLEXITY) -> 
         raise WheeltapperError(f"t-SNE: expected {FEWEST} embeddings (N, D) or more, found shape {vectors.shape}")
     if not np.isfinite(vectors).all():
         raise WheeltapperError("t-SNE: expected finite embeddings, found NaN or infinity")
-    # Scaled, for single precision is all that scikit-learn computes in; without a spread it would crash the program.
+    # Scaled, because scikit-learn computes in single precision; without a spread it would crash.
     scale = np.abs(vectors).max()
     vectors = vectors / scale if scale > 0 else vectors
     vectors = vectors - vectors.mean(0)

@@ -1,4 +1,4 @@
-"""The report of a run, for people who would rather look than read."""
+"""HTML reports of runs, studies, tunings and benchmarks."""
 
 from system.report.page import write_report
 

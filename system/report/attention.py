@@ -1,4 +1,4 @@
-"""The charts of attention distances and of t-SNE maps."""
+"""Charts of attention distances and t-SNE maps."""
 
 from collections.abc import Sequence
 
@@ -7,13 +7,19 @@ from markupsafe import Markup
 
 from system.report.svg import WIDTH, Plot, figure, thin
 
-FEW_POINTS = 250  # of a map, which are drawn larger
-MOST_LABELS = 12  # layers with a number under them
+FEW_POINTS = 250  # with fewer points, each is drawn larger
+MOST_LABELS = 12  # maximum number of labelled layers
 
 
 def distance_chart(name: str, distance: np.ndarray, even: float, high: float = 0.0) -> Markup:
-    """Mean attention distance (L, H) in pixels, a dot a head, the layers side by side; a dashed line where even
-    attention lies. ``high``: top of the axis that charts share, at least."""
+    """Chart of mean attention distances: a dot per head, layers side by side, a dashed line at uniform attention.
+
+    Args:
+        name: of the network.
+        distance: (L, H) in pixels.
+        even: distance of uniform attention.
+        high: lower limit for the top of the axis, to give several charts the same axis.
+    """
     layers, heads = distance.shape
     labels = thin(layers, MOST_LABELS) + 1
     plot = Plot(
@@ -37,9 +43,12 @@ def distance_chart(name: str, distance: np.ndarray, even: float, high: float = 0
 
 
 def tsne_chart(name: str, points: np.ndarray, groups: Sequence[tuple[np.ndarray, str, str]]) -> Markup:
-    """A map (N, 2) without numbers on its axes, which mean nothing; groups: (mask (N,), colour, shape), back to front.
+    """Chart of a t-SNE map, without numbers on the axes, with the same scale on both.
 
-    Both axes have the same scale.
+    Args:
+        name: for the description.
+        points: (N, 2).
+        groups: (mask (N,), colour, shape), in drawing order.
     """
     centre = (points.max(0) + points.min(0)) / 2
     reach = 0.54 * max(float(np.ptp(points, axis=0).max()), 1e-9)

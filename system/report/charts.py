@@ -1,4 +1,4 @@
-"""The charts of scores: histograms, ROC, the systems side by side, the published ones, false alarms."""
+"""Charts of scores: histograms, ROC curves, comparison of systems, published results, false alarms."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,14 +8,14 @@ from markupsafe import Markup
 from system.evaluation import roc
 from system.report.svg import WIDTH, Plot, figure, histogram, histogram_edges, padded, thin
 
-LEFT, INNER = 44, 304  # px: frame of a chart
+LEFT, INNER = 44, 304  # left edge and width of a chart's frame in px
 PAPER_DOMAINS = ("source", "target", "")
 
 
 def score_histogram(
     name: str, scores: np.ndarray, anomalous: np.ndarray, domains: np.ndarray, threshold: float | None
 ) -> Markup:
-    """Healthy and anomalous test clips of a machine by score, one row per domain. Arrays (N,)."""
+    """Histogram of the scores of a machine's healthy and anomalous test clips, one row per domain. Arrays (N,)."""
     edges, cut_low, cut_high = histogram_edges(scores)
     rows = [domain for domain in PAPER_DOMAINS if np.any(domains == domain)]
     plots: list[Plot] = []
@@ -47,7 +47,7 @@ def score_histogram(
 def anonymous_histogram(
     name: str, scores: np.ndarray, references: np.ndarray, threshold: float | None, cap: float = 1.15
 ) -> Markup:
-    """Test clips without labels (N,) beside the normal references (M,), both as shares of their number."""
+    """Histogram of unlabelled test clips (N,) and normal references (M,), as shares of their numbers."""
     edges, cut_low, cut_high = histogram_edges(np.concatenate([scores, references]))
     tested = 100 * histogram(scores, edges) / max(1, len(scores))
     known = 100 * histogram(references, edges) / max(1, len(references))
@@ -69,7 +69,7 @@ def _alarm_line(plot: Plot, threshold: float | None) -> None:
     if threshold is None:
         return
     plot.rule(min(max(threshold, plot.x[0]), plot.x[1]), "alarm")
-    if plot.box[1] < 20:  # once a figure
+    if plot.box[1] < 20:  # once per figure
         plot.text(LEFT + INNER - 2, plot.box[1] - 4, f"alarm above {threshold:.2f}", "tick end")
 
 
@@ -81,7 +81,7 @@ def _outliers(cut_low: bool, cut_high: bool, y: float) -> str:
 
 
 def roc_points(scores: np.ndarray, anomalous: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Corners of the ROC curve (false-alarm rate, share of anomalies found), each (groups + 1,), from (0, 0)."""
+    """Corners of the ROC curve, false-alarm rate and share of anomalies found, each (groups + 1,), from (0, 0)."""
     groups, size = roc.tie_groups(scores)
     normal = np.bincount(groups[~anomalous], minlength=size)
     hits = np.bincount(groups[anomalous], minlength=size)
@@ -92,7 +92,9 @@ def roc_points(scores: np.ndarray, anomalous: np.ndarray) -> tuple[np.ndarray, n
 def roc_chart(
     name: str, scores: np.ndarray, anomalous: np.ndarray, domains: np.ndarray, decided: np.ndarray | None
 ) -> Markup:
-    """ROC with the region of the partial AUC shaded; the domains' normals against all anomalies where known."""
+    """ROC curve with the region of the partial AUC shaded; if domains are known, normal clips of each against all
+    anomalies.
+    """
     plot = Plot(
         (0, 1), (0, 1), (LEFT, 10, INNER, 190), "false alarms among healthy clips", "anomalies found", None, [0, 0.5, 1]
     )
@@ -116,7 +118,7 @@ def roc_chart(
 
 
 def _increasing(alarms: np.ndarray, hits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The curve with one point, the highest, per false-alarm rate, for interpolation."""
+    """The curve with one point per false-alarm rate, the highest, for interpolation."""
     last = np.append(np.diff(alarms) > 0, True)
     return alarms[last], hits[last]
 
@@ -132,7 +134,7 @@ def systems_chart(
     title: str = "Official score of each system with its interval",
     x_label: str = "official score (%)",
 ) -> Markup:
-    """Scores (name, score, interval or None) in percent as dots with whiskers; marks are other figures."""
+    """Chart of scores (name, score, interval or None) in percent as dots with whiskers; ``marks`` are other results."""
     values = [v for _, score, interval in rows for v in (score, *(interval or ()))] + [50.0, *marks.values()]
     low, high = padded(values, 0.08)
     height = 26 * len(rows) + 14 * len(marks) + 10
@@ -152,7 +154,9 @@ def systems_chart(
 
 
 def false_alarm_chart(rows: Sequence[tuple[str, float | None, float | None]], asked: float) -> Markup:
-    """Asked and found shares of false alarms: (machine, among references, among healthy test clips), fractions."""
+    """Chart of requested and actual false-alarm rates: (machine, among references, among healthy test clips),
+    fractions.
+    """
     found = [100 * value for _, *values in rows for value in values if value is not None]
     high = max(20.0, *(1.1 * value for value in [100 * asked, *found]))
     high = min(high, 104.0)
@@ -175,7 +179,7 @@ def _short(name: str, most: int = 16) -> str:
 
 
 def ranking_chart(title: str, rows: Sequence[tuple[str, float, bool]]) -> Markup:
-    """Systems by official score in percent (name, score, whether ours), the best on top; bars begin at guessing."""
+    """Bars of systems by official score in percent (name, score, whether ours), best first; bars start at guessing."""
     rows = sorted(rows, key=lambda row: -row[1])
     low, high = padded([50.0, *(value for _, value, _ in rows)], 0.1)
     height = 22 * len(rows)
@@ -190,7 +194,7 @@ def ranking_chart(title: str, rows: Sequence[tuple[str, float, bool]]) -> Markup
 
 
 def gauge(score: float, interval: Sequence[float] | None, marks: Mapping[str, float]) -> Markup:
-    """The official score (percent) on a bar from a coin toss to perfect; marks are published figures."""
+    """The official score (percent) on a bar from guessing to perfect; ``marks`` are published results."""
     low = (
         min(40.0, *(interval or [score]), score, *marks.values()) if marks else min(40.0, score, *(interval or [40.0]))
     )
@@ -212,7 +216,7 @@ def gauge(score: float, interval: Sequence[float] | None, marks: Mapping[str, fl
 
 
 def small_gauge(name: str, score: float | None, interval: Sequence[float] | None) -> Markup:
-    """A score (percent) between guessing and perfect, without numbers; an empty bar for None."""
+    """A score (percent) on a bar from guessing to perfect, without numbers; an empty bar for None."""
     plot = Plot((40, 100), (0, 1), (2, 3, 196, 14), "", "", [], [])
     left, top, width, height = plot.box
     plot.parts = [f'<rect class="track" x="{left}" y="{top}" width="{width}" height="{height}" rx="7"/>']

@@ -1,4 +1,4 @@
-"""The charts of how the networks learned: training curves, and which microphone the gate listens to."""
+"""Charts of training curves and of the gate's weights over time."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,7 @@ COLOURS = ("both", "source", "target")
 
 
 def curve_chart(title: str, curve: Curve, columns: Sequence[tuple[str, str]], y_label: str) -> Markup | None:
-    """Columns (name in the file, text) of a training curve over the steps; None where none is there."""
+    """Chart of columns (name in the file, text) of a training curve; None if none of them exists."""
     steps = curve.get("step")
     known = [(curve[name], text) for name, text in columns if name in curve and np.isfinite(curve[name]).any()]
     if steps is None or not known:
@@ -38,15 +38,18 @@ def gate_chart(
     spread: tuple[np.ndarray, np.ndarray] | None = None,
     height: float = 120,
 ) -> Markup:
-    """Weight of the first input over time, (T,) for each branch; what is left goes to the second.
+    """Chart of the weight of the first input over time; the second input has the remaining weight.
 
     Args:
-        spread: (T,) each, between which most clips lie, of the first branch. height: of the frame in px.
+        name: of the machine.
+        profiles: (branch, weights (T,)).
+        seconds: length of the clips.
+        inputs: names of the two inputs.
+        spread: lower and upper limits (T,) of most clips, for the first branch.
+        height: of the frame in px.
     """
     slots = len(profiles[0][1])
-    times = np.clip(
-        (np.arange(-0.5, slots + 1) * seconds) / slots, 0, seconds
-    )  # the middles of the slots, and both ends
+    times = np.clip((np.arange(-0.5, slots + 1) * seconds) / slots, 0, seconds)  # centres of the slots, and both ends
     profiles = [(branch, np.pad(profile, 1, "edge")) for branch, profile in profiles]
     plot = Plot((0, seconds), (0, 1), (44, 10, 304, height), "time (s)", "weight", None, [0, 0.5, 1])
     first = profiles[0][1]

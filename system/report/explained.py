@@ -1,4 +1,4 @@
-"""The page that shows what an encoder looked at in any recordings: one HTML file that needs nothing else."""
+"""The page of ``wheeltapper explain``: attention or Grad-CAM of an encoder for any recordings, in one HTML file."""
 
 import os
 from collections.abc import Sequence
@@ -23,35 +23,44 @@ from system.report.template import template
 
 
 @dataclass(frozen=True)
-class Heard:
-    """A recording as an encoder hears it: its spectrogram (1, T, F), the frequencies (F,) of that in Hz, the ground."""
+class EncoderInput:
+    """A recording as the input of an encoder.
+
+    Attributes:
+        spectrogram: (1, T, F).
+        hertz: frequencies of its bins, (F,).
+        ground: spectrogram on which maps are drawn.
+    """
 
     spectrogram: torch.Tensor
     hertz: np.ndarray
     ground: heatmap.Ground
 
 
-def hear(encoder: Encoder, wave: torch.Tensor, rate: int, mode: str) -> Heard:
-    """One channel (1, samples) at ``rate`` Hz through the front end of a mode."""
+def encoder_input(encoder: Encoder, wave: torch.Tensor, rate: int, mode: str) -> EncoderInput:
+    """The input of an encoder for one channel (1, samples) at ``rate`` Hz, in one of the encoder's modes."""
     spectrogram = encoder.spectrogram(wave.to(encoder.device), rate, mode)
     samples = wave.numpy()
     if encoder.rate:
         samples, rate = audio.resample(samples, rate, encoder.rate), encoder.rate
-    return Heard(spectrogram, frequencies(encoder, spectrogram.shape[2], rate), heatmap.ground(samples[0], rate))
+    return EncoderInput(spectrogram, frequencies(encoder, spectrogram.shape[2], rate), heatmap.ground(samples[0], rate))
 
 
 def write_explanation(
     path: str | os.PathLike, encoder: Encoder, weights: str, recordings: Sequence[str | os.PathLike]
 ) -> None:
-    """Writes the page whole or not at all; the same recordings and weights give the same page.
+    """Writes the page atomically; the same recordings and weights give the same page.
 
-    Attention where the encoder is a transformer, Grad-CAM where it is a CNN. Of long recordings the first minute.
+    The page shows attention for transformers and Grad-CAM for CNNs, for the first minute of long recordings.
 
     Args:
-        weights: what the page calls the encoder's weights.
-        recordings: sound files, of which the near channel is heard.
+        path: html file.
+        encoder: any family.
+        weights: description of the encoder's weights for the page.
+        recordings: sound files, of which the near channel is used.
 
-    Raises WheeltapperError for a recording that is missing or damaged, or none.
+    Raises:
+        WheeltapperError: there are no recordings, or one is missing or damaged.
     """
     if not recordings:
         raise WheeltapperError("recordings: expected at least one, found none")
@@ -60,21 +69,21 @@ def write_explanation(
     for file in recordings:
         info = audio.probe(file)
         wave, rate = audio.read(file, samples=min(info.samples, int(SECONDS_SHOWN * info.rate)))
-        heard = hear(encoder, torch.from_numpy(wave[:1]), rate, encoder.whole)
+        encoded = encoder_input(encoder, torch.from_numpy(wave[:1]), rate, encoder.whole)
         name = os.path.basename(file)
         unit: dict[str, Any] = {"name": name, "file": os.fspath(file), "cut": info.seconds > SECONDS_SHOWN}
         unit["silent"] = not wave[0].any()
-        unit["panels"] = [{"title": "Spectrogram", "words": "", "chart": spectrogram_panel(name, heard)}]
+        unit["panels"] = [{"title": "Spectrogram", "words": "", "chart": spectrogram_panel(name, encoded)}]
         if is_cnn:
-            maps = grad_cam(encoder, squared_length(encoder), heard.spectrogram, (2, 3, STAGES))
+            maps = grad_cam(encoder, squared_length(encoder), encoded.spectrogram, (2, 3, STAGES))
             unit["panels"] += [
-                evidence_panel(name, heard, found, stage) for stage, found in zip((2, 3, STAGES), maps, strict=True)
+                evidence_panel(name, encoded, found, stage) for stage, found in zip((2, 3, STAGES), maps, strict=True)
             ]
         else:
-            looked = attend(encoder, heard.spectrogram)
+            looked = attend(encoder, encoded.spectrogram)
             bands = max(bands, encoder.bands(encoder.rate or rate))
             distances.append((looked.distance, looked.even))
-            unit["panels"] += attention_panels(name, heard, looked)
+            unit["panels"] += attention_panels(name, encoded, looked)
         shown.append(unit)
     distance = np.mean([distance for distance, _ in distances], 0) if distances else None
     page = template("explain.html.j2").render(
@@ -95,13 +104,13 @@ def write_explanation(
         file.write(page)
 
 
-def spectrogram_panel(name: str, heard: Heard) -> Markup:
-    """The spectrogram alone."""
-    return heatmap.spectrogram_figure(heard.ground, f"{name}: spectrogram")
+def spectrogram_panel(name: str, encoded: EncoderInput) -> Markup:
+    """The spectrogram."""
+    return heatmap.spectrogram_figure(encoded.ground, f"{name}: spectrogram")
 
 
-def attention_panels(name: str, heard: Heard, looked: Any) -> list[dict[str, Any]]:
-    """Attention of the middle and the last layer, and through all."""
+def attention_panels(name: str, encoded: EncoderInput, looked: Any) -> list[dict[str, Any]]:
+    """Attention of the middle and the last layer, and rollout through all layers."""
     layers = len(looked.maps)
     middle = max(1, layers // 2)
     entries = [
@@ -111,13 +120,13 @@ def attention_panels(name: str, heard: Heard, looked: Any) -> list[dict[str, Any
     ]
     panels = []
     for title, values in entries:
-        chart, words = heatmap.attention_figure(heard.ground, values, heard.hertz, f"{name}: {title}")
+        chart, words = heatmap.attention_figure(encoded.ground, values, encoded.hertz, f"{name}: {title}")
         panels.append({"title": title, "words": words, "chart": chart})
     return panels
 
 
-def evidence_panel(name: str, heard: Heard, values: np.ndarray, stage: int) -> dict[str, Any]:
-    """Grad-CAM of a stage."""
+def evidence_panel(name: str, encoded: EncoderInput, values: np.ndarray, stage: int) -> dict[str, Any]:
+    """Grad-CAM of one stage."""
     title = f"Grad-CAM, stage {stage} of {STAGES}"
-    chart, words = heatmap.evidence_figure(heard.ground, values, heard.hertz, f"{name}: {title}")
+    chart, words = heatmap.evidence_figure(encoded.ground, values, encoded.hertz, f"{name}: {title}")
     return {"title": title, "words": words, "chart": chart}

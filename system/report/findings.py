@@ -1,4 +1,4 @@
-"""What a reader should look at: files that could not be read, and figures that call for an explanation."""
+"""Findings of a report: files that could not be read, and results that need an explanation."""
 
 import math
 
@@ -6,15 +6,15 @@ import numpy as np
 
 from system.experiment import STAGES
 from system.files import read_json
-from system.report.load_run import Run, Unit, read_curve
+from system.report.load_run import RunData, SectionResults, read_curve
 from system.report.results import measures_of
 
 FEW_REFERENCES = 5
-SURE = 0.01  # chance below which too many false alarms are no accident
+SURE = 0.01  # significance level of the test for too many false alarms
 
 
-def notes(run: Run) -> list[str]:
-    """One sentence for each finding, the most serious first."""
+def notes(run: RunData) -> list[str]:
+    """The findings, one sentence each, most serious first."""
     found = [*run.problems]
     done = {record["name"] for record in run.stages}
     missing = [name for name in STAGES[:-1] if name not in done]
@@ -34,7 +34,7 @@ def notes(run: Run) -> list[str]:
     return list(dict.fromkeys(found))
 
 
-def _below_chance(run: Run) -> list[str]:
+def _below_chance(run: RunData) -> list[str]:
     if not run.systems:
         return []
     machines = run.systems[run.best]["per_machine"]
@@ -46,8 +46,8 @@ def _below_chance(run: Run) -> list[str]:
     return found
 
 
-def _of_unit(unit: Unit, asked: float) -> list[str]:
-    """What there is to say of a machine, without its name."""
+def _of_unit(unit: SectionResults, asked: float) -> list[str]:
+    """Findings for one machine, without its name."""
     found = []
     healthy = ~unit.anomalous
     if unit.development and unit.decided is not None and healthy.any():
@@ -82,7 +82,7 @@ def _binomial_tail(hits: int, count: int, share: float) -> float:
     return sum(math.exp(value) for value in logs)
 
 
-def _collapse(run: Run) -> list[str]:
+def _collapse(run: RunData) -> list[str]:
     if run.config is None:
         return []
     curve = read_curve(run, run.paths.encoder.parent / "curve.csv")
@@ -96,8 +96,8 @@ def _collapse(run: Run) -> list[str]:
     return found
 
 
-def _idle_training(run: Run) -> list[str]:
-    """Diagnoses for which the pre-training was of no use."""
+def _idle_training(run: RunData) -> list[str]:
+    """Diagnoses on which pre-training gave no improvement."""
     found = run.attempt(run.paths.benchmark, read_json)
     notes = []
     for name, task in (found.get("tasks") or {}).items() if isinstance(found, dict) else ():

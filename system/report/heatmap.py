@@ -1,4 +1,4 @@
-"""Maps of attention and Grad-CAM as colour over the spectrogram they belong to."""
+"""Maps of attention and Grad-CAM, drawn as colour over the spectrogram."""
 
 import io
 from collections.abc import Sequence
@@ -10,17 +10,24 @@ from markupsafe import Markup
 from system.report import sound
 from system.report.svg import WIDTH, figure
 
-# From nothing to all. Never dark itself: dark is what sounds loud below.
+# Colours from zero to maximum. None is dark, because dark means loud in the spectrogram below.
 HEAT = np.array([[255, 255, 255], [255, 222, 150], [255, 158, 48], [232, 84, 0]], float)
-PALE = 0.3  # lightness of the loudest parts, so that colour shows there too
-CUT = (0.02, 0.998)  # quantiles of a map from where on all is least and most
-SHADES = 96  # colours of a picture
+PALE = 0.3  # lightness of the loudest parts, so that the colour is visible there
+CUT = (0.02, 0.998)  # quantiles of a map that correspond to minimum and maximum colour
+SHADES = 96  # number of colours of a picture
 
 
 @dataclass(frozen=True)
 class Ground:
-    """The spectrogram that maps are laid over: ``levels`` (rows, columns) in dB, rows of equal width in mel from 0 Hz
-    to half of ``rate`` in Hz, over ``seconds``; white at ``low`` and dark at ``high``."""
+    """The spectrogram on which maps are drawn.
+
+    Attributes:
+        levels: (rows, columns) in dB, rows of equal width in mel from 0 Hz to half of ``rate``.
+        rate: sampling rate in Hz.
+        seconds: duration.
+        low: level in dB drawn white.
+        high: level in dB drawn dark.
+    """
 
     levels: np.ndarray
     rate: int
@@ -36,7 +43,7 @@ def ground(wave: np.ndarray, rate: int) -> Ground:
 
 
 def alike(grounds: Sequence[Ground]) -> list[Ground]:
-    """Spectrograms with one range of shades, so that their loudness compares."""
+    """The spectrograms with a common range of levels, so that their loudness is comparable."""
     low, high = _limits(np.concatenate([under.levels.ravel() for under in grounds]))
     return [replace(under, low=low, high=high) for under in grounds]
 
@@ -47,7 +54,7 @@ def _limits(levels: np.ndarray) -> tuple[float, float]:
 
 
 def spread(values: np.ndarray, hertz: np.ndarray, under: Ground) -> np.ndarray:
-    """A map (T, F) over an encoder's spectrogram, whose bins lie at ``hertz`` (F,), on the pixels of the ground."""
+    """Interpolates a map (T, F), whose bins are at ``hertz`` (F,), to the pixels of the spectrogram."""
     rows, columns = under.levels.shape
     centres = 700.0 * (10.0 ** ((np.arange(rows) + 0.5) / rows * sound.mel(under.rate / 2) / 2595.0) - 1.0)
     frames = (np.arange(columns) + 0.5) / columns * len(values) - 0.5
@@ -56,13 +63,13 @@ def spread(values: np.ndarray, hertz: np.ndarray, under: Ground) -> np.ndarray:
 
 
 def colours(heat: np.ndarray) -> np.ndarray:
-    """Numbers of 0 to 1 as colours (..., 3) of 0 to 255."""
+    """Colours (..., 3), 0 to 255, of values from 0 to 1."""
     places = np.linspace(0.0, 1.0, len(HEAT))
     return np.stack([np.interp(heat, places, HEAT[:, channel]) for channel in range(3)], -1)
 
 
 def tinted(under: Ground, heat: np.ndarray | None = None) -> bytes:
-    """PNG of the spectrogram, dark where loud, times the colour of ``heat`` (rows, columns) of 0 to 1."""
+    """PNG of the spectrogram, dark where loud, multiplied by the colour of ``heat`` (rows, columns), 0 to 1."""
     from PIL import Image
 
     loud = np.clip((under.levels - under.low) / max(under.high - under.low, 1e-9), 0.0, 1.0)
@@ -75,12 +82,12 @@ def tinted(under: Ground, heat: np.ndarray | None = None) -> bytes:
 
 
 def spectrogram_figure(under: Ground, description: str) -> Markup:
-    """The spectrogram alone."""
+    """The spectrogram without a map."""
     return _figure(under, None, description)
 
 
 def attention_figure(under: Ground, values: np.ndarray, hertz: np.ndarray, description: str) -> tuple[Markup, str]:
-    """A map (T, F) of attention from its least to its most, and what these are."""
+    """A map (T, F) of attention from its minimum to its maximum, and a text with these values."""
     shown = spread(values, hertz, under)
     low, high = (float(value) for value in np.quantile(shown, CUT))
     heat = (shown - low) / (high - low) if high > low else np.zeros_like(shown)
@@ -88,7 +95,7 @@ def attention_figure(under: Ground, values: np.ndarray, hertz: np.ndarray, descr
 
 
 def evidence_figure(under: Ground, values: np.ndarray, hertz: np.ndarray, description: str) -> tuple[Markup, str]:
-    """A map (T, F) of Grad-CAM from zero to its most, and what to say where it is all zero."""
+    """A map (T, F) of Grad-CAM from zero to its maximum, and a text if it is all zero."""
     shown = spread(values, hertz, under)
     most = float(np.quantile(shown, CUT[1]))
     if most <= 0.0:
@@ -101,7 +108,7 @@ def _figure(under: Ground, heat: np.ndarray | None, description: str) -> Markup:
 
 
 def scale() -> Markup:
-    """The colours from least to most, for a key."""
+    """The colour scale for a legend."""
     steps = 12
     bars = "".join(
         f'<rect x="{8 * step}" y="2" width="8.5" height="10" fill="rgb({r:.0f},{g:.0f},{b:.0f})"/>'

@@ -17,7 +17,7 @@ from system.leaderboard.boards import BOARDS
 from system.leaderboard.published import DEVELOPMENT, EVALUATION
 from system.leaderboard.table import SCORE, Cell, Entry, Line, Table, disagreements
 from system.report import charts
-from system.report.load_run import Run
+from system.report.load_run import RunData
 from system.report.template import template
 
 GUESS = 50.0  # percent: what guessing reaches, where the bars of tables that rank nothing begin
@@ -94,7 +94,7 @@ def table_view(table: Table) -> dict[str, Any]:
     return view | {"columns": entries, "groups": bodies}
 
 
-def published(run: Run) -> dict[str, Any] | str:
+def published(run: RunData) -> dict[str, Any] | str:
     """Section of a report: the published tables of these machines with our systems, or what is known of others."""
     year = run.metrics.get("year")
     parts = {("systems", label): system for label, system in run.systems.items()}

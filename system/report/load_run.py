@@ -1,4 +1,4 @@
-"""What a report shows, read from an experiment folder; what is missing or damaged is noted, never fatal."""
+"""Reads an experiment folder for its report. Missing or damaged files become findings, not errors."""
 
 import csv
 import re
@@ -24,11 +24,20 @@ Curve = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True)
-class Unit:
-    """One section of a machine as one system scored it.
+class SectionResults:
+    """Results of one system for one section of a machine.
 
-    ``scores`` (N,) and ``decided`` (N,) bool or None go with ``clips``, the test clips; ``references`` (M,) are the
-    leave-one-out scores of the normal references, their domains in ``reference_domains`` (M,).
+    Attributes:
+        machine: name of the machine.
+        section: of the machine.
+        name: for the page; includes the section if the machine has several.
+        development: whether it is a development machine.
+        clips: N test clips.
+        scores: of the test clips, (N,).
+        decided: decisions, bool (N,), or None.
+        references: leave-one-out scores of the normal references, (M,).
+        reference_domains: domains of the references, (M,).
+        threshold: of the decision, or None.
     """
 
     machine: str
@@ -52,11 +61,11 @@ class Unit:
 
 
 @dataclass
-class Run:
-    """An experiment folder as far as it could be read.
+class RunData:
+    """The readable contents of an experiment folder.
 
-    ``config`` is None where it is missing; ``best`` is the label of the system with the highest official score, the
-    first one where nothing is labelled, empty where there are no scores at all.
+    ``config`` is None if it is missing. ``best`` is the label of the system with the highest official score; without
+    labelled clips the first system; empty without scores.
     """
 
     folder: Path
@@ -65,7 +74,7 @@ class Run:
     clips: list[Clip] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
     best: str = ""
-    units: list[Unit] = field(default_factory=list)
+    units: list[SectionResults] = field(default_factory=list)
     stages: list[dict[str, Any]] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
@@ -74,16 +83,16 @@ class Run:
         return Experiment(self.folder, self.config or Config())
 
     @property
-    def development(self) -> list[Unit]:
+    def development(self) -> list[SectionResults]:
         return [unit for unit in self.units if unit.development]
 
     @property
-    def evaluation(self) -> list[Unit]:
+    def evaluation(self) -> list[SectionResults]:
         return [unit for unit in self.units if not unit.development]
 
     @property
     def systems(self) -> dict[str, dict[str, Any]]:
-        """Metrics by system label, as far as there are any."""
+        """Metrics by system label, if there are any."""
         return {
             label: values
             for label, values in (self.metrics.get("systems") or {}).items()
@@ -91,13 +100,13 @@ class Run:
         }
 
     def system_config(self, label: str) -> SystemConfig | None:
-        """Configuration of the system with a label, by the number at its end."""
+        """Configuration of the system with a label, found by the number at the end of the label."""
         number = re.search(r"_([0-9]+)$", label)
         systems = self.config.systems if self.config else []
         return systems[int(number[1]) - 1] if number and 0 < int(number[1]) <= len(systems) else None
 
     def attempt(self, path: Path, read: Callable[[Path], Any]) -> Any:
-        """What ``read`` makes of a file; None where it is missing, and where it is damaged, which is noted."""
+        """Reads a file with ``read``; returns None if it is missing or damaged, and reports damage as a finding."""
         if not path.exists():
             return None
         try:
@@ -109,13 +118,13 @@ class Run:
             return None
 
 
-def read_run(folder: Path) -> Run:
-    """Reads an experiment folder; WheeltapperError where there is none."""
+def read_run(folder: Path) -> RunData:
+    """Reads an experiment folder; WheeltapperError if there is none."""
     if not folder.is_dir():
         raise WheeltapperError(
             f"{folder}: expected an experiment folder, found {'a file' * folder.exists() or 'nothing'}"
         )
-    run = Run(folder)
+    run = RunData(folder)
     saved = folder / "config.yaml"
     run.config = run.attempt(saved, lambda path: configuration.load(path))
     run.config_text = run.attempt(saved, lambda path: path.read_text(encoding="utf-8")) or ""
@@ -127,7 +136,7 @@ def read_run(folder: Path) -> Run:
     return run
 
 
-def _best_label(run: Run) -> str:
+def _best_label(run: RunData) -> str:
     scored = run.systems
     if scored:
         return max(scored, key=lambda label: scored[label]["official_score"])
@@ -142,7 +151,7 @@ def _read_mapping(path: Path) -> dict[str, Any]:
     return value
 
 
-def _read_stages(run: Run) -> list[dict[str, Any]]:
+def _read_stages(run: RunData) -> list[dict[str, Any]]:
     records = []
     for path in (run.folder / MARKERS).glob("[0-9]*_*.json"):
         record = run.attempt(path, _read_mapping)
@@ -152,7 +161,7 @@ def _read_stages(run: Run) -> list[dict[str, Any]]:
     return sorted(records, key=lambda record: record["number"])
 
 
-def _read_units(run: Run) -> list[Unit]:
+def _read_units(run: RunData) -> list[SectionResults]:
     folder = run.paths.system(run.best)
     references = run.attempt(folder / REFERENCES, _read_references) or {}
     thresholds = run.attempt(folder / THRESHOLDS, _read_mapping) or {}
@@ -173,7 +182,7 @@ def _read_units(run: Run) -> list[Unit]:
             run.problems.append(f"{machine} section {section}: {len(clips) - len(scored)} test clips have no score")
         known = references.get((machine, section), [])
         units.append(
-            Unit(
+            SectionResults(
                 machine=machine,
                 section=section,
                 name=f"{machine} {section}" if machine in several else machine,
@@ -189,7 +198,7 @@ def _read_units(run: Run) -> list[Unit]:
     return units
 
 
-def _development(run: Run) -> dict[str, bool]:
+def _development(run: RunData) -> dict[str, bool]:
     try:
         return manifest.is_development(run.clips)
     except WheeltapperError as error:
@@ -219,8 +228,8 @@ def _read_references(path: Path) -> dict[tuple[str, str], list[tuple[float, str]
     return found
 
 
-def read_curve(run: Run, path: Path) -> Curve:
-    """Columns of a training curve (steps,), empty where there is none."""
+def read_curve(run: RunData, path: Path) -> Curve:
+    """Columns (steps,) of a training curve; empty if there is none."""
     return run.attempt(path, _read_curve) or {}
 
 
@@ -232,8 +241,8 @@ def _read_curve(path: Path) -> Curve:
     return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
 
 
-def read_array(run: Run, branch: str, path: Path) -> tuple[list[tuple[str, ...]], np.ndarray] | None:
-    """Keys (machine, section, split, file) and rows (N, numbers) of an array that goes with a branch's index.csv."""
+def read_array(run: RunData, branch: str, path: Path) -> tuple[list[tuple[str, ...]], np.ndarray] | None:
+    """Keys (machine, section, split, file) and rows (N, dimensions) of an array of a branch with its index.csv."""
 
     def read(path: Path) -> tuple[list[tuple[str, ...]], np.ndarray]:
         with open(run.paths.index(branch), newline="", encoding="utf-8") as file:

@@ -1,4 +1,4 @@
-"""The section of a report with maps of the embeddings, coloured by what a clip is, its domain, attribute or alarm."""
+"""Report section: t-SNE maps of the embeddings, coloured by kind of clip, domain, attribute or alarm."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -9,13 +9,13 @@ import numpy as np
 from system.explain.tsne import FEWEST, tsne
 from system.manifest import Clip
 from system.report import attention
-from system.report.load_run import Run, read_array
-from system.report.results import Section
+from system.report.load_run import RunData, read_array
+from system.report.results import PageSection
 from system.report.svg import thin
 
 MOST_MACHINES = 16
-MOST_REFERENCES, MOST_OTHERS = 120, 240  # points of one map: references of the source domain, and all others
-MOST_VALUES = 6  # of an attribute with a colour of their own
+MOST_REFERENCES, MOST_OTHERS = 120, 240  # maximum points of one map: references of the source domain, and all others
+MOST_VALUES = 6  # maximum number of attribute values with their own colour
 
 Group = tuple[np.ndarray, str, str]  # mask (N,), colour, shape
 Key = list[tuple[str, str]]  # mark and text
@@ -29,8 +29,10 @@ KINDS = {
 COLOURINGS = {"kind": "what it is", "domain": "domain", "attribute": "operating condition", "alarm": "alarm"}
 
 
-def maps(run: Run) -> Section:
-    """t-SNE of each machine's embeddings in the best system's strongest branch that has more than one number a clip."""
+def maps(run: RunData) -> PageSection:
+    """t-SNE of each machine's embeddings, from the branch with the largest weight in the best system that has
+    embeddings of more than one dimension.
+    """
     system = run.system_config(run.best)
     if system is None:
         return "There are no systems in this run whose embeddings could be shown."
@@ -69,7 +71,7 @@ def maps(run: Run) -> Section:
 
 
 def _chosen(clips: Sequence[Clip]) -> list[int]:
-    """Indices of the clips on a map, in order: all kinds, evenly thinned; the many source references by themselves."""
+    """Indices of the clips on a map, in order: all kinds, evenly thinned; source references are thinned separately."""
     many = np.array([clip.split == "train" and clip.domain != "target" for clip in clips], bool)
     references, others = np.flatnonzero(many), np.flatnonzero(~many)
     kept = [references[thin(len(references), MOST_REFERENCES)], others[thin(len(others), MOST_OTHERS)]]
@@ -110,7 +112,7 @@ def _by_domain(clips: Sequence[Clip]) -> tuple[list[Group], Key]:
 
 
 def _by_attribute(clips: Sequence[Clip]) -> tuple[list[Group], Key]:
-    """The commonest values with a colour each; no attributes at all are one colour."""
+    """The most frequent values with one colour each; machines without attributes have one colour."""
     values = [_readable(clip.attributes) for clip in clips]
     common = [value for value, _ in Counter(value for value in values if value).most_common()]
     named = sorted(common if len(common) <= MOST_VALUES else common[: MOST_VALUES - 1])
@@ -136,7 +138,7 @@ def _by_alarm(clips: Sequence[Clip], alarms: dict[tuple, bool]) -> tuple[list[Gr
 
 
 def _coloured(values: Sequence[str], texts: dict[str, str], colours: dict[str, str]) -> tuple[list[Group], Key]:
-    """Groups and key of values with texts, those without a name of their own at the back."""
+    """Groups and legend of values with texts; values without their own colour are drawn first."""
     found = np.array(values)
     present = [value for value in texts if (found == value).any()]
     groups = [(found == value, colours[value], "circle") for value in sorted(present, key=bool)]

@@ -1,4 +1,4 @@
-"""The report of a run: one HTML file that needs nothing else."""
+"""The report of a run: one self-contained HTML file."""
 
 import os
 from collections.abc import Callable
@@ -9,15 +9,25 @@ from system import __version__, manifest
 from system.files import open_atomic
 from system.report import leaderboard, maps, recordings, results, summary, training_section
 from system.report.findings import notes
-from system.report.load_run import Run, read_run
+from system.report.load_run import RunData, read_run
 from system.report.template import template
 
 
 def write_report(exp: str | os.PathLike, progress: Callable[[int, int], None] | None = None) -> Path:
-    """Writes report.html of an experiment folder, whole or not at all; the same folder gives the same page.
+    """Writes report.html of an experiment folder atomically; the same folder gives the same page.
 
-    What a run lacks is said in the page. ``progress`` is called with (done, total) after each section. Raises
-    WheeltapperError where there is no such folder.
+    Missing parts of a run are mentioned on the page.
+
+    Args:
+        exp: experiment folder.
+        progress: called with (done, total) after each section.
+
+    Raises:
+        WheeltapperError: there is no such folder.
+
+    Example:
+        >>> write_report("exp/default")
+        PosixPath('exp/default/report.html')
     """
     run = read_run(Path(exp))
     page = render(run, progress)
@@ -26,10 +36,10 @@ def write_report(exp: str | os.PathLike, progress: Callable[[int, int], None] | 
     return run.paths.report
 
 
-def render(run: Run, progress: Callable[[int, int], None] | None = None) -> str:
+def render(run: RunData, progress: Callable[[int, int], None] | None = None) -> str:
     """The page as HTML."""
     judged = summary.judge(run)
-    sections: dict[str, Callable[[Run], Any]] = {
+    sections: dict[str, Callable[[RunData], Any]] = {
         "overview": lambda run: summary.overview(run, judged),
         "headline": results.headline,
         "systems": results.systems,
@@ -50,7 +60,7 @@ def render(run: Run, progress: Callable[[int, int], None] | None = None) -> str:
         content[name] = section(run)
         if progress:
             progress(len(content), len(sections))
-    # Last, because reading the files for the sections may find more to note.
+    # Last, because reading the files for the sections may give more findings.
     return template("report.html.j2").render(
         **content,
         facts=_facts(run),
@@ -61,8 +71,8 @@ def render(run: Run, progress: Callable[[int, int], None] | None = None) -> str:
     )
 
 
-def _facts(run: Run) -> list[tuple[str, str]]:
-    """A few figures that say what the run was about."""
+def _facts(run: RunData) -> list[tuple[str, str]]:
+    """Key facts of the run for the top of the page."""
     names = manifest.machines(run.clips)
     tests = sum(clip.split == "test" for clip in run.clips)
     references = sum(clip.split == "train" for clip in run.clips)

@@ -1,4 +1,4 @@
-"""The section of a report with recordings to see and to hear, and the list of those that raised an alarm."""
+"""Report section: recordings to see and hear, and the list of clips that raised an alarm."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,20 +7,20 @@ import numpy as np
 
 from system.errors import WheeltapperError
 from system.report import curves, sound
-from system.report.load_run import Run, Unit
-from system.report.results import Section
+from system.report.load_run import RunData, SectionResults
+from system.report.results import PageSection
 from system.report.training_section import Gates, gates
 
 MOST_MACHINES = 16
-OPEN_MACHINES = 6  # more are shown folded
-MOST_LISTED = 200  # clips of one machine
-BUDGET = 6e6  # characters of the page for sound
-PER_SECOND = 36000  # characters of sound, about
-SHORTEST, LONGEST = 2.0, 12.0  # seconds that can be played
+OPEN_MACHINES = 6  # further machines are collapsed
+MOST_LISTED = 200  # maximum clips listed per machine
+BUDGET = 6e6  # maximum characters of sound in the page
+PER_SECOND = 36000  # approximate characters per second of sound
+SHORTEST, LONGEST = 2.0, 12.0  # limits of the playable excerpt in seconds
 TRUTHS = {"anomaly": "an anomaly", "normal": "healthy", "": "not known"}
 
 
-def recordings(run: Run) -> Section:
+def recordings(run: RunData) -> PageSection:
     """The most anomalous and the most typical test clip of each machine, and all clips that raised an alarm."""
     if not run.units:
         return "There are no scored test clips in this run, so no clips are shown."
@@ -40,19 +40,19 @@ def recordings(run: Run) -> Section:
     }
 
 
-def _of_unit(run: Run, unit: Unit, seconds: float, found: Mapping[str, Gates]) -> dict[str, Any] | None:
+def _of_unit(run: RunData, unit: SectionResults, seconds: float, found: Mapping[str, Gates]) -> dict[str, Any] | None:
     order = np.argsort(-unit.scores, kind="stable")
     chosen = dict.fromkeys([int(order[0]), int(order[-1])])
     try:
-        heard = [sound.listen(unit.clips[index]) for index in chosen]
+        clip_channels = [sound.listen(unit.clips[index]) for index in chosen]
     except (WheeltapperError, OSError) as error:
         run.problems.append(f"{unit.name}: {error}")
         return None
-    flat = [one for clip in heard for one in clip]
+    flat = [one for clip in clip_channels for one in clip]
     low, high = sound.limits(flat)
     players = iter(sound.excerpts(flat, seconds))
     entries = []
-    for place, (index, channels) in enumerate(zip(chosen, heard, strict=True)):
+    for place, (index, channels) in enumerate(zip(chosen, clip_channels, strict=True)):
         clip, kind = unit.clips[index], "most typical" if place else "most anomalous"
         entries.append(
             {
@@ -84,7 +84,7 @@ def _of_unit(run: Run, unit: Unit, seconds: float, found: Mapping[str, Gates]) -
 
 
 def _course(name: str, kind: str, clip: Any, found: Mapping[str, Gates]) -> Any:
-    """What the gate of the first branch made of a clip, moment by moment; None without a gate."""
+    """The weights of the first branch's gate over time for a clip; None without a gate."""
     for gate in list(found.values())[:1]:
         if clip.key in gate.rows and clip.channels > 1:
             course = np.asarray(gate.values[gate.rows[clip.key]], float)
@@ -93,8 +93,8 @@ def _course(name: str, kind: str, clip: Any, found: Mapping[str, Gates]) -> Any:
     return None
 
 
-def _alarms(unit: Unit) -> dict[str, Any] | None:
-    """The test clips that raised an alarm, the strangest first."""
+def _alarms(unit: SectionResults) -> dict[str, Any] | None:
+    """The test clips that raised an alarm, highest score first."""
     if unit.decided is None:
         return None
     order = [int(index) for index in np.argsort(-unit.scores, kind="stable") if unit.decided[index]]

@@ -1,4 +1,4 @@
-"""The sections of a report about results: how good, machine by machine, alarms asked and raised."""
+"""Report sections on results: official score, results by machine, requested and actual alarms."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,10 +10,10 @@ from system.evaluation.metrics import harmonic_mean
 from system.leaderboard import comparison as beside
 from system.leaderboard import published
 from system.report import charts
-from system.report.load_run import Run
+from system.report.load_run import RunData
 from system.report.summary import VERDICTS, Judgement, count
 
-Section = dict[str, Any] | str  # what the template shows, or a sentence that says why there is nothing
+PageSection = dict[str, Any] | str  # values for the template, or a sentence why there are none
 
 MEASURES = ("AUC (source)", "AUC (target)", "AUC (all)", "pAUC", "pAUC (source)", "pAUC (target)")
 PUBLISHED = dict(zip(published.BASELINES, ("official autoencoder", "official Mahalanobis"), strict=True))
@@ -26,16 +26,16 @@ def percent(value: float | None, digits: int = 2) -> str:
 
 
 def measures_of(values: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The areas that the year's rule knows, AUC (all) only where it stands for the domains."""
+    """The AUCs in the year's rule; AUC (all) only if the rule has no AUC by domain."""
     known = [name for name in MEASURES if any(name in machine for machine in values.values())]
     return [name for name in known if name != "AUC (all)" or "AUC (source)" not in known]
 
 
-def published_baselines(run: Run) -> dict[str, dict[str, list[float]]]:
-    """Published figures of the official baselines (fractions) by name and machine, for exactly the run's machines.
+def published_baselines(run: RunData) -> dict[str, dict[str, list[float]]]:
+    """Published results of the official baselines (fractions) by name and machine, for exactly the machines of the run.
 
-    Empty unless every development machine of the run is an official one with all its test clips: figures on other
-    recordings do not compare.
+    Empty unless all development machines of the run are official ones with all their test clips, because results on
+    other recordings are not comparable.
     """
     table = published.find(f"dcase{run.metrics.get('year')}", published.DEVELOPMENT)
     units = run.development
@@ -51,8 +51,8 @@ def published_baselines(run: Run) -> dict[str, dict[str, list[float]]]:
     }
 
 
-def comparison(run: Run, baselines: Mapping[str, Any]) -> str:
-    """One sentence on what the figures may be compared with."""
+def comparison(run: RunData, baselines: Mapping[str, Any]) -> str:
+    """One sentence on which results the run can be compared with."""
     if baselines:
         return (
             "The recordings are official development machines; the official baselines' published figures on the same "
@@ -66,8 +66,8 @@ def comparison(run: Run, baselines: Mapping[str, Any]) -> str:
     return "The recordings are not the complete official set: the figures do not compare with published ones."
 
 
-def headline(run: Run) -> Section:
-    """The official score of the best system, what it means, and what it may be compared with."""
+def headline(run: RunData) -> PageSection:
+    """The official score of the best system, its meaning, and its comparison."""
     if not run.systems:
         return "There is no official score: " + (
             UNLABELLED[0].lower() + UNLABELLED[1:] if run.clips else "the run has not got that far."
@@ -100,8 +100,8 @@ def headline(run: Run) -> Section:
     }
 
 
-def _alarms(run: Run) -> dict[str, Any] | None:
-    """All development machines together: anomalies found and false alarms raised."""
+def _alarms(run: RunData) -> dict[str, Any] | None:
+    """Anomalies found and false alarms of all development machines together."""
     units = [unit for unit in run.development if unit.decided is not None]
     anomalous = np.concatenate([unit.anomalous for unit in units]) if units else np.array([], bool)
     decided = np.concatenate([unit.decided for unit in units]) if units else np.array([], bool)
@@ -115,8 +115,8 @@ def _alarms(run: Run) -> dict[str, Any] | None:
     }
 
 
-def systems(run: Run) -> Section:
-    """All systems side by side."""
+def systems(run: RunData) -> PageSection:
+    """Comparison of all systems."""
     scored = run.systems
     if not scored:
         return UNLABELLED
@@ -152,8 +152,8 @@ def _hundredfold(values: list[float] | None) -> list[float] | None:
     return [100 * value for value in values] if values else None
 
 
-def machines(run: Run, judged: Mapping[str, Judgement]) -> Section:
-    """The best system machine by machine, with the interval of each machine's score."""
+def machines(run: RunData, judged: Mapping[str, Judgement]) -> PageSection:
+    """Results of the best system by machine, with the interval of each machine's score."""
     if not run.systems:
         return UNLABELLED
     values = run.systems[run.best]["per_machine"]
@@ -197,7 +197,7 @@ def _cell(value: float | None) -> dict[str, Any]:
     return {"text": percent(value), "level": round(200 * max(0.0, min(value, 1.0) - 0.5)), "below": value < 0.5}
 
 
-def scores(run: Run) -> Section:
+def scores(run: RunData) -> PageSection:
     """Histograms and ROC curves of the development machines."""
     if not run.development:
         return UNLABELLED
@@ -217,8 +217,8 @@ def scores(run: Run) -> Section:
     return {"units": shown}
 
 
-def decisions(run: Run) -> Section:
-    """The share of false alarms asked for and found, on references and on healthy test clips."""
+def decisions(run: RunData) -> PageSection:
+    """Requested and actual rates of false alarms, on references and on healthy test clips."""
     units = [unit for unit in run.units if unit.threshold is not None]
     if not units:
         return "There are no decision thresholds in this run."
@@ -249,8 +249,8 @@ def _share(values: np.ndarray) -> str:
     return f"{int(values.sum())} of {len(values)} ({100 * values.mean():.0f} %)" if len(values) else ""
 
 
-def evaluation(run: Run) -> Section:
-    """The machines without labels: how their scores lie and how many clips raise an alarm."""
+def evaluation(run: RunData) -> PageSection:
+    """The machines without labels: distribution of their scores, and number of clips that raise an alarm."""
     if not run.evaluation:
         return "There are no machines with anonymous test clips in this run."
     shown = [
@@ -265,8 +265,8 @@ def evaluation(run: Run) -> Section:
     return {"units": shown, "revealed": _revealed(run)}
 
 
-def _revealed(run: Run) -> dict[str, Any] | None:
-    """Metrics of the evaluation machines where the recordings came with the truth after all."""
+def _revealed(run: RunData) -> dict[str, Any] | None:
+    """Metrics of the evaluation machines, if their labels are known."""
     found = (run.metrics.get("evaluation") or {}).get(run.best)
     if not found or not found.get("per_machine"):
         return None

@@ -1,4 +1,4 @@
-"""Pictures and samples of recordings: spectrograms as PNG, excerpts as FLAC, both inside the page."""
+"""Spectrograms as PNG and excerpts as FLAC, embedded in the page."""
 
 import base64
 import io
@@ -11,17 +11,25 @@ from system import audio
 from system.manifest import Clip
 from system.report.svg import WIDTH, Plot, figure
 
-EXCERPT_SECONDS = 3.0  # where nobody asks for more
-EXCERPT_RATE = 16000  # Hz at most
+EXCERPT_SECONDS = 3.0  # default length of an excerpt
+EXCERPT_RATE = 16000  # maximum sampling rate of an excerpt in Hz
 CHANNELS = ("near", "far")
-ROWS, COLUMNS = 96, 304  # of a picture
-PEAK = 0.7  # of the louder excerpt of a machine
+ROWS, COLUMNS = 96, 304  # size of a spectrogram picture
+PEAK = 0.7  # peak of the loudest excerpt of a machine
 SECONDS_SHOWN = 60.0
 
 
 @dataclass(frozen=True)
-class Sound:
-    """A channel of a clip: samples (N,) float32 at ``rate`` Hz; its picture in dB (ROWS, COLUMNS or fewer)."""
+class ChannelSound:
+    """One channel of a clip.
+
+    Attributes:
+        clip: recording.
+        wave: samples, float32 (N,).
+        rate: sampling rate in Hz.
+        picture: spectrogram in dB, (ROWS, COLUMNS or fewer).
+        channel: near, far, or empty for mono.
+    """
 
     clip: Clip
     wave: np.ndarray
@@ -30,20 +38,21 @@ class Sound:
     channel: str = ""
 
 
-def listen(clip: Clip) -> list[Sound]:
-    """Reads the near channel, and the far one where there is one.
+def listen(clip: Clip) -> list[ChannelSound]:
+    """Reads the near channel and, if there is one, the far channel of a clip.
 
-    Raises WheeltapperError where the recording is missing or damaged.
+    Raises:
+        WheeltapperError: the recording is missing or damaged.
     """
     wave, rate = audio.read(clip.path, samples=min(clip.samples, int(SECONDS_SHOWN * clip.rate)))
     return [
-        Sound(clip, channel, rate, spectrogram(channel, rate), name)
+        ChannelSound(clip, channel, rate, spectrogram(channel, rate), name)
         for channel, name in zip(wave, CHANNELS, strict=False)
     ]
 
 
 def mel(hertz: np.ndarray | float) -> np.ndarray:
-    """Mel scale after O'Shaughnessy: mel = 2595 log10(1 + f / 700)."""
+    """Mel scale of O'Shaughnessy: mel = 2595 log10(1 + f / 700)."""
     return 2595.0 * np.log10(1.0 + np.asarray(hertz, float) / 700.0)
 
 
@@ -52,6 +61,9 @@ def spectrogram(wave: np.ndarray, rate: int, rows: int = ROWS, columns: int = CO
 
     Args:
         wave: (N,); shorter ones are padded to one window of about 64 ms.
+        rate: sampling rate in Hz.
+        rows: number of rows.
+        columns: maximum number of columns.
 
     Returns:
         float64 (rows, at most columns).
@@ -74,7 +86,7 @@ def png(levels: np.ndarray, low: float, high: float) -> bytes:
     from PIL import Image
 
     scaled = np.clip((levels - low) / max(high - low, 1e-9), 0.0, 1.0)
-    # 64 shades: as good to the eye here, half the size.
+    # 64 shades look the same here and take half the size.
     image = Image.fromarray(np.round(63 * scaled[::-1]).astype(np.uint8), mode="P")
     image.putpalette((colormaps["magma"](np.linspace(0, 1, 64))[:, :3] * 255).round().astype(np.uint8).tobytes())
     buffer = io.BytesIO()
@@ -82,15 +94,15 @@ def png(levels: np.ndarray, low: float, high: float) -> bytes:
     return buffer.getvalue()
 
 
-def limits(sounds: list[Sound]) -> tuple[float, float]:
-    """Common range of colours of several pictures, dB."""
+def limits(sounds: list[ChannelSound]) -> tuple[float, float]:
+    """Common range of levels of several pictures in dB."""
     values = np.concatenate([sound.picture.ravel() for sound in sounds])
     low, high = np.quantile(values, [0.05, 0.998])
     return float(max(low, high - 70.0)), float(high)
 
 
 def framed(image: bytes, seconds: float, rate: int) -> Plot:
-    """Axes around a PNG whose rows are of equal width in mel, from 0 Hz to half the rate, and span ``seconds``."""
+    """Axes around a PNG of ``seconds`` whose rows have equal width in mel, from 0 Hz to half the rate."""
     top_mel = float(mel(rate / 2))
     plot = Plot((0, seconds), (0, top_mel), (44, 8, COLUMNS, 120), "time (s)", "kHz", None, [])
     left, top, width, height = plot.box
@@ -104,8 +116,8 @@ def framed(image: bytes, seconds: float, rate: int) -> Plot:
     return plot
 
 
-def picture(sound: Sound, low: float, high: float, description: str, excerpt: float = EXCERPT_SECONDS) -> Markup:
-    """The spectrogram with axes; what of it can be played is marked below the time axis."""
+def picture(sound: ChannelSound, low: float, high: float, description: str, excerpt: float = EXCERPT_SECONDS) -> Markup:
+    """The spectrogram with axes; the playable excerpt is marked below the time axis."""
     plot = framed(png(sound.picture, low, high), len(sound.wave) / sound.rate, sound.rate)
     seconds, (left, top, _, height) = plot.x[1], plot.box
     start = excerpt_start(sound, excerpt) / sound.rate
@@ -115,13 +127,15 @@ def picture(sound: Sound, low: float, high: float, description: str, excerpt: fl
     return figure(description, (WIDTH, 170), [plot])
 
 
-def excerpt_start(sound: Sound, seconds: float = EXCERPT_SECONDS) -> int:
+def excerpt_start(sound: ChannelSound, seconds: float = EXCERPT_SECONDS) -> int:
     """First sample of the excerpt: the middle of the clip."""
     return max(0, (len(sound.wave) - int(seconds * sound.rate)) // 2)
 
 
-def excerpts(sounds: list[Sound], seconds: float = EXCERPT_SECONDS) -> list[Markup]:
-    """``seconds`` of each clip at most as a data address, one gain for all so that their loudness compares."""
+def excerpts(sounds: list[ChannelSound], seconds: float = EXCERPT_SECONDS) -> list[Markup]:
+    """Excerpts of at most ``seconds`` of each clip as data addresses, with one gain for all, so that loudness is
+    comparable.
+    """
     cuts = []
     for sound in sounds:
         start = excerpt_start(sound, seconds)

@@ -1,4 +1,4 @@
-"""The first screen of a report in plain words: which machines are judged well, and which clips need listening."""
+"""The first screen of a report: how reliably each machine is judged, and which clips need listening."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -9,24 +9,27 @@ from system.errors import WheeltapperError
 from system.evaluation import metrics
 from system.evaluation.truth import Truth
 from system.report import charts
-from system.report.load_run import Run, Unit
+from system.report.load_run import RunData, SectionResults
 
-WELL = 0.8  # of a machine's score
+WELL = 0.8  # score from which a machine is judged well
 REPLICATES = 1000  # of the bootstrap
-# By what a machine is found to be: a word for it, best first.
+# Text for each verdict, best first.
 VERDICTS = {"well": "judged well", "partly": "judged in part", "not": "not told apart", "unknown": "not known"}
 
 
 @dataclass(frozen=True)
 class Judgement:
-    """How well one machine's anomalies are told from its healthy clips; the score is a fraction, None without truth."""
+    """How well the anomalies of a machine are separated from its healthy clips.
+
+    ``score`` is a fraction, None without labels.
+    """
 
     score: float | None = None
     interval: list[float] | None = None
 
     @property
     def verdict(self) -> str:
-        """A key of ``VERDICTS``: "partly" is surely better than guessing, "not" may be guessing."""
+        """A key of ``VERDICTS``: "partly" is significantly better than guessing, "not" may be guessing."""
         if self.score is None:
             return "unknown"
         if self.score <= 0.5 or (self.interval and self.interval[0] <= 0.5):
@@ -34,8 +37,8 @@ class Judgement:
         return "well" if self.score >= WELL else "partly"
 
 
-def judge(run: Run) -> dict[str, Judgement]:
-    """The best system's judgement by machine, in the order of the run's machines."""
+def judge(run: RunData) -> dict[str, Judgement]:
+    """The judgement of the best system by machine, in the order of the run's machines."""
     system = run.systems.get(run.best) or {}
     rows = system.get("per_machine") or {}
     found = {}
@@ -47,8 +50,8 @@ def judge(run: Run) -> dict[str, Judgement]:
     return found
 
 
-def _interval(run: Run, machine: str, rule: int) -> list[float] | None:
-    """The 95 % interval of a machine's score by the same bootstrap as the official score's; None where it has none."""
+def _interval(run: RunData, machine: str, rule: int) -> list[float] | None:
+    """95 % interval of a machine's score, by the same bootstrap as that of the official score; None if undefined."""
     units = [unit for unit in run.development if unit.machine == machine]
     scores = {
         (unit.machine, unit.section): dict(zip((clip.file for clip in unit.clips), unit.scores.tolist(), strict=True))
@@ -58,11 +61,11 @@ def _interval(run: Run, machine: str, rule: int) -> list[float] | None:
     try:
         return metrics.evaluate(scores, None, truth, rule, REPLICATES)["ci95"] if truth else None
     except WheeltapperError:
-        return None  # a section without clips of one kind, which the notes name
+        return None  # a section lacks clips of one kind, which is a finding
 
 
-def overview(run: Run, judged: dict[str, Judgement]) -> dict[str, Any]:
-    """The machines as cards, how many clips raised an alarm, and the machines by verdict."""
+def overview(run: RunData, judged: dict[str, Judgement]) -> dict[str, Any]:
+    """The machines as cards, the number of clips that raised an alarm, and the machines by verdict."""
     decided = [unit for unit in run.units if unit.decided is not None]
     by_verdict = {
         key: {"word": word, "machines": [name for name, found in judged.items() if found.verdict == key]}
@@ -79,7 +82,7 @@ def overview(run: Run, judged: dict[str, Judgement]) -> dict[str, Any]:
     }
 
 
-def _card(run: Run, name: str, found: Judgement) -> dict[str, Any]:
+def _card(run: RunData, name: str, found: Judgement) -> dict[str, Any]:
     units = [unit for unit in run.units if unit.machine == name]
     score, interval = found.score, found.interval
     return {
@@ -96,8 +99,8 @@ def _card(run: Run, name: str, found: Judgement) -> dict[str, Any]:
     }
 
 
-def count(units: list[Unit], anomalous: bool | None) -> str:
-    """Alarms among the units' test clips of a kind, as "3 of 10"; None: of any kind. Empty without decisions."""
+def count(units: list[SectionResults], anomalous: bool | None) -> str:
+    """Alarms among test clips as "3 of 10", of one kind, or of all for None; empty without decisions."""
     chosen = [
         unit.decided if anomalous is None else unit.decided[unit.anomalous == anomalous]
         for unit in units

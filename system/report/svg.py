@@ -1,4 +1,7 @@
-"""Charts as inline SVG, drawn at the width of a phone; colours come from the page's style sheet by class."""
+"""Charts as inline SVG at the width of a phone; colours are CSS classes of the page.
+
+SVG is written here, because a page must work without scripts and without a plotting library.
+"""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -6,12 +9,12 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from markupsafe import Markup, escape
 
-WIDTH = 360  # px: one chart fills a phone, three stand side by side on a desk
+WIDTH = 360  # px: one chart fills a phone; three fit side by side on a desktop
 TICK_STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 
 
 def ticks(low: float, high: float, count: int = 5) -> list[float]:
-    """At most about ``count`` round numbers between low and high."""
+    """Round numbers between low and high, at most about ``count``."""
     span = high - low
     if not span > 0 or not math.isfinite(span):
         return [low]
@@ -38,13 +41,17 @@ def _number(value: float) -> str:
 
 
 class Plot:
-    """One pair of axes in a figure: takes data coordinates, collects SVG.
+    """One pair of axes in a figure. Takes data coordinates and collects SVG elements.
 
     Args:
-        x, y: ranges of the data (low, high).
-        box: left, top, width, height of the frame in px.
-        x_label, y_label: what the axes show. x_ticks, y_ticks: values to label; None chooses round ones.
-        x_format: of the tick labels, as in ``format``.
+        x: range of the data (low, high).
+        y: range of the data (low, high).
+        box: left, top, width and height of the frame in px.
+        x_label: label of the axis.
+        y_label: label of the axis.
+        x_ticks: values to label; None chooses round numbers.
+        y_ticks: values to label; None chooses round numbers.
+        x_format: format of the tick labels, as in ``format``.
     """
 
     def __init__(
@@ -131,7 +138,7 @@ class Plot:
 
 
 def figure(description: str, size: tuple[float, float], parts: Iterable[Plot | str]) -> Markup:
-    """Plots (and ready SVG) as one picture with a description for those who cannot see it."""
+    """Plots (and SVG strings) as one picture with a description for screen readers."""
     body = "".join("".join(part.parts) if isinstance(part, Plot) else part for part in parts)
     width, height = (_number(side) for side in size)
     return Markup(
@@ -141,9 +148,9 @@ def figure(description: str, size: tuple[float, float], parts: Iterable[Plot | s
 
 
 def histogram_edges(values: np.ndarray) -> tuple[np.ndarray, bool, bool]:
-    """Bin edges over the bulk of the values; whether values below and above are gathered in the outermost bins.
+    """Bin edges for the bulk of the values, and whether lower and higher values are collected in the outermost bins.
 
-    A few far outliers would otherwise squeeze everything else into one bar.
+    Otherwise a few outliers would compress all other values into one bar.
     """
     low, high = float(values.min()), float(values.max())
     inner_low, inner_high = (float(q) for q in np.quantile(values, [0.02, 0.98]))
@@ -157,10 +164,10 @@ def histogram_edges(values: np.ndarray) -> tuple[np.ndarray, bool, bool]:
 
 
 def histogram(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
-    """Counts per bin, values beyond the edges counted in the outermost bins."""
+    """Counts per bin; values outside the edges count in the outermost bins."""
     return np.histogram(np.clip(values, edges[0], edges[-1]), edges)[0]
 
 
 def thin(count: int, most: int = 400) -> np.ndarray:
-    """Indices of at most ``most`` of ``count`` items, evenly spread, first and last among them."""
+    """Indices of at most ``most`` of ``count`` items, evenly spaced, including first and last."""
     return np.unique(np.linspace(0, count - 1, min(count, most)).round().astype(int)) if count else np.array([], int)

@@ -9,7 +9,7 @@ TEMPLATES = Path(__file__).parent / "templates"
 
 
 def template(name: str) -> jinja2.Template:
-    """A template by its name; what it names and is not given is an error, and all text is escaped."""
+    """A template by name; undefined names are errors, and all text is escaped."""
     return _environment().get_template(name)
 
 

@@ -1,4 +1,4 @@
-"""The sections of a report about what happened inside: training, gate, benchmark, the stages of the run."""
+"""Report sections on training, gate, fault-diagnosis benchmark, and the stages of the run."""
 
 import datetime
 from collections.abc import Mapping, Sequence
@@ -10,12 +10,12 @@ import numpy as np
 from system.config import AutoencoderBranch, EncoderBranch
 from system.files import read_json
 from system.report import curves
-from system.report.load_run import Curve, Run, read_array, read_curve
-from system.report.results import Section
+from system.report.load_run import Curve, RunData, read_array, read_curve
+from system.report.results import PageSection
 
-CURVES = 3  # machines in one chart
-MOST_CLIPS = (0.1, 0.9)  # quantiles between which most clips' gates lie
-TASKS = {  # what each stage does
+CURVES = 3  # machines per chart
+MOST_CLIPS = (0.1, 0.9)  # quantiles of the gate's weights that are shown as a band
+TASKS = {  # description of each stage
     "data": "collects the recordings and lists them",
     "pretrain": "gets the network that turns sound into numbers",
     "adapt": "lets it learn these machines' healthy sound",
@@ -29,7 +29,7 @@ TASKS = {  # what each stage does
 }
 
 
-def training(run: Run) -> Section:
+def training(run: RunData) -> PageSection:
     """Training curves of the pre-training and of each branch."""
     paths = run.paths
     curve = read_curve(run, paths.encoder.parent / "curve.csv")
@@ -78,15 +78,21 @@ def _autoencoder_curves(branch: str, curve: Curve) -> list[dict[str, Any]]:
 
 @dataclass(frozen=True)
 class Gates:
-    """What a branch's gate made of all clips: weights of the first input (N, slots) over time, and each clip's row."""
+    """Weights of a branch's gate for all clips.
+
+    Attributes:
+        inputs: names of the two inputs.
+        values: weights of the first input over time, (N, slots).
+        rows: row of each clip.
+    """
 
     inputs: Sequence[str]
     values: np.ndarray
     rows: Mapping[tuple[str, ...], int]
 
 
-def gates(run: Run) -> dict[str, Gates]:
-    """The gates of the branches that weigh two inputs against one another, as far as they were kept."""
+def gates(run: RunData) -> dict[str, Gates]:
+    """The stored gate weights of the branches with two inputs."""
     found = {}
     for branch, config in run.config.branches.items() if run.config else ():
         gated = isinstance(config, EncoderBranch) and len(config.inputs) > 1
@@ -96,7 +102,7 @@ def gates(run: Run) -> dict[str, Gates]:
     return found
 
 
-def gate(run: Run) -> Section:
+def gate(run: RunData) -> PageSection:
     """Mean weight of the near microphone over time, per machine and branch."""
     if run.clips and all(clip.channels < 2 for clip in run.clips):
         return "The recordings have one channel, so there is nothing for the gate to choose between."
@@ -127,8 +133,8 @@ def gate(run: Run) -> Section:
     return {"units": shown, "branches": list(found), "inputs": list(inputs)}
 
 
-def stages(run: Run) -> Section:
-    """What each stage read and wrote and how long it took."""
+def stages(run: RunData) -> PageSection:
+    """Inputs, outputs and duration of each stage."""
     if not run.stages:
         return "No stage of this run has finished."
     total = sum(float(record.get("seconds", 0)) for record in run.stages)
@@ -152,9 +158,9 @@ def stages(run: Run) -> Section:
     last = run.stages[-1]
     moment = max(record["finished"] for record in run.stages)
     written = {name: size for record in run.stages for name, size in (record.get("writes") or {}).items()}
-    heard = sum(clip.seconds for clip in run.clips)
+    seconds = sum(clip.seconds for clip in run.clips)
     return {
-        "recordings": f"{len(run.clips)} recordings of {_duration(heard)}" if run.clips else "",
+        "recordings": f"{len(run.clips)} recordings of {_duration(seconds)}" if run.clips else "",
         "written": f"{len(written)} files of {_size(sum(written.values()))}" if written else "",
         "rows": rows,
         "total": _duration(total),
@@ -179,8 +185,8 @@ def _size(count: float) -> str:
     return f"{count / 1000**power:.1f} {('', 'kB', 'MB', 'GB')[power]}"
 
 
-def benchmark(run: Run) -> Section:
-    """Fault diagnosis by nearest neighbours: accuracy of the run's encoder beside an untrained one."""
+def benchmark(run: RunData) -> PageSection:
+    """Fault diagnosis with nearest neighbours: accuracy of the run's encoder compared with an untrained one."""
     found = run.attempt(run.paths.benchmark, read_json)
     tasks = found.get("tasks") if isinstance(found, dict) else None
     if not tasks:

@@ -1,4 +1,4 @@
-"""The page of a tuning: what was chosen, what it is worth, and what the trials say of each setting."""
+"""The page of a tuning: the choice, its cross-validated result, and the effect of each setting."""
 
 import os
 from collections.abc import Mapping
@@ -16,15 +16,15 @@ from system.tuning.results import Found, Tuned
 from system.tuning.search import ALL, STARTUP, without
 from system.tuning.space import Points
 
-BINS = 10  # of a weight's share
+BINS = 10  # bins of a branch's share of the weights
 COLOURS = 7  # unit0 to unit6 of the style sheet
 
 
 def write_page(path: str | os.PathLike, objective: Objective, found: Found, tuned: Tuned, tune: TuneConfig) -> None:
-    """Writes the page whole or not at all; the same trials give the same page."""
+    """Writes the page atomically; the same trials give the same page."""
     points, measures = found[ALL]
     scores = objective.score(measures)
-    # What is drawn neither to high scores nor to what is configured.
+    # Trials that are biased neither towards high scores nor towards the configured values.
     even = objective.space.spread(len(points) if tune.sampler == "sobol" else min(STARTUP, len(points)))
     text = template("tuning.html.j2").render(
         tuned=tuned,
@@ -43,7 +43,7 @@ def write_page(path: str | os.PathLike, objective: Objective, found: Found, tune
 
 
 def history_chart(objective: Objective, found: Found) -> Markup:
-    """Best official score so far against the number of trials: over all machines, and over those of each fold."""
+    """Best official score so far against the number of trials, over all machines and over those of each fold."""
     lines = [(ALL, "both", np.maximum.accumulate(objective.score(found[ALL][1])))]
     for number, machine in enumerate(objective.machines, 1):
         others = [other for other in objective.machines if other != machine]
@@ -68,7 +68,9 @@ def history_chart(objective: Objective, found: Found) -> Markup:
 
 
 def folds_chart(tuned: Tuned) -> Markup:
-    """For each machine the score of the choice by the others, of the final choice and of the untuned configuration."""
+    """For each machine, the scores of the choice by the others, of the final choice and of the untuned
+    configuration.
+    """
     values = [100 * value for f in tuned.folds for value in (f.held_out, f.final, f.untuned)]
     height = 26 * len(tuned.folds)
     plot = Plot(
@@ -86,9 +88,11 @@ def folds_chart(tuned: Tuned) -> Markup:
 
 
 def importance(objective: Objective, points: Points, scores: np.ndarray) -> dict[str, float]:
-    """Share of the variance of the official score that each setting explains alone: variance of the means over the
-    setting's values (weights as shares, in ``BINS`` bins) over the variance of all, less what as many random groups
-    would explain; not below 0."""
+    """Share of the variance of the official score that each setting explains alone, at least 0.
+
+    The variance of the means over a setting's values (for weights: shares in ``BINS`` bins) divided by the total
+    variance, minus the share that random groups of the same number would explain.
+    """
     space = objective.space
     common = (("view", space.views, points.views), ("fusion", space.fusions, points.fusions))
     settings = {name: values for name, options, values in common if len(options) > 1}
@@ -113,7 +117,7 @@ def _explained(values: np.ndarray, scores: np.ndarray) -> float:
 
 
 def importance_chart(shares: Mapping[str, float]) -> Markup:
-    """Bars, the most important setting first."""
+    """Bars of the shares, most important setting first."""
     rows = sorted(shares.items(), key=lambda item: -item[1])
     high = max([10.0, *(110 * share for _, share in rows)])
     height = 22 * max(1, len(rows))
@@ -126,7 +130,7 @@ def importance_chart(shares: Mapping[str, float]) -> Markup:
 
 
 def _slices(objective: Objective, points: Points, scores: np.ndarray) -> list[dict]:
-    """Charts of each branch: score against its share of the weight, and the best score with each scorer."""
+    """Charts of each branch: score against its share of the weights, and the best score with each scorer."""
     shares = points.weights / points.weights.sum(axis=1, keepdims=True)
     limits = padded(100 * scores)
     found = []

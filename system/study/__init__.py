@@ -1,5 +1,5 @@
-"""Supervised and unsupervised detection of faults by the same encoders on the same recordings (MIMII paper).
+"""Supervised and unsupervised fault detection with the same encoders on the same recordings (MIMII paper).
 
-Unlike the challenge, where anomalies are only ever tested on, a study splits normal and anomalous recordings alike.
-What is called unsupervised here still learns from the normal ones alone.
+Unlike the challenge, where anomalies occur in the test set only, a study splits normal and anomalous recordings alike.
+Unsupervised models still use normal recordings only.
 """

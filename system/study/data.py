@@ -1,4 +1,4 @@
-"""The recordings of a study: read from a manifest or a table, chosen for each scope, split into three parts."""
+"""The recordings of a study: read from a manifest or a table, selected for each scope, split into three parts."""
 
 import csv
 import os
@@ -22,7 +22,7 @@ TRAIN, VALIDATION, TEST = PARTS = ("train", "validation", "test")
 
 @dataclass(frozen=True)
 class SplitRow:
-    """Where a recording belongs; ``name`` is that of its embedding too, ``part`` one of PARTS."""
+    """The part (one of PARTS) that a recording belongs to; ``name`` also identifies its embedding."""
 
     name: str
     machine: str
@@ -37,17 +37,23 @@ COLUMNS = tuple(field.name for field in fields(SplitRow))
 
 
 def name_of(clip: Clip) -> str:
-    """What a study calls a clip: machine/section/split/file of its manifest."""
+    """Name of a clip in a study: machine/section/split/file of its manifest."""
     return "/".join(clip.key)
 
 
 def read_recordings(path: str | os.PathLike, threads: int = 4) -> list[Clip]:
-    """Labelled recordings of a manifest.csv (``wheeltapper prepare``) or of a table as ``wheeltapper emulate`` reads.
+    """Reads the labelled recordings of a manifest.csv (``wheeltapper prepare``) or of a table as for ``wheeltapper
+    emulate``.
 
-    The manifest's own split is not looked at, but for supplemental recordings, which are left out like those without a
-    label; what an empty label means nobody knows.
+    The split in the manifest is ignored, except that supplemental recordings are left out, like recordings without a
+    label.
 
-    Raises WheeltapperError where the file is missing, damaged or has no label, or a table names a damaged recording.
+    Args:
+        path: manifest or table.
+        threads: threads that inspect the recordings of a table.
+
+    Raises:
+        WheeltapperError: the file is missing, damaged or has no labels, or a recording in a table is damaged.
     """
     path = Path(path)
     if not path.is_file():
@@ -62,7 +68,7 @@ def read_recordings(path: str | os.PathLike, threads: int = 4) -> list[Clip]:
 
 
 def _from_table(path: Path, threads: int) -> list[Clip]:
-    from system.corpora import splits  # a manifest does without what it imports
+    from system.corpora import splits  # its imports are not needed for a manifest
 
     rows = splits.read_table(path)
     sounds = inspect_all([str(row.path) for row in rows], threads)
@@ -92,9 +98,10 @@ def _from_table(path: Path, threads: int) -> list[Clip]:
 
 
 def choose(clips: Sequence[Clip], scopes: Mapping[str, ScopeConfig]) -> dict[str, list[Clip]]:
-    """The clips of each scope.
+    """Selects the clips of each scope.
 
-    Raises WheeltapperError for a machine or section that is not there, and for a scope of one label.
+    Raises:
+        WheeltapperError: a machine or section does not exist, or a scope has only one label.
     """
     if not scopes:
         raise WheeltapperError("study.scopes: expected at least one, found none")
@@ -123,16 +130,20 @@ def choose(clips: Sequence[Clip], scopes: Mapping[str, ScopeConfig]) -> dict[str
 
 
 def split(clips: Iterable[Clip], seed: int, test: float, validation: float, grouped: bool = False) -> dict[str, str]:
-    """The part of each clip, by ``name_of`` it.
+    """The part of each clip, by its name (``name_of``).
 
-    Of each machine, section and label the share ``test`` tests, the share ``validation`` of the rest validates, the
-    others train; numbers are rounded to the nearest. A clip's part depends on the seed and on which clips there are of
-    its machine, section and label, not on their order or on other machines, so that it is the same in every scope.
+    Of each machine, section and label, the share ``test`` is for test, the share ``validation`` of the rest for
+    validation, and the others for training; numbers are rounded. The part of a clip depends on the seed and on the
+    clips of its machine, section and label, not on their order or on other machines, so it is the same in every scope.
 
     Args:
-        grouped: clips of one ``group`` go together, whatever their machine; the group counts where its first anomalous
-            clip does, its first clip if there is none. Sizes are then as near to the shares as the groups, drawn at
-            random, allow.
+        clips: labelled clips.
+        seed: of the random order.
+        test: share for test.
+        validation: share of the rest for validation.
+        grouped: keep all clips of a ``group`` in one part, also across machines. The group counts as one of the
+            machine, section and label of its first anomalous clip, or of its first clip. The sizes of the parts are
+            then as close to the shares as the randomly ordered groups allow.
     """
     units: dict[str, list[Clip]] = {}
     for clip in sorted(clips, key=name_of):
@@ -155,7 +166,7 @@ def split(clips: Iterable[Clip], seed: int, test: float, validation: float, grou
 
 
 def _deal(sizes: Sequence[int], wanted: Mapping[str, int]) -> list[str]:
-    """Part of each unit in turn: the first of ``wanted`` that it fills up rather than overfills by more than half."""
+    """Part of each unit in turn: the first of ``wanted`` that it does not exceed by more than half of its size."""
     left = dict(wanted)
     dealt = []
     for size in sizes:
@@ -179,20 +190,22 @@ def split_rows(clips: Sequence[Clip], parts: Mapping[str, str]) -> list[SplitRow
 
 
 def check_split(rows: Sequence[SplitRow], scope: str) -> None:
-    """Raises WheeltapperError unless both labels train and test, and three normal recordings train (``LofScorer``)."""
+    """Raises WheeltapperError if a label is missing in training or test, or fewer than three normal clips are for
+    training.
+    """
     for part, label, fewest in ((TRAIN, "normal", 3), (TRAIN, "anomaly", 1), (TEST, "normal", 1), (TEST, "anomaly", 1)):
         found = sum(row.part == part and row.label == label for row in rows)
         if found < fewest:
             total = sum(row.label == label for row in rows)
             raise WheeltapperError(
-                f"scope {scope}: expected at least {fewest} {label} recordings to {part}, found {found} of {total}"
+                f"scope {scope}: expected at least {fewest} {label} recordings for {part}, found {found} of {total}"
             )
 
 
 def references(rows: Sequence[SplitRow]) -> np.ndarray:
-    """(N,) bool: what unsupervised models learn from, the normal recordings of the training part.
+    """Training data of unsupervised models: the normal recordings of the training part, bool (N,).
 
-    Anomalous ones of training and validation are dropped, those of the test are never looked at before it.
+    Anomalous recordings of training and validation are not used at all, those of the test part only in the test.
     """
     chosen = np.array([row.part == TRAIN and row.label == "normal" for row in rows])
     check_normal(row for row, kept in zip(rows, chosen, strict=True) if kept)
@@ -200,19 +213,21 @@ def references(rows: Sequence[SplitRow]) -> np.ndarray:
 
 
 def evaluated(rows: Sequence[SplitRow]) -> np.ndarray:
-    """(N,) bool: what is scored, the parts that nothing trains on."""
+    """Recordings that are scored: those of the validation and test parts, bool (N,)."""
     return np.array([row.part != TRAIN for row in rows])
 
 
 def check_normal(rows: Iterable[SplitRow]) -> None:
-    """Raises WheeltapperError unless all are normal recordings that train: the guard of everything unsupervised."""
+    """Raises WheeltapperError unless all rows are normal recordings of the training part; guards all unsupervised
+    training.
+    """
     for row in rows:
         if row.part != TRAIN or row.label != "normal":
             raise WheeltapperError(f"{row.name}: expected a normal clip to train on, found {row.label}, {row.part}")
 
 
 def write_split(path: str | os.PathLike, rows: Iterable[SplitRow]) -> None:
-    """Writes split.csv whole or not at all."""
+    """Writes split.csv atomically."""
     with open_atomic(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
@@ -220,7 +235,7 @@ def write_split(path: str | os.PathLike, rows: Iterable[SplitRow]) -> None:
 
 
 def read_split(path: str | os.PathLike) -> list[SplitRow]:
-    """Reads ``write_split``'s file; WheeltapperError where it is missing or damaged."""
+    """Reads a file of ``write_split``; WheeltapperError if it is missing or damaged."""
     try:
         with open(path, newline="", encoding="utf-8") as file:
             header, *lines = list(csv.reader(file)) or [[]]
@@ -228,5 +243,5 @@ def read_split(path: str | os.PathLike) -> list[SplitRow]:
     except (OSError, TypeError, UnicodeDecodeError, csv.Error) as error:
         raise WheeltapperError(f"{path}: expected a split ({','.join(COLUMNS)}), found {error}") from error
     if tuple(header) != COLUMNS or not rows or not all(row.part in PARTS and row.label in LABELS for row in rows):
-        raise WheeltapperError(f"{path}: expected a split ({','.join(COLUMNS)}), found damage")
+        raise WheeltapperError(f"{path}: expected a split ({','.join(COLUMNS)}), found a damaged file")
     return rows

@@ -1,8 +1,8 @@
-"""What networks see and make of recordings, worked out once and kept: spectrograms and frozen embeddings.
+"""Spectrograms and frozen embeddings of the recordings, computed once and stored.
 
-Both lie as rows of an ``EmbeddingStore``, keyed by what they depend on, so that studies of other seeds and scopes find
-them there. MIMII's four machines at one signal-to-noise ratio (18,000 clips of 10 s) take 10 GB for AST, 12 GB for
-ResNeXt and 1.4 GB for the autoencoder, and as much again for a moment when a set is finished.
+Both are rows of an ``EmbeddingStore`` identified by everything they depend on, so studies with other seeds and scopes
+reuse them. The four machines of MIMII at one signal-to-noise ratio (18,000 clips of 10 s) need 10 GB for AST, 12 GB for
+ResNeXt and 1.4 GB for the autoencoder, and temporarily twice that when a set is finished.
 """
 
 import os
@@ -22,14 +22,17 @@ from system.errors import WheeltapperError
 from system.frontends.logmel import log_mel
 from system.manifest import Clip
 
-MEAN = -1  # instead of a channel
-BANDS, N_FFT, HOP = 64, 1024, 512  # of the autoencoder (MIMII paper, section III)
+MEAN = -1  # channel number that selects the mean of all channels
+BANDS, N_FFT, HOP = 64, 1024, 512  # log-mel settings of the autoencoder (MIMII paper, section III)
 
 Progress = Callable[[int], None]
 
 
 class FrontEnd(NamedTuple):
-    """A recording to a spectrogram float32 (T, F); ``facts`` are what it depends on beside the recording, JSON-able."""
+    """A function from a recording to its spectrogram, float32 (T, F).
+
+    ``facts`` are all settings that the result depends on, as plain JSON values.
+    """
 
     name: str
     facts: dict[str, Any]
@@ -38,9 +41,10 @@ class FrontEnd(NamedTuple):
 
 
 def mono(path: str | os.PathLike, channel: int = MEAN) -> tuple[Tensor, int]:
-    """One channel of a recording, or the mean of all: float32 (1, samples) and its rate in Hz.
+    """One channel of a recording, or the mean of all: float32 (1, samples), and the sampling rate in Hz.
 
-    Raises WheeltapperError for a recording that cannot be read, is not finite, or lacks the channel.
+    Raises:
+        WheeltapperError: the recording cannot be read, is not finite, or lacks the channel.
     """
     wave, rate = audio.read(path)
     if channel >= len(wave):
@@ -49,22 +53,22 @@ def mono(path: str | os.PathLike, channel: int = MEAN) -> tuple[Tensor, int]:
     return torch.from_numpy(np.ascontiguousarray(heard)), rate
 
 
-def _heard(clip: Clip, channel: int) -> tuple[Tensor, int]:
-    """``mono`` of a clip, whose file must be the one that the manifest is of."""
+def _checked_mono(clip: Clip, channel: int) -> tuple[Tensor, int]:
+    """``mono`` of a clip, after a check that the file is the one in the manifest."""
     wave, rate = mono(clip.path, channel)
     if audio.digest(clip.path) != clip.digest:
         raise WheeltapperError(
-            f"{clip.path}: expected the recording that the manifest describes (content {clip.digest}), found another; "
+            f"{clip.path}: expected the recording of the manifest (content {clip.digest}), found another content; "
             "prepare the data set again"
         )
     return wave, rate
 
 
 def log_mel_front_end(channel: int = MEAN) -> FrontEnd:
-    """The autoencoder's: 64 mel bands in decibels (T, 64), T = 1 + samples // 512."""
+    """Front end of the autoencoder: 64 mel bands in decibels, (T, 64) with T = 1 + samples // 512."""
 
     def function(clip: Clip) -> np.ndarray:
-        wave, rate = _heard(clip, channel)
+        wave, rate = _checked_mono(clip, channel)
         return log_mel(wave.numpy(), rate, N_FFT, HOP, BANDS)[0]
 
     facts = {"log-mel": [N_FFT, HOP, BANDS], "channel": channel, "version": __version__}
@@ -72,12 +76,12 @@ def log_mel_front_end(channel: int = MEAN) -> FrontEnd:
 
 
 def encoder_front_end(name: str, encoder: Encoder, mode: str, channel: int = MEAN) -> FrontEnd:
-    """That of an encoder in one of its modes."""
+    """Front end of an encoder in one of its modes."""
     encoder.check_mode(mode)
 
     @torch.inference_mode()
     def function(clip: Clip) -> np.ndarray:
-        wave, rate = _heard(clip, channel)
+        wave, rate = _checked_mono(clip, channel)
         return encoder.spectrogram(wave, rate, mode)[0].numpy()
 
     with torch.inference_mode():
@@ -96,7 +100,7 @@ def encoder_front_end(name: str, encoder: Encoder, mode: str, channel: int = MEA
 
 
 def check_alike(clips: Sequence[Clip]) -> None:
-    """Raises WheeltapperError unless all recordings have one rate and length, so that batches and rows have too."""
+    """Raises WheeltapperError unless all recordings have the same rate and length, as batches and stores require."""
     first = clips[0]
     for clip in clips:
         if (clip.rate, clip.samples) != (first.rate, first.samples):
@@ -107,20 +111,20 @@ def check_alike(clips: Sequence[Clip]) -> None:
 
 
 def spectrogram_store(folder: str | os.PathLike, front_end: FrontEnd, clips: Sequence[Clip]) -> EmbeddingStore:
-    """Where the spectrograms of clips lie, a row each."""
+    """The store of the spectrograms of clips, one row each."""
     return EmbeddingStore(folder, f"spectrograms-{front_end.name}", front_end.facts, clips)
 
 
 def embedding_store(
     folder: str | os.PathLike, front_end: FrontEnd, encoder: Encoder, clips: Sequence[Clip]
 ) -> EmbeddingStore:
-    """Where the frozen embeddings of clips lie, a row each."""
+    """The store of the frozen embeddings of clips, one row each."""
     facts = front_end.facts | {"weights": weights_hash(encoder)}
     return EmbeddingStore(folder, f"frozen-{front_end.name}", facts, clips)
 
 
 def fill_spectrograms(store: EmbeddingStore, front_end: FrontEnd, workers: int, progress: Progress | None) -> None:
-    """Works out what is missing; a run that was cut off goes on where it was."""
+    """Computes missing spectrograms; an interrupted run resumes."""
     if store.read() is None:
         check_alike(store.clips)
         store.fill(lambda clip: front_end.function(clip).ravel(), workers, progress=progress)
@@ -128,9 +132,10 @@ def fill_spectrograms(store: EmbeddingStore, front_end: FrontEnd, workers: int, 
 
 
 def read_spectrograms(store: EmbeddingStore, bands: int) -> np.ndarray:
-    """Spectrograms float32 (N, T, bands) by memory mapping, in the order of the store's clips.
+    """Memory-mapped spectrograms, float32 (N, T, bands), in the order of the store's clips.
 
-    Raises WheeltapperError where they are not all there.
+    Raises:
+        WheeltapperError: some are missing.
     """
     rows = store.read()
     if rows is None:
@@ -147,10 +152,16 @@ def fill_embeddings(
     workers: int,
     progress: Progress | None,
 ) -> None:
-    """Embeds what is missing; a run that was cut off goes on where it was.
+    """Computes missing embeddings; an interrupted run resumes.
 
     Args:
-        encoder: in evaluation mode, moved to ``device``. spectrograms: (N, T, F) of the store's clips.
+        store: of the embeddings.
+        encoder: in evaluation mode; moved to ``device``.
+        mode: one of the encoder's modes.
+        spectrograms: of the store's clips, (N, T, F).
+        device: cpu or cuda.
+        workers: number of threads.
+        progress: called with 1 after each clip.
     """
     if store.read() is not None:
         return

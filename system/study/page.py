@@ -1,4 +1,4 @@
-"""The page of a study: what its networks hear, how their embeddings lie, where they look (MIMII paper, section VI)."""
+"""The page of a study: spectrograms, maps of the embeddings, attention and Grad-CAM (MIMII paper, section VI)."""
 
 import os
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ from system.explain.gradcam import grad_cam
 from system.explain.tsne import FEWEST, PERPLEXITY, tsne
 from system.files import open_atomic
 from system.report import attention, heatmap, sound
-from system.report.explained import Heard, attention_panels, evidence_panel, hear, spectrogram_panel
-from system.report.results import Section
+from system.report.explained import EncoderInput, attention_panels, encoder_input, evidence_panel, spectrogram_panel
+from system.report.results import PageSection
 from system.report.svg import thin
 from system.report.template import template
 from system.study.data import PARTS, TEST, SplitRow
@@ -25,9 +25,9 @@ from system.study.features import mono
 from system.study.page_data import KINDS, Study, read_embeddings, read_scores, read_study, results_table, typical
 from system.study.supervised import Classifier, load_classifier
 
-MOST_POINTS = 1000  # of one map
-MOST_SOUNDS = 16  # machines or sections to see and hear
-DISTANCE_CLIPS = 8  # that attention distances are the mean of
+MOST_POINTS = 1000  # maximum number of points of a map
+MOST_SOUNDS = 16  # maximum number of machines or sections with recordings
+DISTANCE_CLIPS = 8  # number of clips over which attention distances are averaged
 COLOURS = ("unit0", "unit1", "unit2", "unit3", "unit4", "unit5", "unit6")
 
 
@@ -44,14 +44,18 @@ Points = dict[str, dict[str, dict[str, Point]]]  # by model, kind of embedding a
 def write_study_page(
     folder: str | os.PathLike, scope: str = "", out: str | os.PathLike = "", device: str = "cpu"
 ) -> Path:
-    """Writes study.html of a study's folder, or ``out``, whole or not at all; the same files give the same page.
+    """Writes study.html of a study's folder, or ``out``, atomically; the same files give the same page.
+
+    Missing parts of a study are mentioned on the page.
 
     Args:
-        scope: one alone; all that were split where empty.
-        device: where the networks compute.
+        folder: of the study.
+        scope: one scope; if empty, all scopes with a split.
+        out: html file, default study.html in the folder.
+        device: on which the networks run.
 
-    What a study lacks is said in the page. Raises WheeltapperError where the folder is none of a study's, or a file or
-    recording that it names is damaged.
+    Raises:
+        WheeltapperError: the folder is not a study, or one of its files or recordings is damaged.
     """
     study = read_study(folder, scope)
     page = render(study, device)
@@ -98,15 +102,15 @@ def _counts(rows: Sequence[SplitRow]) -> str:
 
 
 def _unit(row: SplitRow, machines: int) -> str:
-    """What a clip is of: its machine, or where there is one alone its section."""
+    """Name of the unit that a clip belongs to: its machine or, if there is only one machine, its section."""
     return row.machine if machines > 1 else f"{row.machine} {row.section}"
 
 
 # Recordings.
 
 
-def _sounds(study: Study) -> Section:
-    """A normal and an anomalous test clip of each machine and section: of those in order of name the middle one."""
+def _sounds(study: Study) -> PageSection:
+    """A normal and an anomalous test clip of each machine and section: the middle one by name."""
     units: dict[tuple[str, str], dict[str, list[SplitRow]]] = {}
     for rows in study.scopes.values():
         for row in rows:
@@ -118,13 +122,13 @@ def _sounds(study: Study) -> Section:
         for label in ("normal", "anomaly"):
             names = sorted({row.name for row in labels.get(label, [])})
             chosen += [(label, study.clips[names[(len(names) - 1) // 2]])] if names else []
-        heard = []
+        encoded = []
         for _, clip in chosen:
             wave, rate = mono(clip.path, study.config.study.channel)
             under = heatmap.ground(wave.numpy()[0], rate)
-            heard.append((under, sound.Sound(clip, wave.numpy()[0], rate, under.levels)))
-        grounds = heatmap.alike([under for under, _ in heard])
-        players = sound.excerpts([listened for _, listened in heard])
+            encoded.append((under, sound.ChannelSound(clip, wave.numpy()[0], rate, under.levels)))
+        grounds = heatmap.alike([under for under, _ in encoded])
+        players = sound.excerpts([listened for _, listened in encoded])
         clips = [
             {
                 "label": label,
@@ -141,13 +145,13 @@ def _sounds(study: Study) -> Section:
 # Maps.
 
 
-def _maps(study: Study, scope: str, rows: Sequence[SplitRow], points: Points) -> Section:
-    """t-SNE of the test clips' embeddings of each model, frozen and fine-tuned; keeps the points for ``_together``."""
+def _maps(study: Study, scope: str, rows: Sequence[SplitRow], points: Points) -> PageSection:
+    """t-SNE of the test clips' embeddings of each model, frozen and fine-tuned; stores the points for ``_together``."""
     tested = [index for index, row in enumerate(rows) if row.part == TEST]
     shown = [tested[index] for index in thin(len(tested), MOST_POINTS)]
     machines = len({row.machine for row in rows})
     units = sorted({_unit(row, machines) for row in rows})
-    lines: dict[str, list[dict[str, Any]]] = {}  # the models side by side, a line for each kind
+    lines: dict[str, list[dict[str, Any]]] = {}  # one row of models for each kind of embedding
     by_unit: dict[str, list[dict[str, Any]]] = {}
     for model in study.config.study.models:
         path = study.model_folder(scope, model) / "embeddings.npz"
@@ -175,7 +179,7 @@ def _maps(study: Study, scope: str, rows: Sequence[SplitRow], points: Points) ->
     }
 
 
-def _together(study: Study, points: Points) -> Section:
+def _together(study: Study, points: Points) -> PageSection:
     """t-SNE of the frozen embeddings of all machines' test clips."""
     frozen = {model: [point for _, point in sorted(kinds.get("frozen", {}).items())] for model, kinds in points.items()}
     machines = sorted({point.row.machine for known in frozen.values() for point in known})
@@ -200,7 +204,7 @@ def _by_label(name: str, places: np.ndarray, rows: Sequence[SplitRow]) -> Markup
 
 
 def _by_unit(name: str, places: np.ndarray, units: Sequence[str], known: Sequence[str]) -> Markup:
-    """Points by unit, (N,) names of ``known``, from whose order the colours come."""
+    """Points by unit; the order of the names ``known`` determines the colours."""
     found = np.array(units)
     groups = [(found == unit, css, shape) for css, shape, unit in _unit_key(known)]
     return attention.tsne_chart(f"{name}, by machine", places, groups)
@@ -215,8 +219,8 @@ def _unit_key(names: Sequence[str]) -> list[tuple[str, str, str]]:
 # Inside the networks.
 
 
-def _inside(study: Study, scope: str, rows: list[SplitRow], device: str) -> dict[str, Section]:
-    """Attention distances, and what each fine-tuned network looks at in a typical clip of each label."""
+def _inside(study: Study, scope: str, rows: list[SplitRow], device: str) -> dict[str, PageSection]:
+    """Attention distances, and attention or Grad-CAM of each fine-tuned network for a typical clip of each label."""
     networks: dict[str, Classifier] = {}
     for model in study.config.study.models:
         path = study.model_folder(scope, model) / "classifier.safetensors"
@@ -233,20 +237,22 @@ def _inside(study: Study, scope: str, rows: list[SplitRow], device: str) -> dict
     }
 
 
-def _listen(study: Study, row: SplitRow, network: Classifier) -> Heard:
+def _encode_clip(study: Study, row: SplitRow, network: Classifier) -> EncoderInput:
     wave, rate = mono(study.clips[row.name].path, study.config.study.channel)
     with torch.no_grad():
-        return hear(network.encoder, wave, rate, network.mode)
+        return encoder_input(network.encoder, wave, rate, network.mode)
 
 
-def _distances(study: Study, rows: Sequence[SplitRow], networks: dict[str, Classifier]) -> Section:
+def _distances(study: Study, rows: Sequence[SplitRow], networks: dict[str, Classifier]) -> PageSection:
     tested = sorted((row for row in rows if row.part == TEST), key=lambda row: row.name)
     tested = [tested[index] for index in thin(len(tested), DISTANCE_CLIPS)]
     found = {}
     for model, network in networks.items():
         if isinstance(network.encoder, ResNeXt):
             continue
-        looked = [attend(network.encoder, _listen(study, row, network).spectrogram, network.mode) for row in tested]
+        looked = [
+            attend(network.encoder, _encode_clip(study, row, network).spectrogram, network.mode) for row in tested
+        ]
         found[model] = (np.mean([one.distance for one in looked], 0), float(np.mean([one.even for one in looked])))
     if not found:
         return "None of these networks has attention."
@@ -259,24 +265,24 @@ def _distances(study: Study, rows: Sequence[SplitRow], networks: dict[str, Class
 
 
 def _look(study: Study, label: str, row: SplitRow, networks: dict[str, Classifier]) -> dict[str, Any]:
-    """The clip's spectrogram, then what each network looks at: attention, or Grad-CAM for what the clip is."""
+    """The spectrogram of a clip, and the attention of each network or its Grad-CAM for the label."""
     panels: list[dict[str, Any]] = []
     logits = []
     for model, network in networks.items():
         encoder = network.encoder
-        heard = _listen(study, row, network)
+        encoded = _encode_clip(study, row, network)
         if not panels:
-            panels.append({"title": "Spectrogram", "words": "", "chart": spectrogram_panel(row.file, heard)})
+            panels.append({"title": "Spectrogram", "words": "", "chart": spectrogram_panel(row.file, encoded)})
         with torch.no_grad():
-            logits.append(f"{model.upper()} {network(heard.spectrogram).item():+.2f}")
+            logits.append(f"{model.upper()} {network(encoded.spectrogram).item():+.2f}")
         if isinstance(encoder, ResNeXt):
             sign = 1.0 if label == "anomaly" else -1.0
             stages = (STAGES // 2, STAGES)
-            maps = grad_cam(encoder, lambda part, of=network, way=sign: way * of(part), heard.spectrogram, stages)
-            own = [evidence_panel(row.file, heard, found, stage) for stage, found in zip(stages, maps, strict=True)]
+            maps = grad_cam(encoder, lambda part, of=network, way=sign: way * of(part), encoded.spectrogram, stages)
+            own = [evidence_panel(row.file, encoded, found, stage) for stage, found in zip(stages, maps, strict=True)]
             own = [{**panel, "words": panel["words"] or f"speaks for: {label}"} for panel in own]
         else:
-            own = attention_panels(row.file, heard, attend(encoder, heard.spectrogram, network.mode))
+            own = attention_panels(row.file, encoded, attend(encoder, encoded.spectrogram, network.mode))
         panels += [{**panel, "title": f"{model.upper()}: {panel['title']}"} for panel in own]
     return {
         "label": label,

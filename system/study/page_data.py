@@ -1,4 +1,4 @@
-"""What a study left behind, for its page: recordings, parts, embeddings, scores."""
+"""Reads the files of a study for its page: recordings, parts, embeddings, scores."""
 
 import csv
 import os
@@ -18,12 +18,12 @@ from system.manifest import Clip
 from system.study.data import LABELS, TEST, SplitRow, name_of, read_split
 from system.study.results import read_results
 
-KINDS = {"frozen": "frozen", "finetuned": "fine-tuned"}  # of embeddings: as the file and as the page calls them
+KINDS = {"frozen": "frozen", "finetuned": "fine-tuned"}  # kinds of embeddings: name in the file and on the page
 
 
 @dataclass(frozen=True)
 class Study:
-    """A study's folder: its configuration, its clips by name, the rows of the scopes that it has split."""
+    """A study's folder: configuration, clips by name, and the rows of the scopes with a split."""
 
     folder: Path
     config: config.Config
@@ -35,9 +35,14 @@ class Study:
 
 
 def read_study(folder: str | os.PathLike, scope: str = "") -> Study:
-    """Reads a study's folder; one scope of it, or all that were split.
+    """Reads a study's folder.
 
-    Raises WheeltapperError where the folder is none of a study's, or a file of it is damaged.
+    Args:
+        folder: of the study.
+        scope: one scope; if empty, all scopes with a split.
+
+    Raises:
+        WheeltapperError: the folder is not a study, or one of its files is damaged.
     """
     folder = Path(folder)
     if not (folder / "config.yaml").is_file():
@@ -61,9 +66,10 @@ def read_study(folder: str | os.PathLike, scope: str = "") -> Study:
 
 
 def read_embeddings(path: str | os.PathLike, rows: Sequence[SplitRow]) -> dict[str, np.ndarray]:
-    """Embeddings (N, D) of the scope's rows by kind, ``frozen`` and where there are any ``finetuned``.
+    """Embeddings (N, D) of the scope's rows by kind: ``frozen`` and, if present, ``finetuned``.
 
-    Raises WheeltapperError where the file is missing, damaged, or of other clips.
+    Raises:
+        WheeltapperError: the file is missing, damaged, or belongs to other clips.
     """
     try:
         with np.load(path) as file:
@@ -80,9 +86,10 @@ def read_embeddings(path: str | os.PathLike, rows: Sequence[SplitRow]) -> dict[s
 
 
 def read_scores(path: str | os.PathLike) -> dict[str, float]:
-    """The fine-tuned network's score of each clip by name, as ``supervised.csv`` has it.
+    """Scores of the fine-tuned network by name of the clip, from ``supervised.csv``.
 
-    Raises WheeltapperError where the file is missing or damaged.
+    Raises:
+        WheeltapperError: the file is missing or damaged.
     """
     try:
         with open(path, newline="", encoding="utf-8") as file:
@@ -92,11 +99,14 @@ def read_scores(path: str | os.PathLike) -> dict[str, float]:
 
 
 def typical(rows: Sequence[SplitRow], scores: Mapping[str, Mapping[str, float]]) -> dict[str, SplitRow]:
-    """For each label the test clip in the middle: that of the lower median among its kind by the sum of its ranks by
-    the models' scores; of equal ones the first by name.
+    """A typical test clip of each label: the lower median by the sum of its ranks under all models' scores.
 
     Args:
-        scores: by model, then by name of the clip. Raises WheeltapperError where one is missing.
+        rows: of the scope.
+        scores: by model and name of the clip.
+
+    Raises:
+        WheeltapperError: a score is missing.
     """
     chosen = {}
     for label in LABELS:
@@ -114,9 +124,10 @@ def typical(rows: Sequence[SplitRow], scores: Mapping[str, Mapping[str, float]])
 
 
 def results_table(study: Study) -> dict[str, Any] | str:
-    """Areas under the ROC curve by row and scope, the best of each scope marked; or why there are none.
+    """AUCs by row and scope with the best of each scope marked, or a sentence why there are none.
 
-    Raises WheeltapperError where results.json is damaged.
+    Raises:
+        WheeltapperError: results.json is damaged.
     """
     path = study.folder / "results.json"
     if not path.is_file():

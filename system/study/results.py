@@ -1,4 +1,4 @@
-"""Scores of a study to areas under the ROC curve, and the table of several studies."""
+"""AUCs of a study's scores, and the table of several studies."""
 
 import csv
 import os
@@ -15,7 +15,7 @@ from system.files import open_atomic, read_json
 from system.study.data import PARTS, TEST, VALIDATION, SplitRow, evaluated
 
 AUTOENCODER = "autoencoder"
-# Score, and what its row of the table is called after the model's name; the first two are the MIMII paper's.
+# Name of each score, and of its row in the table after the model's name; the first two are those of the MIMII paper.
 METHODS = {
     "supervised": "supervised",
     "lof_vote": "LOF",
@@ -27,10 +27,12 @@ Table = dict[str, dict[str, list[float]]]
 
 
 def write_scores(path: str | os.PathLike, rows: Sequence[SplitRow], scores: Mapping[str, np.ndarray]) -> None:
-    """Writes scores of the validation and test parts, full precision, whole or not at all.
+    """Writes the scores of the validation and test parts with full precision, atomically.
 
     Args:
-        rows: of the scope, all. scores: by column (M,) of those that ``evaluated`` names.
+        path: csv file.
+        rows: all rows of the scope.
+        scores: (M,) by column, for the rows of ``evaluated``.
     """
     own = [row for row, kept in zip(rows, evaluated(rows), strict=True) if kept]
     with open_atomic(path) as file:
@@ -42,10 +44,13 @@ def write_scores(path: str | os.PathLike, rows: Sequence[SplitRow], scores: Mapp
 
 
 def read_aucs(path: str | os.PathLike) -> dict[str, dict[str, float | None]]:
-    """AUC by column of ``write_scores``' file: under ``auc`` of the test, under ``validation`` of that part, None where
-    the latter lacks a label.
+    """AUCs of each column in a file of ``write_scores``.
 
-    Raises WheeltapperError where the file is missing or damaged, or a label is missing in the test.
+    Returns:
+        ``auc`` of the test part, and ``validation`` of that part, None if it lacks a label.
+
+    Raises:
+        WheeltapperError: the file is missing or damaged, or the test part lacks a label.
     """
     try:
         with open(path, newline="", encoding="utf-8") as file:
@@ -67,7 +72,7 @@ def read_aucs(path: str | os.PathLike) -> dict[str, dict[str, float | None]]:
 
 
 def scope_results(folder: Path, models: Sequence[str], rows: Sequence[SplitRow]) -> dict[str, Any]:
-    """What results.json says of one scope: number of clips by part and label, AUC by model and method."""
+    """The entry of one scope in results.json: number of clips by part and label, AUC by model and method."""
     counts = {p: {lab: sum(r.part == p and r.label == lab for r in rows) for lab in LABELS} for p in PARTS}
     files = [(AUTOENCODER, "scores.csv"), *((m, file) for m in models for file in ("supervised.csv", "lof.csv"))]
     results = [
@@ -81,17 +86,18 @@ def scope_results(folder: Path, models: Sequence[str], rows: Sequence[SplitRow])
 
 
 def row_name(model: str, method: str) -> str:
-    """How a row of the table is called."""
+    """Name of a row of the table."""
     return "Autoencoder" if method == AUTOENCODER else f"{model.upper()} - {METHODS[method]}"
 
 
 def read_results(paths: Sequence[str | os.PathLike]) -> Table:
-    """AUC of each row, scope and study: row -> scope -> values, in the order of first appearance.
+    """AUCs of several studies: row -> scope -> values, in the order of first appearance.
 
     Args:
-        paths: results.json of studies that differ in their seed.
+        paths: results.json of studies with different seeds.
 
-    Raises WheeltapperError where one is missing or damaged, or two have the same seed.
+    Raises:
+        WheeltapperError: a file is missing or damaged, or two have the same seed.
     """
     table: Table = {}
     seeds: dict[int, Any] = {}
@@ -105,15 +111,18 @@ def read_results(paths: Sequence[str | os.PathLike]) -> Table:
                 for row in result["results"]:
                     table.setdefault(row["row"], {}).setdefault(scope, []).append(float(row["auc"]))
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise WheeltapperError(f"{path}: expected results of a study, found damage ({error!r})") from error
+            raise WheeltapperError(f"{path}: expected results of a study, found a damaged file ({error!r})") from error
         if other != path:
             raise WheeltapperError(f"{path}: expected studies of different seeds, found that of {other}")
     return table
 
 
 def write_table(folder: str | os.PathLike, table: Table) -> list[Path]:
-    """Writes table.csv and table.md: a line a row, a column a scope; mean over the studies, and where there are several
-    the standard deviation (of a sample), as <scope>_std in the csv."""
+    """Writes table.csv and table.md, with one column per scope.
+
+    A cell is the mean over the studies; with several studies the csv has their standard deviation (n - 1) in
+    <scope>_std.
+    """
     scopes = list(dict.fromkeys(scope for row in table.values() for scope in row))
     path = Path(folder) / "table.csv"
     with open_atomic(path) as file:

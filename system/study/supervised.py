@@ -1,4 +1,4 @@
-"""Fine-tuning of a pre-trained encoder on normal and anomalous recordings (MIMII paper, section IV.B and C)."""
+"""Fine-tuning of a pre-trained encoder on normal and anomalous recordings (MIMII paper, sections IV.B and C)."""
 
 import json
 import os
@@ -19,19 +19,20 @@ from system.files import open_atomic
 from system.training.loop import fit, step_seed
 
 HIDDEN, DROPOUT = 256, 0.1  # of the head
-ADAM = {"betas": [0.9, 0.999], "weight_decay": 0.0}  # AdamW without decay of weights is Adam
-UNCLIPPED = 1e9  # the paper clips no gradients
-FACTS = "classifier"  # key of the file's metadata
+ADAM = {"betas": [0.9, 0.999], "weight_decay": 0.0}  # AdamW without weight decay is Adam
+UNCLIPPED = 1e9  # no gradient clipping, as in the paper
+FACTS = "classifier"  # key of the metadata in the file
 
 
 class Classifier(nn.Module):
-    """An encoder, and a head that says from its embedding how anomalous a recording is.
+    """An encoder and a head that predicts from its embedding whether a recording is anomalous.
 
-    The encoder behaves as at inference in training too: batch normalisation keeps its statistics, trained or frozen.
+    In training the encoder behaves as at inference: batch normalisation keeps its statistics, also in trained layers.
 
     Args:
-        encoder: of any family. mode: how it embeds a recording, one of its modes.
-        rate: Hz of the recordings; counts for the encoders alone that know no rate of their own.
+        encoder: of any family.
+        mode: one of the encoder's modes, by which it embeds a recording.
+        rate: sampling rate of the recordings in Hz, for encoders that accept any rate.
     """
 
     def __init__(self, encoder: Encoder, mode: str = "official", rate: int = 0):
@@ -46,11 +47,11 @@ class Classifier(nn.Module):
         )
 
     def features(self, spectrogram: Tensor) -> Tensor:
-        """Spectrograms (B, T, F) of the encoder's front end to its embeddings (B, D), the head's input."""
+        """Embeddings (B, D) of spectrograms (B, T, F), the input of the head."""
         return self.encoder.embed_spectrogram(spectrogram, self.mode, self.rate)
 
     def forward(self, spectrogram: Tensor) -> Tensor:
-        """Spectrograms (B, T, F) to logits (B,); higher is more anomalous."""
+        """Logits (B,) of spectrograms (B, T, F); higher is more anomalous."""
         return self.head(self.features(spectrogram)).squeeze(1)
 
     def train(self, mode: bool = True) -> "Classifier":
@@ -59,7 +60,9 @@ class Classifier(nn.Module):
         return self
 
     def save(self, path: str | os.PathLike) -> None:
-        """Writes network and head as one safetensors file, from which ``load_classifier`` needs nothing else."""
+        """Writes encoder and head as one safetensors file, which ``load_classifier`` reads without other
+        information.
+        """
         encoder = self.encoder
         facts = {
             "family": cards.key(encoder.family),
@@ -75,9 +78,10 @@ class Classifier(nn.Module):
 
 
 def load_classifier(path: str | os.PathLike) -> Classifier:
-    """Reads what ``Classifier.save`` wrote, in evaluation mode.
+    """Reads a file of ``Classifier.save``; the classifier is in evaluation mode.
 
-    Raises WheeltapperError for a file that is missing, damaged, or not a classifier.
+    Raises:
+        WheeltapperError: the file is missing, damaged, or not a classifier.
     """
     loaded = checkpoints.load_file(path)
     try:
@@ -87,7 +91,7 @@ def load_classifier(path: str | os.PathLike) -> Classifier:
         front_end, mode, rate = (facts["filterbank"], facts["simam"]), facts["mode"], int(facts["rate"])
     except (KeyError, ValueError, TypeError, AttributeError) as error:
         raise WheeltapperError(f"{path}: expected a classifier of wheeltapper study, found other metadata") from error
-    with torch.device("meta"):  # shapes alone, until the file is known to have them
+    with torch.device("meta"):  # allocates no memory before the file's shapes are checked
         classifier = Classifier(kind(config).set_front_end(*front_end), mode, rate)
     whose = {part: {} for part in ("encoder", "head")}
     for name, tensor in loaded["model"].items():
@@ -100,13 +104,15 @@ def load_classifier(path: str | os.PathLike) -> Classifier:
 
 
 def unfreeze(classifier: Classifier, trained_layers: int, decay: float) -> dict[str, float]:
-    """Freezes the encoder but for its upper layers; gradients of what lies below are not asked for any more.
+    """Freezes the encoder except for its upper layers, and disables gradients below them.
 
     Returns:
-        name of each trainable parameter -> what its learning rate is multiplied by: 1 in the head, then layer by layer
-        from the top 1 / ``decay`` of the layer above.
+        Factor of the learning rate of each trainable parameter, by name: 1 in the head, then for each layer from the
+            top
+        1 / ``decay`` of that of the layer above.
 
-    Raises WheeltapperError where the encoder has fewer layers, or does not say which they are.
+    Raises:
+        WheeltapperError: the encoder has fewer layers, or does not list them.
     """
     layers = classifier.encoder.layer_groups() if trained_layers else []
     if trained_layers > len(layers):
@@ -130,7 +136,7 @@ class _Task(nn.Module):
         self._factors = {f"classifier.{name}": factor for name, factor in factors.items()}
 
     def learning_rate_factor(self, name: str) -> float:
-        """See ``training.fit``."""
+        """See ``training.loop.fit``."""
         return self._factors[name]
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -151,13 +157,19 @@ def fine_tune(
     device: str = "cpu",
     progress: Callable[[int, dict[str, float]], None] | None = None,
 ) -> Classifier:
-    """Trains a classifier; ``folder`` gets curve.csv and, until the caller removes it, the state to resume from.
+    """Trains a classifier.
 
     Args:
-        encoder: changed in place. spectrograms: N of (T, F), all alike, read when their batch comes.
-        train, anomalous: (N,) which train, and their labels; those of the others are not looked at.
+        encoder: changed in place.
+        spectrograms: N spectrograms (T, F) of equal size, read when their batch is due.
+        train: clips to train on, (N,).
+        anomalous: labels, (N,); those of other clips are not used.
+        config: settings of the model.
+        folder: receives curve.csv and the training state, which the caller may remove afterwards.
         seed: of the head and of the order of the clips.
-        rate: Hz, for encoders without one of their own.
+        rate: sampling rate in Hz, for encoders that accept any rate.
+        device: cpu or cuda.
+        progress: called after each step with its number and the loss.
     """
     rows = np.flatnonzero(train)
     target = np.asarray(anomalous, np.float32)
@@ -190,7 +202,7 @@ def fine_tune(
 
 
 def _loop(config: StudyModelConfig, steps: int) -> LoopConfig:
-    """Adam at a constant rate, as the paper trains."""
+    """Adam with a constant learning rate, as in the paper."""
     return LoopConfig(
         steps=steps,
         batch_size=config.batch_size,
@@ -212,9 +224,10 @@ def apply(
     batch_size: int = 1,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings float32 (N, D) and logits float32 (N,) of N spectrograms (T, F), all alike.
+    """Embeddings, float32 (N, D), and logits, float32 (N,), of N spectrograms (T, F) of equal size.
 
-    Raises WheeltapperError where one is not finite.
+    Raises:
+        WheeltapperError: a result is not finite.
     """
     classifier = classifier.to(device).eval()
     features, logits = [], []
@@ -234,7 +247,7 @@ def apply(
 def write_embeddings(
     path: str | os.PathLike, names: Sequence[str], labels: Sequence[str], parts: Sequence[str], **embeddings: np.ndarray
 ) -> Path:
-    """Writes embeddings.npz whole or not at all: names, labels, parts (N,) and arrays (N, D)."""
+    """Writes embeddings.npz atomically: names, labels, parts (N,) and arrays (N, D)."""
     with open_atomic(path, "wb") as file:
         np.savez(file, names=np.array(names), labels=np.array(labels), parts=np.array(parts), **embeddings)
     return Path(path)

@@ -1,5 +1,6 @@
-"""Detection that learns from normal recordings alone: the autoencoder of MIMII and the local outlier factor of frozen
-embeddings (MIMII paper, section IV)."""
+"""Detection with training on normal recordings only: MIMII's autoencoder, and the local outlier factor of frozen
+embeddings (MIMII paper, section IV).
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
@@ -26,11 +27,16 @@ def autoencoder_scores(
 ) -> Scores:
     """Mean reconstruction error of every clip of the validation and test parts, (M,) under ``autoencoder``.
 
-    Trained on the normal clips of the training part. All their vectors train: the paper holds back clips for
-    validation, not vectors, and stops after a fixed number of epochs.
+    The autoencoder is trained on all vectors of the normal clips of the training part: the paper reserves clips, not
+    vectors, for validation, and stops after a fixed number of epochs.
 
     Args:
-        rows: of the scope. spectrograms: log-mel (T, 64) of each row.
+        rows: of the scope.
+        spectrograms: log-mel spectrogram (T, 64) of each row.
+        config: settings of the autoencoder.
+        seed: of the training.
+        device: cpu or cuda.
+        progress: called after each epoch with its number and the losses.
     """
     settings = AutoencoderConfig(**asdict(config), seed=seed, device=device)
     model = Autoencoder(settings).fit([spectrograms[i] for i in np.flatnonzero(references(rows))], progress)
@@ -38,13 +44,15 @@ def autoencoder_scores(
 
 
 def lof_scores(rows: Sequence[SplitRow], embeddings: np.ndarray, config: StudyLofConfig) -> Scores:
-    """Scores of every clip of the validation and test parts, (M,) each, against the normal clips of the training part.
+    """Scores (M,) of every clip of the validation and test parts against the normal clips of the training part.
 
-    ``lof_vote``: 1 where the majority of the thresholds calls it anomalous, else 0 (the paper's); ``lof_share``: the
-    share that does; ``lof``: the local outlier factor itself.
+    ``lof_vote``: 1 if the majority of the thresholds is exceeded, else 0 (the paper's method). ``lof_share``: share of
+    the thresholds that are exceeded. ``lof``: the local outlier factor itself.
 
     Args:
-        rows: of the scope. embeddings: (N, D) of the rows.
+        rows: of the scope.
+        embeddings: of the rows, (N, D).
+        config: neighbours and thresholds.
     """
     if not np.isfinite(embeddings).all():
         bad = rows[int(np.flatnonzero(~np.isfinite(embeddings).all(1))[0])]

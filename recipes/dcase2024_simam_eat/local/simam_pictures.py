@@ -1,7 +1,7 @@
-"""What SimAM does to recordings: of every machine a normal and an anomalous clip as spectrogram, weights, and enhanced.
+"""Pictures of SimAM: for each machine a normal and an anomalous clip as spectrogram, weights, and enhanced spectrogram.
 
-A picture to look at after the fact: nothing is chosen by it, and the clips are the first of their kind. A machine
-without labelled anomalies shows a normal clip alone.
+For inspection afterwards: nothing is chosen by it, and the clips are the first of their kind. A machine without
+labelled anomalies shows a normal clip only.
 
 Usage: simam_pictures.py EXP OUT.png
 """

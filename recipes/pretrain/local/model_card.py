@@ -1,4 +1,4 @@
-"""Weights of a pre-training run beside a model card: data, licences, steps, seed, curve.
+"""Writes the weights of a pre-training run and a model card: data, licences, steps, seed, curve.
 
 Usage: model_card.py EXP --out FOLDER [--name default]
 """

@@ -1,8 +1,8 @@
-"""Table for ``wheeltapper emulate`` from the manifest of the UAV propeller recordings.
+"""Writes the table for ``wheeltapper emulate`` from the manifest of the UAV propeller recordings.
 
-The two directions of rotation are the machines cw and ccw, square flights the source domain, figure-eight flights the
-target domain. Of the broken ones only those with one or two broken propellers are taken: more are heard at once. All
-pieces of one flight form a group.
+The machines are the two directions of rotation, cw and ccw; the source domain is square flights, the target domain
+figure-eight flights. Anomalies have one or two broken propellers; recordings with more are left out, because they are
+easy to detect. All pieces of one flight form a group.
 
 Usage: make_table.py MANIFEST OUT
 """

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from system import audio
-from system.benchmarks.frozen import BASELINES, embed_clips, read_out, spectral_statistics
+from system.benchmarks.frozen import BASELINES, compute_readouts, embed_clips, spectral_statistics
 from system.encoders.echo import Echo, EchoConfig
 from system.errors import WheeltapperError
 from system.frontends.logmel import log_mel
@@ -31,7 +31,7 @@ def test_the_summary_is_the_embedding_of_whole_recordings(tiny_encoder, family, 
     sound = wave(seconds)
     with torch.inference_mode():
         expected = encoder.embed(sound, RATE, encoder.whole)[0]
-    np.testing.assert_allclose(read_out(encoder, sound, RATE)["cls"], expected, atol=1e-5)
+    np.testing.assert_allclose(compute_readouts(encoder, sound, RATE)["cls"], expected, atol=1e-5)
 
 
 def test_tokens_are_the_mean_over_time_bands_apart(tiny_encoder):
@@ -39,7 +39,7 @@ def test_tokens_are_the_mean_over_time_bands_apart(tiny_encoder):
     sound = wave(2.0)
     with torch.inference_mode():
         grid = encoder(encoder.spectrogram(sound, RATE)).grid[0]
-    found = read_out(encoder, sound, RATE)["tokens"]
+    found = compute_readouts(encoder, sound, RATE)["tokens"]
     assert found.shape == (encoder.grid_bands(RATE) * encoder.dim,)
     np.testing.assert_allclose(found, grid.numpy().mean(0).ravel(), atol=1e-6)
 
@@ -51,7 +51,7 @@ def test_pieces_of_a_long_recording(tiny_encoder):
     assert spectrogram.shape[1] == 148
     with torch.inference_mode():
         means = [encoder(spectrogram[:, start : start + 64]).grid[0].mean(0).flatten() for start in (0, 64, 84)]
-    np.testing.assert_allclose(read_out(encoder, wave(1.5), RATE)["tokens"], np.mean(means, axis=0), atol=1e-6)
+    np.testing.assert_allclose(compute_readouts(encoder, wave(1.5), RATE)["tokens"], np.mean(means, axis=0), atol=1e-6)
 
 
 def test_statistics_of_spectra():
@@ -75,7 +75,7 @@ def test_every_recording_is_read_once_for_all_networks(tiny_encoder, record, mon
     read, read_file = [], audio.read
     monkeypatch.setattr(audio, "read", lambda path: read.append(path) or read_file(path))
     encoders = {str(seed): tiny_encoder(seed) for seed in range(2)}
-    networks = {name: partial(read_out, encoder) for name, encoder in encoders.items()}
+    networks = {name: partial(compute_readouts, encoder) for name, encoder in encoders.items()}
     counts: list[int] = []
     found = embed_clips(clips, networks, workers=3, progress=counts.append)
     assert sorted(read) == sorted(clip.path for clip in clips)
@@ -83,7 +83,7 @@ def test_every_recording_is_read_once_for_all_networks(tiny_encoder, record, mon
     for name, encoder in encoders.items():
         for row, clip in enumerate(clips):
             mono = torch.from_numpy(read_file(clip.path)[0].mean(0, keepdims=True))
-            for kind, expected in read_out(encoder, mono, RATE).items():
+            for kind, expected in compute_readouts(encoder, mono, RATE).items():
                 np.testing.assert_array_equal(found[name][kind][row], expected)
     near = embed_clips(clips, {"n": lambda mono, _: {"sum": mono.sum(1).numpy()}}, near=True)["n"]["sum"]
     np.testing.assert_allclose(near[:, 0], [read_file(clip.path)[0][0].sum() for clip in clips], atol=1e-4)

@@ -96,7 +96,7 @@ def test_a_checkpoint_is_read_out_as_the_library_does(sets, checkpoints, tmp_pat
 
     assert main(command(sets, "--checkpoint", checkpoints[0], "--out", tmp_path / "x.json")) == 0
     found = json.loads((tmp_path / "x.json").read_text())["figures"]
-    network = {"own": partial(frozen.read_out, Fisher.load(checkpoints[0]))}
+    network = {"own": partial(frozen.compute_readouts, Fisher.load(checkpoints[0]))}
     for name, near in (("esc50", False), ("propeller", True)):
         task, clips = choose_task(manifest.read(sets[name]))
         vectors = frozen.embed_clips(clips, network, near)["own"]

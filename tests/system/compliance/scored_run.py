@@ -90,7 +90,7 @@ def document(*external: str) -> dict:
     return {"system": {"description": {}, "complexity": {}, "external_datasets": datasets}}
 
 
-def check(run: Experiment, facts: RunFacts | None = None) -> list[compliance.Rule]:
+def check(run: Experiment, facts: RunFacts | None = None) -> list[compliance.ComplianceRule]:
     stages = stages_of(run, SCORED)
     return compliance.check(run, stages, facts or RunFacts(), {label: document() for label in run.labels})
 

@@ -103,7 +103,10 @@ def test_what_is_usual_does_not_stand_in_the_fingerprint_of_fusion():
 
 
 def test_the_result_is_written_whole_and_readable(run):
-    rules = [compliance.Rule("a", "Says a.", "one file"), compliance.Rule("b", "Says b.", "two", ["x is y"], ["odd"])]
+    rules = [
+        compliance.ComplianceRule("a", "Says a.", "one file"),
+        compliance.ComplianceRule("b", "Says b.", "two", ["x is y"], ["odd"]),
+    ]
     compliance.write(run.compliance, rules)
     stored = read_json(run.compliance)
     assert stored["passed"] is False
@@ -261,7 +264,7 @@ def test_a_recording_changed_or_from_elsewhere(run, tmp_path):
     shutil.copy(clips[1].path, outside)
     clips[1] = replace(clips[1], path=str(outside))
     found = records.check_recordings(run, clips).violations
-    assert f"{clips[0].path}: expected the content that stage 0 saw, found another" in found
+    assert f"{clips[0].path}: expected the content that stage 0 read, found another" in found
     assert any(text.startswith(f"{outside}: expected a recording in ") for text in found)
     assert len(found) == 2
 

@@ -289,7 +289,9 @@ def test_bad_input_is_refused():
     for shape in ((40, 128), (2, 40, 128), (1, 0, 128)):
         with pytest.raises(WheeltapperError, match=r"expected \(1, frames, bins\), found shape"):
             attend(encoder, torch.zeros(shape))
-    with pytest.raises(WheeltapperError, match="attention: expected a transformer, found ResNeXt, which has none"):
+    with pytest.raises(
+        WheeltapperError, match="attention: expected a transformer, found ResNeXt, which has no attention"
+    ):
         attend(ResNeXt.build("nano", 0), noise(1, 64, 128))
     assert np.isfinite(attend(encoder, encoder.spectrogram(torch.zeros(1, 8000), RATE)).maps).all()
 

@@ -17,7 +17,7 @@ from system.evaluation import challenge_csv
 from system.manifest import Clip
 from system.report import leaderboard as report_tables
 from system.report import page, results, summary, write_report
-from system.report.load_run import Run, Unit, read_run
+from system.report.load_run import RunData, SectionResults, read_run
 
 SECTIONS = ("headline", "machines", "systems", "published", "scores", "decisions", "recordings", "evaluation")
 SECTIONS += ("training", "gate", "maps", "benchmark", "stages", "configuration")
@@ -103,7 +103,7 @@ def test_report_is_deterministic(finished, html):
         ("embeddings/main/gate.npy", "gate", "near microphone on average: aux"),
         ("benchmark.json", "benchmark", "no benchmark"),
         ("stages", "stages", "No stage of this run has finished"),
-        ("config.yaml", "configuration", "left no configuration"),
+        ("config.yaml", "configuration", "has no configuration file"),
     ],
 )
 def test_what_is_missing_is_said_in_one_sentence(folder, removed, section, sentence):
@@ -165,7 +165,7 @@ def test_truth_that_came_with_the_recordings_is_shown_apart(folder):
     assert "Pump section 07" in parsed.sections["notes"]
 
 
-def official_run(count: int) -> Run:
+def official_run(count: int) -> RunData:
     """The official machines of 2026 with ``count`` test clips each, every value 0.6."""
     from system.corpora.challenge import load_year
 
@@ -173,12 +173,16 @@ def official_run(count: int) -> Run:
     clip = Clip("dcase", "", "00", "test", "a.wav", "a.wav", "normal", "source")
     none = np.array([])
     units = [
-        Unit(name, "00", name, True, [replace(clip, machine=name)] * count, np.zeros(count), None, none, none, None)
+        SectionResults(
+            name, "00", name, True, [replace(clip, machine=name)] * count, np.zeros(count), None, none, none, None
+        )
         for name in names
     ]
     values = dict.fromkeys(("AUC (source)", "AUC (target)", "pAUC", "hmean"), 0.6)
     system = {"official_score": 0.6, "ci95": [0.58, 0.62], "per_machine": dict.fromkeys(names, values)}
-    return Run(Path("run"), clips=[clip], metrics={"year": 2026, "systems": {"a_1": system}}, best="a_1", units=units)
+    return RunData(
+        Path("run"), clips=[clip], metrics={"year": 2026, "systems": {"a_1": system}}, best="a_1", units=units
+    )
 
 
 def test_official_baselines_stand_beside_official_machines_only():

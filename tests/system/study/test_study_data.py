@@ -101,7 +101,9 @@ def test_a_scope_of_one_label():
 def test_too_few_anomalies_for_the_split():
     clips = recordings({("fan", "00", "normal"): 20, ("fan", "00", "anomaly"): 1})
     rows = data.split_rows(clips, data.split(clips, 1, 0.25, 0.1))
-    with pytest.raises(WheeltapperError, match="scope s: expected at least 1 anomaly recordings to test, found 0 of 1"):
+    with pytest.raises(
+        WheeltapperError, match="scope s: expected at least 1 anomaly recordings for test, found 0 of 1"
+    ):
         data.check_split(rows, "s")
 
 

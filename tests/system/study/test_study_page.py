@@ -293,7 +293,7 @@ def no_config(folder):
         (not_finite, r"fan/cnn/embeddings.npz: finetuned: expected finite numbers \(10, D\)"),
         (no_scores, r"fan/ast/supervised.csv: expected scores \(name,part,label,supervised\)"),
         (no_recording, r"gone.wav: expected a sound file, found nothing"),
-        (bad_results, r"results.json: expected results of .*, found damage"),
+        (bad_results, r"results.json: expected results of .*, found a damaged file"),
         (no_config, r"expected the folder of a study with its config.yaml, found none"),
     ],
 )

@@ -46,7 +46,7 @@ def test_the_autoencoder_sees_what_the_paper_says(tmp_path):
     wave = np.random.default_rng(0).normal(size=(160000, 2)).astype(np.float32) * 0.1
     soundfile.write(tmp_path / "a.wav", wave, 16000, subtype="FLOAT")
     clip = Clip("c", "m", "00", "train", "a.wav", str(tmp_path / "a.wav"), digest="00" * 16)
-    with pytest.raises(WheeltapperError, match="expected the recording that the manifest describes"):
+    with pytest.raises(WheeltapperError, match="expected the recording of the manifest"):
         features.log_mel_front_end().function(clip)
     clip = Clip("c", "m", "00", "train", "a.wav", clip.path, digest=audio.digest(clip.path))
     found = features.log_mel_front_end().function(clip)
@@ -186,5 +186,5 @@ def test_results_that_do_not_belong_together(tmp_path):
     with pytest.raises(WheeltapperError, match=r"c.json: expected results of format 1, found 7"):
         results.read_results([tmp_path / "c.json"])
     study(tmp_path / "c.json", 2, 0.8, scopes=[])
-    with pytest.raises(WheeltapperError, match=r"c.json: expected results of a study, found damage"):
+    with pytest.raises(WheeltapperError, match=r"c.json: expected results of a study, found a damaged file"):
         results.read_results([tmp_path / "c.json"])
