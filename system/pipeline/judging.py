@@ -12,7 +12,7 @@ from system.experiment import Experiment
 from system.manifest import Clip
 from system.parallel import ahead
 from system.pipeline import resources, verdicts
-from system.pipeline.branches import clip_embedder
+from system.pipeline.branches import system_embedder
 from system.pipeline.stages import STAGES_TO_SYSTEMS, first_incomplete
 from system.pipeline.verdicts import Group, Verdict
 from system.progress import progress_bar
@@ -97,7 +97,7 @@ def judge_recordings(
         return
     resources.prepare_torch(run)
     judges = verdicts.judges(run, number, clips, groups)
-    embed = clip_embedder(run, run.config.systems[number - 1].branches)
+    embed = system_embedder(run, run.config.systems[number - 1])
     files = sum(1 for recording in recordings if recording.group)
     workers = resources.one_thread_each(run.config.threads) if files > 1 else 1
 
@@ -106,7 +106,7 @@ def judge_recordings(
         if group is None:
             return Judged(path, None, error)
         try:
-            return Judged(path, verdicts.judge_file(path, group, judges[group], run, embed))
+            return Judged(path, verdicts.judge_file(path, group, judges[group], embed))
         except WheeltapperError as problem:
             return Judged(path, None, str(problem))
         except OSError as problem:

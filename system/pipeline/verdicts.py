@@ -19,7 +19,7 @@ from system.scoring import Scorer, calibrate
 from system.scoring.calibrate import ZScore
 
 Group = tuple[str, str]  # machine, section
-Embed = Callable[[str, Clip], Mapping[str, np.ndarray]]
+Embed = Callable[[Clip], Mapping[str, np.ndarray]]
 USUAL_SECTION = "00"
 
 
@@ -49,8 +49,14 @@ class Verdict:
 class Judge:
     """A system of a run, fitted to the normal references of one machine and section.
 
-    ``scorers``: of each branch with a weight above zero, and the calibration of its scores; ``channels`` and ``rate``:
-    of the recordings it was fitted to, the fewest channels and the lowest rate (Hz) among them.
+    Args:
+        system: settings of the system.
+        scorers: scorer of each branch with a weight above zero, and the calibration of its scores.
+        threshold: fused score above which a recording is an anomaly.
+        references: calibration by the references' fused scores, for ``Verdict.deviations``.
+        channels: fewest channels among the references.
+        rate: lowest rate (Hz) among the references.
+        used_rate: rate (Hz) that recordings are brought to; 0 for their own.
     """
 
     system: SystemConfig
@@ -59,16 +65,12 @@ class Judge:
     references: ZScore
     channels: int
     rate: int
+    used_rate: int
 
     def score(self, rows: Mapping[str, np.ndarray]) -> float:
         """Fused score of one clip from its row (1, ...) by each branch."""
         calibrated = {name: standard(scorer.score(rows[name])) for name, (scorer, standard) in self.scorers.items()}
         return float(fuse(calibrated, self.system)[0])
-
-
-def used(system: SystemConfig) -> list[str]:
-    """Branches that count in a system."""
-    return [name for name, weight in system.weights.items() if weight > 0]
 
 
 def fuse(calibrated: Mapping[str, np.ndarray], system: SystemConfig) -> np.ndarray:
@@ -88,14 +90,16 @@ def judges(run: Experiment, number: int, clips: Sequence[Clip], groups: Sequence
     thresholds, members = read_json(path), score_tables.shuffled(clips, run.config.seed)
     fitted: dict[Group, dict[str, tuple[Scorer, ZScore]]] = {group: {} for group in groups}
     fused: dict[Group, dict[str, np.ndarray]] = {group: {} for group in groups}
-    for name in used(system):
+    for name in system.branches:
         embeddings = read_rows(run.index(name), run.embeddings(name, system.view))
         for group in groups:
             try:
                 scorer = score_tables.fit_scorer(members[group][0], embeddings, run.config.branches[name].scorer)
             except KeyError as error:
+                machine, section = group
                 raise WheeltapperError(
-                    f"{run.index(name)}: expected the references of {group}, {error} lacks"
+                    f"{run.index(name)}: no embedding of reference {error.args[0][-1]} of {machine} section {section}; "
+                    "run stage 3 again"
                 ) from error
             own = scorer.reference_scores()
             standard = calibrate.robust_z(own)
@@ -108,39 +112,38 @@ def judges(run: Experiment, number: int, clips: Sequence[Clip], groups: Sequence
         references = calibrate.robust_z(fuse(fused[group], system))
         own = members[group][0]
         made = min(clip.channels for clip in own), min(clip.rate for clip in own)
-        found[group] = Judge(system, fitted[group], float(thresholds[key]), references, *made)
+        found[group] = Judge(system, fitted[group], float(thresholds[key]), references, *made, run.config.data.rate)
     return found
 
 
-def judge_file(path: Path, group: Group, judge: Judge, run: Experiment, embed: Embed) -> Verdict:
+def judge_file(path: Path, group: Group, judge: Judge, embed: Embed) -> Verdict:
     """Embeds and scores one recording.
 
     Args:
-        embed: (branch, clip) to the clip's row (1, ...) in every view and reading, as the run's embedding stage has it.
+        path: of the recording.
+        group: machine and section that it is judged as.
+        judge: of that machine and section.
+        embed: clip to its row (1, ...) by each branch of the system (``branches.system_embedder``).
 
     Raises WheeltapperError for a recording that cannot be read or embedded, by name.
     """
     sound = inspect(path)
     facts = {"channels": sound.channels, "rate": sound.rate, "samples": sound.samples, "digest": sound.digest}
     clip = Clip("new", *group, "test", path.name, str(path), **facts)
-    view, by_owner = judge.system.view, {}
-    for owner in {run.network_branch(name): None for name in judge.scorers}:
-        by_owner[owner] = embed(owner, clip)
-    rows = {name: by_owner[run.network_branch(name)][run.column(name, view)] for name in judge.scorers}
-    score = judge.score(rows)
+    score = judge.score(embed(clip))
     if not np.isfinite(score):
         raise WheeltapperError(f"{path}: expected a finite score, found {score}")
     deviations = float(judge.references(np.array(score)))
-    return Verdict(str(path), *group, score, judge.threshold, deviations, _remark(sound, judge, run.config.data.rate))
+    return Verdict(str(path), *group, score, judge.threshold, deviations, _remark(sound, judge))
 
 
-def _remark(sound: Sound, judge: Judge, used: int) -> str:
-    """What makes a score doubtful; ``used``: the rate in Hz that recordings are brought to, 0 for their own."""
+def _remark(sound: Sound, judge: Judge) -> str:
+    """What makes a score doubtful; empty if nothing does."""
     if sound.silent:
         return "silent (all samples are zero)"
     if sound.channels < judge.channels:
         return f"{sound.channels} channel{'s' * (sound.channels > 1)}, the references have {judge.channels}"
-    if sound.rate < min(judge.rate, used or judge.rate):
+    if sound.rate < min(judge.rate, judge.used_rate or judge.rate):
         return f"{sound.rate} Hz, the references have {judge.rate}"
     return ""
 

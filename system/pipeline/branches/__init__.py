@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable
 
+from system.config import SystemConfig
 from system.experiment import Experiment
 from system.manifest import Clip
 from system.pipeline.branches.autoencoder import AutoencoderBranch
@@ -15,7 +16,16 @@ KINDS: dict[str, type[Branch]] = {
     "autoencoder": AutoencoderBranch,
 }
 
-__all__ = ["KINDS", "Branch", "Rows", "by_kind", "clip_embedder", "network_branch", "network_branches"]
+__all__ = [
+    "KINDS",
+    "Branch",
+    "Rows",
+    "by_kind",
+    "clip_embedder",
+    "network_branch",
+    "network_branches",
+    "system_embedder",
+]
 
 
 def network_branch(run: Experiment, name: str) -> Branch:
@@ -48,3 +58,19 @@ def clip_embedder(run: Experiment, names: Iterable[str] | None = None) -> Callab
     networks = {run.network_branch(name): None for name in names or run.config.branches}
     loaded = {network: network_branch(run, network).clip_embedder() for network in networks}
     return lambda name, clip: loaded[run.network_branch(name)](clip)
+
+
+def system_embedder(run: Experiment, system: SystemConfig) -> Callable[[Clip], Rows]:
+    """The networks of a system, loaded once, as a function of a clip.
+
+    Returns:
+        function that gives the clip's row (1, ...) by each branch of the system, in the system's view.
+    """
+    sources = {name: (run.network_branch(name), run.column(name, system.view)) for name in system.branches}
+    networks = {network: network_branch(run, network).clip_embedder() for network, _ in sources.values()}
+
+    def embed(clip: Clip) -> Rows:
+        rows = {network: describe(clip) for network, describe in networks.items()}
+        return {name: rows[network][column] for name, (network, column) in sources.items()}
+
+    return embed
