@@ -12,7 +12,7 @@ from system.errors import WheeltapperError
 from system.frontends.logmel import mel_decibels
 from system.frontends.stft import log_magnitude
 from system.manifest import Clip
-from system.parallel import ahead
+from system.parallel import map_in_order
 
 READOUTS = ("cls", "tokens")
 BASELINES = ("log-mel mean", "log-mel mean+std", "log spectrum mean", "log spectrum mean+std")
@@ -88,7 +88,7 @@ def embed_clips(
         return {name: network(mono, rate) for name, network in networks.items()}
 
     rows = []
-    for clip, row in zip(clips, ahead(embed, clips, workers), strict=True):
+    for clip, row in zip(clips, map_in_order(embed, clips, workers), strict=True):
         if not all(np.isfinite(vector).all() for vectors in row.values() for vector in vectors.values()):
             raise WheeltapperError(f"{clip.path}: expected a finite embedding, found NaN or infinity")
         rows.append(row)

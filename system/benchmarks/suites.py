@@ -62,7 +62,7 @@ class Plan:
     @property
     def classes(self) -> tuple[str, ...]:
         """Of the data set, as the benchmark numbers them; none of a challenge's."""
-        return () if self.year else faults.find(self.name).view(self.view)[1].classes
+        return () if self.year else faults.find_corpus(self.name).view(self.view)[1].classes
 
     def embedder(self, encoder: Encoder | str) -> Embedder:
         """What turns the set's recordings into vectors; an encoder by name is one of ``embedders.STATISTICS``."""

@@ -107,7 +107,7 @@ def _data_set(args: argparse.Namespace) -> None:
     from system.corpora.faults.convert import MANIFEST, prepare
 
     with progress_bar(0, "reading") as bar:
-        clips = prepare(faults.find(args.corpus), args.source, args.out, args.view, bar.to)
+        clips = prepare(faults.find_corpus(args.corpus), args.source, args.out, args.view, bar.to)
     print(class_summary(clips))
     print(f"wrote {args.out / MANIFEST}: {len(clips)} clips")
 
@@ -167,7 +167,7 @@ def _stage(run: "Experiment", data: str) -> None:
     downloads = Path(run.config.data.folder)
     before = source.remembered(run.folder, downloads)
     data = data or before or source.SYNTHETIC
-    found = source.find(data, run.folder, downloads)
+    found = source.find_source(data, run.folder, downloads)
     if before and before not in (data, str(Path(data).resolve())):
         print(f"note: {run.folder} was made from {before}; --data {data} takes its place", flush=True)
     if found.manifest:

@@ -136,10 +136,10 @@ def _results(run: Experiment, number: int, clips: Sequence[manifest.Clip], entri
         except OSError as problem:
             return path, None, f"{path}: {problem.strerror or problem}"
 
-    from system.parallel import ahead
+    from system.parallel import map_in_order
 
     with progress_bar(len(entries), "scoring", PATIENCE) as bar:
-        for result in ahead(judge, entries, workers):
+        for result in map_in_order(judge, entries, workers):
             bar.update(1)
             yield result
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from system import score_tables
 from system.config import SystemConfig
-from system.corpora.inspection import Sound, inspect
+from system.corpora.inspection import InspectedSound, inspect
 from system.corpora.names import parse_name
 from system.embeddings.files import read_rows
 from system.errors import WheeltapperError
@@ -134,7 +134,7 @@ def judge_file(path: Path, group: Group, judge: Judge, run: Experiment, embed: E
     return Verdict(str(path), *group, score, judge.threshold, deviations, _remark(sound, judge, run.config.data.rate))
 
 
-def _remark(sound: Sound, judge: Judge, used: int) -> str:
+def _remark(sound: InspectedSound, judge: Judge, used: int) -> str:
     """What makes a score doubtful; ``used``: the rate in Hz that recordings are brought to, 0 for their own."""
     if sound.silent:
         return "silent (all samples are zero)"

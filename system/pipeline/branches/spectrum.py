@@ -59,12 +59,12 @@ def embed(
     import numpy as np
 
     from system.files import read_json
-    from system.parallel import ahead
+    from system.parallel import map_in_order
 
     rates = {name: int(read_json(run.card(name))["rate"]) for name in names}
     rows: dict[str, list[np.ndarray]] = {name: [] for name in names}
     with progress_bar(len(clips), f"describing {', '.join(names)}") as bar:
-        for found in ahead(lambda clip: _describe(run, rates, clip), clips, workers):
+        for found in map_in_order(lambda clip: _describe(run, rates, clip), clips, workers):
             for name, row in found.items():
                 rows[name].append(row)
             bar.update(1)

@@ -15,7 +15,7 @@ from system.corpora.faults import convert
 from system.corpora.faults.convert import prepare
 from system.errors import WheeltapperError
 
-MAFAULDA = faults.find("mafaulda_vib")
+MAFAULDA = faults.find_corpus("mafaulda_vib")
 
 
 def put_runs(raw, count=3, peak=2.0):
@@ -24,7 +24,7 @@ def put_runs(raw, count=3, peak=2.0):
 
 
 def make(name, raw, out, view=""):
-    return prepare(faults.find(name), raw, out, view)
+    return prepare(faults.find_corpus(name), raw, out, view)
 
 
 @pytest.mark.parametrize("seconds", [0.1, 4.9, 5.0, 5.1, 9.9, 10.0, 14.9, 15.0, 15.1, 19.9, 20.0, 25.0, 25.1, 40.0])
@@ -125,7 +125,7 @@ def test_folders_that_are_not_for_it(tmp_path):
         prepare(MAFAULDA, raw, raw / "out")
     prepare(MAFAULDA, raw, out)
     with pytest.raises(WheeltapperError, match=r"out: expected an empty folder or one for .*sound.*, found one for"):
-        prepare(faults.find("mafaulda_sound"), raw, out)
+        prepare(faults.find_corpus("mafaulda_sound"), raw, out)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(WheeltapperError, match=r"mine: expected an empty folder"):
@@ -195,12 +195,12 @@ def wav(raw, name, wave, rate=48000):
 @pytest.mark.parametrize(
     ("put", "message"),
     [
-        (truncated, "expected a whole MATLAB file, found damage"),
-        (lambda raw: truncated_umged(raw, 700), "expected a whole MATLAB file, found damage"),
-        (lambda raw: truncated_umged(raw, 50_000), "expected a whole MATLAB file, found damage"),
+        (truncated, "expected a MATLAB file, found damage"),
+        (lambda raw: truncated_umged(raw, 700), "expected a MATLAB file, found damage"),
+        (lambda raw: truncated_umged(raw, 50_000), "expected a MATLAB file, found damage"),
         (lambda raw: wtpg(raw, Other=long()), "expected Data, found Other"),
         (lambda raw: wtpg(raw, Data=long(columns=3)), "Data: expected 4 columns, found 288000 x 3"),
-        (lambda raw: wtpg(raw, Data="text"), "Data: expected numbers in rows and columns"),
+        (lambda raw: wtpg(raw, Data="text"), "Data: expected a matrix of numbers"),
         (lambda raw: wtpg(raw, Data=long() * [1, 0, 1, 1]), "channel 2: expected a signal, found silence"),
         (
             lambda raw: wtpg(raw, Data=long() * [np.nan, 1, 1, 1]),

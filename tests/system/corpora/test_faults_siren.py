@@ -18,7 +18,7 @@ from system.errors import WheeltapperError
 
 
 def make(name, raw, out, view=""):
-    return prepare(faults.find(name), raw, out, view)
+    return prepare(faults.find_corpus(name), raw, out, view)
 
 
 def test_iica(tmp_path):
@@ -99,7 +99,7 @@ def test_all_105_recordings_of_cwru():
     [
         (["B007_0.mat"], r"B007_0\.mat: expected a name with the number of a recording .* found B007_0\.mat"),
         (["9999.mat"], r"9999\.mat: expected a name with the number"),
-        (["a/118.mat", "b/118_0.mat"], r"b/118_0\.mat: expected recording 118 once, found .*a/118\.mat beside it"),
+        (["a/118.mat", "b/118_0.mat"], r"b/118_0\.mat: expected recording 118 once, found also .*a/118\.mat"),
         (["97.mat"], "expected 12 kHz recordings of faults, found none"),
     ],
 )

@@ -158,7 +158,10 @@ def setting(**values):
         (setting(conv_bias=True), "cfg.conv_bias: expected False, found True"),
         (setting(gru_rel_pos=False), "cfg.gru_rel_pos: expected True, found False"),
         (setting(relative_position_embedding=False), "cfg.relative_position_embedding: expected True, found False"),
-        (lambda file: file["cfg"].pop("deep_norm"), "cfg.deep_norm: expected True, found False, the default of the released code"),
+        (
+            lambda file: file["cfg"].pop("deep_norm"),
+            "cfg.deep_norm: expected True, found False, the default of the released code",
+        ),
         (setting(encoder_layers=3), "missing encoder.layers.2"),
         (setting(encoder_layers=1), "unexpected encoder.layers.1"),
         (setting(encoder_attention_heads=5), "impossible sizes"),

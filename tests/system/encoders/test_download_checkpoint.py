@@ -64,7 +64,7 @@ def test_a_dead_link_names_the_source_and_the_ways_out(tmp_path, server):
     with pytest.raises(WheeltapperError) as caught:
         get(a_card(server), tmp_path)
     text = str(caught.value)
-    assert text.startswith(f"{server.url}/f.pt: could not be fetched (the server answers 404 Not Found); see https://")
+    assert text.startswith(f"{server.url}/f.pt: download failed (the server answers 404 Not Found); see https://")
     assert all(part in text for part in ("github.com/jianganbai/FISHER", "--checkpoint FILE", "--url URL", "x.pt"))
     assert "\n" not in text
     assert len(server.requests) == 1
@@ -160,7 +160,7 @@ def test_a_server_that_never_answers(tmp_path, server, monkeypatch):
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/f.pt"
-        with pytest.raises(WheeltapperError, match=r"could not be fetched \(timed out\); see https"):
+        with pytest.raises(WheeltapperError, match=r"download failed \(timed out\); see https"):
             get(a_card(server), tmp_path, url=url)
 
 
@@ -222,7 +222,7 @@ def test_verb_s_mistakes_are_one_line(tmp_path, capsys):
     assert len(errors) == 3
     assert "expected NAME or --list" in errors[0]
     assert "did you mean fisher-tiny?" in errors[1]
-    assert "http://127.0.0.1:9/x: could not be fetched" in errors[2]
+    assert "http://127.0.0.1:9/x: download failed" in errors[2]
 
 
 def test_the_folder_is_where_recipes_look(tmp_path, server, monkeypatch):

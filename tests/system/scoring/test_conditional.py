@@ -86,5 +86,7 @@ def test_identical_references_give_finite_scores(value):
 
 @pytest.mark.parametrize("shape", [(8, 4), (8, 1, 4)])
 def test_embeddings_without_a_condition(shape):
-    with pytest.raises(WheeltapperError, match=r"conditional_mahalanobis: expected embeddings of shape .*, found \(.*4"):
+    with pytest.raises(
+        WheeltapperError, match=r"conditional_mahalanobis: expected embeddings of shape .*, found \(.*4"
+    ):
         fit(np.random.default_rng(0).normal(size=shape))
