@@ -50,7 +50,7 @@ def adapt(
     from system.training.loop import fit  # brings accelerate: seconds that inference does not need
 
     check_training(clips)
-    clips = learnt_clips(clips, config)
+    clips = learned_clips(clips, config)
     attributes, domains = attribute_labels(clips, clusters), domain_labels(clips, config.heads.domain_classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(step_seed(seed, -1))
@@ -72,7 +72,7 @@ def adapt(
     return task
 
 
-def learnt_clips(clips: Sequence[Clip], config: BranchConfig) -> list[Clip]:
+def learned_clips(clips: Sequence[Clip], config: BranchConfig) -> list[Clip]:
     """The clips that a branch may learn from (``learn_from``); WheeltapperError where none is left."""
     kept = [clip for clip in clips if config.learn_from == "all" or clip.domain != "target"]
     if not kept:

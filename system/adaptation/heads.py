@@ -43,7 +43,7 @@ class Head(nn.Module):
         raise NotImplementedError
 
     def adapt_scale(self, embedding: Tensor, labels: Tensor, others: Tensor, share: Tensor) -> None:
-        """Fits the scale, where it is adaptive, to a batch that is about to be learnt from.
+        """Fits the scale, where it is adaptive, to a batch that is about to be learned from.
 
         Args:
             embedding: (B, dim). labels, others: (B,) classes of each clip and of what is mixed into it, -1 for none.

@@ -162,6 +162,6 @@ def _embed(encoder: Encoder, clip: Clip, config: BranchConfig, rate: int, simam:
     spectrogram = enhance_rows(encoder.spectrogram(torch.from_numpy(first), rate), [simam])
     if config.pseudo_attributes.by == "spectrum":
         return spectrogram.mean((0, 1)).float().cpu().numpy()
-    pool = "band" if config.pool == "attentive" else config.pool  # attention has learnt nothing yet
+    pool = "band" if config.pool == "attentive" else config.pool  # attention has learned nothing yet
     tokens = select(encoder(spectrogram.to(encoder.device), config.depth or None), pool)
     return pool_tokens(tokens, pool, config.pool_power)[0].float().cpu().numpy()

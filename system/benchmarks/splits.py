@@ -1,4 +1,4 @@
-"""Which recordings are learnt from and which are asked about: random halves and folds as scikit-learn draws them.
+"""Which recordings are learned from and which are asked about: random halves and folds as scikit-learn draws them.
 
 The draws are written out in NumPy, since importing scikit-learn takes longer than a whole benchmark.
 """

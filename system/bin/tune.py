@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from system.tuning.objective import Objective
     from system.tuning.task import Run
 
-EMBEDDED = common.MEASURED[: common.MEASURED.index("embed") + 1]  # verbs that lead from a manifest to embeddings
+EMBEDDED = common.MEASURED[: common.MEASURED.index("embed") + 1]  # commands that lead from a manifest to embeddings
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:

@@ -48,7 +48,7 @@ def test_every_stage_and_no_verb_that_is_none():
 
 
 def test_the_table_of_verbs_is_complete():
-    rows = re.findall(r"^\| `([a-z-]+)` \| (.+) \|$", (DOCS / "verbs.md").read_text(), re.MULTILINE)
+    rows = re.findall(r"^\| `([a-z-]+)` \| (.+) \|$", (DOCS / "commands.md").read_text(), re.MULTILINE)
     assert dict(rows) == VERBS
 
 

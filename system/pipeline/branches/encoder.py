@@ -121,10 +121,10 @@ def _simam(run: Experiment, branch: str, encoder, clips: Sequence[Clip], rate: i
     config = run.encoder_config(branch)
     if not config.per_machine:
         return {}
-    from system.adaptation import learnt_clips, simam_choice
+    from system.adaptation import learned_clips, simam_choice
 
     own, seed, device = run.config.branches[branch], run.config.seed, run.config.device
-    machines, clips = manifest.machines(clips), learnt_clips(clips, own)
+    machines, clips = manifest.machines(clips), learned_clips(clips, own)
     with progress_bar(0, f"choosing SimAM for {branch}") as bar:
         return simam_choice.kinds_of_machines(config, machines, encoder, clips, rate, seed, own.depth, device, bar.to)
 
@@ -136,10 +136,10 @@ def _pseudo_attributes(
     own, path = run.config.branches[branch], run.pseudo_attributes(branch)
     if not own.pseudo_attributes.clusters:
         return []
-    from system.adaptation import learnt_clips, pseudo_attributes
+    from system.adaptation import learned_clips, pseudo_attributes
 
     if not path.is_file():
-        clips, seed, device = learnt_clips(clips, own), run.config.seed, run.config.device
+        clips, seed, device = learned_clips(clips, own), run.config.seed, run.config.device
         with progress_bar(0, f"clustering clips for {branch}") as bar:
             rows = pseudo_attributes.cluster_clips(encoder, clips, own, rate, seed, device, simam, bar.to)
         pseudo_attributes.write(path, rows)

@@ -295,7 +295,7 @@ def test_a_test_clip_that_was_trained_on_is_said(tmp_path, caplog):
     assert "fan: 1 test clips are also training clips" in caplog.text
 
 
-# The verb
+# The command
 
 
 def test_verb(tmp_path, capsys):

@@ -191,7 +191,7 @@ def test_code_in_a_fetched_file_is_refused(tmp_path, server):
     assert not (tmp_path / "ran").exists()
 
 
-# The verb.
+# The command.
 
 
 def test_verb_fetches_and_says_what_it_has(tmp_path, server, monkeypatch, capsys):
