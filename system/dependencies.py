@@ -266,7 +266,7 @@ class Failure:
         if self.culprit in sys.stdlib_module_names:
             return "this Python was built without that module; use another one (docs/installation.md)"
         if "marshal" in self.reason:
-            return "its byte code is damaged: delete the folders __pycache__ in the package, Python makes them anew"
+            return "its byte code is damaged: delete the folders __pycache__ in the package; Python creates them again"
         return advice(self.package)
 
 
@@ -274,7 +274,7 @@ def advice(package: str) -> str:
     """How to repair a package."""
     dependency = named(package)
     library = f", or install {dependency.library}" if dependency and dependency.library else ""
-    return f"tools/setup.sh installs again what is damaged{library}"
+    return f"run tools/setup.sh, which reinstalls damaged packages{library}"
 
 
 def import_failure(error: BaseException) -> Failure | None:

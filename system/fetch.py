@@ -131,6 +131,6 @@ def _extent(answer: http.client.HTTPResponse, have: int) -> tuple[int, int | Non
         match = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
         if match and match[1] and int(match[1]) == have:
             return have, int(match[2]) if match[2] != "*" else None
-        raise http.client.HTTPException("a range that was not asked for")
+        raise http.client.HTTPException("the answer is another part of the file than requested")
     length = answer.headers.get("Content-Length", "")
     return 0, int(length) if length.isdigit() else None

@@ -136,7 +136,7 @@ def peak_memory_mb() -> int:
 
 
 def check_device(device: str) -> None:
-    """Raises WheeltapperError unless torch can compute there; for the cpu torch is not asked."""
+    """Raises WheeltapperError if the device is unknown or torch cannot use it; for ``cpu`` torch is not imported."""
     if device not in DEVICES:
         raise WheeltapperError(f"device: expected one of {', '.join(DEVICES)}, found {device!r}")
     if device == "cpu":
@@ -144,7 +144,7 @@ def check_device(device: str) -> None:
     import torch
 
     if not torch.cuda.is_available():
-        raise WheeltapperError("device: cuda was asked for, torch finds no CUDA device on this machine")
+        raise WheeltapperError("device: expected a CUDA device for cuda, torch finds none on this machine")
     if torch.cuda.device_count() < processes.per_machine() > 1:
         raise WheeltapperError(
             f"device: expected a CUDA device for each of the {processes.per_machine()} processes on this machine, "

@@ -33,7 +33,7 @@ def read_out(encoder: Encoder, wave: Tensor, rate: int) -> Vectors:
     Args:
         encoder: in evaluation mode. wave: float32 (1, samples). rate: Hz.
     """
-    spectrogram = encoder.spectrogram(wave.to(encoder.device), rate, encoder.whole)
+    spectrogram = encoder.spectrogram(wave.to(encoder.device), rate, encoder.full_length_mode)
     frames, limit = spectrogram.shape[1], encoder.frame_limit
     starts = [*range(0, frames - limit, limit), max(0, frames - limit)]
     pieces = [encoder(spectrogram[:, start : start + limit]) for start in starts]

@@ -67,14 +67,14 @@ def prepare_dcase(
     clips, problems = _named_clips(folder, corpus)
     sounds = inspect_all([clip.path for clip in clips], threads, progress)
     problems += [sound for sound in sounds if isinstance(sound, str)]
-    heard = [(clip, sound) for clip, sound in zip(clips, sounds, strict=True) if isinstance(sound, InspectedSound)]
-    _check_sounds(heard, problems)
+    readable = [(clip, sound) for clip, sound in zip(clips, sounds, strict=True) if isinstance(sound, InspectedSound)]
+    _check_sounds(readable, problems)
     if problems:
         raise WheeltapperError(_listing(folder, problems))
-    _warn(heard)
+    _warn(readable)
     return [
         replace(clip, channels=sound.channels, rate=sound.rate, samples=sound.samples, digest=sound.digest)
-        for clip, sound in heard
+        for clip, sound in readable
     ]
 
 
@@ -249,11 +249,11 @@ def _check_sets(folder: Path, clips: list[Clip], problems: list[str]) -> None:
             )
 
 
-def _check_sounds(heard: list[tuple[Clip, InspectedSound]], problems: list[str]) -> None:
+def _check_sounds(readable: list[tuple[Clip, InspectedSound]], problems: list[str]) -> None:
     formats: dict[str, Counter] = defaultdict(Counter)
-    for clip, sound in heard:
+    for clip, sound in readable:
         formats[clip.machine][(sound.channels, sound.rate)] += 1
-    for clip, sound in heard:
+    for clip, sound in readable:
         # The majority decides; ties are broken by value, never by order.
         channels, rate = max(formats[clip.machine].items(), key=lambda item: (item[1], item[0]))[0]
         if sound.channels > 2:
@@ -273,15 +273,15 @@ def _check_sounds(heard: list[tuple[Clip, InspectedSound]], problems: list[str])
             problems.append(f"{clip.path}: expected sound in a training clip, found silence (all samples are zero)")
 
 
-def _warn(heard: list[tuple[Clip, InspectedSound]]) -> None:
+def _warn(readable: list[tuple[Clip, InspectedSound]]) -> None:
     """Logs warnings about allowed irregularities."""
-    for clip, sound in heard:
+    for clip, sound in readable:
         if sound.silent:
             log.warning("%s: silent %s clip (all samples are zero), kept", clip.path, clip.split)
         elif sound.silent_channels:
             log.warning("%s: channel %d is silent", clip.path, sound.silent_channels[0])
-    for machine in sorted({clip.machine for clip, _ in heard}):
-        own = [(clip, sound) for clip, sound in heard if clip.machine == machine]
+    for machine in sorted({clip.machine for clip, _ in readable}):
+        own = [(clip, sound) for clip, sound in readable if clip.machine == machine]
         domains = {clip.domain for clip, _ in own if clip.split == "train"}
         for missing, other in (("target", "source"), ("source", "target")):
             if other in domains and missing not in domains:

@@ -38,15 +38,15 @@ def inspect(path: str | os.PathLike) -> InspectedSound:
         WheeltapperError: the file is missing, empty or damaged, or contains NaN or infinity.
     """
     info = audio.probe(path)
-    heard: set[int] = set()
+    audible: set[int] = set()
     for start in range(0, info.samples, BLOCK):
         wave, _ = audio.read(path, start, min(BLOCK, info.samples - start))
-        heard.update(channel for channel in range(info.channels) if wave[channel].any())
+        audible.update(channel for channel in range(info.channels) if wave[channel].any())
     return InspectedSound(
         channels=info.channels,
         rate=info.rate,
         samples=info.samples,
-        silent_channels=tuple(channel for channel in range(info.channels) if channel not in heard),
+        silent_channels=tuple(channel for channel in range(info.channels) if channel not in audible),
         digest=audio.digest(path),
     )
 

@@ -123,7 +123,7 @@ def format_name(fields: NameFields, layout: Layout = "section", extension: str =
     except WheeltapperError:
         same = False
     if not same:
-        raise WheeltapperError(f"{fields}: expected fields that a {layout} file name can hold")
+        raise WheeltapperError(f"{fields}: expected fields of a {layout} file name")
     return name
 
 

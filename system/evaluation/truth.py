@@ -135,7 +135,9 @@ def join(scores: Table, decisions: Table | None, truth: Iterable[Truth], domains
         raise WheeltapperError("truth: expected at least one clip, found none")
     missing = [f"{machine} section {section}" for machine, section in sorted(clips) if (machine, section) not in scores]
     if missing:
-        raise WheeltapperError(f"scores: expected every machine of the truth, found none for {', '.join(missing)}")
+        raise WheeltapperError(
+            f"scores: expected every machine of the ground truth, found none for {', '.join(missing)}"
+        )
     return [_join_section(key, clips[key], scores[key], (decisions or {}).get(key), domains) for key in sorted(clips)]
 
 

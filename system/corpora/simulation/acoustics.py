@@ -134,11 +134,11 @@ class Scene:
     def taps(self) -> int:
         return self.machine.shape[-1]
 
-    def hear_machine(self, wave: np.ndarray) -> np.ndarray:
+    def render_machine(self, wave: np.ndarray) -> np.ndarray:
         """The machine at both microphones, float32 (2, samples), without edges; ``wave`` is (samples + taps - 1,)."""
-        return self._hear(wave[None], None, slice(0, 1))
+        return self._convolve(wave[None], None, slice(0, 1))
 
-    def hear_noises(self, waves: np.ndarray, gains: np.ndarray | None = None) -> np.ndarray:
+    def render_noises(self, waves: np.ndarray, gains: np.ndarray | None = None) -> np.ndarray:
         """The sum of the noise sources at both microphones.
 
         Args:
@@ -148,9 +148,9 @@ class Scene:
         Returns:
             Float32 (2, samples), without edges.
         """
-        return self._hear(waves, gains, slice(1, None))
+        return self._convolve(waves, gains, slice(1, None))
 
-    def _hear(self, waves: np.ndarray, gains: np.ndarray | None, which: slice) -> np.ndarray:
+    def _convolve(self, waves: np.ndarray, gains: np.ndarray | None, which: slice) -> np.ndarray:
         samples = waves.shape[-1]
         size = fft.next_fast_len(samples, real=True)
         total = np.zeros((2, size // 2 + 1), dtype=np.complex64)

@@ -279,7 +279,7 @@ class _Mixer:
         snr_db = rng.uniform(it.snr_low, it.snr_high)
         dry = load_machine(output.recording.path, it.rate)
         # The end of the recording is repeated before its start, for reverberation from the first sample on.
-        clean = scene.hear_machine(np.pad(dry, (scene.taps - 1, 0), mode="wrap"))
+        clean = scene.render_machine(np.pad(dry, (scene.taps - 1, 0), mode="wrap"))
         waves, names = self.noise[output.split].draw(rng, it.sources, len(dry) + scene.taps - 1, it.rate)
         levels = 10 ** (it.spread_db * rng.standard_normal(it.sources) / 20)
         gains = [
@@ -288,7 +288,7 @@ class _Mixer:
             * smooth_response(rng, it.colour_db, len(spectrum), it.rate)
             for level, wave in zip(levels, waves, strict=True)
         ]
-        noise = scene.hear_noises(waves, np.stack(gains))
+        noise = scene.render_noises(waves, np.stack(gains))
         own = coloured_noise(rng, len(dry), np.sqrt(spectrum), channels=2)
         noise += own * np.sqrt(np.square(noise).mean(axis=1, keepdims=True)) * 10 ** (it.incoherent_db / 20)
         wave = clean + noise_gain(clean[0], noise[0], snr_db) * noise

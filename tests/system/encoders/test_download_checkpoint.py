@@ -81,7 +81,7 @@ def test_a_web_page_is_no_file(tmp_path, server, kind):
 
 def test_a_web_page_that_calls_itself_a_file_is_thrown_away(tmp_path, server):
     server.contents["/f.pt"] = b"<!DOCTYPE html><html>sign in</html>"
-    with pytest.raises(WheeltapperError, match=r"f\.pt: thrown away after fetching \(damaged, .*; see https"):
+    with pytest.raises(WheeltapperError, match=r"f\.pt: deleted after the download \(damaged, .*; see https"):
         get(a_card(server), tmp_path)
     assert left(tmp_path) == []
 
@@ -109,7 +109,7 @@ def test_another_file_than_the_published_one_is_thrown_away(tmp_path, server, sh
 def test_half_a_file_never_passes_for_a_whole_one(tmp_path, server, sha256):
     # Nothing tells the length here: the server closes, and what came looks complete.
     server.sized, server.cut = False, len(CONTENT) // 2
-    with pytest.raises(WheeltapperError, match="thrown away after fetching"):
+    with pytest.raises(WheeltapperError, match="deleted after the download"):
         get(a_card(server, sha256=sha256), tmp_path)
     assert left(tmp_path) == []
 
@@ -186,7 +186,7 @@ def test_code_in_a_fetched_file_is_refused(tmp_path, server):
 
     torch.save({"model": Code()}, tmp_path / "bad.pt")
     server.contents["/f.pt"] = (tmp_path / "bad.pt").read_bytes()
-    with pytest.raises(WheeltapperError, match="thrown away after fetching"):
+    with pytest.raises(WheeltapperError, match="deleted after the download"):
         get(a_card(server), tmp_path / "out")
     assert not (tmp_path / "ran").exists()
 

@@ -82,7 +82,7 @@ def test_everything_is_said_at_once(place, monkeypatch, capsys):
     assert lines[0] == "wheeltapper run: exp: 4 problems:"
     for text in (
         f"{plugins.PLUGINS}: no_such_module: expected a module on PYTHONPATH",
-        "device: cuda was asked for, torch finds no CUDA device",
+        "device: expected a CUDA device for cuda, torch finds none",
         "branches.aux.encoder: gone.pt: expected a file or a name that download-checkpoint --list shows, found neither",
         "--data synthetik: expected synthetic, dcase<year>, a folder or a manifest.csv, found no such folder; did you "
         "mean synthetic?",

@@ -187,7 +187,7 @@ def test_former_names():
     assert isinstance(scorer, scoring.SCORERS["precomputed"])
     assert not list(scoring.problems("given", {}))
     assert [text for _, text in scoring.problems("given", {"k": 1})] == [
-        "the scorer precomputed has no such setting: it knows none"
+        "the scorer precomputed has no such setting: known settings: none"
     ]
 
 
