@@ -1,4 +1,4 @@
-"""What wheeltapper doctor prints, also where packages are damaged, and what it must not print."""
+"""Output of wheeltapper doctor, with damaged packages too, and secrets that it must not print."""
 
 import json
 import sys

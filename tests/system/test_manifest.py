@@ -1,4 +1,4 @@
-"""The manifest: what is written is read, what is wrong is named with its line."""
+"""The manifest: written and read back; errors name the line."""
 
 from dataclasses import replace
 

@@ -1,4 +1,4 @@
-"""What is said of long work: a bar on a terminal, few lines in a log."""
+"""Progress display: a bar on a terminal, few lines in a log."""
 
 import os
 import pty

@@ -45,7 +45,7 @@ def server(contents, monkeypatch):
 
 
 def a_year(contents, md5=(), sizes=()):
-    """A challenge of one development and one evaluation machine, 2026 otherwise."""
+    """A challenge like 2026, with one development and one evaluation machine."""
     data = load_year(2026).model_dump()
     data["machines"] = {
         "dev": {"fan": data["machines"]["dev"]["fan"]},

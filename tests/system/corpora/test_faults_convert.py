@@ -1,4 +1,4 @@
-"""What any data set's preparation does: cuts, interruptions, changed data, mistakes in the data, the command line."""
+"""Preparation of data sets: cuts, interruptions, changed data, errors in the data, the command line."""
 
 import re
 import shutil
@@ -65,13 +65,13 @@ def test_an_interrupted_run_is_taken_up(tmp_path, monkeypatch):
     assert not (tmp_path / "out" / "manifest.csv").exists()
     monkeypatch.setattr(audio, "write", lambda path, *rest: (written.append(path), write(path, *rest)))
     clips = prepare(MAFAULDA, tmp_path / "raw", tmp_path / "out")
-    # The first file is not made again, the second one is, whole.
+    # The first file is not written again; the second one is, completely.
     assert (len(written), len(set(written))) == (8 + 12, 18)
     assert [(clip.file, clip.digest) for clip in clips] == [(clip.file, clip.digest) for clip in expected]
 
 
 def test_a_louder_file_changes_the_scale_of_all(tmp_path, monkeypatch):
-    """And a run that is interrupted while it rewrites leaves nothing that an earlier scale takes for its own."""
+    """After an interruption while rewriting, no file with another scale counts as complete."""
     raw, out = tmp_path / "raw", tmp_path / "out"
     put_runs(raw, 2)
     before = prepare(MAFAULDA, raw, out)
@@ -107,7 +107,7 @@ def test_a_lost_cut_is_made_again(tmp_path):
     (tmp_path / "out" / "audio" / clips[4].file).unlink()
     Path(clips[13].path).write_bytes(b"")
     record = next((tmp_path / "out" / "records").rglob("1.csv.json"))
-    record.write_text(record.read_text()[:40])  # as a full disk leaves it
+    record.write_text(record.read_text()[:40])  # as left by a full disk
     assert prepare(MAFAULDA, tmp_path / "raw", tmp_path / "out") == clips
     assert [audio.digest(clip.path) for clip in clips] == [clip.digest for clip in clips]
 

@@ -1,4 +1,4 @@
-"""Data sets from a web server: hashes, Zenodo's own list, zips and single files, what is known of each publisher."""
+"""Downloads of data sets: hashes, Zenodo's list, zips and single files, facts about each publisher."""
 
 import hashlib
 import io
@@ -48,7 +48,7 @@ def test_zips_and_single_files(tmp_path):
         assert (tmp_path / "zips" / "K001.rar").is_file()
         assert said[-1] == "unpack the .rar files"
         asked = len(server.requests)
-        (tmp_path / "zips" / "full.zip").unlink()  # once it is unpacked it may go
+        (tmp_path / "zips" / "full.zip").unlink()  # may be deleted after unpacking
         download(corpus, tmp_path, pause=0)
         assert len(server.requests) == asked
 

@@ -1,4 +1,4 @@
-"""MATLAB files of both kinds read alike, as NumPy wrote them."""
+"""MATLAB files of both kinds give the arrays that were written."""
 
 import numpy as np
 import pytest
@@ -79,5 +79,5 @@ def test_every_truncation_is_an_error_that_names_the_file(tmp_path, put):
                 found = mat.columns(2, "Data")[0][:]
         except WheeltapperError as error:
             problem = str(error)
-        # Or what was cut off was none of the numbers.
+        # Or the missing part contained no numbers.
         assert problem.startswith(f"{path}: expected ") or np.array_equal(found, values[:, 0])

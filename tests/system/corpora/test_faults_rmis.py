@@ -1,4 +1,4 @@
-"""RMIS's data sets in small: classes, groups, names, order, cuts, channels and scaling against what its code makes."""
+"""RMIS's data sets at small size: classes, groups, names, order, cuts, channels and scaling as in its code."""
 
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def touch(root: Path, *names: str) -> Path:
 
 
 def listed(name, raw, view=""):
-    """(class, names, groups) of what is found by name alone."""
+    """(class, names, groups) of the recordings found by name."""
     found = faults.find_corpus(name).view(view)[1].find_recordings(raw)
     return [(r.kind, [o.name for o in r.outputs], [o.group for o in r.outputs]) for r in found]
 

@@ -1,4 +1,4 @@
-"""SIREN's views, the data sets of neither benchmark, and the real recordings where they are at hand."""
+"""SIREN's views, the data sets of neither benchmark, and real recordings if available."""
 
 import csv
 from collections import Counter
@@ -34,12 +34,12 @@ def test_iica(tmp_path):
         ("ventleak/lab/1/1_iO_0_1_.wav", "no-leak"),
         ("ventleak/lab/1/1_niO_0_1_.wav", "ventleak"),
     ]
-    assert {clip.samples for clip in clips} == {900}  # whole, where they lie
+    assert {clip.samples for clip in clips} == {900}  # whole, in place
     assert len({clip.group for clip in clips}) == 6
 
 
 def test_mafaulda(tmp_path):
-    """The tachometer and six accelerometers side by side, the microphone on its own, as measured."""
+    """Tachometer and six accelerometers in one file, the microphone in another, without scaling."""
     rows = np.stack([signal(500, k, 3.0 * (k + 1)) for k in range(8)], axis=1)
     put_csv(tmp_path / "raw" / "underhang" / "cage_fault" / "6g" / "13.1.csv", rows)
     rows = np.loadtxt(next((tmp_path / "raw").rglob("*.csv")), delimiter=",")

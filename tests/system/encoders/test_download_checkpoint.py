@@ -1,4 +1,4 @@
-"""Fetching checkpoints: only whole and right files get their name, dead links say what else can be done."""
+"""Downloads of checkpoints: only complete and correct files get their name; errors say what else can be done."""
 
 import hashlib
 import socket
@@ -107,7 +107,7 @@ def test_another_file_than_the_published_one_is_thrown_away(tmp_path, server, sh
 
 @pytest.mark.parametrize("sha256", [None, SHA256])
 def test_half_a_file_never_passes_for_a_whole_one(tmp_path, server, sha256):
-    # Nothing tells the length here: the server closes, and what came looks complete.
+    # Without a length, a closed connection looks like a complete file.
     server.sized, server.cut = False, len(CONTENT) // 2
     with pytest.raises(WheeltapperError, match="deleted after the download"):
         get(a_card(server, sha256=sha256), tmp_path)
