@@ -1,7 +1,7 @@
-"""The only place that opens sound files.
+"""Reading, writing and resampling of sound files; no other module opens sound files.
 
-A waveform is float32 (channels, samples) with its own rate in Hz; channel 0 is the near microphone, channel 1, where
-there is one, the far microphone.
+A waveform is float32 (channels, samples) with a sampling rate in Hz. Channel 0 is the near microphone, and channel 1,
+if present, the far microphone.
 """
 
 import hashlib
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
     import torch
 
-LARGEST_RATIO = 2_000_000  # of new_rate * rate / gcd^2, beyond which torchaudio's kernel takes too much memory
-MAX_CHUNKS = 10_000  # of a wav looked at; real ones have a handful, zeros after a header would be one every 8 bytes
+LARGEST_RATIO = 2_000_000  # of new_rate * rate / gcd^2; above, torchaudio's kernel takes too much memory
+MAX_CHUNKS = 10_000  # chunks of a wav to read; real files have a few, zeros after a header look like one per 8 bytes
 EXTENSIONS = (".wav", ".flac", ".ogg")
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """What the header of a sound file declares: rate in Hz, channels, samples per channel."""
+    """Header of a sound file: sampling rate in Hz, channels, samples per channel."""
 
     rate: int
     channels: int
@@ -46,7 +46,8 @@ class AudioInfo:
 def probe(path: str | os.PathLike) -> AudioInfo:
     """Reads the header of a sound file.
 
-    Raises WheeltapperError where the file is missing, empty, not sound, or (wav) shorter than its header says.
+    Raises:
+        WheeltapperError: the file is missing, empty, not a sound file, or (wav) shorter than its header says.
     """
     path = Path(path)
     if not path.is_file():
@@ -75,14 +76,19 @@ def read(path: str | os.PathLike, start: int = 0, samples: int = -1) -> tuple[np
     """Reads (part of) a sound file.
 
     Args:
-        path: wav, flac or ogg.
+        path: wav, flac or ogg file.
         start: first sample.
         samples: number of samples to read, -1 for all.
 
     Returns:
-        waveform float32 (channels, samples) in [-1, 1) for integer formats, and its rate in Hz.
+        Waveform, float32 (channels, samples), in [-1, 1) for integer formats, and sampling rate in Hz.
 
-    Raises WheeltapperError where the file is missing, empty, damaged, shorter than asked, or holds NaN or infinity.
+    Raises:
+        WheeltapperError: the file is missing, empty, damaged or too short, or contains NaN or infinity.
+
+    Example:
+        >>> wave, rate = audio.read("clip.wav")
+        >>> near = wave[:1]
     """
     info = probe(path)
     expected = info.samples - start if samples < 0 else samples
@@ -103,16 +109,22 @@ def read(path: str | os.PathLike, start: int = 0, samples: int = -1) -> tuple[np
 
 
 def write(path: str | os.PathLike, wave: np.ndarray, rate: int) -> None:
-    """Writes a waveform (channels, samples) as 16-bit PCM wav, whole or not at all.
+    """Writes a waveform as 16-bit PCM wav, atomically.
 
-    Raises WheeltapperError where a sample lies outside [-1, 1]: clipping silently would change the recording.
+    Args:
+        path: file to write.
+        wave: (channels, samples) or (samples,) within [-1, 1].
+        rate: sampling rate in Hz.
+
+    Raises:
+        WheeltapperError: a sample outside [-1, 1], which would be clipped.
     """
     path = Path(path)
     wave = np.atleast_2d(wave)
     peak = float(np.abs(wave).max(initial=0.0))
     if not peak <= 1.0:
         raise WheeltapperError(f"{path}: expected samples within [-1, 1], found a peak of {peak:.3g}")
-    # 32768 would overflow int16 at exactly +1. Encoded in memory: libsndfile would hide why a disk refuses.
+    # 32768 would overflow int16 at exactly +1. Encoded in memory, because libsndfile would hide errors of the disk.
     encoded = io.BytesIO()
     soundfile.write(encoded, np.round(wave.T * 32767.0).astype(np.int16), rate, format="WAV", subtype="PCM_16")
     with open_atomic(path, "wb", durable=False) as file:
@@ -120,16 +132,18 @@ def write(path: str | os.PathLike, wave: np.ndarray, rate: int) -> None:
 
 
 def resample(wave: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
-    """Band-limited resampling (windowed sinc, torchaudio's defaults) with one cached kernel per pair of rates.
+    """Resamples a waveform (windowed sinc with torchaudio's defaults; kernels are cached).
 
     Args:
         wave: float32 (channels, samples).
-        rate, new_rate: Hz.
+        rate: sampling rate in Hz.
+        new_rate: sampling rate in Hz of the result.
 
     Returns:
-        float32 (channels, ceil(samples * new_rate / rate)).
+        Float32 (channels, ceil(samples * new_rate / rate)).
 
-    Raises WheeltapperError for a rate below 1 Hz.
+    Raises:
+        WheeltapperError: a sampling rate below 1 Hz.
     """
     if rate == new_rate:
         return wave
@@ -141,12 +155,13 @@ def resample(wave: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
 
 @lru_cache(maxsize=32)
 def resampler(rate: int, new_rate: int) -> "Callable[[torch.Tensor], torch.Tensor]":
-    """What ``resample`` does as a function of tensors (..., samples), its kernel kept.
+    """Function that resamples tensors (..., samples), with a cached kernel.
 
-    Rates with a large least common multiple (44,101 and 16,000 Hz) would need a kernel of gigabytes and go through
-    SciPy's polyphase filter instead (Kaiser window); no gradients flow through that.
+    Sampling rates with a large least common multiple (44,101 and 16,000 Hz) would need a kernel of gigabytes. They use
+    SciPy's polyphase filter (Kaiser window) instead, without gradients.
 
-    Raises WheeltapperError for a rate below 1 Hz.
+    Raises:
+        WheeltapperError: a sampling rate below 1 Hz.
     """
     if min(rate, new_rate) < 1:
         raise WheeltapperError(f"rate: expected a number of Hz above zero, found {min(rate, new_rate)}")
@@ -158,7 +173,7 @@ def resampler(rate: int, new_rate: int) -> "Callable[[torch.Tensor], torch.Tenso
     import torch
     from scipy.signal import firwin, resample_poly
 
-    # SciPy's own low-pass for these factors, which it would otherwise design anew at every call.
+    # SciPy's default low-pass filter for these factors, which it would otherwise design at every call.
     taps = firwin(20 * max(up, down) + 1, 1.0 / max(up, down), window=("kaiser", 5.0)).astype(np.float32)
 
     def polyphase(wave: torch.Tensor) -> torch.Tensor:
@@ -173,12 +188,12 @@ def _windowed_sinc(rate: int, new_rate: int, device: "torch.device") -> "torch.n
     import torch
     import torchaudio
 
-    with torch.inference_mode(False):  # what is cached must serve training too
+    with torch.inference_mode(False):  # cached tensors are used in training too
         return torchaudio.transforms.Resample(rate, new_rate).to(device)
 
 
 def digest(path: str | os.PathLike) -> str:
-    """128-bit content hash of a file, as 32 hexadecimal digits; WheeltapperError where there is none."""
+    """128-bit hash of a file's content, as 32 hexadecimal digits; raises WheeltapperError if there is no file."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
@@ -187,7 +202,7 @@ def digest(path: str | os.PathLike) -> str:
 
 
 def list_files(folder: str | os.PathLike) -> list[Path]:
-    """Sound files directly in or anywhere below a folder, sorted by path; hidden files are passed over."""
+    """Lists sound files in a folder and its subfolders, sorted by path, without hidden files."""
     folder = Path(folder)
     return sorted(
         path
@@ -197,9 +212,9 @@ def list_files(folder: str | os.PathLike) -> list[Path]:
 
 
 def _missing_wav_bytes(path: Path, size: int) -> int:
-    """How many bytes the chunks of a RIFF file promise beyond its end; 0 for other formats and whole files.
+    """Number of bytes missing at the end of a RIFF file according to its chunks; 0 for other formats.
 
-    libsndfile reads a cut wav as a shorter clip without a word, so the chunk sizes are compared here.
+    Checked here because libsndfile reads a truncated wav as a shorter clip, without an error.
     """
     with open(path, "rb") as file:
         head = file.read(12)
@@ -212,7 +227,7 @@ def _missing_wav_bytes(path: Path, size: int) -> int:
             file.seek(position)
             name, length = struct.unpack("<4sI", file.read(8))
             if name == b"data":
-                # Streaming writers leave 0 or 0xFFFFFFFF where the length was not known.
+                # Streaming writers store 0 or 0xFFFFFFFF if the length is unknown.
                 return 0 if length in (0, 0xFFFFFFFF) else max(0, position + 8 + length - size)
             position += 8 + length + length % 2
     return 0

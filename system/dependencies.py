@@ -1,7 +1,7 @@
-"""The packages that the program needs: how each proves that it works, and what mends one that does not.
+"""The packages that the program needs, with a test of each and advice if it does not work.
 
-Only the standard library is imported here, since the module must run where everything else is damaged: in set-up, in
-``wheeltapper doctor`` and where an import has failed.
+Only the standard library is imported, because the module must run if everything else is damaged: in setup, in
+``wheeltapper doctor``, and after a failed import.
 """
 
 import importlib
@@ -17,18 +17,18 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-LONGEST = 300  # characters of a reason
-PYTHONS = ((3, 11), (3, 14))  # the first and the last that the pinned packages have wheels for
+LONGEST = 300  # largest length of a reason
+PYTHONS = ((3, 11), (3, 14))  # first and last version for which all pinned packages have wheels
 
 
 @dataclass(frozen=True)
 class Dependency:
-    """A package that pyproject.toml names.
+    """A dependency in pyproject.toml.
 
     Args:
-        name: of the distribution, as pip knows it.
-        probe: imports the package and does one thing with it; an exception means that it does not work.
-        library: what else can mend it, where the package relies on a library of the system.
+        name: name of the distribution.
+        probe: imports the package and uses it once; raises an exception if the package does not work.
+        library: system library that the package needs, and how to install it.
         developer: whether only the tests need it.
     """
 
@@ -205,7 +205,7 @@ def _program(name: str) -> Callable[[], object]:
 
 
 LIBSNDFILE = "libsndfile (Debian, Ubuntu: apt-get install libsndfile1; macOS: brew install libsndfile)"
-# In an order in which none needs a later one, so that the first that fails is the one to mend.
+# No package needs a later one, so that the first failure is the cause of others.
 DEPENDENCIES = (
     Dependency("numpy", _numpy),
     Dependency("scipy", _scipy),
@@ -239,23 +239,23 @@ DEPENDENCIES = (
 
 
 def named(name: str) -> Dependency | None:
-    """The direct dependency of a name; None for a package that comes along with another one."""
+    """Direct dependency by name; None for indirect dependencies."""
     return next((dependency for dependency in DEPENDENCIES if dependency.name == normal(name)), None)
 
 
 def normal(name: str) -> str:
-    """The name of a distribution in the spelling of ``DEPENDENCIES``: lower case, hyphens."""
+    """Normalises the name of a distribution: lower case, hyphens."""
     return name.lower().replace("_", "-").replace(".", "-")
 
 
 @dataclass(frozen=True)
 class Failure:
-    """An import, or the first use of a package, that failed.
+    """Failed import or first use of a package.
 
     Args:
-        package: the distribution that the program asked for.
-        reason: in one line.
-        culprit: the distribution at fault, which may be one that ``package`` needs.
+        package: distribution that the program imported.
+        reason: one line.
+        culprit: distribution at fault, possibly one that ``package`` needs.
     """
 
     package: str
@@ -267,29 +267,35 @@ class Failure:
 
     @property
     def advice(self) -> str:
-        """What to do about it."""
+        """What the user can do."""
         if self.culprit in ("system", "submission", "wheeltapper"):
             return "the checkout is incomplete; git status shows what is missing"
         if self.culprit in sys.stdlib_module_names:
             return "this Python was built without that module; use another one (docs/installation.md)"
         if "marshal" in self.reason:
-            return "its byte code is damaged: delete the folders __pycache__ in the package, Python makes them anew"
+            return "its byte code is damaged: delete the folders __pycache__ in the package; Python creates them again"
         return advice(self.package)
 
 
 def advice(package: str) -> str:
-    """What mends a package that does not work."""
+    """How to repair a package."""
     dependency = named(package)
     library = f", or install {dependency.library}" if dependency and dependency.library else ""
-    return f"tools/setup.sh installs again what is damaged{library}"
+    return f"run tools/setup.sh, which reinstalls damaged packages{library}"
 
 
 def import_failure(error: BaseException) -> Failure | None:
-    """What failed, if an exception comes from the import of a package; None for any other exception.
+    """Identifies the package whose import raised an exception.
 
-    Besides ImportError this may be any exception that the code of a package raises while it is imported: OSError where
-    a library is missing, SyntaxError of a half-written file; and AttributeError of a package whose files are gone. An
-    exception that was raised from such a one counts too.
+    Besides ImportError, importing a package may raise any exception of its code, such as OSError for a missing library
+    or SyntaxError for a damaged file; a package whose files are missing raises AttributeError on use. Chained
+    exceptions are examined too.
+
+    Args:
+        error: the exception.
+
+    Returns:
+        The failure, or None for other exceptions.
     """
     cause: BaseException | None = error
     while cause is not None:
@@ -301,7 +307,7 @@ def import_failure(error: BaseException) -> Failure | None:
 
 
 def _packages_at_fault(error: BaseException) -> list[str]:
-    """Top-level modules whose import failed, from the one that the program imports to the one at fault; or nothing."""
+    """Top-level modules whose import failed, from the one imported by the program to the one at fault; may be empty."""
     if isinstance(error, AttributeError) and _is_hollow(error.obj):
         return [error.obj.__name__.partition(".")[0]]
     codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
@@ -318,7 +324,14 @@ def _packages_at_fault(error: BaseException) -> list[str]:
 
 
 def run_probes(names: list[str]) -> Iterator[tuple[str, Failure | None]]:
-    """Runs the probes of direct dependencies in this process, in the order of ``DEPENDENCIES``."""
+    """Runs the probes of dependencies in this process, in the order of ``DEPENDENCIES``.
+
+    Args:
+        names: names of dependencies.
+
+    Yields:
+        Name, and the failure or None.
+    """
     for dependency in DEPENDENCIES:
         if dependency.name not in names:
             continue
@@ -333,23 +346,26 @@ def run_probes(names: list[str]) -> Iterator[tuple[str, Failure | None]]:
 
 
 def failed_probes(python: str | Path, names: list[str]) -> list[Failure]:
-    """Runs probes in processes of their own, since a package may take its process down with it.
+    """Runs probes in separate processes, because a damaged package may crash its process.
 
     Args:
-        python: the interpreter whose packages are meant.
-        names: of direct dependencies.
+        python: interpreter of the environment to test.
+        names: names of dependencies.
+
+    Returns:
+        The failures.
     """
     failures, waiting = [], list(names)
     while waiting:
         command = [str(python), "-P", str(Path(__file__).resolve()), *waiting]
-        with tempfile.TemporaryDirectory() as elsewhere:  # nothing of the caller's folder is to be imported
+        with tempfile.TemporaryDirectory() as elsewhere:  # so that nothing in the current folder is imported
             done = subprocess.run(command, capture_output=True, text=True, errors="replace", cwd=elsewhere, check=False)
         for line in done.stdout.splitlines():
             try:
                 name, failure = json.loads(line)
                 waiting.remove(name)
             except (ValueError, TypeError):
-                continue  # said by a package
+                continue  # output of a package
             if failure:
                 failures.append(Failure(**failure))
         if waiting:
@@ -358,7 +374,7 @@ def failed_probes(python: str | Path, names: list[str]) -> list[Failure]:
 
 
 def ending(done: subprocess.CompletedProcess) -> str:
-    """How a process ended that should not have."""
+    """Describes how a failed process ended."""
     if done.returncode < 0:
         return f"it ends the process by {signal.Signals(-done.returncode).name}"
     said = done.stderr.strip().splitlines()
@@ -366,7 +382,7 @@ def ending(done: subprocess.CompletedProcess) -> str:
 
 
 def _third_party_module(file: str) -> str | None:
-    """Top-level module of a file among installed packages; None for any other file."""
+    """Top-level module of a file in an installed package; None for other files."""
     parts = Path(file).parts
     for place in ("site-packages", "dist-packages"):
         if place in parts[:-1]:
@@ -375,7 +391,7 @@ def _third_party_module(file: str) -> str | None:
 
 
 def _damaged_byte_code(error: BaseException) -> str | None:
-    """Top-level module whose byte code could not be read, which is damage though its source is whole."""
+    """Top-level module whose byte code is damaged, while its source may be intact; None otherwise."""
     if not isinstance(error, EOFError | ValueError | TypeError) or "marshal" not in str(error):
         return None
     places = [frame.f_locals for frame, _ in traceback.walk_tb(error.__traceback__)]
@@ -384,12 +400,12 @@ def _damaged_byte_code(error: BaseException) -> str | None:
 
 
 def _is_hollow(value: object) -> bool:
-    """Whether something is a package without code: an empty folder is imported without complaint."""
+    """Whether a value is a package without code; Python imports empty folders without an error."""
     return isinstance(value, type(sys)) and getattr(value, "__file__", None) is None and hasattr(value, "__path__")
 
 
 def _distribution(module: str) -> str:
-    """The distribution that a top-level module belongs to; its own name where none claims it."""
+    """Distribution of a top-level module; the module's name if unknown."""
     if module in sys.stdlib_module_names:
         return module
     try:

@@ -1,7 +1,7 @@
-"""What runs here and what does not, for a report of a bug: versions, device, threads, disk, settings of the index.
+"""Diagnosis of the installation for bug reports: versions, device, threads, disk, pip settings.
 
-Only the standard library is imported here, since everything else may be damaged: packages are tried in a process of
-their own. Nothing is shown that lets somebody in anywhere.
+Only the standard library is imported, because everything else may be damaged; packages are tested in separate
+processes. Passwords and tokens are not shown.
 """
 
 import importlib.metadata
@@ -23,13 +23,13 @@ from system.pipeline import disk
 from system.record import commit
 
 ROOT = Path(__file__).resolve().parent.parent
-STAMP = ".wheeltapper-setup"  # that tools/setup.sh leaves in an environment
+STAMP = ".wheeltapper-setup"  # file that tools/setup.sh writes to an environment
 VARIABLES = re.compile(
     r"WHEELTAPPER_.*|.*_NUM_THREADS|OMP_.*|CUDA_VISIBLE_DEVICES|(https?|no|all)_proxy", re.IGNORECASE
 )
 SECRET = re.compile("(?i)secret|token|passw|passphrase|credential|auth|api.?key")
 HIDDEN = "***"
-# What only the packages themselves can tell; one that fails leaves its part out.
+# Program that asks the packages themselves; the part of a package that fails is omitted.
 ASK = """
 import contextlib, json
 found = {}
@@ -47,11 +47,14 @@ print(json.dumps(found))
 
 
 def examine(exp: str, quick: bool = False) -> dict[str, Any]:
-    """Everything that a report of a bug should say, JSON-able; ``problems`` lists what does not work, a line each.
+    """Collects the information for a bug report.
 
     Args:
-        exp: folder whose disk is looked at too.
-        quick: leave out what takes seconds: whether each package works, and what torch says.
+        exp: experiment folder, whose disk is examined too.
+        quick: skip the tests of the packages and questions to torch, which take seconds.
+
+    Returns:
+        Values that can be stored as JSON; ``problems`` has one line for everything that does not work.
     """
     packages = {dependency.name: _version(dependency.name) for dependency in DEPENDENCIES if not dependency.developer}
     failures = _failures(list(packages)) if not quick else _missing(packages)
@@ -88,7 +91,7 @@ def examine(exp: str, quick: bool = False) -> dict[str, Any]:
 
 
 def render(found: dict[str, Any]) -> str:
-    """What ``examine`` found as lines of text."""
+    """Formats the result of ``examine`` as text."""
     lines = []
     for section, content in found.items():
         if section == "problems":
@@ -106,10 +109,11 @@ def render(found: dict[str, Any]) -> str:
 
 
 def hide(key: str, text: str) -> str:
-    """A text without what lets somebody in: names and passwords, queries, parts of addresses that look like tokens.
+    """Removes secrets from a text: user names and passwords, queries, and parts of addresses that look like tokens.
 
     Args:
-        key: of the setting; one that speaks of a secret has its text left out as a whole.
+        key: name of the setting; if it suggests a secret, the whole text is hidden.
+        text: value of the setting.
     """
     return HIDDEN if SECRET.search(key) else re.sub(r"[^\s'\",]+", lambda word: _hide_word(word[0]), text)
 
@@ -137,7 +141,7 @@ def _package_line(name: str, about: dict[str, Any]) -> str:
 
 
 def _version(name: str) -> str:
-    """Version of an installed distribution; empty where there is none, or its metadata is damaged."""
+    """Version of an installed distribution; empty if it is missing or its metadata is damaged."""
     try:
         return importlib.metadata.version(name) or ""
     except Exception:
@@ -149,7 +153,7 @@ def _missing(versions: dict[str, str]) -> dict[str, str]:
 
 
 def _python(*arguments: str) -> subprocess.CompletedProcess:
-    """Another process of this Python, which finds this checkout first and nothing in the folder it was started in."""
+    """Runs this Python with this checkout first on its path, and without the current folder."""
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     }
@@ -158,7 +162,7 @@ def _python(*arguments: str) -> subprocess.CompletedProcess:
 
 
 def _failures(names: list[str]) -> dict[str, str]:
-    """What is wrong with each package that does not work; the same where one that they need is the cause."""
+    """Package to message for packages that do not work; packages with the same cause share one message."""
     found = failed_probes(sys.executable, names)
     told = {}
     for failure in found:
@@ -192,7 +196,7 @@ def _free(path: Path) -> str:
 
 
 def _pip_settings() -> dict[str, str]:
-    """pip's settings, of files and of variables, without secrets."""
+    """Settings of pip from files and environment variables, without secrets."""
     done = _python("-m", "pip", "config", "list")
     if done.returncode:
         return {"pip": f"does not work ({hide('', ending(done))})"}

@@ -1,16 +1,17 @@
-"""The one exception a user is meant to see."""
+"""The exception for errors that users can correct."""
 
 from collections.abc import Iterable, Sequence
 
 
 class WheeltapperError(Exception):
-    """A mistake outside the code: a file, a name, a setting.
+    """An error outside the code: in a file, a name or a setting.
 
-    The message is one line that names the file or key, what was expected and what was found; of several mistakes found
-    together a line each. The command line prints it without a traceback and exits with status 1.
+    The message is one line with the file or key, what was expected and what was found, or one line for each of several
+    errors found together. The command line prints it without a traceback and exits with status 1.
 
     Args:
-        problems: the mistakes, one line each, where there are several.
+        message: the message.
+        problems: the errors, one line each, if there are several.
     """
 
     def __init__(self, message: object = "", problems: Iterable[str] = ()):
@@ -19,7 +20,7 @@ class WheeltapperError(Exception):
 
 
 def several(where: str, problems: Sequence[str]) -> WheeltapperError:
-    """The error of one mistake or more; ``where`` heads a list of them."""
+    """Exception for one or more problems; ``where`` is the headline if there are several."""
     if len(problems) == 1:
         return WheeltapperError(problems[0])
     return WheeltapperError("\n".join([f"{where}: {len(problems)} problems:", *problems]), problems)

@@ -1,4 +1,4 @@
-"""Fetches files from web servers: whole or not at all, resumed, hash-checked."""
+"""Downloads of files: complete or not at all, resumed if possible."""
 
 import hashlib
 import http.client
@@ -19,14 +19,14 @@ TIMEOUT = 60  # seconds without a byte
 CHUNK = 1 << 20
 _CONTENT_RANGE = re.compile(r"bytes (?:(\d+)-\d+|\*)/(\d+|\*)")
 
-# What a connection raises; other operating system errors, such as a full disk, are not its fault.
+# Exceptions of a connection; other operating system errors, such as a full disk, are not included.
 BROKEN = (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, TimeoutError, ConnectionError, ValueError)
 
 Progress = Callable[[str, int, int], None]
 
 
 class _WebPage(Exception):
-    """The server sent a page for people, as sharing sites do in place of the file."""
+    """The server sent an HTML page instead of the file, as sharing sites do."""
 
 
 def digest(path: str | os.PathLike, algorithm: str) -> str:
@@ -43,20 +43,23 @@ def fetch(
     pause: float = 2.0,
     advice: str = "",
 ) -> None:
-    """Fetches a file whole or not at all, going on from ``<path>.part`` where the server allows it.
+    """Downloads a file; resumes from ``<path>.part`` if the server supports it.
 
     Args:
-        size: in bytes, where it is known beforehand.
-        progress: called with (name, bytes so far, bytes in all or 0).
+        url: address.
+        path: file to write.
+        size: size in bytes, if known.
+        progress: called with (name, bytes so far, total bytes or 0).
         pause: seconds before the second attempt, doubled for each further one.
-        advice: what else can be done, for the error; by default to fetch it by hand.
+        advice: what else the user can do, for the message; by default, to download the file by hand.
 
-    Raises WheeltapperError where the server cannot be reached, has no such file, sends a web page instead or stops
-    ``ATTEMPTS`` times.
+    Raises:
+        WheeltapperError: the server cannot be reached, does not have the file, sends a web page instead, or stops
+            ``ATTEMPTS`` times.
     """
     part = path.with_name(path.name + ".part")
     path.parent.mkdir(parents=True, exist_ok=True)
-    advice = advice or f"fetch it by hand into {path.parent} and start again"
+    advice = advice or f"download it by hand to {path.parent} and start again"
     for attempt in range(ATTEMPTS):
         if attempt:
             time.sleep(pause * 2 ** (attempt - 1))
@@ -65,7 +68,7 @@ def fetch(
         except urllib.error.HTTPError as error:
             reason = f"the server answers {error.code} {error.reason}"
             if error.code == 416 and part.exists():
-                # Nothing is left to send: the part is whole, or else it belongs to another file.
+                # Nothing left to send: the partial file is complete, or belongs to another file.
                 match = _CONTENT_RANGE.fullmatch(error.headers.get("Content-Range", ""))
                 if match and match[2] == str(part.stat().st_size):
                     os.replace(part, path)
@@ -79,7 +82,7 @@ def fetch(
         except BROKEN as error:
             reason = str(getattr(error, "reason", "") or error or type(error).__name__)
             if not attempt and isinstance(error, (urllib.error.URLError, ValueError)):
-                break  # Never connected: trying again would only delay the message.
+                break  # No connection at all: further attempts would only delay the message.
         else:
             found = part.stat().st_size
             if total is None or found == total:
@@ -88,11 +91,11 @@ def fetch(
             reason = f"it stopped after {found} of {total} bytes"
             if found > total:
                 part.unlink()
-    raise WheeltapperError(f"{url}: could not be fetched ({' '.join(reason.split())}); {advice}")
+    raise WheeltapperError(f"{url}: download failed ({' '.join(reason.split())}); {advice}")
 
 
 def _transfer(url: str, part: Path, size: int | None, progress: Progress | None) -> int | None:
-    """One request; returns the size that the whole file should have, None where nobody knows it."""
+    """Sends one request and writes the answer; returns the size of the complete file, None if unknown."""
     have = part.stat().st_size if part.exists() else 0
     if size is not None and have == size:
         return size
@@ -123,11 +126,11 @@ def _transfer(url: str, part: Path, size: int | None, progress: Progress | None)
 
 
 def _extent(answer: http.client.HTTPResponse, have: int) -> tuple[int, int | None]:
-    """Where the answer begins in the file and how long the file is; a server without ranges begins at 0."""
+    """Start of the answer in the file (0 for servers without ranges), and size of the file, None if unknown."""
     if answer.status == 206:
         match = _CONTENT_RANGE.fullmatch(answer.headers.get("Content-Range", ""))
         if match and match[1] and int(match[1]) == have:
             return have, int(match[2]) if match[2] != "*" else None
-        raise http.client.HTTPException("a range that was not asked for")
+        raise http.client.HTTPException("the answer is another part of the file than requested")
     length = answer.headers.get("Content-Length", "")
     return 0, int(length) if length.isdigit() else None

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, JSON, folder locks and content hashes."""
+"""Atomic writing of files, JSON, folder locks and hashes."""
 
 import contextlib
 import hashlib
@@ -15,17 +15,24 @@ from system.errors import WheeltapperError
 LOCK = ".lock"
 
 
-TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # as open_atomic names them, by process
+TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # temporary files of open_atomic, with the process id
 
 
 @contextlib.contextmanager
 def open_atomic(path: str | os.PathLike, mode: str = "w", durable: bool = True) -> Iterator[Any]:
-    """Opens a temporary neighbour for writing and renames it to ``path`` when the block ends well.
+    """Context that writes a file atomically: a temporary file is renamed to ``path`` if the block succeeds.
 
     Args:
-        durable: wait until the disk has it; for a folder of many files, where a power cut costs a repetition, False.
+        path: file to write; missing folders are created.
+        mode: ``w`` for text, ``wb`` for bytes.
+        durable: whether to wait until the data are on the disk. False is faster for many files that can be rewritten
+            after a power failure.
 
-    Raises OSError that names ``path``, where the disk is full for instance.
+    Yields:
+        The open file.
+
+    Raises:
+        OSError: for example if the disk is full; the error names ``path``.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -47,14 +54,14 @@ def open_atomic(path: str | os.PathLike, mode: str = "w", durable: bool = True) 
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
-    """Writes readable JSON whole or not at all; NaN and infinity are refused (they are not JSON)."""
+    """Writes indented JSON atomically; raises ValueError for NaN and infinity, which are not JSON."""
     with open_atomic(path) as file:
         json.dump(value, file, indent=1, allow_nan=False)
         file.write("\n")
 
 
 def read_json(path: str | os.PathLike) -> Any:
-    """Reads JSON; WheeltapperError where the file is missing or damaged."""
+    """Reads JSON; raises WheeltapperError if the file is missing or damaged."""
     try:
         return json.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as error:
@@ -65,7 +72,7 @@ def read_json(path: str | os.PathLike) -> Any:
 
 @contextlib.contextmanager
 def lock(folder: str | os.PathLike) -> Iterator[None]:
-    """Holds a folder for this process; a second process is refused at once."""
+    """Context that locks a folder for this process; raises WheeltapperError if another process has locked it."""
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     with open(folder / LOCK, "a+") as file:
@@ -75,7 +82,7 @@ def lock(folder: str | os.PathLike) -> Iterator[None]:
 
 
 def check_free(folder: str | os.PathLike) -> None:
-    """Raises WheeltapperError where another process holds a folder; leaves nothing behind, makes no folder."""
+    """Raises WheeltapperError if another process has locked a folder; does not create the folder or a lock file."""
     path = Path(folder) / LOCK
     if path.is_file():
         with open(path, "a+") as file:
@@ -84,11 +91,11 @@ def check_free(folder: str | os.PathLike) -> None:
 
 
 def _taken(folder: Path) -> str:
-    return f"{folder}: another wheeltapper process is at work here; wait for it or choose another folder"
+    return f"{folder}: another wheeltapper process is using this folder; wait for it or choose another folder"
 
 
 def tree_signature(folder: str | os.PathLike) -> str:
-    """Hash over names, sizes and modification times of all files below a folder: notices a changed recording."""
+    """Hash of names, sizes and modification times of all files below a folder, to detect changed recordings."""
     hasher = hashlib.sha256()
     for root, folders, names in os.walk(folder):
         folders.sort()
@@ -100,7 +107,7 @@ def tree_signature(folder: str | os.PathLike) -> str:
 
 
 def files_signature(paths: Iterable[str | os.PathLike]) -> str:
-    """``tree_signature`` of files by name, wherever they lie."""
+    """Hash of paths, sizes and modification times of files."""
     hasher = hashlib.sha256()
     for path in paths:
         status = os.stat(path)
@@ -109,9 +116,9 @@ def files_signature(paths: Iterable[str | os.PathLike]) -> str:
 
 
 def file_hash(path: Path) -> str:
-    """SHA-256 of a file's content; WheeltapperError where there is none."""
+    """SHA-256 of a file's content; raises WheeltapperError if there is no file."""
     try:
         with open(path, "rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except FileNotFoundError as error:
-        raise WheeltapperError(f"{path}: an earlier stage should have written it, found nothing") from error
+        raise WheeltapperError(f"{path}: expected a file of an earlier stage, found nothing") from error

@@ -1,7 +1,7 @@
-"""Locks on files that the operating system takes back when their process ends, however it ends.
+"""File locks that the operating system releases when their process ends for any reason.
 
-By fcntl or, on Windows, by msvcrt. Where a Python has neither nothing is locked: two processes in one folder are then
-the user's to avoid.
+They use fcntl, or msvcrt on Windows. If Python has neither, nothing is locked, and users must not run two processes in
+one folder.
 """
 
 import os
@@ -18,7 +18,7 @@ except ImportError:
 
 
 def hold(file: IO) -> bool:
-    """Locks a whole file for this handle of it; False where another handle, of this process or another, has it."""
+    """Locks a whole file for this handle; returns False if another handle, of any process, has locked it."""
     if fcntl is None:
         return hold_byte(file, 0)
     try:
@@ -29,9 +29,10 @@ def hold(file: IO) -> bool:
 
 
 def hold_byte(file: IO, number: int) -> bool:
-    """Locks one byte of a file, there or not, for this process; False where another process has it.
+    """Locks one byte of a file, which may be beyond its end, for this process; False if another process has it.
 
-    File servers carry such a lock between machines. Closing any handle of the file gives up all of this process's.
+    Such locks work between machines on file servers. Closing any handle of the file releases all locks of this process
+    on it.
     """
     try:
         if fcntl is not None:
@@ -44,18 +45,18 @@ def hold_byte(file: IO, number: int) -> bool:
 
 
 def wait_for_byte(file: IO, number: int) -> None:
-    """As ``hold_byte``, when the process that has it has given it up."""
+    """Like ``hold_byte``, but waits until no other process has the lock."""
     if fcntl is not None:
         fcntl.lockf(file, fcntl.LOCK_EX, 1, number)
     while fcntl is None and msvcrt is not None:
         try:
             return _by_msvcrt(file, number, msvcrt.LK_LOCK)
-        except OSError:  # it tries for ten seconds
+        except OSError:  # msvcrt gives up after ten seconds
             continue
 
 
 def release_byte(file: IO, number: int) -> None:
-    """Gives a byte back."""
+    """Releases the lock of a byte."""
     if fcntl is not None:
         fcntl.lockf(file, fcntl.LOCK_UN, 1, number)
     elif msvcrt is not None:

@@ -1,6 +1,6 @@
-"""What this machine lends the program: processor cores, memory, a device to compute on.
+"""Resources of this machine that the program may use: processor cores, memory, device.
 
-Nothing heavy is imported before it is needed.
+torch is imported only when needed.
 """
 
 import contextlib
@@ -21,20 +21,20 @@ DEVICES = ("cpu", "cuda")
 def cores(root: Path = ROOT) -> int:
     """Number of processor cores that this process may use, at least 1.
 
-    The least of those that the machine has, those that the process is bound to (taskset, SLURM), and the quota of its
-    control group and of those above it (containers), rounded up.
+    The minimum of the cores of the machine, the cores that the process is bound to (taskset, SLURM), and the quotas of
+    its control groups (containers), rounded up.
 
     Args:
-        root: where /proc and /sys are looked for.
+        root: folder that contains /proc and /sys, for tests.
     """
     found = [bound_cores(), *(math.ceil(quota) for quota in quotas(root))]
     return max(1, min(found))
 
 
 def bound_cores() -> int:
-    """Number of cores that the system would run this process on, quotas aside."""
+    """Number of cores that this process may run on, without regard to quotas."""
     counts = [os.cpu_count() or 1]
-    if hasattr(os, "process_cpu_count"):  # from Python 3.13 on; knows PYTHON_CPU_COUNT too
+    if hasattr(os, "process_cpu_count"):  # since Python 3.13; respects PYTHON_CPU_COUNT too
         counts.append(os.process_cpu_count() or 1)
     if hasattr(os, "sched_getaffinity"):
         with contextlib.suppress(OSError):
@@ -43,28 +43,27 @@ def bound_cores() -> int:
 
 
 def omp_threads() -> int:
-    """The number that OMP_NUM_THREADS asks for; of a list such as ``4,2`` the first; 0 where it asks for none."""
+    """Number in OMP_NUM_THREADS, the first one of a list such as ``4,2``; 0 if it is not set."""
     first = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return int(first) if re.fullmatch("[0-9]{1,6}", first) else 0
 
 
 def threads(configured: int = 0) -> int:
-    """Number of threads or workers: as configured, else as OMP_NUM_THREADS says, else one for each core.
+    """Number of threads or workers: the configured one, or OMP_NUM_THREADS, or one per core.
 
-    Of several processes of a run on this machine each gets its share of the cores.
+    Several processes of a run on this machine share its cores.
     """
     return configured or omp_threads() or max(1, cores() // processes.per_machine())
 
 
-def tell_libraries() -> None:
-    """Tells OpenMP and BLAS, which see the machine's cores alone, of a quota below them; to be called before they
-    are imported."""
+def limit_library_threads() -> None:
+    """Limits the threads of OpenMP and BLAS, which ignore quotas, by OMP_NUM_THREADS; call before importing them."""
     if not omp_threads() and cores() < bound_cores():
         os.environ["OMP_NUM_THREADS"] = str(threads())
 
 
 def quotas(root: Path = ROOT) -> Iterator[float]:
-    """The quotas of processor time, in cores, of this process's control groups up to the root, versions 1 and 2."""
+    """Quotas of processor time, in cores, of this process's control groups (versions 1 and 2) up to the root."""
     for kind, folder in _groups(root, "cpu"):
         if kind == "cgroup2":
             given, period, *_ = [*_words(folder / "cpu.max"), "", ""]
@@ -75,8 +74,7 @@ def quotas(root: Path = ROOT) -> Iterator[float]:
 
 
 def memory(root: Path = ROOT) -> int:
-    """Bytes of memory that this process may use: the machine's, or what its control groups allow; 0 where nothing
-    tells."""
+    """Bytes of memory that this process may use: the machine's, or the limit of its control groups; 0 if unknown."""
     found = [int(line.split()[1]) * 1024 for line in _lines(root / "proc/meminfo") if line.startswith("MemTotal:")]
     for kind, folder in _groups(root, "memory"):
         limit = " ".join(_words(folder / ("memory.max" if kind == "cgroup2" else "memory.limit_in_bytes")))
@@ -85,14 +83,14 @@ def memory(root: Path = ROOT) -> int:
 
 
 def _groups(root: Path, controller: str) -> Iterator[tuple[str, Path]]:
-    """Folders of this process's control groups and of those above them that govern something: kind and folder."""
+    """Kind and folder of this process's control groups for a controller, and of the groups above."""
     for kind, mounted, inside in _mounts(root, controller):
         for place in (inside, *inside.parents):
             yield kind, root / mounted.relative_to("/") / place
 
 
 def _mounts(root: Path, controller: str) -> Iterator[tuple[str, Path, Path]]:
-    """Hierarchies of control groups: kind, where it is mounted, this process's group in it (relative to there)."""
+    """Hierarchies of control groups: kind, mount point, and this process's group relative to it."""
     groups = {}
     for line in _lines(root / "proc/self/cgroup"):
         number, controllers, path = [*line.split(":", 2), "", ""][:3]
@@ -105,14 +103,14 @@ def _mounts(root: Path, controller: str) -> Iterator[tuple[str, Path, Path]]:
         if kind[0] == "cgroup" and controller not in kind[2].split(","):
             continue
         top, mounted = (_plain(field) for field in fields[3:5])
-        # A container sees its own group as the top of the mount, whatever the path says from outside.
+        # In a container its own group is the top of the mount, whatever the path outside.
         own = Path(groups[kind[0]])
         inside = own.relative_to(top) if own.is_relative_to(top) and ".." not in own.parts else Path()
         yield kind[0], Path(mounted), inside
 
 
 def _plain(text: str) -> str:
-    """A path as mountinfo writes it, with spaces as octal numbers."""
+    """Decodes a path of mountinfo, in which spaces are octal numbers."""
     return re.sub(r"\\([0-7]{3})", lambda match: chr(int(match[1], 8)), text)
 
 
@@ -128,7 +126,7 @@ def _words(path: Path) -> list[str]:
 
 
 def peak_memory_mb() -> int:
-    """The most memory that this process has held so far, in MB; 0 where the system does not tell (Windows)."""
+    """Peak memory of this process so far, in MB; 0 if the system does not report it (Windows)."""
     try:
         import resource
     except ImportError:
@@ -138,7 +136,7 @@ def peak_memory_mb() -> int:
 
 
 def check_device(device: str) -> None:
-    """Raises WheeltapperError unless torch can compute there; for the cpu torch is not asked."""
+    """Raises WheeltapperError if the device is unknown or torch cannot use it; for ``cpu`` torch is not imported."""
     if device not in DEVICES:
         raise WheeltapperError(f"device: expected one of {', '.join(DEVICES)}, found {device!r}")
     if device == "cpu":
@@ -146,7 +144,7 @@ def check_device(device: str) -> None:
     import torch
 
     if not torch.cuda.is_available():
-        raise WheeltapperError("device: cuda was asked for, torch finds no CUDA device on this machine")
+        raise WheeltapperError("device: expected a CUDA device for cuda, torch finds none on this machine")
     if torch.cuda.device_count() < processes.per_machine() > 1:
         raise WheeltapperError(
             f"device: expected a CUDA device for each of the {processes.per_machine()} processes on this machine, "

@@ -1,4 +1,4 @@
-"""The manifest: one row per clip, the only description of the recordings that later stages see."""
+"""The manifest, a csv with one row per clip; later stages know recordings by it alone."""
 
 import contextlib
 import csv
@@ -18,28 +18,22 @@ DOMAINS = ("source", "target", "")
 
 @dataclass(frozen=True)
 class Clip:
-    """One recording.
-
-    A clip is identified by (corpus, machine, section, split, file). ``label`` and ``domain`` are empty where they are
-    not known (the anonymous test clips of the evaluation machines); ``attributes`` is ``key_value_key_value...`` or
-    empty; ``group`` names clips that must never be separated by a split (pieces of one recording), empty for a clip
-    on its own; ``digest`` is the content hash of the file (audio.digest).
-    """
+    """A recording, identified by machine, section, split and file."""
 
     corpus: str
     machine: str
     section: str
-    split: str
+    split: str  # train, test or supplemental
     file: str
     path: str
-    label: str = ""
-    domain: str = ""
-    attributes: str = ""
-    group: str = ""
+    label: str = ""  # normal, anomaly, or empty for anonymous test clips
+    domain: str = ""  # source, target, or empty if unknown
+    attributes: str = ""  # key_value_key_value..., or empty
+    group: str = ""  # clips that a split must not separate (parts of one recording); empty for a single clip
     channels: int = 0
-    rate: int = 0
-    samples: int = 0
-    digest: str = ""
+    rate: int = 0  # Hz
+    samples: int = 0  # per channel
+    digest: str = ""  # hash of the content, see audio.digest
 
     @property
     def key(self) -> tuple[str, str, str, str]:
@@ -55,7 +49,7 @@ INTEGERS = ("channels", "rate", "samples")
 
 
 def write(path: str | os.PathLike, clips: Iterable[Clip]) -> None:
-    """Writes a manifest whole or not at all; audio below the manifest's folder is written as a relative path."""
+    """Writes a manifest atomically; paths of recordings below the manifest's folder are relative."""
     from system.files import open_atomic
 
     path = Path(path)
@@ -74,9 +68,13 @@ def write(path: str | os.PathLike, clips: Iterable[Clip]) -> None:
 
 
 def read(path: str | os.PathLike) -> list[Clip]:
-    """Reads and checks a manifest; the clips come with absolute paths.
+    """Reads and checks a manifest.
 
-    Raises WheeltapperError naming the line and column of the first thing that is wrong.
+    Returns:
+        The clips, with absolute paths.
+
+    Raises:
+        WheeltapperError: names the first line and column that are wrong.
     """
     path = Path(path)
     clips: list[Clip] = []
@@ -87,7 +85,8 @@ def read(path: str | os.PathLike) -> list[Clip]:
             clip = _parse(path, reader.line_num, row, root)
             if clip.key in seen:
                 raise WheeltapperError(
-                    f"{path}: line {reader.line_num}: {'/'.join(clip.key)} stands already in line {seen[clip.key]}"
+                    f"{path}: line {reader.line_num}: expected each clip once, found {'/'.join(clip.key)} also in line "
+                    f"{seen[clip.key]}"
                 )
             seen[clip.key] = reader.line_num
             clips.append(clip)
@@ -97,16 +96,16 @@ def read(path: str | os.PathLike) -> list[Clip]:
 
 
 def check_header(path: str | os.PathLike) -> None:
-    """Raises WheeltapperError where a file has not the columns of a manifest, whatever follows them."""
+    """Raises WheeltapperError if a file does not have the columns of a manifest; rows are not checked."""
     with _opened(Path(path)):
         pass
 
 
 @contextlib.contextmanager
 def _opened(path: Path) -> Iterator[Any]:
-    """csv's reader of a manifest, which has read the header."""
+    """Opens a manifest and checks its header; yields the csv reader of its rows."""
     if not path.is_file():
-        raise WheeltapperError(f"{path}: expected a manifest (wheeltapper prepare makes one), found nothing")
+        raise WheeltapperError(f"{path}: expected a manifest (wheeltapper prepare writes one), found nothing")
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.reader(file, strict=True)
@@ -142,7 +141,7 @@ def _parse(path: Path, line: int, row: list[str], root: Path) -> Clip:
 
 
 def fingerprint(clips: Iterable[Clip]) -> str:
-    """Hash of what the clips are and hold, wherever they lie: changes when one comes, goes, or sounds different."""
+    """Hash of the clips' identities and contents, independent of their paths."""
     hasher = hashlib.sha256()
     for clip in clips:
         known = (*clip.key, clip.label, clip.domain, clip.attributes, clip.group, clip.rate, clip.samples, clip.digest)
@@ -156,9 +155,13 @@ def machines(clips: Iterable[Clip]) -> list[str]:
 
 
 def is_development(clips: Iterable[Clip]) -> dict[str, bool]:
-    """For each machine, whether all its test clips are labelled (development) or none is (evaluation).
+    """Whether each machine is a development machine, whose test clips are labelled, or an evaluation machine.
 
-    Raises WheeltapperError for a machine that mixes both.
+    Returns:
+        Machine to flag; machines without test clips are not development machines.
+
+    Raises:
+        WheeltapperError: a machine with labelled and anonymous test clips.
     """
     found: dict[str, set[bool]] = {}
     for clip in clips:
@@ -173,9 +176,15 @@ def is_development(clips: Iterable[Clip]) -> dict[str, bool]:
 
 
 def of_machines(clips: Sequence[Clip], which: str, where: str | os.PathLike = "recordings") -> list[Clip]:
-    """The clips of the machines that count: ``all``, ``development`` (all test clips labelled) or ``evaluation``.
+    """Selects the clips of some machines.
 
-    Raises WheeltapperError, which begins with ``where``, where there are none.
+    Args:
+        clips: clips of the manifest.
+        which: ``all``, ``development`` (labelled test clips) or ``evaluation``.
+        where: start of the message if there are none.
+
+    Raises:
+        WheeltapperError: no such machines.
     """
     if which == "all":
         return list(clips)
@@ -183,13 +192,20 @@ def of_machines(clips: Sequence[Clip], which: str, where: str | os.PathLike = "r
     kept = [clip for clip in clips if development[clip.machine] == (which == "development")]
     if not kept:
         found = "labelled" if which == "evaluation" else "anonymous or missing"
-        raise WheeltapperError(f"{where}: expected {which} machines, found only such whose test clips are {found}")
+        raise WheeltapperError(f"{where}: expected {which} machines, found only machines whose test clips are {found}")
     return kept
 
 
 def check_training(clips: Sequence[Clip], where: str | os.PathLike = "training") -> None:
-    """Raises WheeltapperError, which begins with ``where``, unless there are clips and all are normal ones of the
-    training split (the challenge's first rule)."""
+    """Checks that there are clips and that all are normal training clips, as the challenge requires.
+
+    Args:
+        clips: clips to train on.
+        where: start of the message.
+
+    Raises:
+        WheeltapperError: no clips, or another clip.
+    """
     if not clips:
         raise WheeltapperError(f"{where}: expected at least one clip, found none")
     for clip in clips:
@@ -199,7 +215,15 @@ def check_training(clips: Sequence[Clip], where: str | os.PathLike = "training")
 
 
 def group_by(clips: Sequence[Clip], *names: str) -> dict[tuple, list[int]]:
-    """Indices of the clips for each combination of the named fields, in order of first appearance."""
+    """Groups clips by fields.
+
+    Args:
+        clips: the clips.
+        *names: names of fields of ``Clip``.
+
+    Returns:
+        Values of the fields to indices of clips, in order of first appearance.
+    """
     groups: dict[tuple, list[int]] = {}
     for index, clip in enumerate(clips):
         groups.setdefault(tuple(getattr(clip, name) for name in names), []).append(index)

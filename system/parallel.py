@@ -1,17 +1,26 @@
-"""Work in threads whose results arrive in order."""
+"""Computation in threads, with results in order."""
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-AHEAD = 4  # items per worker that may wait to be used
+AHEAD = 4  # finished or queued items per worker
 
 Item, Value = TypeVar("Item"), TypeVar("Value")
 
 
-def ahead(function: Callable[[Item], Value], items: Iterable[Item], workers: int) -> Iterator[Value]:
-    """``map`` in threads, in order, with few results waiting: memory does not grow with the number of items."""
+def map_in_order(function: Callable[[Item], Value], items: Iterable[Item], workers: int) -> Iterator[Value]:
+    """Like ``map``, in threads; only a few results are kept at a time, so memory does not grow with the items.
+
+    Args:
+        function: applied to each item.
+        items: the items.
+        workers: number of threads.
+
+    Yields:
+        The results, in the order of the items.
+    """
     waiting: deque = deque()
     with ThreadPoolExecutor(workers) as pool:
         try:

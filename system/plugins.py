@@ -1,4 +1,4 @@
-"""Modules of the user's own, which bring encoders and scorers (docs/extend.md)."""
+"""Plug-ins: the user's own modules with encoders and scorers (docs/extend.md)."""
 
 import importlib
 import os
@@ -6,23 +6,23 @@ import traceback
 
 from system.errors import WheeltapperError
 
-PLUGINS = "WHEELTAPPER_PLUGINS"  # environment variable that names them, with spaces between
+PLUGINS = "WHEELTAPPER_PLUGINS"  # environment variable with their names, separated by spaces
 
 
 def names() -> list[str]:
-    """The modules that are asked for."""
+    """Names of the modules to import."""
     return os.environ.get(PLUGINS, "").split()
 
 
 def load() -> None:
-    """Imports the modules, which register what they bring; WheeltapperError that names every one that fails."""
+    """Imports the modules, which register their classes; raises WheeltapperError with all that fail."""
     problems = [problem for name in names() if (problem := failure(name))]
     if problems:
         raise WheeltapperError("\n".join(problems))
 
 
 def failure(name: str) -> str:
-    """Imports a module; what is wrong with it in one line, or nothing."""
+    """Imports a module; returns one line about what is wrong, or an empty text."""
     try:
         importlib.import_module(name)
     except ImportError as error:

@@ -1,6 +1,6 @@
-"""Several processes at work on one run, as torchrun starts them; on one process all of this is a no-op.
+"""Communication between the processes of a run started by torchrun; does nothing in a single process.
 
-Nothing here imports torch before it is needed.
+torch is imported only when needed.
 """
 
 import contextlib
@@ -12,13 +12,13 @@ from typing import Any
 
 from system.errors import WheeltapperError
 
-TIMEOUT = timedelta(minutes=20)  # that the processes wait for one another: the slowest of them may be writing a state
-# What gloo and NCCL say when the other end of a connection is no longer there; their exceptions have no type for it.
+TIMEOUT = timedelta(minutes=20)  # processes wait this long for each other, since one may be writing a large state
+# Messages of gloo and NCCL about lost connections; their exceptions have no type for this.
 _LOST = re.compile(r"gloo|NCCL|connection (was )?(closed|reset|refused)|broken pipe|socket", re.IGNORECASE)
 
 
 class LostPeer(WheeltapperError):
-    """Another process of the run is gone."""
+    """Another process of the run has ended."""
 
 
 def count() -> int:
@@ -32,12 +32,12 @@ def per_machine() -> int:
 
 
 def is_main() -> bool:
-    """Whether this is the process that writes and speaks for all."""
+    """Whether this is the main process, which writes files and messages."""
     return os.environ.get("RANK", "0") == "0"
 
 
 def join(device: str) -> None:
-    """Waits for the other processes, if any, and connects to them: by gloo on a cpu, by NCCL on cuda."""
+    """Connects to the other processes, if any: by gloo on a cpu, by NCCL on cuda."""
     if count() > 1:
         from accelerate import PartialState
 
@@ -46,15 +46,15 @@ def join(device: str) -> None:
 
 
 def leave() -> None:
-    """Lets go of the other processes, when all is done."""
+    """Disconnects from the other processes at the end."""
     if count() > 1:
         import torch
 
         torch.distributed.destroy_process_group()
 
 
-def agree(value: Any) -> Any:
-    """The main process's value, in every process."""
+def broadcast(value: Any) -> Any:
+    """Returns the main process's value in every process."""
     if count() == 1:
         return value
     import torch
@@ -66,7 +66,7 @@ def agree(value: Any) -> Any:
 
 
 def gather(value: Any) -> list[Any]:
-    """Every process's value, in every process, in their order."""
+    """Returns the values of all processes in every process, in order."""
     if count() == 1:
         return [value]
     import torch
@@ -78,7 +78,7 @@ def gather(value: Any) -> list[Any]:
 
 @contextlib.contextmanager
 def lost_peer(message: Callable[[], str]) -> Iterator[None]:
-    """Raises LostPeer with a message, and what was noticed, where the block fails because another process is gone."""
+    """Context that converts errors of the block caused by a lost process to LostPeer, with a message and the cause."""
     try:
         yield
     except RuntimeError as error:
@@ -86,24 +86,24 @@ def lost_peer(message: Callable[[], str]) -> Iterator[None]:
 
         gone = isinstance(error, torch.distributed.DistError) or _LOST.search(str(error))
         if count() > 1 and gone:
-            noticed = re.sub(r"^\[[^]]*\] *", "", str(error).splitlines()[0])  # without the line of gloo's code
+            noticed = re.sub(r"^\[[^]]*\] *", "", str(error).splitlines()[0])  # without gloo's source location
             raise LostPeer(f"{message()} ({noticed})") from error
         raise
 
 
-def first_to_say() -> bool:
-    """Whether no other process of the run has said yet why it stops.
+def is_first_to_report() -> bool:
+    """Whether no other process of the run has reported an error yet.
 
-    What one process meets the others soon notice as its absence, or meet as well: a single message is enough.
+    The other processes soon fail too, with the same error or because of the lost connection; one message is enough.
     """
     if count() == 1:
         return True
     import torch
 
-    if not torch.distributed.is_initialized():  # then they fail alike, each machine on its own
+    if not torch.distributed.is_initialized():  # then all processes of a machine fail alike
         return os.environ.get("LOCAL_RANK", "0") == "0"
     try:
-        # Lives in torchrun's own process, beside the workers, and so outlasts each of them.
+        # This store is in torchrun's own process, so it outlives the workers.
         return torch.distributed.distributed_c10d._get_default_store().add("wheeltapper/said", 1) == 1
     except RuntimeError:
         return True

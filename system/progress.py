@@ -1,4 +1,4 @@
-"""How far long work is: a bar with the time left on a terminal, a line now and then in a log."""
+"""Progress display: a bar with the remaining time on a terminal, or an occasional line in a log."""
 
 import contextlib
 import sys
@@ -7,16 +7,19 @@ from collections.abc import Callable, Iterator
 
 from system import processes
 
-SHORT = 1.0  # seconds without a bar
-FIRST, EVERY = 15.0, 60.0  # seconds before the first line of a log, and between lines
+SHORT = 1.0  # seconds before a bar is shown
+FIRST, EVERY = 15.0, 60.0  # seconds before the first line in a log, and between lines
 
 
-class Lines:
-    """What a bar shows, as lines of text, for a log.
+class LogProgress:
+    """Progress as lines of text for a log, with the interface of tqdm.
 
     Args:
-        total: how much there is to do; 0 where that is not known yet. say: takes a line. unit: B for bytes. clock:
-            seconds from anywhere.
+        total: total amount of work; 0 if unknown.
+        text: description of the work.
+        say: called with a line.
+        unit: ``B`` for bytes.
+        clock: clock in seconds.
     """
 
     def __init__(
@@ -31,10 +34,10 @@ class Lines:
         self.begin = clock()
         self.due = self.begin + FIRST
         self.note = ""
-        self.taken_up = 0  # of an interrupted run: done at once, so that they say nothing about the time left
+        self.taken_up = 0  # done in an earlier run; ignored in the estimate of the remaining time
 
     def update(self, count: int = 1) -> None:
-        """Counts ``count`` more as done."""
+        """Adds ``count`` to the work done."""
         self.n += count
         now = self.clock()
         if now - self.begin < SHORT and count > 1:
@@ -45,7 +48,7 @@ class Lines:
             self.say(f"{self.text}: {' of '.join(amounts)}{self._left(now)}{self.note and f', {self.note}'}")
 
     def set_postfix_str(self, text: str, refresh: bool = False) -> None:
-        """What the next line says beside the time left; named as tqdm has it."""
+        """Sets a note for the next line; the name is tqdm's."""
         self.note = text
 
     def _left(self, now: float) -> str:
@@ -55,11 +58,11 @@ class Lines:
         return f", {duration((now - self.begin) / done * (self.total - self.n))} left"
 
     def close(self) -> None:
-        """Nothing: a line needs no clearing."""
+        """Does nothing; for the interface of tqdm."""
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person says them: 40 s, 12 min, 3 h 5 min."""
+    """Formats seconds: 40 s, 12 min, 3 h 5 min."""
     minutes = round(seconds / 60)
     if minutes < 2:
         return f"{max(seconds, 1):.0f} s"
@@ -68,9 +71,9 @@ def duration(seconds: float) -> str:
 
 def _bar(total: int, text: str, delay: float, unit: str):
     if not processes.is_main():
-        return Lines(total, text, lambda line: None, unit)
+        return LogProgress(total, text, lambda line: None, unit)
     if not sys.stderr.isatty():
-        return Lines(total, text, lambda line: print(line, file=sys.stderr, flush=True), unit)
+        return LogProgress(total, text, lambda line: print(line, file=sys.stderr, flush=True), unit)
     from tqdm import tqdm
 
     shown = {"unit": unit, "unit_scale": unit == "B", "mininterval": 0.2, "leave": False, "dynamic_ncols": True}
@@ -79,7 +82,10 @@ def _bar(total: int, text: str, delay: float, unit: str):
 
 @contextlib.contextmanager
 def progress_bar(total: int, text: str, delay: float = SHORT, unit: str = "it") -> Iterator:
-    """A bar on standard error, after ``delay`` seconds; ``bar.to(done, total)`` sets both, ``bar.update(n)`` adds."""
+    """Context with a progress bar on standard error, shown after ``delay`` seconds.
+
+    ``bar.update(n)`` adds to the work done; ``bar.to(done, total)`` sets it and the total.
+    """
     bar = _bar(total, text, delay, unit)
 
     def to(done: int, total: int) -> None:
@@ -94,7 +100,7 @@ def progress_bar(total: int, text: str, delay: float = SHORT, unit: str = "it") 
 
 
 class DownloadBars:
-    """One bar for each file that is fetched."""
+    """Progress bars of downloads, one per file."""
 
     def __init__(self) -> None:
         self.bar = None
@@ -108,12 +114,12 @@ class DownloadBars:
         self.bar = None
 
     def show(self, name: str, done: int, total: int) -> None:
-        """Says how much of a file is here, in bytes."""
+        """Shows the progress of a file in bytes."""
         if self.bar is None:
             self.bar = _bar(total, name, SHORT, "B")
         self.bar.update(done - self.bar.n)
 
     def say(self, line: str) -> None:
-        """Prints what has become of the file."""
+        """Closes the bar and prints a line."""
         self.__exit__()
         print(line, flush=True)

@@ -1,4 +1,4 @@
-"""The record that stands beside every result: command, commit, versions and machine."""
+"""Record of a run, stored with every result: command, commit, versions and machine."""
 
 import contextlib
 import platform
@@ -14,7 +14,7 @@ from system.machine import cores, peak_memory_mb
 
 
 def run_record() -> dict[str, Any]:
-    """Command, commit, versions and machine of this process, to stand beside a result."""
+    """Command, commit, versions and machine of this process."""
     name, versions = Path(sys.argv[0]).name, {}
     for package in ("torch", "torchaudio", "numpy", "scikit-learn", "peft", "soundfile"):
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -30,7 +30,7 @@ def run_record() -> dict[str, Any]:
 
 
 def commit() -> str:
-    """Commit of the checkout this code runs from, with ``+`` where tracked files were changed; empty outside git."""
+    """Commit of the checkout of this code, with ``+`` if tracked files were changed; empty outside git."""
     root = Path(__file__).resolve().parent.parent
     try:
         head = subprocess.run(

@@ -1,4 +1,4 @@
-"""How the tests are spread over processes, and what took long; recordings that recipes share."""
+"""Distribution of the tests over processes, timing, and recordings shared by recipes."""
 
 import os
 import shutil
@@ -10,17 +10,17 @@ import hypothesis
 import pytest
 from fork_server import Server
 
-# Read when torch is loaded. Several threads bring nothing at toy size, and spin where tests share the cores.
+# Read when torch is loaded. More threads are not faster at toy size, and spin if tests share the cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 
-# A busy machine is no finding.
+# A busy machine must not fail a test.
 hypothesis.settings.register_profile("suite", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow])
 hypothesis.settings.load_profile("suite")
 
 HERE = Path(__file__).resolve().parent
 SHOWN = 10  # slowest files
-# Files that share a run of toy size, or a process from which others are forked: one process takes them all.
+# Files that share a toy run, or a process that others are forked from, run in one process.
 TOGETHER = {
     f"tests/matrices/test_{name}_matrix.py": "tests/matrices" for name in ("abuse", "determinism", "kill", "safety")
 }
@@ -28,13 +28,13 @@ SERVER = pytest.StashKey[Server]()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What takes longest first, so that the processes end together."""
+    """Sorts the slowest tests first, so that the processes end together."""
     heavy = (HERE, HERE / "matrices")
     items.sort(key=lambda item: item.path.parent not in heavy)
 
 
 def pytest_collection_finish(session: pytest.Session) -> None:
-    """Forks the server of processes while nothing has been computed."""
+    """Starts the fork server before anything is computed."""
     if not session.config.option.collectonly and any("server" in item.fixturenames for item in session.items):
         session.config.stash[SERVER] = Server(Path(tempfile.mkdtemp()))
 
@@ -48,7 +48,7 @@ def pytest_sessionfinish(session: pytest.Session) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log):
-    """Spreads whole files, or files that go together, in the order of the collection."""
+    """Distributes whole files, or groups of files, in the order of the collection."""
     from xdist.scheduler import LoadScopeScheduling
 
     class Files(LoadScopeScheduling):
@@ -61,7 +61,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log):
 
 
 def pytest_terminal_summary(terminalreporter) -> None:
-    """The slowest files, their fixtures included."""
+    """Reports the slowest files, including fixtures."""
     seconds: Counter[str] = Counter()
     for reports in terminalreporter.stats.values():
         for report in reports:
@@ -85,5 +85,5 @@ def recordings(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(pytestconfig) -> Server:
-    """Starts command lines in processes that cost no imports."""
+    """Starts command lines in forked processes that need no imports."""
     return pytestconfig.stash[SERVER]

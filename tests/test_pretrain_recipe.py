@@ -21,7 +21,7 @@ def script(name: str):
 
 @pytest.fixture
 def run(tmp_path) -> Path:
-    """A finished run as the verb leaves it, its figures made up."""
+    """A finished run as the command leaves it, its figures made up."""
     exp = tmp_path / "exp"
     (exp / "pretrain").mkdir(parents=True)
     (exp / "stages").mkdir()

@@ -130,7 +130,7 @@ def shapes(path: Path) -> dict[str, tuple[int, ...]]:
         return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118 (not a dict)
 
 
-def test_scorers_share_what_was_learnt(finished):
+def test_scorers_share_what_was_learned(finished):
     """Three normalisations of one adaptation: other scores, the same embedding."""
     normalised, raw, one_bank = (
         next(iter(read_json(finished / f"seed0/results/normalisation.{name}.json")["systems"].values()))[

@@ -1,4 +1,4 @@
-"""The MIMII paper's study from recordings to table, at toy size, through run.sh and through the verb."""
+"""The MIMII paper's study from recordings to table, at toy size, through run.sh and through the command."""
 
 import csv
 import json
@@ -65,7 +65,7 @@ def finished(data, tmp_path_factory) -> Path:
 
 
 def test_run_sh_does_the_same(finished, data, tmp_path):
-    """Its stages find all done that the verb did with the same settings, and make the table of all seeds."""
+    """Its stages find all done that the command did with the same settings, and make the table of all seeds."""
     before = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
     options = ["--conf", TOY, "--data", data, "--exp", finished, "--seeds", "1 2"]
     done = run_script(RECIPE / "run.sh", *options, folder=tmp_path)

@@ -134,7 +134,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=5000, help="clips (default 5000)")
     parser.add_argument("--dims", type=int, default=2000, help="dimensions (default 2000)")
-    parser.add_argument("--runs", type=int, default=5, help="timed runs of the verb (default 5)")
+    parser.add_argument("--runs", type=int, default=5, help="timed runs of the command (default 5)")
     parser.add_argument("--plain-runs", type=int, default=1, help="of the plain computation, 0 for none (default 1)")
     parser.add_argument(
         "--grow", type=int, nargs="*", default=[1250, 2500, 5000, 10000], help="clips, one after another"

@@ -30,7 +30,7 @@ class MachineSection:
         return f"{self.subset} {self.machine} section {self.name}"
 
 
-def check_year(year: int) -> metrics.Rule:
+def check_year(year: int) -> metrics.ScoreRule:
     """The challenge's rule of a year; WheeltapperError for a year that the benchmarks do not cover."""
     if year not in YEARS:
         raise WheeltapperError(f"year: expected {YEARS[0]} to {YEARS[-1]}, found {year}")

@@ -95,7 +95,7 @@ def siren(encoder: Encoder, each: bool = False) -> Embedder:
         encoder: in evaluation mode, on its device.
         each: concatenate the embeddings of all channels, instead of embedding their mean.
     """
-    mode = SIREN if SIREN in encoder.modes else encoder.whole
+    mode = SIREN if SIREN in encoder.modes else encoder.full_length_mode
 
     @torch.inference_mode()
     def function(wave: Tensor, rate: int) -> np.ndarray:

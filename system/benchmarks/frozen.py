@@ -12,7 +12,7 @@ from system.errors import WheeltapperError
 from system.frontends.logmel import mel_decibels
 from system.frontends.stft import log_magnitude
 from system.manifest import Clip
-from system.parallel import ahead
+from system.parallel import map_in_order
 
 READOUTS = ("cls", "tokens")
 BASELINES = ("log-mel mean", "log-mel mean+std", "log spectrum mean", "log spectrum mean+std")
@@ -38,7 +38,7 @@ def compute_readouts(encoder: Encoder, wave: Tensor, rate: int) -> Vectors:
     Returns:
         float32 vectors by readout.
     """
-    spectrogram = encoder.spectrogram(wave.to(encoder.device), rate, encoder.whole)
+    spectrogram = encoder.spectrogram(wave.to(encoder.device), rate, encoder.full_length_mode)
     frames, limit = spectrogram.shape[1], encoder.frame_limit
     starts = [*range(0, frames - limit, limit), max(0, frames - limit)]
     pieces = [encoder(spectrogram[:, start : start + limit]) for start in starts]
@@ -98,7 +98,7 @@ def embed_clips(
         return {name: network(mono, rate) for name, network in networks.items()}
 
     rows = []
-    for clip, row in zip(clips, ahead(embed, clips, workers), strict=True):
+    for clip, row in zip(clips, map_in_order(embed, clips, workers), strict=True):
         if not all(np.isfinite(vector).all() for vectors in row.values() for vector in vectors.values()):
             raise WheeltapperError(f"{clip.path}: expected a finite embedding, found NaN or infinity")
         rows.append(row)

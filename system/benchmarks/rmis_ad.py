@@ -106,7 +106,7 @@ def detect(clips: Machines, year: int, mode: str = CLEAN) -> RmisDetection:
     return RmisDetection(subsets, total, bank_scores, bank_scores.min(axis=0))
 
 
-def _subset(measured: dict[MachineSection, Columns], rule: metrics.Rule, rounded: bool) -> Subset:
+def _subset(measured: dict[MachineSection, Columns], rule: metrics.ScoreRule, rounded: bool) -> Subset:
     by_machine: dict[str, dict[str, Columns]] = {}
     for section, columns in measured.items():
         by_machine.setdefault(section.machine, {})[section.name] = columns
@@ -123,11 +123,11 @@ def _subset(measured: dict[MachineSection, Columns], rule: metrics.Rule, rounded
     )
 
 
-def _column_means(rows: list[Columns], rule: metrics.Rule) -> Columns:
+def _column_means(rows: list[Columns], rule: metrics.ScoreRule) -> Columns:
     return {name: _mean([row[name] for row in rows], rule) for name in rows[0]}
 
 
-def _mean(values: list[float], rule: metrics.Rule) -> float:
+def _mean(values: list[float], rule: metrics.ScoreRule) -> float:
     return float(metrics.harmonic_mean(values) if rule.harmonic else np.mean(values))
 
 

@@ -82,5 +82,5 @@ def detect(clips: Machines, year: int, mode: str = CLEAN) -> SirenDetection:
     )
 
 
-def _mean(values: list[float], rule: metrics.Rule) -> float:
+def _mean(values: list[float], rule: metrics.ScoreRule) -> float:
     return float(metrics.harmonic_mean(values) if rule.harmonic else np.mean(values))

@@ -66,7 +66,7 @@ class DatasetPlan:
     @property
     def classes(self) -> tuple[str, ...]:
         """Classes of the data set in the benchmark's order; empty for sets of the challenge."""
-        return () if self.year else faults.find(self.name).view(self.view)[1].classes
+        return () if self.year else faults.find_corpus(self.name).view(self.view)[1].classes
 
     def embedder(self, encoder: Encoder | str) -> Embedder:
         """The embedder for the recordings of the set; an encoder given by name is one of ``embedders.STATISTICS``."""

@@ -70,7 +70,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = argv[0] if argv and argv[0] in VERBS else ""
     try:
         if command != "launch":  # whose processes share the machine
-            machine.tell_libraries()
+            machine.limit_library_threads()
         args, module = _read(argv, command)
         if module is None:
             return 2

@@ -67,7 +67,7 @@ def _data_set(name: str, out: Path) -> None:
     from system.corpora import faults
     from system.corpora.faults.download import download
 
-    corpus = faults.find(name)
+    corpus = faults.find_corpus(name)
     print(f"{corpus.title}, {corpus.source}, licence: {corpus.licence or 'not stated, see the page'}")
     with DownloadBars() as bars:
         raw = download(corpus, out, progress=bars.show, say=bars.say)

@@ -107,7 +107,7 @@ def _data_set(args: argparse.Namespace) -> None:
     from system.corpora.faults.convert import prepare as convert
 
     with progress_bar(0, "reading") as bar:
-        clips = convert(faults.find(args.corpus), args.source, args.out, args.view, bar.to)
+        clips = convert(faults.find_corpus(args.corpus), args.source, args.out, args.view, bar.to)
     print(class_summary(clips))
     print(f"wrote {args.out / MANIFEST}: {len(clips)} clips")
 

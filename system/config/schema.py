@@ -306,7 +306,7 @@ class BenchmarkConfig:
 
 @dataclass
 class ScopeConfig:
-    """Recordings that are learnt from and tested together."""
+    """Recordings that are learned from and tested together."""
 
     machines: list[str] = field(default_factory=list)  # as the manifest names them
     sections: list[str] = field(default_factory=list)  # of these machines; empty: all

@@ -1,4 +1,4 @@
-"""``attributes_<NN>.csv`` beside train/ and test/: the attributes that a file name need not carry."""
+"""Reader of ``attributes_<NN>.csv`` beside train/ and test/: attributes that the file names may lack."""
 
 import csv
 import math
@@ -15,10 +15,17 @@ Pairs = list[tuple[str, str]]
 
 
 def read_attributes(path: Path) -> dict[tuple[str, str], Pairs]:
-    """Reads one file: header ``file_name,d1p,d1v[,d2p,d2v...]`` in any case, file_name ``<machine>/<split>/<wav>``.
+    """Reads an attribute file.
 
-    Returns keys and values by (split folder, file name); an empty list where a clip has no attributes.
-    Raises WheeltapperError naming the line of the first thing that is wrong.
+    Args:
+        path: csv with the header ``file_name,d1p,d1v[,d2p,d2v...]`` (in any case); file_name is
+            ``<machine>/<split>/<wav>``.
+
+    Returns:
+        (split folder, file name) to a list of (key, value); the list is empty if a clip has no attributes.
+
+    Raises:
+        WheeltapperError: names the first line that is wrong.
     """
     found: dict[tuple[str, str], Pairs] = {}
     try:
@@ -35,19 +42,26 @@ def read_attributes(path: Path) -> dict[tuple[str, str], Pairs]:
                 pairs = _pairs(row, columns)
                 key = (name[-2], name[-1])
                 if found.setdefault(key, pairs) != pairs:
-                    raise WheeltapperError(f"{where}: {'/'.join(key)} stands twice with different attributes")
+                    raise WheeltapperError(f"{where}: {'/'.join(key)} occurs twice with different attributes")
     except (UnicodeDecodeError, csv.Error) as error:
         raise WheeltapperError(f"{path}: expected UTF-8 text with commas, found {error}") from error
     return found
 
 
 def join_pairs(pairs: Pairs) -> str:
-    """``key_value_key_value...`` as in a file name."""
+    """Joins pairs to ``key_value_key_value...`` as in a file name."""
     return "_".join(f"{key}_{value}" if value else key for key, value in pairs)
 
 
 def contradicts(attributes: str, pairs: Pairs) -> bool:
-    """Whether the file gives a key of the name another value (case, and 1 beside 1.0, make no difference)."""
+    """Whether a key has another value in the attribute file than in the file name.
+
+    Case is ignored, and 1 equals 1.0.
+
+    Args:
+        attributes: attributes in the file name.
+        pairs: keys and values in the attribute file.
+    """
     if attribute_class(join_pairs(pairs)).replace("_", "") == attribute_class(attributes).replace("_", ""):
         return False
     named: dict[str, set] = {}

@@ -1,4 +1,4 @@
-"""The years of DCASE Challenge Task 2 as data: ``years/<year>.yaml``, read and checked."""
+"""Facts about the years of DCASE Challenge Task 2, read from ``years/<year>.yaml`` and checked."""
 
 from functools import lru_cache
 from pathlib import Path
@@ -20,29 +20,29 @@ PartName = Literal["dev", "train", "test"]
 
 
 class Machine(Strict):
-    """A machine of one phase: sections (ids in 2020), clip length in s or None, whether names tell attributes."""
+    """A machine of the development or evaluation data."""
 
-    sections: tuple[Section, ...] = Field(min_length=1)
-    seconds: float | None = Field(gt=0)
-    attributes: bool
+    sections: tuple[Section, ...] = Field(min_length=1)  # ids in 2020
+    seconds: float | None = Field(gt=0)  # length of a clip, None if unknown
+    attributes: bool  # whether file names contain attributes
 
 
 class Part(Strict):
-    """A Zenodo record: one zip per machine, unpacked into ``folder``; ``names`` are exceptions to the pattern."""
+    """A Zenodo record with one zip per machine."""
 
     record: int = Field(gt=0)
-    folder: FileName
-    name: FileName
-    names: dict[str, FileName] = {}
+    folder: FileName  # folder to unpack into
+    name: FileName  # file name with the placeholder {machine}
+    names: dict[str, FileName] = {}  # machine to file name, for exceptions
     md5: dict[str, Md5] = {}
     bytes: dict[str, int] = {}
 
 
 class Defect(Strict):
-    """A published truth list that is known to be wrong for some machines.
+    """A published list of the ground truth that is wrong for some machines.
 
-    ``sign`` tells how to recognise it. ``index``: the number in the labelled name differs from that in the anonymous
-    name, which the corrected list does not do.
+    ``sign`` says how it is recognised. ``index``: the number in the labelled name differs from the number in the
+    anonymous name; in the corrected list they are equal.
     """
 
     machines: tuple[str, ...]
@@ -51,7 +51,7 @@ class Defect(Strict):
 
 
 class Archive(Strict):
-    """One zip to fetch; md5 and size in bytes are None where they are not known."""
+    """A zip to download; md5 and size in bytes are None if unknown."""
 
     part: PartName
     machine: str
@@ -63,19 +63,15 @@ class Archive(Strict):
 
 
 class Year(Strict):
-    """One year of the challenge.
-
-    ``layout`` is the family of file names (see ``names``), ``rule`` the year whose official score applies, ``rate`` in
-    Hz, ``truth_record`` the Zenodo record of the truth where there is one.
-    """
+    """One year of the challenge."""
 
     year: int
-    layout: Literal["id", "domain", "section"]
-    rule: Literal[2020, 2021, 2022]
-    rate: int = Field(gt=0)
+    layout: Literal["id", "domain", "section"]  # form of file names, see ``names``
+    rule: Literal[2020, 2021, 2022]  # year whose official score applies
+    rate: int = Field(gt=0)  # Hz
     channels: Literal[1, 2]
     licence: str
-    truth_record: int | None = None
+    truth_record: int | None = None  # Zenodo record of the ground truth
     machines: dict[PhaseName, dict[str, Machine]]
     archives: dict[PartName, Part]
     defects: tuple[Defect, ...] = ()
@@ -97,12 +93,12 @@ class Year(Strict):
 
     @property
     def dev(self) -> dict[str, Machine]:
-        """Development machines: their test clips are labelled."""
+        """Development machines, whose test clips are labelled."""
         return self.machines["dev"]
 
     @property
     def eval(self) -> dict[str, Machine]:
-        """Evaluation machines: their test clips are anonymous."""
+        """Evaluation machines, whose test clips are anonymous."""
         return self.machines["eval"]
 
     @property
@@ -111,9 +107,14 @@ class Year(Strict):
         return not set(self.dev) & set(self.eval)
 
     def select(self, machines: list[str] | None = None, parts: tuple[str, ...] = PARTS) -> list[Archive]:
-        """The zips of some machines (all where None) and parts, in the order of the year file.
+        """Selects zips, in the order of the year file.
 
-        Raises WheeltapperError for an unknown machine or part.
+        Args:
+            machines: names of machines; None for all.
+            parts: any of ``PARTS``.
+
+        Raises:
+            WheeltapperError: unknown machine or part, or no zip selected.
         """
         known = list(dict.fromkeys([*self.dev, *self.eval]))
         _require("machine", machines or [], known, self.year)
@@ -147,7 +148,8 @@ class Year(Strict):
 def load_year(year: int) -> Year:
     """Reads and checks ``years/<year>.yaml``.
 
-    Raises WheeltapperError for a year without a file (listing those there are) and for a damaged file.
+    Raises:
+        WheeltapperError: no file for this year (the message lists the known years), or an invalid file.
     """
     if year not in known_years():
         raise WheeltapperError(

@@ -1,4 +1,4 @@
-"""Any folder in DCASE Task 2 layout, ``<machine>/{train,test}/*.wav``, to clips that were opened and checked."""
+"""Reader of folders in DCASE Task 2 layout, ``<machine>/{train,test}/*.wav``; opens and checks every clip."""
 
 import logging
 import os
@@ -10,14 +10,14 @@ from pathlib import Path
 from system.audio import EXTENSIONS
 from system.corpora.attributes import FILE as ATTRIBUTE_FILE
 from system.corpora.attributes import Pairs, contradicts, join_pairs, read_attributes
-from system.corpora.inspection import Sound, inspect_all
+from system.corpora.inspection import InspectedSound, inspect_all
 from system.corpora.names import parse_name, split_extension
 from system.errors import WheeltapperError
 from system.manifest import Clip
 
 log = logging.getLogger(__name__)
 
-# folder: (split, domain that it implies)
+# folder: (split, domain; empty if the folder does not determine it)
 FOLDERS = {
     "train": ("train", ""),
     "test": ("test", ""),
@@ -36,50 +36,56 @@ def prepare_dcase(
     threads: int = 4,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[Clip]:
-    """Lists, names and opens the recordings below a folder of machine folders.
+    """Reads a folder of machine folders.
 
-    Labels, domains and attributes come from the file names (see ``names``), attributes that a name lacks from
-    ``attributes_<NN>.csv``. A supplemental clip of clean machine sound is labelled normal, one of noise not at all.
-    Files that are not wav, flac or ogg, and hidden files, are passed over.
+    Labels, domains and attributes come from the file names (see ``names``); attributes missing there come from
+    ``attributes_<NN>.csv``. Supplemental clips of clean machine sound are labelled normal, those of noise have no
+    label. Hidden files and files that are not wav, flac or ogg are ignored.
 
-    Allowed, with a warning through ``logging``: a machine without target (or source) training clips, whose references
-    are then of one domain; a machine without test clips; a silent test clip, which is scored like any other; a clip
-    with one dead channel; an attribute file that contradicts a name (the name counts) or names recordings that are not
-    there; a test clip that is also a training clip.
+    The following is allowed, with a warning through ``logging``: a machine without training clips of one domain; a
+    machine without test clips; a silent test clip, which is scored like any other; a clip with a silent channel; an
+    attribute file that contradicts a file name (the file name is used) or lists missing recordings; a test clip that is
+    also a training clip.
 
     Args:
-        folder: holds one folder per machine.
-        corpus: name for the manifest.
-        threads: files read at a time.
+        folder: folder with one folder per machine.
+        corpus: name of the corpus in the manifest.
+        threads: number of files read at a time.
         progress: called with (done, total) after each file.
 
     Returns:
-        clips sorted by machine, section, split and file.
+        Clips sorted by machine, section, split and file.
 
-    Raises WheeltapperError listing the first ten of all problems and their number.
+    Raises:
+        WheeltapperError: lists the first ten problems, and their number.
+
+    Example:
+        >>> clips = prepare_dcase("data/dcase2026/raw")
+        >>> manifest.write("manifest.csv", clips)
     """
     folder = Path(folder)
     clips, problems = _named_clips(folder, corpus)
     sounds = inspect_all([clip.path for clip in clips], threads, progress)
     problems += [sound for sound in sounds if isinstance(sound, str)]
-    heard = [(clip, sound) for clip, sound in zip(clips, sounds, strict=True) if isinstance(sound, Sound)]
-    _check_sounds(heard, problems)
+    readable = [(clip, sound) for clip, sound in zip(clips, sounds, strict=True) if isinstance(sound, InspectedSound)]
+    _check_sounds(readable, problems)
     if problems:
         raise WheeltapperError(_listing(folder, problems))
-    _warn(heard)
+    _warn(readable)
     return [
         replace(clip, channels=sound.channels, rate=sound.rate, samples=sound.samples, digest=sound.digest)
-        for clip, sound in heard
+        for clip, sound in readable
     ]
 
 
 def check_layout(folder: str | os.PathLike, corpus: str = "") -> None:
-    """Looks at a folder as ``prepare_dcase`` does, without opening a recording.
+    """Checks a folder like ``prepare_dcase``, without opening recordings.
 
-    Raises WheeltapperError listing the first ten of all problems and their number.
+    Raises:
+        WheeltapperError: lists the first ten problems, and their number.
     """
     folder, before = Path(folder), log.disabled
-    log.disabled = True  # stage 0 gives the warnings
+    log.disabled = True  # the warnings come in stage 0
     try:
         _, problems = _named_clips(folder, corpus)
     finally:
@@ -89,7 +95,7 @@ def check_layout(folder: str | os.PathLike, corpus: str = "") -> None:
 
 
 def _named_clips(folder: Path, corpus: str) -> tuple[list[Clip], list[str]]:
-    """The clips as their names describe them, and what is wrong with names, folders and numbers of clips."""
+    """Clips as described by their names, and problems with names, folders and numbers of clips."""
     problems: list[str] = []
     clips: list[Clip] = []
     for machine in _machine_folders(folder, problems):
@@ -143,7 +149,7 @@ def _list_machine(machine: Path, corpus: str, problems: list[str]) -> list[Clip]
     for inner in _folders(machine):
         if inner.name not in FOLDERS:
             if next(_sounds_below(inner), None):
-                log.warning("%s: is not read, only %s are", inner, ", ".join(f"{name}/" for name in FOLDERS))
+                log.warning("%s: ignored, only %s are read", inner, ", ".join(f"{name}/" for name in FOLDERS))
             continue
         problems.extend(
             f"{deeper}: expected recordings directly in {inner.name}/, found some in a folder below"
@@ -160,11 +166,11 @@ def _list_machine(machine: Path, corpus: str, problems: list[str]) -> list[Clip]
             if pairs and not clip.attributes:
                 clip = replace(clip, attributes=join_pairs(pairs))
             elif pairs and contradicts(clip.attributes, pairs):
-                contradictions.append(f"{path.name} beside {join_pairs(pairs)}")
+                contradictions.append(f"{path.name}, {join_pairs(pairs)}")
             clips.append(clip)
     if contradictions:
         log.warning(
-            "%s: %d file names and attributes_NN.csv disagree, the names count (%s)",
+            "%s: %d file names contradict attributes_NN.csv, the file names are used (%s)",
             machine,
             len(contradictions),
             contradictions[0],
@@ -173,7 +179,7 @@ def _list_machine(machine: Path, corpus: str, problems: list[str]) -> list[Clip]
 
 
 def _name_clip(path: Path, machine: str, corpus: str) -> Clip:
-    """A clip as its name and folder describe it; WheeltapperError (without the path) where they disagree."""
+    """Clip as described by its name and folder; raises WheeltapperError (without the path) if they contradict."""
     split, domain = FOLDERS[path.parent.name]
     fields = parse_name(path.name)
     if bool(fields.content) != (split == "supplemental"):
@@ -188,7 +194,7 @@ def _name_clip(path: Path, machine: str, corpus: str) -> Clip:
         )
     if split == "train" and fields.label != "normal":
         found = "an anomaly" if fields.label else "a name without label"
-        raise WheeltapperError(f"expected training clips that are normal and named so, found {found}")
+        raise WheeltapperError(f"expected training clips with normal in their name, found {found}")
     return Clip(
         corpus=corpus,
         machine=machine,
@@ -212,17 +218,17 @@ def _read_attribute_files(machine: Path, problems: list[str]) -> dict[tuple[str,
                 problems.append(str(error))
     gone = [f"{a}/{name}" for a, name in found if a in FOLDERS and not os.path.exists(machine / a / name)]
     if gone:
-        log.warning("%s: attributes_NN.csv names %d recordings that are not there (%s)", machine, len(gone), gone[0])
+        log.warning("%s: attributes_NN.csv lists %d recordings that do not exist (%s)", machine, len(gone), gone[0])
     return found
 
 
 def _check_sets(folder: Path, clips: list[Clip], problems: list[str]) -> None:
-    """What can be wrong with a machine as a whole, before any recording is opened."""
+    """Checks each machine as a whole, without opening recordings."""
     seen: dict[tuple[str, str, str], Clip] = {}
     for clip in clips:
         key = (clip.machine, clip.split, split_extension(clip.file)[0])
         if key in seen:
-            problems.append(f"{clip.path}: expected a name of its own, found it also at {seen[key].path}")
+            problems.append(f"{clip.path}: expected a unique name, found the same in {seen[key].path}")
         seen.setdefault(key, clip)
     for machine in sorted({path.name for path in _folders(folder) if _is_machine(path)}):
         own = [clip for clip in clips if clip.machine == machine and clip.split != "supplemental"]
@@ -243,12 +249,12 @@ def _check_sets(folder: Path, clips: list[Clip], problems: list[str]) -> None:
             )
 
 
-def _check_sounds(heard: list[tuple[Clip, Sound]], problems: list[str]) -> None:
+def _check_sounds(readable: list[tuple[Clip, InspectedSound]], problems: list[str]) -> None:
     formats: dict[str, Counter] = defaultdict(Counter)
-    for clip, sound in heard:
+    for clip, sound in readable:
         formats[clip.machine][(sound.channels, sound.rate)] += 1
-    for clip, sound in heard:
-        # Most clips decide; the tie of two formats is broken by value, never by order.
+    for clip, sound in readable:
+        # The majority decides; ties are broken by value, never by order.
         channels, rate = max(formats[clip.machine].items(), key=lambda item: (item[1], item[0]))[0]
         if sound.channels > 2:
             problems.append(f"{clip.path}: expected 1 or 2 channels, found {sound.channels}")
@@ -267,15 +273,15 @@ def _check_sounds(heard: list[tuple[Clip, Sound]], problems: list[str]) -> None:
             problems.append(f"{clip.path}: expected sound in a training clip, found silence (all samples are zero)")
 
 
-def _warn(heard: list[tuple[Clip, Sound]]) -> None:
-    """Logs what is allowed and yet worth knowing."""
-    for clip, sound in heard:
+def _warn(readable: list[tuple[Clip, InspectedSound]]) -> None:
+    """Logs warnings about allowed irregularities."""
+    for clip, sound in readable:
         if sound.silent:
             log.warning("%s: silent %s clip (all samples are zero), kept", clip.path, clip.split)
         elif sound.silent_channels:
             log.warning("%s: channel %d is silent", clip.path, sound.silent_channels[0])
-    for machine in sorted({clip.machine for clip, _ in heard}):
-        own = [(clip, sound) for clip, sound in heard if clip.machine == machine]
+    for machine in sorted({clip.machine for clip, _ in readable}):
+        own = [(clip, sound) for clip, sound in readable if clip.machine == machine]
         domains = {clip.domain for clip, _ in own if clip.split == "train"}
         for missing, other in (("target", "source"), ("source", "target")):
             if other in domains and missing not in domains:
@@ -313,7 +319,7 @@ def _folders(path: Path) -> list[Path]:
 
 
 def _files(path: Path) -> list[Path]:
-    # A dangling link is listed too: its recording is missing, which must be said.
+    # Dangling links are included, so that the missing recording is reported.
     return [entry for entry in _entries(path) if not entry.is_dir()]
 
 

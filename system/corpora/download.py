@@ -1,8 +1,8 @@
-"""Fetches a year of DCASE Task 2 from Zenodo: hash-checked, resumed, unpacked once.
+"""Downloads a year of DCASE Task 2 from Zenodo; checks hashes, resumes partial downloads, unpacks once.
 
-Layout below the folder: ``zips/<zip>`` as published, ``zips/<zip>.part`` while it is fetched, ``zips/<zip>.unpacked``
-once it lies in ``raw/<machine>/...`` (years 2020 to 2022, whose development and evaluation share machine names:
-``dev/`` and ``eval/``).
+Files in the folder: ``zips/<zip>``; ``zips/<zip>.part`` during the download; ``zips/<zip>.unpacked``, a marker that the
+zip is unpacked to ``raw/<machine>/...``. In 2020 to 2022, when development and evaluation data share machine names, the
+folders are ``dev/`` and ``eval/`` instead of ``raw/``.
 """
 
 import logging
@@ -20,8 +20,8 @@ from system.files import lock
 log = logging.getLogger(__name__)
 
 BASE_URL = "https://zenodo.org/records"
-# Clips of a section in each part, from 2021 on; seconds of a clip where the year file has none, the shortest and as a
-# rule; size of a zip beside what is in it.
+# For estimates of the size: clips per section in each part, since 2021; shortest and usual length of a clip in seconds,
+# if the year file has none; size of a zip relative to its content.
 CLIPS = {"dev": 1200, "train": 1000, "test": 200}
 SECONDS = (6.0, 10.0)
 ZIPPED = 0.8
@@ -38,28 +38,28 @@ def download_dcase(
     say: Callable[[str], None] = lambda line: None,
     pause: float = 2.0,
 ) -> list[Path]:
-    """Fetches and unpacks the zips of one year; what is complete is not touched again.
+    """Downloads and unpacks the zips of one year. Complete zips are skipped.
 
-    Zips fetched by hand into ``folder/zips`` are taken as they are, after the same checks. A zip may be deleted once
-    it is unpacked.
+    Zips that were downloaded by hand to ``folder/zips`` are used after the same checks. Zips may be deleted after
+    unpacking.
 
     Args:
-        year: of the challenge.
-        folder: where ``zips/`` and the unpacked folders go.
-        machines: names, all where None.
-        parts: of ``dev``, ``train`` (additional training data of the evaluation machines), ``test``.
-        base_url: ``<base_url>/<record>/files/<zip>`` is fetched.
-        api: address of Zenodo's interface, asked for the MD5 of zips that have none in ``years/``; None: Zenodo's own
-            where ``base_url`` is, else nobody is asked.
-        progress: called with (zip, bytes so far, bytes in all or 0).
-        say: told what is done.
+        year: year of the challenge.
+        folder: folder for ``zips/`` and the unpacked folders.
+        machines: names of machines; None for all.
+        parts: any of ``dev``, ``train`` (additional training data of the evaluation machines) and ``test``.
+        base_url: the files are at ``<base_url>/<record>/files/<zip>``.
+        api: address of Zenodo's API, used for zips without an MD5 in ``years/``; None for Zenodo's own if ``base_url``
+            is Zenodo, otherwise the API is not used.
+        progress: called with (zip, bytes so far, total bytes or 0).
+        say: called with messages for the user.
         pause: seconds before the second attempt, doubled for each further one.
 
     Returns:
-        the unpacked folders, each fit for ``prepare_dcase``.
+        The unpacked folders, input for ``prepare_dcase``.
 
-    Raises WheeltapperError for an unknown machine, an unreachable server, a wrong hash or size, an unsafe zip, or too
-    little space.
+    Raises:
+        WheeltapperError: unknown machine, server not reachable, wrong hash or size, unsafe zip, or too little space.
     """
     folder = Path(folder)
     year = load_year(year) if isinstance(year, int) else year
@@ -82,16 +82,23 @@ def download_dcase(
                 archive = _ask(archive, zip_path, api, pause)
             check(zip_path, archive)
             if archive.md5 is None:
-                say(f"{archive.name}: no published MD5 is known, compared with its own check sums alone")
+                say(f"{archive.name}: no published MD5 is known, checked with the zip's own checksums only")
             count = unpack(zip_path, target, archive.machine)
             say(f"{archive.name}: {count} files in {target / archive.machine}")
     return list(dict.fromkeys(folder / archive.folder for archive in archives))
 
 
 def space(year: Year, folder: str | os.PathLike) -> tuple[float, float]:
-    """Bytes that ``download_dcase`` will write for what is not there yet: at the least, and as a rule.
+    """Estimates the bytes that ``download_dcase`` has still to write.
 
-    The year files say how long a clip is and of few zips how large; the rest follows from what the challenge describes.
+    Based on clip lengths and zip sizes in the year files, if known, otherwise on the challenge's description.
+
+    Args:
+        year: year of the challenge.
+        folder: folder of the downloads.
+
+    Returns:
+        Lower bound and usual value.
     """
     least = likely = 0.0
     for archive in year.select():
@@ -111,18 +118,22 @@ def space(year: Year, folder: str | os.PathLike) -> tuple[float, float]:
 
 
 def _ask(archive: Archive, zip_path: Path, api: str | None, pause: float) -> Archive:
-    """The archive with what Zenodo says of it; as it is where nobody can be asked, or knows it."""
+    """Adds MD5 and size from Zenodo's API to an archive, if they can be obtained."""
     try:
         files = zenodo.record_files(archive.record, zip_path.parent, api, pause) if api else {}
     except WheeltapperError as error:
-        log.warning("%s", error)  # a zip fetched by hand is taken on a machine without network too
+        log.warning("%s", error)  # zips downloaded by hand must also work without a network
         return archive
     listed = files.get(archive.name)
     return archive.model_copy(update={"md5": listed.md5, "bytes": listed.bytes}) if listed else archive
 
 
 def check(zip_path: Path, archive: Archive) -> None:
-    """Compares size and MD5 with the published ones where these are known; WheeltapperError where they differ."""
+    """Compares size and MD5 of a zip with the published ones, if known.
+
+    Raises:
+        WheeltapperError: they differ.
+    """
     size = zip_path.stat().st_size
     advice = f"delete {zip_path} and start again"
     if archive.bytes is not None and size != archive.bytes:

@@ -1,4 +1,4 @@
-"""Folders that a program fills by itself: written beside their place, put there whole, replaced only if its own."""
+"""Atomic writing of whole folders; a folder is only replaced if the same program wrote it."""
 
 import contextlib
 import csv
@@ -14,7 +14,13 @@ from system.files import LOCK, lock, open_atomic, read_json
 
 
 def is_complete(folder: Path, record: str, identity: dict) -> bool:
-    """Whether ``folder`` was made with the same ``identity`` and every clip named in its record is still there."""
+    """Whether a folder was written with the same settings and all its clips still exist.
+
+    Args:
+        folder: the folder.
+        record: name of the file in it with the identity and the clips.
+        identity: the settings.
+    """
     if not (folder / record).is_file():
         return False
     found = read_json(folder / record)
@@ -25,13 +31,17 @@ def is_complete(folder: Path, record: str, identity: dict) -> bool:
 
 @contextlib.contextmanager
 def replacing(folder: Path, record: str) -> Iterator[Path]:
-    """A temporary sibling to write into, which takes the place of ``folder`` when the block ends well.
+    """Context with a temporary folder that replaces ``folder`` if the block succeeds.
 
     Args:
-        folder: missing, empty, or holding the file ``record``, which marks it as written by the same program.
+        folder: missing, empty, or with the file ``record``, which marks it as written by the same program.
         record: name of that file; the block must write it.
 
-    Raises WheeltapperError where the folder holds anything else, or another process is filling it.
+    Yields:
+        The temporary folder.
+
+    Raises:
+        WheeltapperError: the folder has other content, or another process is writing it.
     """
     folder = Path(os.path.abspath(folder))
     if folder.exists() and not folder.is_dir():
@@ -48,7 +58,7 @@ def replacing(folder: Path, record: str) -> Iterator[Path]:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-    # Windows moves no folder in which a file is open.
+    # Windows cannot move a folder with an open file.
     (temporary / LOCK).unlink()
     retired = folder.with_name(f".{folder.name}.old")
     if folder.exists():
@@ -59,7 +69,7 @@ def replacing(folder: Path, record: str) -> Iterator[Path]:
 
 
 def _empty(folder: Path) -> None:
-    """Removes what a killed run left."""
+    """Removes files of a killed run."""
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
@@ -68,7 +78,16 @@ def _empty(folder: Path) -> None:
 
 
 def run_all(work: Callable[[Any], Any], items: Sequence[Any], workers: int) -> Iterator[tuple[Any, Any]]:
-    """Yields (item, work(item)) in order, computed by threads; the first error or interruption drops the rest."""
+    """Applies a function to items in threads.
+
+    Args:
+        work: the function.
+        items: its arguments.
+        workers: number of threads.
+
+    Yields:
+        (item, result), in order. The first error cancels the remaining items.
+    """
     pool = ThreadPoolExecutor(workers)
     try:
         yield from zip(items, pool.map(work, items), strict=True)
@@ -77,7 +96,7 @@ def run_all(work: Callable[[Any], Any], items: Sequence[Any], workers: int) -> I
 
 
 def write_rows(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """Writes a CSV whole or not at all."""
+    """Writes a CSV atomically."""
     with open_atomic(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
@@ -85,11 +104,10 @@ def write_rows(path: Path, header: Iterable[str], rows: Iterable[Iterable[object
 
 
 def attribute_rows(names: Iterable[tuple[str, str]]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of an attributes_NN.csv: file_name, then names and values of the attributes in pairs.
+    """Header and rows of an attributes_NN.csv: file_name, then pairs of attribute name and value.
 
     Args:
-        names: (``machine/split/file.wav``, attributes as ``key_value_key_value`` or empty). Where there is none, the
-            cells stay empty.
+        names: pairs of ``machine/split/file.wav`` and attributes (``key_value_key_value``, or empty for none).
     """
     rows = []
     for name, attributes in names:

@@ -1,4 +1,4 @@
-"""Opens every recording of a corpus once and tells what is in it, or what is wrong with it."""
+"""Reads every recording of a corpus once, and reports its properties or what is wrong with it."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -13,14 +13,14 @@ BLOCK = 1 << 22  # samples read at a time: about 4 minutes at 16 kHz
 
 
 @dataclass(frozen=True)
-class Sound:
-    """What a recording holds: channels, rate in Hz, samples per channel, the channels that are all zero, its hash."""
+class InspectedSound:
+    """Properties of a recording."""
 
     channels: int
-    rate: int
-    samples: int
-    silent_channels: tuple[int, ...]
-    digest: str
+    rate: int  # Hz
+    samples: int  # per channel
+    silent_channels: tuple[int, ...]  # channels whose samples are all zero
+    digest: str  # hash of the content
 
     @property
     def seconds(self) -> float:
@@ -31,39 +31,40 @@ class Sound:
         return len(self.silent_channels) == self.channels
 
 
-def inspect(path: str | os.PathLike) -> Sound:
-    """Reads a whole recording.
+def inspect(path: str | os.PathLike) -> InspectedSound:
+    """Reads a whole recording and returns its properties.
 
-    Raises WheeltapperError where it is missing, empty, damaged, or holds NaN or infinity.
+    Raises:
+        WheeltapperError: the file is missing, empty or damaged, or contains NaN or infinity.
     """
     info = audio.probe(path)
-    heard: set[int] = set()
+    audible: set[int] = set()
     for start in range(0, info.samples, BLOCK):
         wave, _ = audio.read(path, start, min(BLOCK, info.samples - start))
-        heard.update(channel for channel in range(info.channels) if wave[channel].any())
-    return Sound(
+        audible.update(channel for channel in range(info.channels) if wave[channel].any())
+    return InspectedSound(
         channels=info.channels,
         rate=info.rate,
         samples=info.samples,
-        silent_channels=tuple(channel for channel in range(info.channels) if channel not in heard),
+        silent_channels=tuple(channel for channel in range(info.channels) if channel not in audible),
         digest=audio.digest(path),
     )
 
 
 def inspect_all(
     paths: Sequence[str], threads: int = 4, progress: Callable[[int, int], None] | None = None
-) -> list[Sound | str]:
-    """Inspects many recordings side by side.
+) -> list[InspectedSound | str]:
+    """Inspects many recordings in parallel.
 
     Args:
         paths: sound files.
-        threads: how many to read at a time.
-        progress: called with (done, total) after each.
+        threads: number of files read at a time.
+        progress: called with (done, total) after each file.
 
     Returns:
-        in the order of ``paths``, a Sound or the one-line reason why there is none.
+        For each path, its properties, or a one-line message that says what is wrong.
     """
-    results: list[Sound | str] = []
+    results: list[InspectedSound | str] = []
     executor = ThreadPoolExecutor(max_workers=max(1, threads))
     try:
         for result in executor.map(_try_inspect, paths):
@@ -71,7 +72,7 @@ def inspect_all(
             if progress:
                 progress(len(results), len(paths))
     finally:
-        # An interrupted run must not wait for thousands of files that are still queued.
+        # An interrupted run must not wait for thousands of queued files.
         executor.shutdown(wait=True, cancel_futures=True)
     return results
 
@@ -79,12 +80,15 @@ def inspect_all(
 def check_recordings(
     clips: Sequence[Clip], where: str | os.PathLike, progress: Callable[[int, int], None] | None = None
 ) -> None:
-    """Opens the recordings of a manifest and compares them with what it says of them.
+    """Compares the recordings of a manifest with the properties in it.
 
     Args:
-        where: the manifest, for messages. progress: called with (done, total) after each recording.
+        clips: clips of the manifest.
+        where: path of the manifest, for messages.
+        progress: called with (done, total) after each recording.
 
-    Raises WheeltapperError that names the first recording which is not as declared, and how many more there are.
+    Raises:
+        WheeltapperError: names the first recording that differs, and the number of further ones.
     """
     problems = []
     for clip, found in zip(clips, inspect_all([clip.path for clip in clips], progress=progress), strict=True):
@@ -92,15 +96,15 @@ def check_recordings(
             problems.append(found)
             continue
         for name in ("channels", "rate", "samples", "digest"):
-            said, heard = getattr(clip, name), getattr(found, name)
-            if said and said != heard:
-                problems.append(f"{clip.path}: expected {name} {said} as {where} says, found {heard}")
+            declared, measured = getattr(clip, name), getattr(found, name)
+            if declared and declared != measured:
+                problems.append(f"{clip.path}: expected {name} {declared} as in {where}, found {measured}")
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise WheeltapperError(f"{problems[0]}{more}")
 
 
-def _try_inspect(path: str) -> Sound | str:
+def _try_inspect(path: str) -> InspectedSound | str:
     try:
         return inspect(path)
     except WheeltapperError as error:

@@ -1,4 +1,4 @@
-"""The grammar of DCASE Task 2 file names, 2020 to 2026, and of the attributes at their end.
+"""Parser of DCASE Task 2 file names, 2020 to 2026, and of the attributes at their end.
 
 =========  ==========================================================================================
 layout     forms (without extension)
@@ -6,7 +6,7 @@ layout     forms (without extension)
 id         ``normal_id_00_00000000``, ``anomaly_id_00_00000000``; anonymous ``id_00_00000000`` (2020)
 domain     ``section_00_source_train_normal_0000_<attributes>``, ``section_00_target_test_anomaly_0000``;
            anonymous ``section_03_source_test_0000`` (2021)
-section    ``section_00_source_train_normal_0000_<attributes>`` (``noAttribute`` where they are hidden);
+section    ``section_00_source_train_normal_0000_<attributes>`` (``noAttribute`` if they are hidden);
            anonymous ``section_00_0000``, also written ``section_00_test_0000``; supplemental
            ``section_00_machine_0001_`` and ``section_00_noise_0001_`` (2022 on)
 =========  ==========================================================================================
@@ -38,17 +38,23 @@ FORMS: dict[str, tuple[re.Pattern, ...]] = {
     ),
 }
 NO_ATTRIBUTE = "noAttribute"
-# Keys of two words; every other word at an odd place is a key, the next one its value.
+# Keys of two words. Otherwise keys and values alternate, one word each.
 COMPOUND_KEYS = ("mic_pos",)
 _GLUED = re.compile(r"([A-Za-z][a-z]{2,})([A-Z]|[0-9]+)")
 
 
 @dataclass(frozen=True)
 class NameFields:
-    """What a file name says; empty where it says nothing (the folder may know more).
+    """Fields of a file name. Fields that it does not contain are empty.
 
-    ``section`` is the machine id in 2020, ``index`` keeps its leading zeros, ``content`` is ``machine`` or ``noise``
-    for supplemental clips. ``attributes`` is the tail as written, empty for ``noAttribute``.
+    Args:
+        section: section, or machine id in 2020.
+        domain: ``source`` or ``target``.
+        split: ``train`` or ``test``.
+        label: ``normal`` or ``anomaly``.
+        index: number with its leading zeros.
+        attributes: end of the name as written, empty for ``noAttribute``.
+        content: ``machine`` or ``noise`` for supplemental clips.
     """
 
     section: str
@@ -61,16 +67,24 @@ class NameFields:
 
 
 def parse_name(file_name: str, layout: Layout | None = None) -> NameFields:
-    """Takes a bare file name apart.
+    """Parses a file name.
 
     Args:
-        file_name: with its extension (.wav, .flac, .ogg).
-        layout: family of names; None tries all of them (no name belongs to two readings).
+        file_name: name without folder, with extension (.wav, .flac, .ogg).
+        layout: form of the name; None to try all forms, which are unambiguous.
 
-    Raises WheeltapperError for any name outside the grammar.
+    Returns:
+        The fields of the name.
+
+    Raises:
+        WheeltapperError: not a DCASE file name.
+
+    Example:
+        >>> parse_name("section_00_source_train_normal_0000_spd_1.wav").attributes
+        'spd_1'
     """
     stem, extension = split_extension(file_name)
-    # Control characters and undecodable bytes would not survive the csv files that carry the name.
+    # Control characters and undecodable bytes cannot be stored in the csv files with the name.
     if extension.lower() in EXTENSIONS and stem.isprintable():
         for name in FORMS if layout is None else (layout,):
             for form in FORMS[name]:
@@ -84,9 +98,15 @@ def parse_name(file_name: str, layout: Layout | None = None) -> NameFields:
 
 
 def format_name(fields: NameFields, layout: Layout = "section", extension: str = ".wav") -> str:
-    """Writes the name that ``parse_name(name, layout)`` reads as ``fields``.
+    """Formats a file name; inverse of ``parse_name``.
 
-    Raises WheeltapperError where the layout has no name for these fields.
+    Args:
+        fields: fields of the name.
+        layout: form of the name.
+        extension: extension with its dot.
+
+    Raises:
+        WheeltapperError: the layout has no name with these fields.
     """
     if layout == "id":
         words = [fields.label, "id", fields.section, fields.index]
@@ -103,30 +123,33 @@ def format_name(fields: NameFields, layout: Layout = "section", extension: str =
     except WheeltapperError:
         same = False
     if not same:
-        raise WheeltapperError(f"{fields}: expected fields that a {layout} file name can hold")
+        raise WheeltapperError(f"{fields}: expected fields of a {layout} file name")
     return name
 
 
 def split_extension(file_name: str) -> tuple[str, str]:
-    """Stem and extension with its dot (empty where there is none); attributes may hold dots of their own."""
+    """Splits a name into stem and extension (with its dot, or empty); attributes may contain dots too."""
     stem, dot, extension = file_name.rpartition(".")
     return (stem, dot + extension) if dot else (file_name, "")
 
 
 def strip_no_attribute(attributes: str) -> str:
-    """The attributes, empty where they only say that there are none."""
+    """Returns the attributes, or an empty text for ``noAttribute``."""
     return "" if attributes.strip("_ ").lower() in ("", NO_ATTRIBUTE.lower()) else attributes
 
 
 def attribute_class(attributes: str) -> str:
-    """The class that an attribute head learns: lower case (2026 writes ``pro_y`` beside ``pro_Y``), empty for none."""
+    """Class label for an attribute head, empty for none; lower case, since 2026 has both ``pro_y`` and ``pro_Y``."""
     return strip_no_attribute(attributes.strip()).lower()
 
 
 def attribute_pairs(attributes: str) -> list[tuple[str, str]]:
-    """Keys and values in their order; a key may come twice (``mic_2_mic_1``), a last key may lack its value.
+    """Splits attributes into (key, value) pairs, in order.
 
-    Reads ``car_A1_spd_1`` and, where every word is a key grown together with its value, ``weight15_BckgF`` (2024).
+    Keys may repeat (``mic_2_mic_1``), and the last key may lack a value.
+
+    Args:
+        attributes: such as ``car_A1_spd_1``, or ``weight15_BckgF`` (2024), where each word is a key and its value.
     """
     words = strip_no_attribute(attributes).split("_")
     if words == [""]:

@@ -1,4 +1,4 @@
-"""What ``--data`` of a recipe names: simulated machines, a year of the challenge, a folder or a manifest."""
+"""Resolves the option ``--data``: simulated machines, a challenge year, a folder or a manifest."""
 
 import difflib
 import re
@@ -20,13 +20,13 @@ CHALLENGE = "dcase"
 
 @dataclass(frozen=True)
 class Source:
-    """Recordings, there or to come.
+    """Source of the recordings of a run; they may still have to be made or downloaded.
 
     Args:
-        data: as the user says it.
-        folder: where the recordings are or will be; None where a manifest tells.
-        manifest: None for any other source.
-        year: of the challenge, to be downloaded.
+        data: the user's text.
+        folder: folder of the recordings; None for a manifest.
+        manifest: manifest, None for other sources.
+        year: challenge year to download, None for other sources.
     """
 
     data: str
@@ -36,24 +36,26 @@ class Source:
 
     @property
     def synthetic(self) -> bool:
-        """Whether the recordings are to be simulated."""
+        """Whether the recordings are simulated."""
         return self.data == SYNTHETIC
 
 
 def is_table(path: Path) -> bool:
-    """Whether a path is meant as a csv file."""
+    """Whether a path looks like a csv file."""
     return path.suffix.lower() == ".csv" and not path.is_dir()
 
 
-def find(data: str, exp: Path, downloads: Path) -> Source:
-    """The source of a name.
+def find_source(data: str, exp: Path, downloads: Path) -> Source:
+    """Resolves the text of ``--data``.
 
     Args:
         data: ``synthetic``, ``dcase<year>``, a folder, or a manifest.csv.
-        exp: experiment folder, below which simulated recordings go. downloads: where a year of the challenge goes.
+        exp: experiment folder, in which simulated recordings are written.
+        downloads: folder of downloaded challenge years.
 
-    Raises WheeltapperError, with the nearest name, where it is none of these, or a year whose development and
-    evaluation machines cannot be one run.
+    Raises:
+        WheeltapperError: none of these (the message suggests the nearest name), or a year whose development and
+            evaluation machines cannot be in one run.
     """
     if data == SYNTHETIC:
         return Source(data, exp / "data")
@@ -70,7 +72,12 @@ def find(data: str, exp: Path, downloads: Path) -> Source:
 
 
 def remembered(exp: Path, downloads: Path) -> str:
-    """What --data named in an earlier run in an experiment folder; empty where stage 0 was never complete."""
+    """Value of ``--data`` in an earlier run of an experiment; empty if stage 0 was never completed.
+
+    Args:
+        exp: experiment folder.
+        downloads: folder of downloaded challenge years.
+    """
     try:
         record = dict(read_json(exp / MARKERS / "0_data.json"))
     except (WheeltapperError, TypeError, ValueError):
@@ -82,9 +89,10 @@ def remembered(exp: Path, downloads: Path) -> str:
 
 
 def check(source: Source) -> None:
-    """Looks at what is there: the machines of a folder, the names of their recordings, the header of a manifest.
+    """Checks a source without opening recordings: machine folders and file names, or the header of a manifest.
 
-    Raises WheeltapperError that lists what stage 0 would stop at; a recording itself is not opened.
+    Raises:
+        WheeltapperError: lists the problems at which stage 0 would stop.
     """
     if source.manifest:
         manifest.check_header(source.manifest)
@@ -106,8 +114,8 @@ def _year(data: str, number: int, folder: Path) -> "Year":
     if len(parts) > 1:
         raise WheeltapperError(
             f"--data {data}: development and evaluation share machine names in {number}: give one of them as --data, "
-            f"{' or '.join(str(folder / part) for part in parts)}, which wheeltapper download --year {number} --out "
-            f"{folder} fetches"
+            f"{' or '.join(str(folder / part) for part in parts)}; download them with wheeltapper download --year "
+            f"{number} --out {folder}"
         )
     return year
 

@@ -1,4 +1,4 @@
-"""Which recordings of a table train and which test: DCASE-like counts, groups kept together."""
+"""Reads a table of recordings and splits it into training and test clips like DCASE, without splitting groups."""
 
 import csv
 import os
@@ -19,8 +19,8 @@ DOMAINS = ("source", "target")
 
 
 @dataclass(frozen=True)
-class Recording:
-    """A row of the table. ``file`` is as written there, ``path`` where it lies; ``group`` is never empty."""
+class TableRecording:
+    """A row of the table. ``file`` is the text in the table, ``path`` the actual file; ``group`` is never empty."""
 
     file: str
     path: Path
@@ -32,13 +32,19 @@ class Recording:
     fault: str = ""
 
 
-def read_table(path: str | os.PathLike) -> list[Recording]:
-    """Reads a table of machine recordings (CSV with a header; see REQUIRED and OPTIONAL for the columns).
+def read_table(path: str | os.PathLike) -> list[TableRecording]:
+    """Reads a table of machine recordings.
 
-    ``file`` is relative to the table's folder or absolute; an empty ``group`` makes a recording a group of its own;
-    ``attributes`` are ``key_value_key_value`` or empty.
+    Args:
+        path: csv with a header; see REQUIRED and OPTIONAL for the columns. ``file`` is absolute or relative to the
+            table's folder. A recording with an empty ``group`` is a group of its own. ``attributes`` is empty or
+            ``key_value_key_value``.
 
-    Raises WheeltapperError naming the line and column of the first thing that is wrong.
+    Returns:
+        One entry per row.
+
+    Raises:
+        WheeltapperError: names the first line and column that are wrong.
     """
     path = Path(path)
     if not path.is_file():
@@ -62,12 +68,14 @@ def read_table(path: str | os.PathLike) -> list[Recording]:
     for recording in recordings:
         key = (recording.machine, recording.path.resolve())
         if key in seen:
-            raise WheeltapperError(f"{path}: {recording.file} stands there twice for {recording.machine}")
+            raise WheeltapperError(
+                f"{path}: expected each recording once, found {recording.file} twice for {recording.machine}"
+            )
         seen.add(key)
     return recordings
 
 
-def _parse(table: Path, line: int, row: dict) -> Recording:
+def _parse(table: Path, line: int, row: dict) -> TableRecording:
     row = {name: (row.get(name) or "").strip() for name in (*REQUIRED, *OPTIONAL)}
     for name, allowed in (("label", LABELS), ("domain", DOMAINS)):
         if row[name] not in allowed:
@@ -87,38 +95,43 @@ def _parse(table: Path, line: int, row: dict) -> Recording:
     if not row["file"] or not path.is_file():
         raise WheeltapperError(f"{table}: line {line}: file: expected a recording, found no file {row['file']!r}")
     group = row["group"] or f"file {row['file']}"
-    return Recording(row["file"], path, row["machine"], row["label"], row["domain"], group, attributes, row["fault"])
+    return TableRecording(
+        row["file"], path, row["machine"], row["label"], row["domain"], group, attributes, row["fault"]
+    )
 
 
 @dataclass(frozen=True)
 class Split:
-    """Training and test recordings of one machine, and what was left out, each with the reason."""
+    """Training and test recordings of one machine, and the recordings not used, each with the reason."""
 
-    train: list[Recording]
-    test: list[Recording]
-    left_out: list[tuple[Recording, str]]
+    train: list[TableRecording]
+    test: list[TableRecording]
+    left_out: list[tuple[TableRecording, str]]
 
 
 def split_machine(
-    recordings: list[Recording], seed: int, train_source: int, train_target: int, test: int | None
+    recordings: list[TableRecording], seed: int, train_source: int, train_target: int, test: int | None
 ) -> Split:
     """Splits the recordings of one machine by group.
 
-    A group that holds an anomaly can only test. Of the normal groups, target ones train until ``train_target``
-    recordings are reached and test after that; source ones test until the test has enough and train after that.
+    Groups with an anomaly are only used for testing. Normal target groups are used for training until ``train_target``
+    recordings are reached, the rest for testing. Normal source groups are used for testing until there are enough, the
+    rest for training.
 
     Args:
-        recordings: of one machine.
-        seed: decides which groups go where.
-        train_source, train_target: normal training recordings at most.
-        test: recordings at most in each of the four test cells (domain by label); None makes the test balanced: every
-            cell that has any gets as many as the smallest, 50 at most.
+        recordings: recordings of one machine.
+        seed: seed of the assignment of groups.
+        train_source: largest number of normal source recordings for training.
+        train_target: largest number of normal target recordings for training.
+        test: largest number of test recordings for each domain and label; None for a balanced test set, in which every
+            non-empty combination has as many recordings as the smallest one, at most 50.
 
-    Raises WheeltapperError where there is too little to train and test on.
+    Raises:
+        WheeltapperError: too few recordings to train and test.
     """
     machine = recordings[0].machine
     rng = generator(seed, machine, "split")
-    groups: dict[str, list[Recording]] = defaultdict(list)
+    groups: dict[str, list[TableRecording]] = defaultdict(list)
     for recording in sorted(recordings, key=lambda recording: (recording.group, recording.file)):
         groups[recording.group].append(recording)
     shuffled = [list(groups.values())[k] for k in rng.permutation(len(groups))]
@@ -136,7 +149,7 @@ def split_machine(
     pool.add(tested)
     anomalies = [len(pool.cells[domain, "anomaly"]) for domain in DOMAINS]
     size = test if test is not None else min([50, *filter(None, (*anomalies, len(pool.cells["target", "normal"])))])
-    # At least half of the source groups train, however short that leaves the test.
+    # At least half of the source groups are used for training, even if the test set gets too small.
     for group in of_source[: len(of_source) // 2]:
         if len(pool.cells["source", "normal"]) < size:
             pool.add([group])
@@ -148,20 +161,22 @@ def split_machine(
 
 
 class _Pool:
-    """Recordings that may test, by cell, in the order of their groups."""
+    """Candidates for testing by domain and label, in the order of their groups."""
 
-    def __init__(self, groups: list[list[Recording]]):
-        self.cells: dict[tuple[str, str], list[Recording]] = {(d, label): [] for d in DOMAINS for label in LABELS}
+    def __init__(self, groups: list[list[TableRecording]]):
+        self.cells: dict[tuple[str, str], list[TableRecording]] = {(d, label): [] for d in DOMAINS for label in LABELS}
         self.add(groups)
 
-    def add(self, groups: list[list[Recording]]) -> None:
+    def add(self, groups: list[list[TableRecording]]) -> None:
         for group in groups:
             for recording in group:
                 self.cells[recording.domain, recording.label].append(recording)
 
 
-def _deal(groups: list[list[Recording]], wanted: int) -> tuple[list[list[Recording]], list[list[Recording]]]:
-    """Groups in order until they hold ``wanted`` recordings, and the rest; a lone group trains."""
+def _deal(
+    groups: list[list[TableRecording]], wanted: int
+) -> tuple[list[list[TableRecording]], list[list[TableRecording]]]:
+    """Splits groups into those with the first ``wanted`` recordings, and the rest; the first part is never empty."""
     count = 0
     for k, group in enumerate(groups):
         if count >= wanted:
@@ -171,16 +186,16 @@ def _deal(groups: list[list[Recording]], wanted: int) -> tuple[list[list[Recordi
 
 
 def _collect(pool, taught, source, size: int, train_source: int, train_target: int, rng: np.random.Generator) -> Split:
-    left_out: list[tuple[Recording, str]] = []
+    left_out: list[tuple[TableRecording, str]] = []
 
-    def take(recordings: list[Recording], most: int, reason: str) -> list[Recording]:
+    def take(recordings: list[TableRecording], most: int, reason: str) -> list[TableRecording]:
         left_out.extend((recording, reason) for recording in recordings[most:])
         return recordings[:most]
 
     flat = [recording for group in (*taught, *source) for recording in group]
     train = take([r for r in flat if r.domain == "source"], train_source, "source training recordings are complete")
     train += take([r for r in flat if r.domain == "target"], train_target, "target training recordings are complete")
-    test: list[Recording] = []
+    test: list[TableRecording] = []
     for (domain, label), cell in pool.cells.items():
         order = rng.permutation(len(cell)) if label == "anomaly" else range(len(cell))
         test += take([cell[k] for k in order], size, f"test cell {domain} {label} is complete")

@@ -1,4 +1,4 @@
-"""Sound files without DCASE names to clips: those that a CSV lists, with class and fold, or all in a folder."""
+"""Readers of sound files without DCASE names: files listed in a CSV, with class and fold, or all files in a folder."""
 
 import csv
 import difflib
@@ -10,15 +10,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from system import audio
-from system.corpora.inspection import Sound, inspect_all
+from system.corpora.inspection import InspectedSound, inspect_all
 from system.corpora.names import attribute_pairs
 from system.errors import WheeltapperError
 from system.manifest import Clip
 
 log = logging.getLogger(__name__)
 
-CLASS = "class"  # key of the attribute that holds a recording's class
-NO_FOLD = "00"  # section of clips without a fold, as where a challenge has one section
+CLASS = "class"  # key of the attribute with a recording's class
+NO_FOLD = "00"  # section of clips without a fold, as in challenge years with one section
 SHOWN = 10
 CONDITION = re.compile(r"(?P<column>[^=~]+)(?P<operator>[=~])(?P<value>.*)", re.DOTALL)
 
@@ -38,27 +38,28 @@ def prepare_table(
     threads: int = 4,
     progress: Progress | None = None,
 ) -> list[Clip]:
-    """The recordings that a CSV with a header lists, opened and checked; all of the training split.
+    """Reads the recordings listed in a CSV with a header, as clips of the training split; opens and checks every file.
 
     Args:
-        table: such as ESC-50's ``meta/esc50.csv``.
-        root: folder that the files are given relative to; None for the table's own.
-        file_column: holds the path of each recording.
-        class_column: holds its class, which becomes the attribute ``class_<value>``; underscores become hyphens, since
-            they part keys from values.
-        fold_column: holds the fold of a published cross-validation, which becomes the section.
-        group_column: holds what must not be separated, such as the recording that clips were cut from.
-        where: conditions that a row must meet, all of them: ``column=value``, or ``column~regex`` found anywhere.
+        table: the CSV, such as ESC-50's ``meta/esc50.csv``.
+        root: folder that the paths are relative to; None for the table's folder.
+        file_column: column with the path of each recording.
+        class_column: column with its class, which becomes the attribute ``class_<value>``; underscores become hyphens,
+            because they separate keys and values.
+        fold_column: column with the fold of a published cross-validation, which becomes the section.
+        group_column: column with the group that must not be split, such as the recording that clips were cut from.
+        where: conditions that rows must meet: ``column=value``, or ``column~regex`` (found anywhere).
         corpus: name of corpus and machine; empty for the name of ``root``.
-        normal: whether to label the recordings normal instead of not at all.
-        threads: files read at a time. progress: called with (done, total) after each file.
+        normal: whether to label the recordings normal; otherwise they have no label.
+        threads: number of files read at a time.
+        progress: called with (done, total) after each file.
 
     Returns:
-        clips in the table's order.
+        Clips in the order of the table.
 
-    Raises WheeltapperError for a column that is not there (naming the nearest one), a condition that cannot be read,
-    no row that meets all, a cell that is empty or names a file already named, and the first ten recordings that are
-    missing or cannot be read.
+    Raises:
+        WheeltapperError: missing column, invalid condition, no row that meets all conditions, empty cell, a file listed
+            twice, or (the first ten) recordings that are missing or cannot be read.
     """
     table = Path(table)
     root = table.parent if root is None else Path(root)
@@ -76,7 +77,9 @@ def prepare_table(
     for line, row in rows:
         file = Path(_cell(table, line, row, file_column)).as_posix()
         if seen.setdefault(file, line) != line:
-            raise WheeltapperError(f"{table}: line {line}: {file} stands already in line {seen[file]}")
+            raise WheeltapperError(
+                f"{table}: line {line}: expected each file once, found {file} also in line {seen[file]}"
+            )
         kind = _cell(table, line, row, class_column) if class_column else ""
         clip = Clip(name, name, NO_FOLD, "train", file, str(root / file), label="normal" if normal else "")
         clips.append(
@@ -99,18 +102,22 @@ def prepare_files(
     threads: int = 4,
     progress: Progress | None = None,
 ) -> list[Clip]:
-    """Every sound file below a folder, whatever its name, opened and checked; all of the training split.
+    """Reads all sound files below a folder, as clips of the training split; opens and checks every file.
 
-    The first folder below is the machine; files that lie in none belong to a machine of the folder's own name.
+    The name of the first subfolder is the machine; files directly in the folder get the folder's name as machine.
 
     Args:
-        folder: of sound files, at any depth. corpus: its name, empty for the folder's.
-        normal, threads, progress: see ``prepare_table``.
+        folder: folder with sound files at any depth.
+        corpus: name of the corpus, empty for the folder's name.
+        normal: see ``prepare_table``.
+        threads: see ``prepare_table``.
+        progress: see ``prepare_table``.
 
     Returns:
-        clips sorted by path.
+        Clips sorted by path.
 
-    Raises WheeltapperError where there is no sound file, and for the first ten that cannot be read.
+    Raises:
+        WheeltapperError: no sound file, or (the first ten) files that cannot be read.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -129,12 +136,12 @@ def prepare_files(
 
 
 def class_of(clip: Clip) -> str:
-    """The class that ``prepare_table`` gave a clip; empty where it has none."""
+    """Class of a clip (see ``prepare_table``), or empty."""
     return dict(attribute_pairs(clip.attributes)).get(CLASS, "")
 
 
 def _read(table: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Header, and rows with the numbers of their lines."""
+    """Header, and rows with their line numbers."""
     if not table.is_file():
         raise WheeltapperError(f"{table}: expected a CSV that lists sound files, found nothing")
     try:
@@ -157,7 +164,7 @@ def _read(table: Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
 
 def _check_column(table: Path, header: list[str], column: str) -> None:
     if column not in header:
-        longer = [name for name in header if name.startswith(column)]  # filename, where file was meant, before src_file
+        longer = [name for name in header if name.startswith(column)]  # prefers filename to src_file for file
         near = longer or difflib.get_close_matches(column, header, n=1)
         advice = f"did you mean {near[0]}?" if near else f"expected one of {', '.join(header) or 'none: it is empty'}"
         raise WheeltapperError(f"{table}: line 1: found no column {column}: {advice}")
@@ -186,7 +193,7 @@ def _cell(table: Path, line: int, row: dict[str, str], column: str) -> str:
 
 
 def _check_classes(table: Path, classes: set[str]) -> None:
-    """Two classes that differ in an underscore alone would become one."""
+    """Checks that replacing underscores by hyphens does not merge two classes."""
     written: dict[str, str] = {}
     for name in sorted(classes):
         other = written.setdefault(name.replace("_", "-"), name)
@@ -195,7 +202,7 @@ def _check_classes(table: Path, classes: set[str]) -> None:
 
 
 def _inspect(clips: list[Clip], source: Path, threads: int, progress: Progress | None) -> list[Clip]:
-    """The clips with what their files hold; WheeltapperError listing the first ten that cannot be read."""
+    """Adds the properties of the files to the clips; raises WheeltapperError for the first ten unreadable ones."""
     sounds = inspect_all([clip.path for clip in clips], threads, progress)
     problems = [sound for sound in sounds if isinstance(sound, str)]
     if len(problems) == 1:
@@ -206,7 +213,7 @@ def _inspect(clips: list[Clip], source: Path, threads: int, progress: Progress |
         raise WheeltapperError("\n  ".join([head, *problems[:SHOWN]]))
     checked = []
     for clip, sound in zip(clips, sounds, strict=True):
-        assert isinstance(sound, Sound)
+        assert isinstance(sound, InspectedSound)
         if sound.silent:
             log.warning("%s: silent (all samples are zero), kept", clip.path)
         checked.append(

@@ -1,4 +1,4 @@
-"""Truth of the evaluation machines, as the organisers publish it after the challenge."""
+"""Reader of the ground truth of the evaluation machines, which the organisers publish after the challenge."""
 
 import csv
 import logging
@@ -19,25 +19,27 @@ _GROUND_TRUTH = re.compile(r"ground_truth_(?P<machine>.+?)_(?:section|id)_(?P<se
 
 
 def read_truth(path: str | os.PathLike, year: int | Year, corrected: bool = False) -> list[Truth]:
-    """Reads the truth of one year's evaluation machines.
+    """Reads the ground truth of one year's evaluation machines.
 
-    Two forms are known. A file ``eval_data_list_<year>.csv``: a line with a machine's name, then lines
-    ``anonymous.wav,labelled.wav`` (2020: and 0 or 1). A folder with ``ground_truth_data/`` and ``ground_truth_domain/``
-    as the evaluators have it: ``ground_truth_<machine>_section_<NN>_test.csv`` with lines ``name,0|1``.
+    Two formats are supported. A file ``eval_data_list_<year>.csv``: a line with a machine's name, then lines
+    ``anonymous.wav,labelled.wav`` (in 2020 followed by 0 or 1). A folder with ``ground_truth_data/`` and
+    ``ground_truth_domain/`` as in the official evaluator: ``ground_truth_<machine>_section_<NN>_test.csv`` with lines
+    ``name,0|1``.
 
-    The published list of 2022 is wrong for half the labels of ToyCar and ToyTrain and is refused. It is recognised by
-    its labelled names, whose numbers differ from the anonymous ones; the corrected list in circulation gives both the
-    same number and is taken.
+    In the published list of 2022 half the labels of ToyCar and ToyTrain are wrong, so it is refused. It is recognised
+    by labelled names whose numbers differ from the anonymous ones. In the corrected list, which is accepted, both have
+    the same number.
 
     Args:
         path: file or folder.
-        year: of the challenge.
-        corrected: vouches for a list that bears the sign of a known defect, but had its labels corrected.
+        year: year of the challenge.
+        corrected: accept a list with the sign of a known defect, because its labels were corrected.
 
     Returns:
-        rows in the order of the file(s).
+        Rows in the order of the files.
 
-    Raises WheeltapperError naming the line of the first thing that is wrong.
+    Raises:
+        WheeltapperError: names the first line that is wrong.
     """
     path = Path(path)
     year = load_year(year) if isinstance(year, int) else year
@@ -57,7 +59,7 @@ def read_truth(path: str | os.PathLike, year: int | Year, corrected: bool = Fals
                 f"found {row.machine} section {row.section}"
             )
         if (row.machine, row.file) in seen:
-            raise WheeltapperError(f"{path}: {row.machine}/{row.file} stands twice")
+            raise WheeltapperError(f"{path}: expected each clip once, found {row.machine}/{row.file} twice")
         seen.add((row.machine, row.file))
     return rows
 
@@ -76,7 +78,7 @@ def _read_list(path: Path, year: Year, corrected: bool) -> list[Truth]:
         rows.append(_list_row(where, year, machine, cells, corrected))
     doubtful = sorted({row.machine for row in rows} & {name for defect in year.defects for name in defect.machines})
     if doubtful:
-        log.warning("%s: the domains of %s come from a defective list and are unverified", path, ", ".join(doubtful))
+        log.warning("%s: the domains of %s come from a defective list and are not verified", path, ", ".join(doubtful))
     return rows
 
 
@@ -87,7 +89,7 @@ def _list_row(where: str, year: Year, machine: str, cells: list[str], corrected:
         raise WheeltapperError(f"{where}: {error}") from error
     label, domain = labelled.label, labelled.domain
     if len(cells) == 3 and LABELS.get(cells[2]) != label:
-        raise WheeltapperError(f"{where}: expected 0 (normal) or 1 (anomaly) as {cells[1]} says, found {cells[2]!r}")
+        raise WheeltapperError(f"{where}: expected 0 (normal) or 1 (anomaly) as in {cells[1]}, found {cells[2]!r}")
     if not label or anonymous.label:
         raise WheeltapperError(f"{where}: expected anonymous.wav,labelled.wav, found {cells[0]},{cells[1]}")
     if anonymous.section != labelled.section or anonymous.domain not in ("", domain):
@@ -135,7 +137,7 @@ def _read_values(
 
 
 def _lines(path: Path) -> list[tuple[str, list[str]]]:
-    """(file and line for a message, stripped cells without empty ones at the end) of the lines that are not blank."""
+    """Non-blank lines: file and line for messages, and stripped cells without trailing empty ones."""
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = csv.reader(file, strict=True)

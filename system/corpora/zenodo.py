@@ -1,4 +1,4 @@
-"""What Zenodo says of the files of a record: sizes and MD5."""
+"""Lists the files of a Zenodo record, with sizes and MD5."""
 
 import re
 from dataclasses import dataclass
@@ -13,28 +13,35 @@ SAFE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_. -]*")
 
 
 @dataclass(frozen=True)
-class Listed:
-    """A file of a record; ``bytes`` is its size."""
+class RecordFile:
+    """A file of a Zenodo record; ``bytes`` is its size."""
 
     name: str
     md5: str
     bytes: int
 
 
-def record_files(record: int, folder: Path, api: str = API, pause: float = 2.0) -> dict[str, Listed]:
-    """The files of a record by name, asked for once: the answer stays in ``folder`` as ``record_<record>.json``.
+def record_files(record: int, folder: Path, api: str = API, pause: float = 2.0) -> dict[str, RecordFile]:
+    """Files of a Zenodo record.
 
     Args:
-        api: address of Zenodo's interface. pause: seconds before the second attempt, doubled for each further one.
+        record: number of the record.
+        folder: folder in which the answer is kept as ``record_<record>.json``, so that Zenodo is only asked once.
+        api: address of Zenodo's API.
+        pause: seconds before the second attempt, doubled for each further one.
 
-    Raises WheeltapperError where it cannot be reached or answers something else.
+    Returns:
+        Name to file.
+
+    Raises:
+        WheeltapperError: Zenodo cannot be reached, or its answer is not a list of files.
     """
     path = folder / f"record_{record}.json"
     if not path.is_file():
         fetch(f"{api}/records/{record}", path, pause=pause)
     try:
         found = [
-            Listed(entry["key"], re.fullmatch("md5:([0-9a-f]{32})", entry["checksum"])[1], int(entry["size"]))
+            RecordFile(entry["key"], re.fullmatch("md5:([0-9a-f]{32})", entry["checksum"])[1], int(entry["size"]))
             for entry in read_json(path)["files"]
         ]
         if not found or not all(SAFE.fullmatch(item.name) for item in found):

@@ -19,7 +19,7 @@ from system.errors import WheeltapperError
 from system.files import open_atomic
 from system.frontends.channels import select_inputs
 from system.manifest import Clip
-from system.parallel import ahead
+from system.parallel import map_in_order
 
 if TYPE_CHECKING:  # imports peft and transformers, which takes seconds and is not needed for frozen encoders
     from system.adaptation.model import AdaptedEncoder
@@ -76,12 +76,12 @@ def run_batches(
         Indices of the items of a batch, and the network's value for it.
     """
     if batch_size == 1:
-        values = ahead(lambda item: network(load(item).unsqueeze(0)), items, workers)
+        values = map_in_order(lambda item: network(load(item).unsqueeze(0)), items, workers)
         for index, value in enumerate(values):
             yield [index], value
         return
-    batches = _batches(ahead(load, items, workers), batch_size)
-    yield from ahead(lambda batch: (batch[0], network(batch[1])), batches, workers)
+    batches = _batches(map_in_order(load, items, workers), batch_size)
+    yield from map_in_order(lambda batch: (batch[0], network(batch[1])), batches, workers)
 
 
 def _batches(tensors: Iterable[Tensor], batch_size: int) -> Iterator[tuple[list[int], Tensor]]:

@@ -29,7 +29,7 @@ import numpy as np
 from system.errors import WheeltapperError
 from system.files import open_atomic, read_json, write_json
 from system.manifest import Clip
-from system.parallel import ahead
+from system.parallel import map_in_order
 
 FORMAT = 1
 MAGIC = b"wheeltapper rows"
@@ -108,7 +108,7 @@ class EmbeddingStore:
             except WheeltapperError as error:
                 return str(error)
 
-        with _Appender(self.folder) as file, contextlib.closing(ahead(attempt, missing, workers)) as rows:
+        with _Appender(self.folder) as file, contextlib.closing(map_in_order(attempt, missing, workers)) as rows:
             for clip, row in zip(missing, rows, strict=False):
                 if isinstance(row, str):
                     problems.append(row)

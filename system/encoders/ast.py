@@ -89,7 +89,7 @@ class Ast(Encoder):
     lora_targets = ("q_proj", "v_proj")
     filterbanks = FILTERBANKS
     modes = {
-        "official": Mode("transformers: first 1024 frames, padded with silence", "pad"),
+        "official": Mode("transformers: first 1024 frames, padded with zeros", "pad"),
         "chunks": Mode("recordings of any length, without padding", "tail"),
     }
     # base is published; nano is our own.

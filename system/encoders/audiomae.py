@@ -52,7 +52,7 @@ class AudioMae(Encoder):
     rate = 16000
     filterbanks = FILTERBANKS
     modes = {
-        "official": Mode("the authors and timm: first 1024 frames, padded with silence, mean, norm", "pad"),
+        "official": Mode("the authors and timm: first 1024 frames, padded with zeros, mean, norm", "pad"),
         "rmis": Mode("the RMIS benchmark: the norm without its trained weights", "pad"),
         "chunks": Mode("recordings of any length, without padding", "tail"),
     }

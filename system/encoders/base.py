@@ -230,7 +230,7 @@ class Encoder(nn.Module):
         return self._passes(embed, wave, math.ceil(FRAMES_PER_SECOND * wave.shape[-1] / rate))
 
     @property
-    def whole(self) -> str:
+    def full_length_mode(self) -> str:
         """Name of the mode that uses recordings of any length to their end."""
         return "chunks" if "chunks" in self.modes else "official"
 

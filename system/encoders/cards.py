@@ -167,7 +167,7 @@ def download(
         except WheeltapperError as error:
             incoming.unlink()
             reason = str(error).removeprefix(f"{incoming}: ")
-            raise WheeltapperError(f"{address}: thrown away after fetching ({reason}); {instead}") from error
+            raise WheeltapperError(f"{address}: deleted after the download ({reason}); {instead}") from error
         os.replace(incoming, path)
         for left in path.parent.glob(f"incoming-*-{path.name}.part"):
             left.unlink()

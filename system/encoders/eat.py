@@ -26,9 +26,9 @@ class Eat(SubbandEncoder):
     log_gain_per_neper = 1.0 / DEVIATION  # 2 nepers of power, divided by twice the deviation
     filterbanks = FILTERBANKS
     modes = {
-        "official": Mode("the authors: first 1024 frames, padded with silence", "pad"),
+        "official": Mode("the authors: first 1024 frames, padded with zeros", "pad"),
         "rmis": Mode("the RMIS benchmark: mean and deviation with more digits", "pad"),
-        "toolkit": Mode("ASDKit: the whole clip at once, padded with silence to a multiple of 32 frames", "whole"),
+        "toolkit": Mode("ASDKit: the whole clip at once, padded with zeros to a multiple of 32 frames", "whole"),
         "chunks": Mode("recordings of any length, without padding", "tail"),
     }
     SIZES = {

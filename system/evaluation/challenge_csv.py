@@ -1,8 +1,8 @@
-"""The CSV files of a challenge submission: their names, writing them, and reading anybody's.
+"""Reader and writer of the CSV files of a challenge submission.
 
-A file holds two columns, the bare name of a test clip and its anomaly score (or its decision, 0 normal, 1 anomalous),
-no header, one line a clip. The official evaluator pairs lines with clips by position after sorting, so that a file
-that is not exactly this is scored wrongly without a word: everything else is a finding.
+A file has one line per clip, without a header, and two columns: the file name of a test clip, and its anomaly score or
+decision (0 normal, 1 anomalous). The official evaluator pairs lines with clips by position after sorting, so it scores
+files with any other format wrongly and without a warning. The reader therefore reports every deviation.
 """
 
 import csv
@@ -15,7 +15,7 @@ from pathlib import Path
 from system.errors import WheeltapperError
 
 SCORE, DECISION = KINDS = ("anomaly_score", "decision_result")
-# Machine names are free text without separators of paths; the section's digits end the name.
+# Machine names are any text without path separators; the digits of the section end the name.
 STANDARD = re.compile(rf"({SCORE}|{DECISION})_(.+)_section_([0-9]{{2}})(?:_test)?\.csv")
 BASELINE = re.compile(rf"({SCORE}|{DECISION})_DCASE[0-9]{{4}}T2(.+)_section_([0-9]{{2}})_test_seed[0-9]+.*_Eval\.csv")
 IDS = re.compile(rf"({SCORE})_(.+)_id_([0-9]{{2}})\.csv")
@@ -25,12 +25,12 @@ Findings = list[tuple[int, str]]
 
 
 def score_name(machine: str, section: str) -> str:
-    """Name of the file of anomaly scores of one machine and section (two digits)."""
+    """File name of the anomaly scores of a machine and section (two digits)."""
     return _name(SCORE, machine, section)
 
 
 def decision_name(machine: str, section: str) -> str:
-    """Name of the file of decisions of one machine and section (two digits)."""
+    """File name of the decisions of a machine and section (two digits)."""
     return _name(DECISION, machine, section)
 
 
@@ -45,10 +45,14 @@ def _name(kind: str, machine: str, section: str) -> str:
 
 
 def parse_name(name: str) -> tuple[str, str, str] | None:
-    """(kind, machine, section) of a challenge CSV, kind being SCORE or DECISION; None for any other file name.
+    """Parses the name of a challenge CSV.
 
-    Known are the names of 2021 and later (with ``_test`` or, as some pages have it, without), those of 2020 (``_id_``)
-    and those that the baseline program writes (``..._DCASE<year>T2<machine>_section_<NN>_test_seed<seed><tag>_Eval``).
+    Args:
+        name: file name as in 2021 and later (with or without ``_test``), as in 2020 (``_id_``), or as written by the
+            baseline program (``..._DCASE<year>T2<machine>_section_<NN>_test_seed<seed><tag>_Eval``).
+
+    Returns:
+        Kind (SCORE or DECISION), machine and section; None for other file names.
     """
     for pattern in (BASELINE, STANDARD, IDS):
         match = pattern.fullmatch(name)
@@ -58,9 +62,16 @@ def parse_name(name: str) -> tuple[str, str, str] | None:
 
 
 def list_folder(folder: str | os.PathLike) -> dict[tuple[str, str, str], Path]:
-    """The challenge CSVs in a folder by (kind, machine, section); other files are passed over.
+    """Finds the challenge CSVs in a folder; other files are ignored.
 
-    Raises WheeltapperError where the folder is missing or two files speak of the same machine and section.
+    Args:
+        folder: the folder.
+
+    Returns:
+        (kind, machine, section) to path.
+
+    Raises:
+        WheeltapperError: no such folder, or two files for the same kind, machine and section.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -82,9 +93,14 @@ def list_folder(folder: str | os.PathLike) -> dict[tuple[str, str, str], Path]:
 
 
 def write_scores(path: str | os.PathLike, scores: Mapping[str, float]) -> None:
-    """Writes {file name: anomaly score} whole or not at all, sorted by name, each number so that it reads back exactly.
+    """Writes anomaly scores atomically, sorted by name and with full precision.
 
-    Raises WheeltapperError for a score that is not finite, a name that would break the line, or no scores.
+    Args:
+        path: file to write.
+        scores: file name of a clip to score.
+
+    Raises:
+        WheeltapperError: no scores, a score that is not finite, or a file name that the format cannot store.
     """
     for name, score in scores.items():
         if not math.isfinite(score):
@@ -93,9 +109,14 @@ def write_scores(path: str | os.PathLike, scores: Mapping[str, float]) -> None:
 
 
 def write_decisions(path: str | os.PathLike, decisions: Mapping[str, int]) -> None:
-    """Writes {file name: 0 or 1} whole or not at all, sorted by name.
+    """Writes decisions atomically, sorted by name.
 
-    Raises WheeltapperError for any other decision, a name that would break the line, or no decisions.
+    Args:
+        path: file to write.
+        decisions: file name of a clip to 0 or 1.
+
+    Raises:
+        WheeltapperError: no decisions, another value, or a file name that the format cannot store.
     """
     for name, decision in decisions.items():
         if decision not in (0, 1):
@@ -116,9 +137,17 @@ def _write(path: str | os.PathLike, lines: Mapping[str, str]) -> None:
 
 
 def read(path: str | os.PathLike, kind: str = SCORE) -> Rows:
-    """Reads a challenge CSV: (file name, value) per line, in the order of the file.
+    """Reads a challenge CSV.
 
-    Raises WheeltapperError naming the line of the first finding of ``scan``.
+    Args:
+        path: the file.
+        kind: SCORE or DECISION.
+
+    Returns:
+        Pairs of file name and value, in the order of the file.
+
+    Raises:
+        WheeltapperError: names the line of the first finding of ``scan``.
     """
     rows, findings = scan(path, kind)
     if findings:
@@ -129,9 +158,10 @@ def read(path: str | os.PathLike, kind: str = SCORE) -> Rows:
 
 
 def scan(path: str | os.PathLike, kind: str = SCORE) -> tuple[Rows, Findings]:
-    """Reads a challenge CSV to its end: the good rows and everything wrong, see ``scan_bytes``.
+    """Reads a challenge CSV and returns its valid rows and all findings, see ``scan_bytes``.
 
-    Raises WheeltapperError where there is no file.
+    Raises:
+        WheeltapperError: no such file.
     """
     path = Path(path)
     if not path.is_file():
@@ -140,15 +170,18 @@ def scan(path: str | os.PathLike, kind: str = SCORE) -> tuple[Rows, Findings]:
 
 
 def scan_bytes(content: bytes, kind: str = SCORE) -> tuple[Rows, Findings]:
-    """The good rows (file name, value) of a challenge CSV, and what is wrong as (line number from 1, message).
+    """Reads the content of a challenge CSV.
 
-    Accepted are Windows line ends and spaces around the value. Findings: a byte-order mark, a header, tabs, blank
-    lines, a wrong number of columns, a value that is no number, not finite or (decisions) neither 0 nor 1, an empty or
-    padded name or one with folders, and a name that stands twice.
+    Windows line ends and spaces around the value are accepted. Findings are a byte-order mark, a header, tabs, blank
+    lines, a wrong number of columns, a value that is not a finite number or (for decisions) not 0 or 1, a file name
+    that is empty, has spaces around it or contains folders, and a file name that occurs twice.
 
     Args:
-        content: of the file, also straight from an archive.
+        content: content of the file.
         kind: SCORE or DECISION.
+
+    Returns:
+        Valid rows as (file name, value), and findings as (line number from 1, message).
     """
     rows: Rows = []
     findings: Findings = []
@@ -188,7 +221,7 @@ def _fields(line: str) -> list[str]:
 
 
 def _fault(fields: list[str], number: int, kind: str) -> str:
-    """What is wrong with one line, or nothing."""
+    """Message about what is wrong with a line, or empty."""
     what = "score" if kind == SCORE else "decision"
     line = ",".join(fields)
     if not line.strip():

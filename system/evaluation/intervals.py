@@ -1,4 +1,4 @@
-"""Confidence intervals of the metrics: a stratified bootstrap, and the jackknife that the official evaluator prints."""
+"""Confidence intervals of the metrics: a stratified bootstrap, and the jackknife of the official evaluator."""
 
 import math
 from collections.abc import Sequence
@@ -11,14 +11,18 @@ LEVEL = 0.95
 
 
 def resample_counts(strata: Sequence[np.ndarray], groups: int, replicates: int, rng: np.random.Generator) -> np.ndarray:
-    """Draws each stratum anew, with replacement and at its own size, ``replicates`` times.
+    """Draws bootstrap resamples: each stratum with replacement, at its own size.
+
+    The result does not depend on the order of the clips within a stratum.
 
     Args:
-        strata: for each stratum the tie group of each of its clips, (n,) integers below ``groups``.
+        strata: for each stratum, the tie group of each clip, (n,) integers below ``groups``.
+        groups: number of tie groups.
+        replicates: number of resamples.
+        rng: random generator.
 
     Returns:
-        (replicates, strata, groups) float64: how often the clips of each group were drawn. The result does not depend
-        on the order of the clips within a stratum.
+        Float64 (replicates, strata, groups), the number of drawn clips in each group.
     """
     counts = np.zeros((replicates, len(strata), groups))
     offsets = groups * np.arange(replicates)[:, None]
@@ -31,7 +35,7 @@ def resample_counts(strata: Sequence[np.ndarray], groups: int, replicates: int, 
 
 
 def percentile_interval(values: np.ndarray, level: float = LEVEL) -> list[float]:
-    """The central part of bootstrap values (replicates,): [low, high]."""
+    """Percentile interval [low, high] of bootstrap values (replicates,)."""
     tail = 50.0 * (1.0 - level)
     low, high = np.percentile(values, [tail, 100.0 - tail])
     return [float(low), float(high)]
@@ -45,15 +49,19 @@ def mean_interval(values: Sequence[float]) -> list[float]:
 
 
 def legacy_half_width(scores: np.ndarray, anomalous: np.ndarray) -> float | None:
-    """What the evaluators since 2023 print as the 95 % interval of the official score; None below two clips a class.
+    """Half-width of the 95 % interval of the official score as printed by the official evaluators since 2023.
 
-    The mean of two half-widths, of the AUC and of the partial AUC, over the clips of all machines thrown together with
-    their raw scores. Each is t * sqrt(sum (theta_i - mean theta)^2 / (N (N - 1))) over the N leave-one-out values
-    theta_i, t the 0.975 quantile of Student's t with N - 1 degrees of freedom. A jackknife would use pseudo-values,
-    whose deviations are N - 1 times as large: the printed figure is far too small. It is kept for comparison only.
+    It is the mean of two half-widths, of the AUC and of the partial AUC, over the pooled raw scores of all machines.
+    Each is t * sqrt(sum (theta_i - mean theta)^2 / (N (N - 1))) over the N leave-one-out values theta_i, where t is the
+    0.975 quantile of Student's t distribution with N - 1 degrees of freedom. A correct jackknife uses pseudo-values,
+    whose deviations are N - 1 times as large, so this value is far too small. It is only for comparison.
 
     Args:
-        scores: (N,); anomalous: (N,) bool.
+        scores: (N,).
+        anomalous: (N,) bool.
+
+    Returns:
+        The half-width, or None with fewer than two clips of a class.
     """
     anomalous = np.asarray(anomalous, dtype=bool)
     if min(anomalous.sum(), (~anomalous).sum()) < 2:
@@ -67,17 +75,17 @@ def legacy_half_width(scores: np.ndarray, anomalous: np.ndarray) -> float | None
 
 
 def student_t_quantile(degrees: int) -> float:
-    """The 0.975 quantile of Student's t distribution (SciPy would take longer to import than everything else here).
+    """The 0.975 quantile of Student's t distribution, without SciPy, whose import would take longer than the rest.
 
-    Newton's method on the distribution function, integrated by Simpson's rule; from the left of the quantile, where
-    the function is concave, it cannot overshoot.
+    Newton's method on the distribution function, integrated by Simpson's rule. It starts left of the quantile, where
+    the function is concave, so it cannot overshoot.
     """
     steps = np.linspace(0.0, 1.0, 4001)
     weights = np.ones_like(steps)
     weights[1:-1:2], weights[2:-1:2] = 4.0, 2.0
     weights /= weights.sum()
     log_scale = math.lgamma((degrees + 1) / 2) - math.lgamma(degrees / 2) - 0.5 * math.log(degrees * math.pi)
-    t = 1.959963984540054  # the normal quantile, which lies below
+    t = 1.959963984540054  # quantile of the normal distribution, which is smaller
     for _ in range(50):
         density = np.exp(log_scale - 0.5 * (degrees + 1) * np.log1p((t * steps) ** 2 / degrees))
         step = (0.475 - t * float(weights @ density)) / float(density[-1])

@@ -1,6 +1,6 @@
-"""The metrics of DCASE Task 2: AUC, partial AUC and the official score by every year's rule.
+"""Metrics of DCASE Task 2: AUC, partial AUC, and the official score under the rule of each year.
 
-Scores are joined to the truth by file name, never by position. What a year counts is data (RULES), not code.
+Scores are joined with the ground truth by file name, never by position. The rules of the years are data (RULES).
 """
 
 from collections.abc import Iterable, Mapping
@@ -11,30 +11,30 @@ import numpy as np
 
 from system.errors import WheeltapperError
 from system.evaluation import intervals, roc
-from system.evaluation.truth import DOMAINS, LABELS, Section, SectionKey, Table, Truth, join
+from system.evaluation.truth import DOMAINS, LABELS, JoinedSection, SectionKey, Table, Truth, join
 
 SOURCE, TARGET, BOTH = (0,), (1,), (0, 1)
-BLOCK = 250  # bootstrap resamples held at once
+BLOCK = 250  # bootstrap resamples computed at once
 
 
 @dataclass(frozen=True)
 class Measure:
-    """An area under the ROC curve: normal clips of these domains against anomalous clips of these domains."""
+    """An area under the ROC curve, by the domains of the normal and of the anomalous clips."""
 
     normals: tuple[int, ...]
     anomalies: tuple[int, ...]
-    partial: bool = False
+    partial: bool = False  # whether it is the partial AUC
 
 
 @dataclass(frozen=True)
-class Rule:
-    """How a year turns scores into its official score.
+class ScoreRule:
+    """Definition of the official score in some years.
 
     Args:
-        measures: what is worked out for each section.
-        official: the measures that enter the official score.
-        harmonic: whether sections and machines are averaged harmonically (else arithmetically).
-        domains: whether the rule tells source from target clips.
+        measures: name to measure, computed for each section.
+        official: names of the measures in the official score.
+        harmonic: whether the official score is a harmonic mean (otherwise arithmetic).
+        domains: whether the rule distinguishes source and target clips.
     """
 
     measures: Mapping[str, Measure]
@@ -43,10 +43,10 @@ class Rule:
     domains: bool = True
 
 
-# By the first year of each rule.
+# First year of a rule to the rule.
 RULES = {
-    # All anomalous clips stand against the normal clips of either domain; the partial AUC mixes the domains.
-    2022: Rule(
+    # AUC of the normal clips of each domain against all anomalous clips; partial AUC over both domains.
+    2022: ScoreRule(
         {
             "AUC (all)": Measure(BOTH, BOTH),
             "AUC (source)": Measure(SOURCE, BOTH),
@@ -55,8 +55,8 @@ RULES = {
         },
         official=("AUC (source)", "AUC (target)", "pAUC"),
     ),
-    # Each domain by itself, AUC and partial AUC.
-    2021: Rule(
+    # AUC and partial AUC of each domain separately.
+    2021: ScoreRule(
         {
             "AUC (all)": Measure(BOTH, BOTH),
             "AUC (source)": Measure(SOURCE, SOURCE),
@@ -68,8 +68,8 @@ RULES = {
         official=("AUC (source)", "AUC (target)", "pAUC (source)", "pAUC (target)"),
     ),
     # Machine ids without domains, arithmetic means. The challenge of 2020 ranked by the average rank over machine
-    # types, which needs all the teams; the mean of AUC and pAUC over the machine types stands in for it.
-    2020: Rule(
+    # types, which needs the results of all teams; the mean of AUC and pAUC over machine types replaces it.
+    2020: ScoreRule(
         {"AUC (all)": Measure(BOTH, BOTH), "pAUC": Measure(BOTH, BOTH, partial=True)},
         official=("AUC (all)", "pAUC"),
         harmonic=False,
@@ -79,15 +79,22 @@ RULES = {
 
 
 def harmonic_mean(values: Any, axis: int | None = None) -> np.ndarray:
-    """Harmonic mean; values are clipped below at the float epsilon, as in the official score, so that 0 is allowed."""
+    """Harmonic mean; values are at least the float epsilon, as in the official evaluator, so that 0 is allowed."""
     return 1.0 / np.mean(1.0 / np.maximum(values, np.finfo(np.float64).eps), axis=axis)
 
 
 def official_score(sections: Mapping[SectionKey, Mapping[str, Any]], rule: int = 2022) -> Any:
-    """Official score of the measures of each (machine, section), fractions; each measure a number or an array (R,).
+    """Official score.
 
-    Harmonic rules: the harmonic mean of every official measure of every section (21 values in the development set of
-    2026). Arithmetic rule: mean over the ids of a machine, then over machines.
+    Under harmonic rules, this is the harmonic mean of all official measures of all sections (21 values in the
+    development set of 2026). Under the arithmetic rule, it is the mean over the ids of a machine, then over machines.
+
+    Args:
+        sections: (machine, section) to measures as fractions, each a number or an array (R,).
+        rule: key of RULES.
+
+    Returns:
+        A number or an array (R,).
     """
     how = RULES[rule]
     if how.harmonic:
@@ -96,13 +103,13 @@ def official_score(sections: Mapping[SectionKey, Mapping[str, Any]], rule: int =
     return np.mean([_of_machine(sections, machine, how) for machine in machines], axis=0)
 
 
-def _of_machine(sections: Mapping[SectionKey, Mapping[str, Any]], machine: str, rule: Rule) -> Any:
+def _of_machine(sections: Mapping[SectionKey, Mapping[str, Any]], machine: str, rule: ScoreRule) -> Any:
     values = [section[name] for key, section in sections.items() if key[0] == machine for name in rule.official]
     return np.mean(values, axis=0)
 
 
 def precision_recall_f1(decided: np.ndarray, anomalous: np.ndarray) -> tuple[float, float, float]:
-    """Precision, recall and F1 of decisions (N,) bool against the truth (N,) bool; 0 where a quotient is 0 / 0."""
+    """Precision, recall and F1 score of decisions (N,) bool for ground truth (N,) bool; 0 / 0 counts as 0."""
     hits = float(np.sum(decided & anomalous))
     positives, anomalies = float(np.sum(decided)), float(np.sum(anomalous))
     return (
@@ -113,7 +120,15 @@ def precision_recall_f1(decided: np.ndarray, anomalous: np.ndarray) -> tuple[flo
 
 
 def measure(counts: np.ndarray, measures: Mapping[str, Measure]) -> dict[str, np.ndarray]:
-    """Measures of clips counted as (..., 4 strata, groups), the strata as Section.strata orders them; each (...)."""
+    """Computes measures from counts of clips.
+
+    Args:
+        counts: (..., 4, groups), number of clips in each stratum (see ``JoinedSection.strata``) and tie group.
+        measures: name to measure.
+
+    Returns:
+        Name to values (...).
+    """
     cells = counts.reshape(*counts.shape[:-2], len(DOMAINS), len(LABELS), counts.shape[-1])
     values = {}
     for name, measure in measures.items():
@@ -124,9 +139,9 @@ def measure(counts: np.ndarray, measures: Mapping[str, Measure]) -> dict[str, np
 
 
 def _resample(
-    strata: list[np.ndarray], size: int, rule: Rule, replicates: int, rng: np.random.Generator
+    strata: list[np.ndarray], size: int, rule: ScoreRule, replicates: int, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
-    """Official measures of bootstrap resamples of one section, each (replicates,); in blocks, to bound the memory."""
+    """Official measures (replicates,) of bootstrap resamples of one section; in blocks, to limit memory."""
     official = {name: rule.measures[name] for name in rule.official}
     blocks = [
         measure(intervals.resample_counts(strata, size, min(BLOCK, replicates - start), rng), official)
@@ -135,7 +150,7 @@ def _resample(
     return {name: np.concatenate([block[name] for block in blocks]) for name in official} if blocks else {}
 
 
-def _check_classes(section: Section, rule: Rule) -> None:
+def _check_classes(section: JoinedSection, rule: ScoreRule) -> None:
     for name, measure in rule.measures.items():
         for label, domains in zip(LABELS, (measure.normals, measure.anomalies), strict=True):
             if not np.any(np.isin(section.domain, domains) & (section.anomalous == (label == "anomaly"))):
@@ -146,7 +161,7 @@ def _check_classes(section: Section, rule: Rule) -> None:
                 )
 
 
-def _decision_metrics(section: Section, rule: Rule) -> dict[str, float]:
+def _decision_metrics(section: JoinedSection, rule: ScoreRule) -> dict[str, float]:
     values = {}
     for index, domain in enumerate(DOMAINS if rule.domains else ("all",)):
         inside = section.domain == index
@@ -166,7 +181,7 @@ def evaluate(
     replicates: int = 1000,
     seed: int = 0,
 ) -> dict[str, Any]:
-    """All metrics of one system, as fractions.
+    """Computes all metrics of a system, as fractions.
 
     Args:
         scores: (machine, section) -> {file: score}, higher is more anomalous.
@@ -177,15 +192,24 @@ def evaluate(
         seed: of the bootstrap.
 
     Returns:
-        {"rule", "official_score", "ci95": [low, high] or None, "legacy_ci95": half-width or None, "bootstrap",
-        "arithmetic_mean", "harmonic_mean" (of each measure over machines and sections, for information),
-        "per_machine": {machine: {"AUC (all)", ..., "hmean" of the official measures (and "mean" where the rule
-        averages arithmetically), "precision (source)", ...; where the machine has several sections the averages over
-        them, and "sections": {section: {...}}}}}.
-        ``ci95`` is the percentile interval of a bootstrap stratified by machine, section, domain and label.
+        A dict with
+
+        * ``rule``, ``official_score``, ``bootstrap`` (its settings);
+        * ``ci95``: [low, high], the percentile interval of a bootstrap stratified by machine, section, domain and
+          label, or None;
+        * ``legacy_ci95``: half-width printed by the official evaluator, or None;
+        * ``arithmetic_mean``, ``harmonic_mean``: means of each measure over machines and sections;
+        * ``per_machine``: machine to its measures, ``hmean`` of the official measures (and ``mean`` under the
+          arithmetic rule), and ``precision (source)`` etc. For a machine with several sections these are means over
+          them, and ``sections`` has the values of each.
 
     Raises:
-        WheeltapperError: what ``join`` refuses, and a section without clips of a class that a measure needs.
+        WheeltapperError: ``join`` fails, or a section has no clips of a class that a measure needs.
+
+    Example:
+        >>> truth = read_truth("truth.csv")
+        >>> scores = {("fan", "00"): dict(challenge_csv.read("anomaly_score_fan_section_00_test.csv"))}
+        >>> evaluate(scores, None, truth)["official_score"]
     """
     how = RULES[rule]
     joined = join(scores, decisions, truth, how.domains)
@@ -215,7 +239,7 @@ def evaluate(
 
 
 def _per_machine(
-    joined: Iterable[Section], measures: Mapping[SectionKey, Mapping[str, float]], rule: Rule
+    joined: Iterable[JoinedSection], measures: Mapping[SectionKey, Mapping[str, float]], rule: ScoreRule
 ) -> dict[str, dict[str, Any]]:
     sections: dict[str, dict[str, dict[str, float]]] = {}
     for section in joined:
@@ -230,14 +254,14 @@ def _per_machine(
     return {machine: _combine(found, rule) for machine, found in sections.items()}
 
 
-def _combine(sections: Mapping[str, Mapping[str, float]], rule: Rule) -> dict[str, Any]:
-    """One section's values as they are; of several their averages, and ``sections`` with each."""
+def _combine(sections: Mapping[str, Mapping[str, float]], rule: ScoreRule) -> dict[str, Any]:
+    """Values of a single section, or means over several sections with the values of each under ``sections``."""
     first, *others = sections.values()
     if not others:
         return dict(first)
     machine: dict[str, Any] = {}
     for name in (name for name in first if all(name in values for values in others)):
-        # Precision and recall may well be 0, and a harmonic mean would then say nothing about the other sections.
+        # Precision and recall may be 0; a harmonic mean would then ignore the other sections.
         harmonic = rule.harmonic and (name in rule.measures or name == "hmean")
         column = [values[name] for values in sections.values()]
         machine[name] = float(harmonic_mean(column) if harmonic else np.mean(column))

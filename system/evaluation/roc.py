@@ -1,8 +1,8 @@
-"""Areas under the ROC curve over tied groups of scores, for any number of resamples at once.
+"""Areas under the ROC curve from counts of clips per group of tied scores, for many resamples at once.
 
-Scores are first put into groups of equal value, highest first; everything else is arithmetic on how many normal and
-how many anomalous clips fall into each group. The ROC curve is a straight line within a group, so that a tie counts
-one half, and the same formula serves one set of clips, a bootstrap of it, or the set less one clip.
+Clips are grouped by equal score, highest first, and only the numbers of normal and anomalous clips in each group are
+used. Within a group the ROC curve is a straight line, so a tie counts one half. Unlike scikit-learn's functions, the
+same formula works for a set of clips, bootstrap resamples of it, and the set without one clip.
 """
 
 import numpy as np
@@ -11,25 +11,44 @@ MAX_FPR = 0.1
 
 
 def tie_groups(scores: np.ndarray) -> tuple[np.ndarray, int]:
-    """Group index of each score (N,), 0 for the highest, equal scores sharing one; and the number of groups."""
+    """Groups equal scores.
+
+    Args:
+        scores: (N,).
+
+    Returns:
+        Group index of each score (N,), 0 for the highest, and the number of groups.
+    """
     values, groups = np.unique(-np.asarray(scores, dtype=np.float64), return_inverse=True)
     return groups.reshape(-1), len(values)
 
 
 def auc_from_counts(normal: np.ndarray, anomalous: np.ndarray) -> np.ndarray:
-    """AUC of clips counted per tie group, both (..., groups), highest score first; returns (...).
+    """AUC, the probability that an anomalous clip scores above a normal one, with ties as one half (Mann-Whitney).
 
-    The chance that an anomalous clip scores above a normal one, ties counting one half (Mann-Whitney).
+    Args:
+        normal: (..., groups), number of normal clips in each tie group, highest score first.
+        anomalous: (..., groups), the same for anomalous clips.
+
+    Returns:
+        (...).
     """
     outranked = np.cumsum(anomalous, axis=-1) - 0.5 * anomalous
     return (normal * outranked).sum(axis=-1) / (normal.sum(axis=-1) * anomalous.sum(axis=-1))
 
 
 def partial_auc_from_counts(normal: np.ndarray, anomalous: np.ndarray, max_fpr: float = MAX_FPR) -> np.ndarray:
-    """Standardised partial AUC of clips counted per tie group, both (..., groups), highest first; returns (...).
+    """Partial AUC over false-positive rates from 0 to ``max_fpr``, standardised after McClish (1989).
 
-    The area over false-positive rates of 0 to ``max_fpr``, the curve being cut between its points where need be,
-    standardised after McClish (1989): 0.5 for chance, 1 for a perfect ranking.
+    It is 0.5 for chance and 1 for a perfect ranking. The ROC curve is interpolated at ``max_fpr``.
+
+    Args:
+        normal: (..., groups), number of normal clips in each tie group, highest score first.
+        anomalous: (..., groups), the same for anomalous clips.
+        max_fpr: largest false-positive rate.
+
+    Returns:
+        (...).
     """
     normals = normal.sum(axis=-1, keepdims=True)
     passed = np.cumsum(normal, axis=-1) - normal
@@ -41,18 +60,18 @@ def partial_auc_from_counts(normal: np.ndarray, anomalous: np.ndarray, max_fpr: 
 
 
 def standardise(area: np.ndarray, max_fpr: float = MAX_FPR) -> np.ndarray:
-    """Maps a raw partial area so that chance is 0.5 and a perfect ranking 1 (McClish 1989, with a = area)."""
+    """Standardises a partial area, so that chance is 0.5 and a perfect ranking is 1 (McClish 1989, a = area)."""
     chance = 0.5 * max_fpr**2
     return 0.5 * (1.0 + (area - chance) / (max_fpr - chance))
 
 
 def auc(scores: np.ndarray, anomalous: np.ndarray) -> float:
-    """AUC of scores (N,) given which clips are anomalous (N,) bool; both classes must occur."""
+    """AUC of scores (N,) with labels ``anomalous`` (N,) bool; both classes must occur."""
     return float(auc_from_counts(*_counts(scores, anomalous)))
 
 
 def partial_auc(scores: np.ndarray, anomalous: np.ndarray, max_fpr: float = MAX_FPR) -> float:
-    """Standardised partial AUC of scores (N,) given which clips are anomalous (N,) bool; both classes must occur."""
+    """Standardised partial AUC of scores (N,) with labels ``anomalous`` (N,) bool; both classes must occur."""
     return float(partial_auc_from_counts(*_counts(scores, anomalous), max_fpr))
 
 
@@ -64,13 +83,18 @@ def _counts(scores: np.ndarray, anomalous: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def leave_one_out(scores: np.ndarray, anomalous: np.ndarray, max_fpr: float = MAX_FPR) -> tuple[np.ndarray, np.ndarray]:
-    """AUC and standardised partial AUC of all clips but one, for each clip left out: two arrays (N,).
+    """AUC and standardised partial AUC without each of the clips.
 
-    Needs at least two clips of each class. Clips of one group and class are interchangeable, so that each value is
-    worked out once per group: taking a clip away shifts the curve by one step at its group and nowhere else.
+    Clips of one tie group and class give the same value, which is computed once per group: removing a clip shifts the
+    curve by one step at its group only.
 
     Args:
-        scores: (N,); anomalous: (N,) bool.
+        scores: (N,), at least two clips of each class.
+        anomalous: (N,) bool.
+        max_fpr: largest false-positive rate of the partial AUC.
+
+    Returns:
+        AUC (N,) and partial AUC (N,).
     """
     anomalous = np.asarray(anomalous, dtype=bool)
     groups, _ = tie_groups(scores)
@@ -94,9 +118,9 @@ def leave_one_out(scores: np.ndarray, anomalous: np.ndarray, max_fpr: float = MA
 
 
 def _partial_without(normal: np.ndarray, hits: np.ndarray, max_fpr: float) -> tuple[np.ndarray, np.ndarray]:
-    """Partial areas (in clips x clips) after one anomalous, or one normal, clip of each group is taken away: (groups,).
+    """Partial areas (groups,), in clips x clips, without one anomalous or without one normal clip of each group.
 
-    The curve runs along the axis of normal clips; ``budget`` is how far along it the partial area reaches.
+    ``budget`` is the end of the partial area on the axis of normal clips.
     """
     passed = np.cumsum(normal) - normal  # normal clips above the group
     height = np.cumsum(hits) - hits  # anomalous clips above the group

@@ -1,4 +1,4 @@
-"""The labelled test clips, and the one place where scores meet them: by file name, never by position."""
+"""Ground truth of the test clips, and its join with scores, always by file name and never by position."""
 
 import csv
 import os
@@ -21,7 +21,7 @@ Table = Mapping[SectionKey, Mapping[str, float]]
 
 
 class Truth(NamedTuple):
-    """One labelled test clip; ``domain`` may be empty where the year's rule knows no domains."""
+    """A labelled test clip; ``domain`` may be empty if the rule of the year does not use domains."""
 
     machine: str
     section: str
@@ -31,18 +31,20 @@ class Truth(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Section:
-    """The joined test clips of one section: scores (N,), anomalous (N,) bool, domain (N,) 0 source, 1 target,
-    decided (N,) bool or None."""
+class JoinedSection:
+    """Scores and ground truth of the test clips of one section."""
 
     key: SectionKey
-    scores: np.ndarray
-    anomalous: np.ndarray
-    domain: np.ndarray
-    decided: np.ndarray | None
+    scores: np.ndarray  # (N,)
+    anomalous: np.ndarray  # (N,) bool
+    domain: np.ndarray  # (N,) 0 source, 1 target
+    decided: np.ndarray | None  # (N,) bool
 
     def strata(self) -> tuple[list[np.ndarray], int]:
-        """Tie groups of the clips of each domain and label, in the order (source, target) x (normal, anomaly)."""
+        """Tie groups of the clips in each stratum, and the number of tie groups.
+
+        The strata are (source, target) x (normal, anomaly), in this order.
+        """
         groups, size = roc.tie_groups(self.scores)
         return [
             groups[(self.domain == domain) & (self.anomalous == anomalous)]
@@ -52,14 +54,21 @@ class Section:
 
 
 def read_truth(path: str | os.PathLike) -> list[Truth]:
-    """Reads a truth.csv with at least the columns machine, section, file, domain, label, in any order.
+    """Reads a truth.csv.
 
-    Raises WheeltapperError naming the line of the first thing that is wrong.
+    Args:
+        path: csv with at least the columns machine, section, file, domain and label, in any order.
+
+    Returns:
+        One entry per row.
+
+    Raises:
+        WheeltapperError: names the first line that is wrong.
     """
     path = Path(path)
     if not path.is_file():
         raise WheeltapperError(
-            f"{path}: expected a table of the truth, found {'a folder' * path.is_dir() or 'nothing'}"
+            f"{path}: expected a table of the ground truth, found {'a folder' * path.is_dir() or 'nothing'}"
         )
     rows: list[Truth] = []
     try:
@@ -97,25 +106,38 @@ def _check_clip(clip: Truth, where: str) -> None:
         raise WheeltapperError(f"{where}: label: expected normal or anomaly, found {clip.label!r}")
 
 
-def join(scores: Table, decisions: Table | None, truth: Iterable[Truth], domains: bool) -> list[Section]:
-    """Joins scores, and decisions where there are any, to the truth by file name; sections sorted by their key.
+def join(scores: Table, decisions: Table | None, truth: Iterable[Truth], domains: bool) -> list[JoinedSection]:
+    """Joins scores and decisions with the ground truth by file name.
 
-    Sections without truth are left out. Raises WheeltapperError for a machine of the truth without scores, a clip
-    without score, a score without clip, a clip that stands twice, a score that is not finite, a domain that the rule
-    needs (``domains``) and the truth does not tell.
+    Args:
+        scores: (machine, section) to {file: score}; sections that are not in the ground truth are ignored.
+        decisions: (machine, section) to {file: 0 or 1}, or None.
+        truth: the labelled test clips.
+        domains: whether domains are needed.
+
+    Returns:
+        Sections, sorted by key.
+
+    Raises:
+        WheeltapperError: a machine without scores, a clip without score, a score without clip, a clip that occurs
+            twice, a score that is not finite, or a missing domain.
     """
     clips: dict[SectionKey, dict[str, Truth]] = {}
     for clip in truth:
         _check_clip(clip, f"truth: {clip.machine} {clip.file}")
         section = clips.setdefault((clip.machine, clip.section), {})
         if clip.file in section:
-            raise WheeltapperError(f"truth: {clip.machine} section {clip.section}: {clip.file} stands twice")
+            raise WheeltapperError(
+                f"truth: {clip.machine} section {clip.section}: expected each clip once, found {clip.file} twice"
+            )
         section[clip.file] = clip
     if not clips:
         raise WheeltapperError("truth: expected at least one clip, found none")
     missing = [f"{machine} section {section}" for machine, section in sorted(clips) if (machine, section) not in scores]
     if missing:
-        raise WheeltapperError(f"scores: expected every machine of the truth, found none for {', '.join(missing)}")
+        raise WheeltapperError(
+            f"scores: expected every machine of the ground truth, found none for {', '.join(missing)}"
+        )
     return [_join_section(key, clips[key], scores[key], (decisions or {}).get(key), domains) for key in sorted(clips)]
 
 
@@ -125,7 +147,7 @@ def _join_section(
     scores: Mapping[str, float],
     decisions: Mapping[str, float] | None,
     domains: bool,
-) -> Section:
+) -> JoinedSection:
     where = f"{key[0]} section {key[1]}"
     files = sorted(clips)
     _check_names(where, "scores", files, scores)
@@ -146,7 +168,7 @@ def _join_section(
         bad = files[kinds.index("")]
         raise WheeltapperError(f"{where}: {bad}: expected the domain source or target in the truth, found none")
     anomalous = np.array([clips[file].label == "anomaly" for file in files])
-    return Section(key, values, anomalous, np.array([DOMAINS.index(kind) for kind in kinds]), decided)
+    return JoinedSection(key, values, anomalous, np.array([DOMAINS.index(kind) for kind in kinds]), decided)
 
 
 def _check_names(where: str, what: str, files: Sequence[str], found: Mapping[str, float]) -> None:

@@ -140,7 +140,7 @@ def _source(plan: Plan, config: Any) -> Any:
 
     downloads = Path((config.data if config else DataConfig()).folder)
     data = plan.data or source.remembered(plan.exp, downloads) or source.SYNTHETIC
-    found = source.find(data, plan.exp, downloads)
+    found = source.find_source(data, plan.exp, downloads)
     source.check(found)
     if found.year:
         check_folder(found.folder)

@@ -8,7 +8,7 @@ import numpy as np
 
 from system import score_tables
 from system.config import SystemConfig
-from system.corpora.inspection import Sound, inspect
+from system.corpora.inspection import inspect
 from system.corpora.names import parse_name
 from system.embeddings.files import read_rows
 from system.errors import WheeltapperError
@@ -137,7 +137,7 @@ def judge_file(path: Path, group: Group, judge: Judge, embed: Embed) -> Verdict:
     return Verdict(str(path), *group, score, judge.threshold, deviations, _remark(sound, judge))
 
 
-def _remark(sound: Sound, judge: Judge) -> str:
+def _remark(sound: InspectedSound, judge: Judge) -> str:
     """What makes a score doubtful; empty if nothing does."""
     if sound.silent:
         return "silent (all samples are zero)"

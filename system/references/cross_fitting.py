@@ -16,7 +16,7 @@ from system.errors import WheeltapperError
 from system.files import open_atomic
 from system.frontends.logmel import log_mel
 from system.manifest import Clip, check_training, group_by, machines
-from system.parallel import ahead
+from system.parallel import map_in_order
 from system.references.autoencoder import Autoencoder, AutoencoderConfig
 
 ALL = -1  # fold of the network that learns from all clips
@@ -181,7 +181,7 @@ def describe(
     for clip in clips:
         if Job(clip.machine, ALL) not in networks:
             raise WheeltapperError(f"{clip.machine}: expected training clips for its autoencoder, found none")
-    return np.stack(list(ahead(row, clips, workers))).astype(np.float32)
+    return np.stack(list(map_in_order(row, clips, workers))).astype(np.float32)
 
 
 def describe_clip(clip: Clip, model: Autoencoder, score: str, rate: int) -> np.ndarray:

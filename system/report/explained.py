@@ -69,7 +69,7 @@ def write_explanation(
     for file in recordings:
         info = audio.probe(file)
         wave, rate = audio.read(file, samples=min(info.samples, int(SECONDS_SHOWN * info.rate)))
-        encoded = encoder_input(encoder, torch.from_numpy(wave[:1]), rate, encoder.whole)
+        encoded = encoder_input(encoder, torch.from_numpy(wave[:1]), rate, encoder.full_length_mode)
         name = os.path.basename(file)
         unit: dict[str, Any] = {"name": name, "file": os.fspath(file), "cut": info.seconds > SECONDS_SHOWN}
         unit["silent"] = not wave[0].any()

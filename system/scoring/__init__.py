@@ -108,7 +108,10 @@ def _wrong_settings(name: str, settings: Mapping[str, Any], known: Mapping[str, 
         if setting not in known:
             near = difflib.get_close_matches(setting, known, n=1)
             advice = f"did you mean {near[0]}? " if near else ""
-            yield setting, f"the scorer {name} has no such setting: {advice}it knows {', '.join(known) or 'none'}"
+            yield (
+                setting,
+                f"the scorer {name} has no such setting: {advice}known settings: {', '.join(known) or 'none'}",
+            )
             continue
         kinds = get_args(known[setting]) or (known[setting],)
         if all(kind in _WORDS for kind in kinds) and not any(_fits(value, kind) for kind in kinds):

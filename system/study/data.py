@@ -11,7 +11,7 @@ import numpy as np
 
 from system import manifest
 from system.config import ScopeConfig
-from system.corpora.inspection import Sound, inspect_all
+from system.corpora.inspection import InspectedSound, inspect_all
 from system.errors import WheeltapperError
 from system.evaluation.truth import LABELS
 from system.files import open_atomic
@@ -72,7 +72,7 @@ def _from_table(path: Path, threads: int) -> list[Clip]:
 
     rows = splits.read_table(path)
     sounds = inspect_all([str(row.path) for row in rows], threads)
-    problems = [sound for sound in sounds if not isinstance(sound, Sound)]
+    problems = [sound for sound in sounds if not isinstance(sound, InspectedSound)]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise WheeltapperError(f"{problems[0]}{more}")

@@ -1,4 +1,4 @@
-"""A corpus of one's own: one folder of files such as ``pump3 2024-05-01 ok.wav``, to a manifest.
+"""Example of a corpus: writes a manifest for a folder of files such as ``pump3 2024-05-01 ok.wav``.
 
 python my_corpus.py FOLDER manifest.csv; then wheeltapper run --exp EXP --conf CONF --data manifest.csv
 """
@@ -15,19 +15,19 @@ from system.errors import WheeltapperError
 from system.manifest import Clip
 
 NAME = re.compile(r"(?P<machine>\w+) (?P<day>[\d-]+)(?P<number> \d+)? (?P<state>ok|fault)")
-LEARNED_UNTIL = "2024-06"  # recordings of later days are the test
-MOVED = "2024-04"  # from here on the machines stood in the new hall
+LEARNED_UNTIL = "2024-06"  # later recordings are for testing
+MOVED = "2024-04"  # the machines moved to a new hall on this day
 
 
 def clips(folder: Path) -> Iterator[Clip]:
-    """One clip a recording: whose it is, whether it is learned from, and what is known of it."""
+    """Returns one clip per recording, with machine, split, label and domain."""
     for path in list_files(folder):
         found = NAME.fullmatch(path.stem)
         if found is None:
             raise WheeltapperError(f"{path}: expected a name such as 'pump3 2024-05-01 ok.wav'")
         early, sound = found["day"] < LEARNED_UNTIL, inspect(path)
         if early and found["state"] == "fault":
-            continue  # nothing is ever learned from faults
+            continue  # faults are never used for training
         yield Clip(
             corpus="mill",
             machine=found["machine"],
@@ -38,7 +38,7 @@ def clips(folder: Path) -> Iterator[Clip]:
             label="normal" if found["state"] == "ok" else "anomaly",
             domain="source" if found["day"] < MOVED else "target",
             attributes=f"month_{found['day'][:7]}",
-            group=found["machine"] + found["day"],  # recordings of one day stay together where clips are split
+            group=found["machine"] + found["day"],  # splits keep recordings of one day together
             channels=sound.channels,
             rate=sound.rate,
             samples=sound.samples,

@@ -1,4 +1,4 @@
-"""An encoder of one's own: pieces of a log-mel spectrogram, each through a few layers."""
+"""Example of an encoder: pieces of a log-mel spectrogram, each processed by a few layers."""
 
 from dataclasses import dataclass
 
@@ -14,8 +14,8 @@ from system.frontends.logmel import BANDS, mel_decibels
 class PocketConfig:
     embed_dim: int = 32
     depth: int = 2
-    patch_size: int = 8  # frames of a token
-    target_length: int = 1024  # frames of one pass; longer recordings go in pieces
+    patch_size: int = 8  # frames per token
+    target_length: int = 1024  # frames per pass; longer recordings are split
 
 
 class Block(nn.Module):
@@ -29,9 +29,9 @@ class Block(nn.Module):
 
 class Pocket(Encoder):
     family = "Pocket"
-    rate = 16000  # Hz, to which recordings are brought; 0 hears each at its own rate
-    modes = {"official": Mode("its author", "split")}  # how a recording becomes pieces, see Mode
-    lora_targets = ("fc",)  # layers that get adapters
+    rate = 16000  # sampling rate in Hz that recordings are resampled to; 0 to keep their own
+    modes = {"official": Mode("its author", "split")}  # how recordings are split into pieces, see Mode
+    lora_targets = ("fc",)  # layers that get low-rank adapters
     SIZES = {"nano": PocketConfig(), "small": PocketConfig(embed_dim=128, depth=4)}
 
     def __init__(self, config: PocketConfig):

@@ -1,4 +1,4 @@
-"""A scorer of one's own: distance to the median of the normal references, in the spread of each number."""
+"""Example of a scorer: distance to the median of the normal references, in units of the spread of each dimension."""
 
 import numpy as np
 
@@ -7,29 +7,29 @@ from system.scoring.banks import check, flat
 
 
 class MedianScorer:
-    """s(x) = mean over the numbers of |x - median| / (median absolute deviation), at most ``clip`` each.
+    """s(x) = mean over dimensions of |x - median| / (median absolute deviation), at most ``clip`` each.
 
     Args:
-        clip: so that a single number does not decide.
+        clip: upper limit of each term, so that one dimension does not dominate.
     """
 
-    note = ""  # a remark of fit for the log
+    note = ""  # set by fit if it could not follow the settings; logged as a warning
 
     def __init__(self, clip: float = 10.0):
         self.clip = clip
 
     def fit(self, references: np.ndarray, domains: np.ndarray) -> "MedianScorer":
-        """references (N, D) or (N, bands, D) of normal clips; domains (N,) 'source' | 'target' are not needed here."""
+        """Fits to references (N, D) or (N, bands, D); domains (N,) 'source' or 'target' are not used here."""
         references, _ = check(references, domains)
         self._rows = flat(references)
         return self
 
     def score(self, embeddings: np.ndarray) -> np.ndarray:
-        """(M, ...) to scores (M,), higher where more anomalous."""
+        """Anomaly scores (M,) of embeddings (M, ...); higher is more anomalous."""
         return self._distance(self._rows, flat(np.asarray(embeddings, np.float64)))
 
     def reference_scores(self) -> np.ndarray:
-        """(N,) score of each reference against the others: calibration and thresholds come from these."""
+        """Leave-one-out scores (N,) of the references, for calibration and thresholds."""
         count = len(self._rows)
         without = (np.delete(self._rows, i, axis=0) for i in range(count))
         return np.concatenate([self._distance(rest, self._rows[i : i + 1]) for i, rest in enumerate(without)])

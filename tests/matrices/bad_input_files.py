@@ -149,7 +149,7 @@ def published_truth(year: int, *lines: str) -> Prepare:
 
 
 def manifest(damage: Damage, verb: str = "shard") -> Prepare:
-    """A verb over manifest.csv of two recordings, audio/a.wav and audio/b.wav."""
+    """A command over manifest.csv of two recordings, audio/a.wav and audio/b.wav."""
 
     def prepare(folder: Path) -> list[str]:
         file = io.StringIO()
@@ -267,7 +267,7 @@ def embeddings(change: Callable[[dict], object]) -> Prepare:
 
 
 def plain(verb: str, *options: str, **files: bytes | str) -> Prepare:
-    """Any verb over files; ``{}`` in an option is the case's folder, ``__`` in a file's name a dot."""
+    """Any command over files; ``{}`` in an option is the case's folder, ``__`` in a file's name a dot."""
 
     def prepare(folder: Path) -> list[str]:
         for name, data in files.items():

@@ -101,7 +101,7 @@ NAMES = {
     "anomaly in train": Case(
         recordings(rename(TRAIN, "train/section_00_source_train_anomaly_0000_x.wav")),
         "train_anomaly_0000_x.wav",
-        "expected training clips that are normal",
+        "expected training clips with normal in their name",
         "found an anomaly",
     ),
     "no label in train": Case(
@@ -122,8 +122,8 @@ NAMES = {
     "one clip in two formats": Case(
         recordings(content(TRAIN.replace(".wav", ".flac"), wav_bytes(kind="FLAC"))),
         TRAIN_FILE,
-        "expected a name of its own",
-        "found it also at",
+        "expected a unique name",
+        "found the same in",
     ),
     "labelled and anonymous": Case(
         recordings(wav("test/section_00_0007.wav")), "/fan", "all labelled or all anonymous", "found 4 and 1"
@@ -205,7 +205,7 @@ TABLES = {
     "attributes: twice": Case(
         recordings(content(ATTRIBUTES, f"file_name,d1p,d1v\n{ROW},vel,1\n{ROW},vel,2\n")),
         f"{ATTRIBUTES}: line 3",
-        "stands twice",
+        "occurs twice",
         "different attributes",
     ),
     "attributes: empty": Case(recordings(content(ATTRIBUTES, "")), ATTRIBUTES, "expected file_name", "found nothing"),
@@ -215,7 +215,7 @@ TABLES = {
     "table: column": Case(table("filename\na.wav\n"), "table.csv: line 1", "did you mean filename", "no column file"),
     "table: ragged": Case(table("file,class\na.wav\n"), "table.csv: line 2", "expected 2 columns", "found 1"),
     "table: file missing": Case(table("file\na.wav\nc.wav\n"), "c.wav", "expected a sound file", "found nothing"),
-    "table: file twice": Case(table("file\na.wav\na.wav\n"), "table.csv: line 3", "already in line 2", "a.wav"),
+    "table: file twice": Case(table("file\na.wav\na.wav\n"), "table.csv: line 3", "expected each file once", "a.wav"),
     "table: cell empty": Case(table('file\n\na.wav\n" "\n'), "table.csv: line 4", "expected text", "found nothing"),
     "table: condition": Case(
         table("file\na.wav\n", "--where", "file~["), "where: file~[", "regular expression", "found"

@@ -128,7 +128,7 @@ CSVS = {
         "Eval.csv",
     ),
     "no file": Case(
-        scored(rename(f"scores/{SCORES}", "x.csv")), "scores", "every machine of the truth", "none for fan"
+        scored(rename(f"scores/{SCORES}", "x.csv")), "scores", "every machine of the ground truth", "none for fan"
     ),
     "empty": Case(scored(content(f"scores/{SCORES}", "")), f"{SCORES}: line 1", "one line per clip", "an empty file"),
 }

@@ -109,7 +109,7 @@ def test_two_at_once(quick, verb):
     )
     wait_for(quick.exp / "stages")
     second = quick.server.run(verb, "--exp", str(quick.exp), "--conf", str(quick.conf), log=quick.folder / "second.txt")
-    check_refused(second, quick.exp, "another wheeltapper process is at work here")
+    check_refused(second, quick.exp, "another wheeltapper process is using this folder")
     assert quick.server.wait(first).status == 0
     assert quick.differences() == []
 

@@ -1,4 +1,4 @@
-"""Good packages made by hand, as {path: bytes}, for the tests to damage; nothing here uses the code under test."""
+"""Valid packages written by hand, as {path: bytes}, independent of the code under test."""
 
 import random
 import zipfile
@@ -96,7 +96,7 @@ def clip_names(count: int = 200) -> list[str]:
 def good_package(
     year: int = 2026, systems: int = 2, machines: tuple[str, ...] | None = None, clips: int = 200
 ) -> dict[str, bytes]:
-    """A package without a single finding (for the official machines and 200 clips)."""
+    """A package without findings (for the official machines and 200 clips)."""
     files = {PDF: b"%PDF-1.4\n1 0 obj\n<<>>\nendobj\n%%EOF\n"}
     results = "".join(f"    {m}: {{auc_source: 61.5, auc_target: 54.25, pauc: 51}}\n" for m in DEV[year])
     for index in range(1, systems + 1):

@@ -1,4 +1,4 @@
-"""One seeded defect each, as functions that damage a good package, and what the validator must say of it."""
+"""Functions that each add one defect to a valid package, and the expected finding of the validator."""
 
 from collections.abc import Callable
 
@@ -80,7 +80,7 @@ def line(path: str, number: int, text: str | None) -> Defect:
 
 
 def values(path: str, value: Callable[[int, str], str]) -> Defect:
-    """A defect that writes all values of a CSV anew from their position and old text."""
+    """A defect that replaces all values of a CSV by a function of their position and text."""
 
     def defect(files: Files) -> None:
         rows = [row.split(",") for row in files[path].decode().split()]
@@ -94,7 +94,7 @@ def five_systems(files: Files) -> None:
 
 
 def second_team(index: int) -> Defect:
-    """A defect: the second system is that of another team, whole in itself."""
+    """A defect: the second system is a valid one of another team."""
 
     def defect(files: Files) -> None:
         new = f"Jones_EX_task2_{index}"
@@ -108,7 +108,7 @@ def second_team(index: int) -> Defect:
 
 
 def _cut(files: Files, start: str, end: str | None, new: str) -> Files:
-    """The meta file with everything from ``start`` up to ``end`` replaced."""
+    """The meta file with the text from ``start`` up to ``end`` replaced."""
     text = files[meta_path()].decode()
     begin = text.index(start)
     stop = len(text) if end is None else text.index(end, begin)

@@ -1,4 +1,4 @@
-"""Claims of a package against what the run behind it knows."""
+"""Comparison of the claims in a package with facts of its run."""
 
 from dataclasses import replace
 
@@ -11,7 +11,7 @@ from submission.validate import validate
 
 
 class TestFacts:
-    """Claims of a package against what the run knows."""
+    """Findings for a package with given facts of the run."""
 
     facts = RunFacts(
         results={label(1): {"ToyCar": {"auc_source": 61.5, "auc_target": 54.25, "pauc": 51.0}}},

@@ -1,4 +1,4 @@
-"""Writing packages: what is in them, the same bytes for the same input, and what is refused."""
+"""Writing packages: content, reproducibility, and errors."""
 
 import re
 import zipfile
@@ -263,7 +263,7 @@ class TestRefusals:
 class TestConfig:
     @given(st.text(max_size=12), st.text(max_size=12), st.integers(1, 4))
     def test_labels(self, surname, affiliation, index):
-        """Either four parts come out, or the configuration is refused by name."""
+        """Either the label has four parts, or the configuration is refused."""
         plain = re.compile("[A-Za-z0-9-]+")
         config = PackageConfig(surname=surname, affiliation=affiliation)
         if plain.fullmatch(surname) and plain.fullmatch(affiliation):

@@ -16,7 +16,7 @@ from system.errors import WheeltapperError
 
 
 def pdf_text(content: bytes) -> str:
-    """Text of a PDF of reportlab's with built-in fonts: its page streams, their strings one a line."""
+    """Text of a reportlab PDF with built-in fonts, from its page streams, one string per line."""
     texts = []
     for stream in re.findall(rb"stream\r?\n(.*?)endstream", content, re.DOTALL):
         data = stream.strip()
@@ -30,7 +30,7 @@ def pdf_text(content: bytes) -> str:
 
 class TestReport:
     def test_table_repeats_the_published_means(self):
-        """Figures of seed report and task page: harmonic means and official scores as printed there."""
+        """Numbers of the baseline report and the task page: harmonic means and official scores as printed."""
         results = {machine: dict(zip(KEYS, values, strict=True)) for machine, values in PUBLISHED.items()}
         entry = SystemEntry(1, "n", "a", {}, 1, None, 1, results, None)
         rows = results_table([entry], frozenset(PUBLISHED))
@@ -56,7 +56,7 @@ class TestReport:
         assert results_table([entry])[0] == ["Machine", "Metric", "task2_1"]
 
     def test_a_name_alone_is_not_official(self, tmp_path):
-        """Anybody may call a machine "fan"; the challenge's has 200 labelled test clips."""
+        """Own machines may be called "fan" too; the challenge's has 200 labelled test clips."""
         results = {"fan": dict.fromkeys(KEYS, 60.0)}
         for count, official in ((6, False), (200, True)):
             folder = tmp_path / str(count)

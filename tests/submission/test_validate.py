@@ -1,4 +1,4 @@
-"""The validator against hand-made packages: good ones, and good ones with one seeded defect each."""
+"""The validator on packages written by hand: valid ones, and valid ones with one defect each."""
 
 import json
 import os
@@ -189,7 +189,7 @@ class TestAudio:
         make_audio(audio, ["Scanner"], renumbered)
         path = write_zip(tmp_path / "p.zip", files)
         assert validate(path, audio_dir=audio) == []
-        # Without the audio the files agree among themselves.
+        # Without the recordings, the files only have to agree with each other.
         assert validate(path) == []
 
     def test_set_must_be_that_of_the_audio(self, tmp_path):
@@ -267,7 +267,7 @@ def test_labels_that_follow_the_rule_pass(surname, institute, index):
 
 @given(st.text(min_size=1, max_size=20))
 def test_labels_have_four_parts_of_plain_letters(text):
-    """The rule in other words: four parts, two of letters, digits and hyphens, then task2 and an index."""
+    """Independent implementation: four parts, two of letters, digits and hyphens, then task2 and an index."""
     parts = text.split("_")
     plain = [p and all(c == "-" or (c.isascii() and c.isalnum()) for c in p) for p in parts]
     expected = len(parts) == 4 and all(plain) and parts[2] == "task2" and parts[3] in tuple("1234")
@@ -350,7 +350,7 @@ class TestVerb:
 
 
 def test_builder_and_years_agree():
-    """The tables of the builder are written by hand from the rules: the year files must say the same."""
+    """The year files must equal the builder's tables, which were written by hand from the rules."""
     from system.corpora.challenge import load_year
 
     for year in EVAL:

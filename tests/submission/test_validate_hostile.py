@@ -1,4 +1,4 @@
-"""The validator against hostile input: nothing lands outside its scratch folder, nothing raises, hangs or grows."""
+"""The validator on malicious input: it writes only to its scratch folder, and never raises, hangs or fills memory."""
 
 import os
 import stat
@@ -32,7 +32,7 @@ def entry_of_mode(name, mode):
 
 
 class TestHostileZip:
-    """Nothing of a zip may land outside the scratch folder, and nothing may grow without bound."""
+    """Nothing may be written outside the scratch folder, and nothing may grow without limit."""
 
     @pytest.mark.parametrize(
         ("entry", "fragment"),
@@ -96,7 +96,7 @@ class TestHostileZip:
         assert any("when unpacked, found more (a zip bomb?)" in found for found in errors(validate(path)))
 
     def test_bomb_that_lies_about_its_size(self, tmp_path):
-        """The declared size is small, the stream is not: reading stops at what was declared."""
+        """The stream is larger than the declared size; reading stops at the declared size."""
 
         def shrink(content):
             content = bytearray(content)

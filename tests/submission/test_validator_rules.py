@@ -1,4 +1,4 @@
-"""Every rule on packages that a program can check, and the seeded defects that show it is checked.
+"""All rules on packages that a program can check, and defects that show that they are checked.
 
 ``RULES`` groups the defects of ``package_defects`` by rule. Beside it stand: zips that are hostile (paths that lead
 outside, links, bombs, encryption, damage, duplicates: test_validate_hostile), claims against the run (results,
@@ -155,7 +155,7 @@ def test_each_required_key_is_missed(path, tmp_path):
 
 @pytest.mark.parametrize("name", DEFECTS)
 def test_a_defect_is_found_in_its_file_and_line(name, tmp_path):
-    """The finding names a file or folder that is there; a line, where it has one, is one that shows the defect."""
+    """The finding names an existing file or folder; its line, if any, shows the defect."""
     defect, level, fragment = DEFECTS[name]
     files = good_package()
     defect(files)

@@ -14,7 +14,7 @@ RATE = 8000
 
 @pytest.fixture
 def record(tmp_path: Path) -> Callable[..., Clip]:
-    """Writes a short recording of tones in noise and returns its clip; ``fields`` of the clip as wanted."""
+    """Writes a short recording of tones in noise and returns its clip, with the given ``fields``."""
 
     def make(file: str, seconds: float = 0.5, channels: int = 2, rate: int = RATE, seed: int = 0, **fields) -> Clip:
         generator = np.random.default_rng(seed)
@@ -41,7 +41,7 @@ def record(tmp_path: Path) -> Callable[..., Clip]:
 
 @pytest.fixture
 def train_clips(record) -> list[Clip]:
-    """Two machines of four normal clips each, with attributes on one of them and one target clip a machine."""
+    """Two machines with four normal clips each, one of them in the target domain; one machine has attributes."""
     clips = []
     for m, machine in enumerate(("fan", "pump")):
         for i in range(4):
@@ -56,7 +56,7 @@ def train_clips(record) -> list[Clip]:
 
 @pytest.fixture
 def tiny_encoder():
-    """A FISHER encoder of 16 channels and two blocks, the same at every call."""
+    """A FISHER encoder with 16 channels and two blocks, always with the same weights."""
     import torch
 
     from system.encoders.fisher import Fisher, FisherConfig

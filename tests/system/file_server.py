@@ -1,4 +1,4 @@
-"""A web server on this machine, for the tests of what is fetched."""
+"""A local web server for tests of downloads."""
 
 import contextlib
 import http.server

@@ -1,4 +1,4 @@
-"""FISHER in plain NumPy, written from the paper's description alone: what the network is checked against."""
+"""FISHER in NumPy, written from the paper only, as an independent reference."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The only opener of sound files: whole files, damaged ones, resampling, writing."""
+"""Sound files: complete and damaged ones, resampling, writing."""
 
 import hashlib
 import struct

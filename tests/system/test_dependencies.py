@@ -1,4 +1,4 @@
-"""Dependencies that fail: found by their probes, told in one line, and nothing else taken for one."""
+"""Failing dependencies: found by probes, reported in one line, and not confused with other errors."""
 
 import importlib
 import py_compile

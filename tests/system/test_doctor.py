@@ -1,4 +1,4 @@
-"""What wheeltapper doctor prints, also where packages are damaged, and what it must not print."""
+"""Output of wheeltapper doctor, with damaged packages too, and secrets that it must not print."""
 
 import json
 import sys
@@ -92,7 +92,7 @@ def test_a_missing_package_and_a_plug_in_that_fails(settings, monkeypatch, capsy
     monkeypatch.setenv(plugins.PLUGINS, "no_such_plug_in")
     assert main(["doctor", "--quick", "--json"]) == 1
     first, second = json.loads(capsys.readouterr().out)["problems"]
-    assert first == "no-such-package is not installed; tools/setup.sh installs again what is damaged"
+    assert first == "no-such-package is not installed; run tools/setup.sh, which reinstalls damaged packages"
     assert second.startswith(f"{plugins.PLUGINS}: no_such_plug_in: expected a module on PYTHONPATH")
 
 

@@ -1,4 +1,4 @@
-"""The examples of docs/extend.md: short, and what they say they are."""
+"""The examples of docs/extend.md are short and work as described."""
 
 import sys
 from pathlib import Path

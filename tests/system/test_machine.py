@@ -133,7 +133,7 @@ def test_libraries_are_told_of_a_quota_and_of_nothing_else(free, monkeypatch):
         if asked:
             monkeypatch.setenv("OMP_NUM_THREADS", asked)
         monkeypatch.setattr(machine, "quotas", lambda root, quota=quota: iter([quota]))
-        machine.tell_libraries()
+        machine.limit_library_threads()
         assert os.environ.get("OMP_NUM_THREADS") == told
 
 
@@ -192,7 +192,7 @@ print(read_json(stage.marker)["peak_memory_mb"])
 @pytest.mark.parametrize(
     ("kind", "said"),
     [
-        ("windows", ["another wheeltapper process is at work here", "True False True", "0"]),
+        ("windows", ["another wheeltapper process is using this folder", "True False True", "0"]),
         ("neither", ["held twice", "True True True", "0"]),
     ],
 )

@@ -1,4 +1,4 @@
-"""The manifest: what is written is read, what is wrong is named with its line."""
+"""The manifest: written and read back; errors name the line."""
 
 from dataclasses import replace
 
@@ -73,7 +73,9 @@ def test_a_bad_value_is_named_with_its_line(tmp_path, clips, column, value, text
 def test_a_name_twice(tmp_path, clips):
     path = tmp_path / "manifest.csv"
     manifest.write(path, [clips[0], clips[1], clips[0]])
-    with pytest.raises(WheeltapperError, match=r"line 4: fan/00/train/a\.wav stands already in line 2"):
+    with pytest.raises(
+        WheeltapperError, match=r"line 4: expected each clip once, found fan/00/train/a\.wav also in line 2"
+    ):
         manifest.read(path)
 
 

@@ -1,4 +1,4 @@
-"""What is said of long work: a bar on a terminal, few lines in a log."""
+"""Progress display: a bar on a terminal, few lines in a log."""
 
 import os
 import pty
@@ -9,7 +9,7 @@ import termios
 
 import pytest
 
-from system.progress import Lines, duration
+from system.progress import LogProgress, duration
 
 
 class Clock:
@@ -22,7 +22,7 @@ class Clock:
 
 def test_a_log_gets_its_first_line_after_15_seconds_then_one_a_minute():
     clock, said = Clock(), []
-    lines = Lines(300, "embedding", lambda text: said.append((clock.now - 100, text)), clock=clock)
+    lines = LogProgress(300, "embedding", lambda text: said.append((clock.now - 100, text)), clock=clock)
     for _ in range(300):
         clock.now += 1
         lines.update(1)
@@ -37,7 +37,7 @@ def test_a_log_gets_its_first_line_after_15_seconds_then_one_a_minute():
 
 def test_what_an_earlier_run_had_done_does_not_count_for_the_time_left():
     clock, said = Clock(), []
-    lines = Lines(1000, "training", said.append, clock=clock)
+    lines = LogProgress(1000, "training", said.append, clock=clock)
     lines.update(800)  # at once
     for _ in range(2):
         clock.now += 10
@@ -47,7 +47,7 @@ def test_what_an_earlier_run_had_done_does_not_count_for_the_time_left():
 
 def test_a_line_says_what_the_work_has_come_to():
     clock, said = Clock(), []
-    lines = Lines(40, "training", said.append, clock=clock)
+    lines = LogProgress(40, "training", said.append, clock=clock)
     clock.now += 20
     lines.set_postfix_str("loss 0.125", refresh=False)
     lines.update(10)
@@ -56,7 +56,7 @@ def test_a_line_says_what_the_work_has_come_to():
 
 def test_bytes_are_said_in_megabytes():
     clock, said = Clock(), []
-    lines = Lines(2_000_000_000, "dev_fan.zip", said.append, unit="B", clock=clock)
+    lines = LogProgress(2_000_000_000, "dev_fan.zip", said.append, unit="B", clock=clock)
     clock.now += 20
     lines.update(500_000_000)
     assert said == ["dev_fan.zip: 500 MB of 2000 MB, 60 s left"]

@@ -1,4 +1,4 @@
-"""``wheeltapper score`` with files: new recordings get what the run would have given them, whatever they are called."""
+"""``wheeltapper score`` with files: new recordings get the scores of the run, whatever their names."""
 
 import csv
 import json
@@ -86,7 +86,7 @@ def rows_of(path: Path) -> list[dict]:
 
 @pytest.fixture(scope="module")
 def copies(run, tmp_path_factory) -> dict[Path, manifest.Clip]:
-    """The run's test clips under names that tell nothing but the machine, in a folder of its name."""
+    """The run's test clips under anonymous names, in a folder per machine."""
     place, found = tmp_path_factory.mktemp("copies"), {}
     for number, clip in enumerate(clip for clip in manifest.read(run.manifest) if clip.split == "test"):
         path = place / clip.section / clip.machine / f"ü n°{number * 7919 % 101}, x.wav"
@@ -221,7 +221,7 @@ def test_a_run_that_is_not_finished_or_not_as_configured(run, copies, tmp_path, 
 
 
 def test_nothing_heavy_is_imported(run, copies):
-    """Half of the time of one recording would be libraries that only training needs."""
+    """Importing libraries that only training needs would double the time for one recording."""
     code = (
         "import sys; from system.bin import main; status = main(sys.argv[1:]); "
         "print([m for m in ('peft', 'accelerate', 'transformers', 'torchaudio', 'sklearn', 'scipy', 'pandas', "

@@ -1,4 +1,4 @@
-"""Whole runs: scores per machine and section, systems, files."""
+"""Scores of whole runs per machine and section, systems, files."""
 
 import csv
 import json

@@ -124,7 +124,7 @@ def test_a_touched_input_of_the_same_content_changes_nothing(toy):
 
 def test_an_input_that_is_missing(toy):
     toy.source.unlink()
-    with pytest.raises(WheeltapperError, match=r"input\.txt: an earlier stage should have written it"):
+    with pytest.raises(WheeltapperError, match=r"input\.txt: expected a file of an earlier stage"):
         toy.run()
 
 

@@ -1,13 +1,13 @@
-"""The data sets of RMIS (FISHER paper) and SIREN (ECHO paper), and two more: a module each, one way to use them all.
+"""Data sets of machine faults: those of RMIS (FISHER paper) and SIREN (ECHO paper), and two more, one module each.
 
-``find(name)`` gives a data set, ``download.download`` fetches it, ``convert.prepare`` makes a manifest of it. What the
-manifest says: the attributes ``class_<class>_modality_<modality>_channel_<channel>``, the group (RMIS's ``ori``), the
-split where there is an official one. Sound files of RMIS's views are named and sorted as RMIS's own, so that its random
+``find_corpus(name)`` returns a data set, ``download.download`` downloads it, ``convert.prepare`` writes its manifest.
+The manifest has the attributes ``class_<class>_modality_<modality>_channel_<channel>``, the group (RMIS's ``ori``), and
+the official split if there is one. Sound files of RMIS's views are named and sorted as in RMIS, so that its random
 splits are the same.
 """
 
 from system.corpora.faults import cwru, iica, iiee, mafaulda, mfpt, mimii, pu, sdust, umged, wtpg
-from system.corpora.faults.base import Corpus
+from system.corpora.faults.base import FaultCorpus
 from system.errors import WheeltapperError
 
 CORPORA = {
@@ -27,8 +27,15 @@ CORPORA = {
 }
 
 
-def find(name: str) -> Corpus:
-    """A data set by its name; WheeltapperError listing all where there is none of that name."""
+def find_corpus(name: str) -> FaultCorpus:
+    """Data set by name.
+
+    Args:
+        name: key of ``CORPORA``.
+
+    Raises:
+        WheeltapperError: unknown name; the message lists all names.
+    """
     if name not in CORPORA:
         raise WheeltapperError(f"corpus: expected one of {', '.join(CORPORA)}, found {name!r}")
     return CORPORA[name]

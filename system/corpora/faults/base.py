@@ -1,4 +1,4 @@
-"""What a module about one data set fills in: where it is from, what recordings it has, how their samples are read."""
+"""Description of a data set of machine faults: its source, its recordings, and how to read their samples."""
 
 import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -13,12 +13,12 @@ from system import audio
 from system.corpora.table import CLASS, NO_FOLD
 from system.errors import WheeltapperError
 
-RECORDING = "recording"  # key of an attribute
-RMIS, SIREN, OWN = "rmis", "siren", "own"  # OWN: in neither benchmark
+RECORDING = "recording"  # key of the attribute that names the recording of a clip
+RMIS, SIREN, OWN = "rmis", "siren", "own"  # views; OWN: data sets that are in neither benchmark
 
 
 class Samples(Protocol):
-    """One channel, of which parts are read when they are asked for: ``samples[start:stop]`` is (stop - start,)."""
+    """One channel that is read on demand: ``samples[start:stop]`` has shape (stop - start,)."""
 
     def __len__(self) -> int: ...
 
@@ -27,7 +27,7 @@ class Samples(Protocol):
 
 @dataclass(frozen=True)
 class Measured:
-    """An open raw file: its rate in Hz, and its channels by name."""
+    """An open raw file: sampling rate in Hz, and name to channel."""
 
     rate: int
     channels: Mapping[str, Samples]
@@ -37,53 +37,45 @@ Opener = Callable[[Path], AbstractContextManager[Measured]]
 
 
 @dataclass(frozen=True)
-class Output:
-    """A sound file to be made from a raw file (several, where the view cuts): one raw channel, or some side by side.
+class PlannedFile:
+    """A sound file to write from a raw file, or several if the view cuts recordings."""
 
-    ``name`` is its path without extension and number of the cut, ``group`` what a split must not separate, ``channel``
-    what it is called.
-    """
-
-    name: str
-    group: str
-    columns: tuple[str, ...]
-    channel: str
+    name: str  # path without extension and number of the cut
+    group: str  # group that a split must not separate
+    columns: tuple[str, ...]  # raw channels, which become the channels of the file
+    channel: str  # name of the channel in the manifest
 
 
 @dataclass(frozen=True)
-class Recording:
-    """A raw file, its class (underscores become hyphens in a manifest), what is made of it; ``facts`` are attributes.
-
-    ``machine`` and ``label`` are empty but in corpora of anomaly detection.
-    """
+class RawRecording:
+    """A raw file with its class and the sound files to write from it."""
 
     path: Path
-    kind: str
-    outputs: tuple[Output, ...]
+    kind: str  # class; underscores become hyphens in a manifest
+    outputs: tuple[PlannedFile, ...]
     split: str = "train"
-    facts: tuple[tuple[str, str], ...] = ()
-    machine: str = ""
+    facts: tuple[tuple[str, str], ...] = ()  # further attributes, key and value
+    machine: str = ""  # only for anomaly detection
     section: str = NO_FOLD
-    label: str = ""
+    label: str = ""  # only for anomaly detection
 
 
 @dataclass(frozen=True)
 class View:
-    """What a benchmark makes of a data set.
+    """How a benchmark uses a data set.
 
     Args:
-        classes: in the order in which the benchmark numbers them (RMIS: of a tie the first wins), as ``class_of`` reads
-            them from a manifest.
-        find: the recordings below a raw folder, from their names alone.
-        open: reads a raw file; None where the recordings are sound files that stay where they are.
-        seconds: length of the cuts; None where a recording stays whole.
-        suffix: what a cut's name has after that of its recording.
-        unit: 16-bit PCM, all divided by the largest magnitude in any of the channels where that exceeds 1 (RMIS); or
-            float32 as measured.
+        classes: names of the classes as in a manifest, in the benchmark's order (in RMIS, the first wins a tie).
+        find_recordings: lists the recordings in a raw folder by their names.
+        open: reads a raw file; None if the recordings are sound files that are used in place.
+        seconds: length of the cuts; None to keep recordings whole.
+        suffix: suffix of a cut's name, with a placeholder for its number.
+        unit: if true, write 16-bit PCM, and if the largest magnitude in any channel exceeds 1, divide everything by it
+            (RMIS); otherwise write float32 as measured.
     """
 
     classes: tuple[str, ...]
-    find: Callable[[Path], list[Recording]]
+    find_recordings: Callable[[Path], list[RawRecording]]
     open: Opener | None = None
     seconds: float | None = None
     suffix: str = "_ch0_{}"
@@ -92,7 +84,7 @@ class View:
 
 @dataclass(frozen=True)
 class Download:
-    """A file to fetch; MD5 and size in bytes are None where they are not published or not known here."""
+    """A file to download; MD5 and size in bytes are None if unknown."""
 
     url: str
     name: str
@@ -101,15 +93,20 @@ class Download:
 
 
 @dataclass(frozen=True)
-class Corpus:
-    """A data set.
+class FaultCorpus:
+    """A data set of machine faults.
 
     Args:
-        rate: in Hz, which every file must have; None where files differ.
-        source: page of the publisher. licence: None where none is stated, or it is not known here.
-        downloads: files whose addresses are known.
-        zenodo: record whose list of files, with their MD5, is asked of Zenodo.
-        advice: what has to be done by hand.
+        name: name in commands.
+        title: the publisher's name.
+        modality: ``sound``, ``vibration``, ``current`` or ``voltage``.
+        rate: sampling rate in Hz that every file must have; None if files differ.
+        source: page of the publisher.
+        licence: None if none is stated or known.
+        views: benchmark to view.
+        downloads: files with known addresses.
+        zenodo: Zenodo record, whose files and MD5 are requested from Zenodo.
+        advice: steps that the user must do by hand.
     """
 
     name: str
@@ -124,17 +121,17 @@ class Corpus:
     advice: str = ""
 
     def view(self, name: str = "") -> tuple[str, View]:
-        """Name and content of a view, the first one for an empty name; WheeltapperError for one that is not there."""
+        """Name and content of a view; the first one if the name is empty. Raises WheeltapperError if unknown."""
         name = name or next(iter(self.views))
         if name not in self.views:
             raise WheeltapperError(f"{self.name}: view: expected one of {', '.join(self.views)}, found {name!r}")
         return name, self.views[name]
 
 
-def attributes(corpus: Corpus, recording: Recording, output: Output) -> str:
-    """``class_<class>_modality_<modality>_channel_<channel>`` and further facts, as a manifest holds them.
+def attributes(corpus: FaultCorpus, recording: RawRecording, output: PlannedFile) -> str:
+    """Attributes of a clip: ``class_<class>_modality_<modality>_channel_<channel>`` and further facts.
 
-    ``recording`` is what several channels that are recordings of their own have in common.
+    If each channel of a file is a recording of its own, the attribute ``recording`` names the common file.
     """
     pairs = [(CLASS, recording.kind), ("modality", corpus.modality), ("channel", output.channel), *recording.facts]
     if len({other.group for other in recording.outputs}) > 1:
@@ -143,15 +140,19 @@ def attributes(corpus: Corpus, recording: Recording, output: Output) -> str:
 
 
 def hyphens(text: str) -> str:
-    """Underscores part keys from values in attributes."""
+    """Replaces underscores, which separate keys and values in attributes, by hyphens."""
     return text.replace("_", "-")
 
 
 def list_files(folder: Path, *extensions: str) -> list[Path]:
-    """Files below a folder by path, hidden ones left out; WheeltapperError where there are none.
+    """Lists files below a folder, sorted, without hidden ones.
 
     Args:
-        extensions: in lower case with their dots; those of the files may be in any case.
+        folder: the folder.
+        *extensions: extensions in lower case with their dots; those of the files may be in any case.
+
+    Raises:
+        WheeltapperError: no folder, or no such file.
     """
     if not folder.is_dir():
         found = "a file" if folder.exists() else "nothing"
@@ -169,9 +170,10 @@ def list_files(folder: Path, *extensions: str) -> list[Path]:
 
 
 def parts_from(path: Path, folder: Path, names: Collection[str]) -> list[str]:
-    """The parts of a path from the first folder that has one of some names, wherever the archive was unpacked to.
+    """Parts of a path from the first folder with one of the names, wherever the archive was unpacked.
 
-    Raises WheeltapperError where there is none.
+    Raises:
+        WheeltapperError: no such folder in the path.
     """
     parts = [*folder.resolve().parts[-1:], *path.relative_to(folder).parts]
     for start, part in enumerate(parts[:-1]):
@@ -181,12 +183,12 @@ def parts_from(path: Path, folder: Path, names: Collection[str]) -> list[str]:
 
 
 def flat_name(parts: list[str]) -> str:
-    """A path as the one file name that RMIS makes of it, without its extension."""
+    """Joins the parts of a path to one file name without extension, as in RMIS."""
     return "_".join(parts).rpartition(".")[0].replace(" ", "_")
 
 
 class SoundChannel:
-    """A channel of a sound file, read in parts."""
+    """A channel of a sound file, read on demand."""
 
     def __init__(self, path: Path, samples: int, channel: int) -> None:
         self.path, self.samples, self.channel = path, samples, channel
@@ -201,6 +203,6 @@ class SoundChannel:
 
 @contextlib.contextmanager
 def open_sound(path: Path) -> Iterator[Measured]:
-    """A wav or flac file; its channels are called 1, 2, ..."""
+    """Opens a wav or flac file; its channels are named 1, 2, ..."""
     info = audio.probe(path)
     yield Measured(info.rate, {str(c + 1): SoundChannel(path, info.samples, c) for c in range(info.channels)})

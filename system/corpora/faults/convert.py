@@ -1,7 +1,8 @@
-"""Raw files of a data set to sound files and a manifest: measured first, written then, taken up after an interruption.
+"""Converts the raw files of a data set to sound files and a manifest; resumes after an interruption.
 
-Layout of the folder written: ``audio/`` the cuts, ``records/`` one JSON for each raw file (what was measured and
-written), ``prepare.json`` what the folder is for, ``manifest.csv`` last. Nothing is written to where the raw files are.
+A first pass measures all files, a second pass writes. The output folder has ``audio/`` with the sound files,
+``records/`` with a JSON file for each raw file (what was measured and written), ``prepare.json`` with the data set and
+view, and ``manifest.csv``, which is written last. Nothing is written to the folder of the raw files.
 """
 
 import io
@@ -14,44 +15,47 @@ from typing import Any
 import numpy as np
 
 from system import audio, manifest
-from system.corpora.faults.base import Corpus, Measured, Output, Recording, Samples, View, attributes
-from system.corpora.inspection import Sound, inspect_all
+from system.corpora.faults.base import FaultCorpus, Measured, PlannedFile, RawRecording, Samples, View, attributes
+from system.corpora.inspection import InspectedSound, inspect_all
 from system.errors import WheeltapperError
 from system.files import lock, open_atomic, read_json, write_json
 from system.manifest import Clip
 
 MANIFEST, CLAIM, AUDIO, RECORDS = "manifest.csv", "prepare.json", "audio", "records"
 BLOCK = 1 << 21  # samples of a channel read at a time
-FORMAT = 1  # of the records
+FORMAT = 1  # version of the records
 SHOWN = 10
 
 Progress = Callable[[int, int], None]
 
 
 def prepare(
-    corpus: Corpus,
+    corpus: FaultCorpus,
     folder: str | os.PathLike,
     out: str | os.PathLike,
     view: str = "",
     progress: Progress | None = None,
     threads: int = 4,
 ) -> list[Clip]:
-    """Writes ``out/manifest.csv``, and the sound files that it names where the raw ones cannot be used as they are.
+    """Writes ``out/manifest.csv``, and sound files if the raw files cannot be used in place.
 
-    A raw file whose size and time are unchanged, and whose cuts are all there, is not touched again. Memory: one raw
-    file, or a few blocks of it where it is HDF5 or sound.
+    Raw files with unchanged size and time whose sound files exist are skipped. Memory: one raw file, or a few blocks of
+    it for HDF5 and sound files.
 
     Args:
-        folder: as the publisher's archives unpack, at any depth. out: folder of its own, outside ``folder``.
-        view: ``rmis`` or ``siren``; empty for the data set's first.
-        progress: called with (done, total), where the total is the raw files, twice where they are converted.
-        threads: sound files read at a time where nothing is converted.
+        corpus: the data set.
+        folder: folder with the unpacked archives of the publisher, at any depth.
+        out: folder to write to, outside ``folder``.
+        view: ``rmis`` or ``siren``; empty for the data set's first view.
+        progress: called with (done, total); the total is the number of raw files, or twice that if they are converted.
+        threads: number of sound files read at a time if nothing is converted.
 
     Returns:
-        the clips in the order of the manifest, which is RMIS's and SIREN's: by path.
+        Clips in the order of the manifest, by path as in RMIS and SIREN.
 
-    Raises WheeltapperError naming the raw file that is missing, unknown, damaged, silent, not finite, too short, of
-    another rate or shape.
+    Raises:
+        WheeltapperError: a raw file is missing, unknown, damaged, silent, not finite, too short, or has another
+            sampling rate or shape.
     """
     folder, out = Path(folder), Path(out)
     view, plan = corpus.view(view)
@@ -59,7 +63,7 @@ def prepare(
         raise WheeltapperError(f"{out}: expected a folder to write to, found a file")
     if out.resolve().is_relative_to(folder.resolve()):
         raise WheeltapperError(f"{out}: expected a folder outside the raw data in {folder}")
-    recordings = plan.find(folder)
+    recordings = plan.find_recordings(folder)
     _check_names(recordings)
     with lock(_claim(out, {"corpus": corpus.name, "view": view})):
         (out / MANIFEST).unlink(missing_ok=True)
@@ -73,7 +77,7 @@ def prepare(
 
 
 def _claim(out: Path, purpose: dict[str, str]) -> Path:
-    """Takes a new or empty folder, or one of an earlier run for the same purpose."""
+    """Marks an empty or new folder for this data set and view, or accepts a folder of an earlier run for the same."""
     record = out / CLAIM
     if record.is_file():
         found = read_json(record)
@@ -86,17 +90,19 @@ def _claim(out: Path, purpose: dict[str, str]) -> Path:
     return out
 
 
-def _check_names(recordings: Sequence[Recording]) -> None:
+def _check_names(recordings: Sequence[RawRecording]) -> None:
     seen: dict[tuple[str, str, str, str], Path] = {}
     for recording in recordings:
         for output in recording.outputs:
             key = (recording.machine, recording.section, recording.split, output.name)
             other = seen.setdefault(key, recording.path)
             if other != recording.path:
-                raise WheeltapperError(f"{recording.path}: expected each recording once, found {other} beside it")
+                raise WheeltapperError(f"{recording.path}: expected each recording once, found also {other}")
 
 
-def _clip(corpus: Corpus, recording: Recording, output: Output, file: str, path: Path, **measured: Any) -> Clip:
+def _clip(
+    corpus: FaultCorpus, recording: RawRecording, output: PlannedFile, file: str, path: Path, **measured: Any
+) -> Clip:
     return Clip(
         corpus=corpus.name,
         machine=recording.machine or corpus.name,
@@ -111,13 +117,15 @@ def _clip(corpus: Corpus, recording: Recording, output: Output, file: str, path:
     )
 
 
-def _in_place(corpus: Corpus, recordings: list[Recording], threads: int, progress: Progress | None) -> list[Clip]:
-    """Clips of sound files that stay where they are."""
+def _in_place(
+    corpus: FaultCorpus, recordings: list[RawRecording], threads: int, progress: Progress | None
+) -> list[Clip]:
+    """Clips of sound files that are used in place."""
     sounds = inspect_all([str(recording.path) for recording in recordings], threads, progress)
     problems, clips = [], []
     for recording, sound in zip(recordings, sounds, strict=True):
         output = recording.outputs[0]
-        if not isinstance(sound, Sound):
+        if not isinstance(sound, InspectedSound):
             problems.append(sound)
         elif corpus.rate not in (None, sound.rate):
             problems.append(f"{recording.path}: expected {corpus.rate} Hz, found {sound.rate} Hz")
@@ -135,7 +143,7 @@ def _in_place(corpus: Corpus, recordings: list[Recording], threads: int, progres
 
 @dataclass(frozen=True)
 class _Found:
-    """What was measured of a raw file: rate in Hz, samples per channel, largest magnitude."""
+    """Measurements of a raw file: sampling rate in Hz, samples per channel, largest magnitude."""
 
     rate: int
     samples: int
@@ -143,15 +151,15 @@ class _Found:
 
 
 class _Conversion:
-    """One run over the raw files of a data set."""
+    """Conversion of the raw files of a data set."""
 
     def __init__(
         self,
-        corpus: Corpus,
+        corpus: FaultCorpus,
         plan: View,
         folder: Path,
         out: Path,
-        recordings: list[Recording],
+        recordings: list[RawRecording],
         progress: Progress | None,
     ) -> None:
         assert plan.open is not None
@@ -173,8 +181,8 @@ class _Conversion:
             self.progress(self.done, 2 * len(self.recordings))
         return result
 
-    def record(self, recording: Recording) -> tuple[Path, dict]:
-        """Where a raw file's record is, and what it says; empty unless it is of the file as it lies there now."""
+    def record(self, recording: RawRecording) -> tuple[Path, dict]:
+        """Path and content of a raw file's record; a new record if the raw file has changed."""
         place = self.out / RECORDS / f"{recording.path.relative_to(self.folder).as_posix()}.json"
         status = recording.path.stat()
         state = {
@@ -189,7 +197,7 @@ class _Conversion:
         same = isinstance(found, dict) and all(found.get(key) == value for key, value in state.items())
         return place, found if same else state
 
-    def measured(self, recording: Recording) -> _Found:
+    def measured(self, recording: RawRecording) -> _Found:
         place, record = self.record(recording)
         if "found" not in record:
             with self.open(recording.path) as raw:
@@ -198,15 +206,15 @@ class _Conversion:
             write_json(place, record)
         return _Found(*record["found"])
 
-    def written(self, recording: Recording, found: _Found, scale: float) -> list[Clip]:
-        """The clips of a raw file, written unless they are all there."""
+    def written(self, recording: RawRecording, found: _Found, scale: float) -> list[Clip]:
+        """Clips of a raw file; writes its sound files unless they all exist."""
         place, record = self.record(recording)
         state = {"scale": scale, "unit": self.plan.unit, "seconds": self.plan.seconds}
         state["names"] = [output.name for output in recording.outputs]
         starts, length = _cuts(found.samples, found.rate, self.plan.seconds)
         if record.get("made") != state or not self._are_there(record["files"]):
             if record.pop("made", None):
-                write_json(place, record)  # what is being overwritten must not be taken for finished
+                write_json(place, record)  # files that are being overwritten must not count as complete
             with self.open(recording.path) as raw:
                 record["files"] = [
                     self._write(raw, output, number, start, length, scale)
@@ -235,9 +243,9 @@ class _Conversion:
         return all(path.is_file() and path.stat().st_size == size for path, size in paths)
 
     def _write(
-        self, raw: Measured, output: Output, number: int, start: int, length: int, scale: float
+        self, raw: Measured, output: PlannedFile, number: int, start: int, length: int, scale: float
     ) -> tuple[str, int, str]:
-        """Writes a cut; returns its name, size in bytes and hash."""
+        """Writes a cut; returns its file name, size in bytes and hash."""
         suffix = self.plan.suffix.format(number) if self.plan.seconds else ""
         file = f"{output.name}{suffix}.wav"
         path = self.out / AUDIO / file
@@ -250,7 +258,7 @@ class _Conversion:
         return file, path.stat().st_size, audio.digest(path)
 
 
-def _measure(corpus: Corpus, plan: View, recording: Recording, raw: Measured) -> _Found:
+def _measure(corpus: FaultCorpus, plan: View, recording: RawRecording, raw: Measured) -> _Found:
     path = recording.path
     if corpus.rate not in (None, raw.rate):
         raise WheeltapperError(f"{path}: expected {corpus.rate} Hz, found {raw.rate} Hz")
@@ -270,7 +278,7 @@ def _measure(corpus: Corpus, plan: View, recording: Recording, raw: Measured) ->
 
 
 def _peak(path: Path, name: str, channel: Samples) -> float:
-    """Largest magnitude of a channel; WheeltapperError where it is not finite or nothing but zeros."""
+    """Largest magnitude of a channel; raises WheeltapperError if samples are not finite, or are all zero."""
     peak = 0.0
     for start in range(0, len(channel), BLOCK):
         block = np.asarray(channel[start : start + BLOCK], np.float64)
@@ -284,10 +292,10 @@ def _peak(path: Path, name: str, channel: Samples) -> float:
 
 
 def _cuts(samples: int, rate: int, seconds: float | None) -> tuple[list[int], int]:
-    """First samples of the cuts, and their length.
+    """Start samples of the cuts, and their length, as in RMIS.
 
-    They follow one another; a rest of more than half a cut makes a last one that ends with the recording and overlaps
-    the one before, or is the whole of a recording shorter than a cut (RMIS's preparation).
+    Cuts are consecutive. If more than half a cut remains, there is another cut that ends with the recording and
+    overlaps the one before; for recordings shorter than a cut it is the whole recording.
     """
     if seconds is None:
         return [0], samples
@@ -299,9 +307,9 @@ def _cuts(samples: int, rate: int, seconds: float | None) -> tuple[list[int], in
 
 
 def write_float(path: str | os.PathLike, wave: np.ndarray, rate: int) -> None:
-    """Writes a waveform (channels, samples) as float32 wav in its own units, whole or not at all.
+    """Writes a waveform (channels, samples) as float32 wav without scaling, atomically.
 
-    libsndfile would put the time of day into the file, and with it into the hash.
+    Uses SciPy, because libsndfile would store the time of day in the file and so change its hash.
     """
     from scipy.io import wavfile
 

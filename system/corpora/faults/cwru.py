@@ -1,9 +1,9 @@
-"""Case Western Reserve University bearings: a motor's drive and fan end, seeded faults, as SIREN classifies them.
+"""Case Western Reserve University bearings: seeded faults at a motor's drive end and fan end, with SIREN's classes.
 
-Raw: ``<number>.mat`` of MATLAB 5 with ``X<number>_DE_time``, ``_FE_time``, ``_BA_time``; people give the files longer
-names that keep the number (``12k_Drive_End_B007_0_118.mat``, ``118_0.mat``), in folders of their own. The number tells
-what was recorded. Also taken: the same recordings as wav or flac, ``..._118_DE.flac``, with their scale in a table
-(``physical``). The numbers of the 12 kHz files were checked against such a copy, those of the rest are from memory.
+Raw files: ``<number>.mat`` of MATLAB 5 with ``X<number>_DE_time``, ``_FE_time``, ``_BA_time``, in any folder. Copies
+often have longer names with the number (``12k_Drive_End_B007_0_118.mat``, ``118_0.mat``), which identifies the
+recording. The same recordings as wav or flac (``..._118_DE.flac``), with their scale in a table (``physical``), are
+accepted too. The numbers of the 12 kHz files were checked against such a copy; the others are from memory.
 """
 
 import contextlib
@@ -11,7 +11,16 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from system.corpora.faults.base import SIREN, Corpus, Download, Measured, Output, Recording, View, list_files
+from system.corpora.faults.base import (
+    SIREN,
+    Download,
+    FaultCorpus,
+    Measured,
+    PlannedFile,
+    RawRecording,
+    View,
+    list_files,
+)
 from system.corpora.faults.mat import open_mat
 from system.corpora.faults.physical import open_scaled
 from system.errors import WheeltapperError
@@ -20,7 +29,7 @@ RATE = 12000
 SOUNDS = (".wav", ".flac")
 ENDS = {"DE": "12k_Drive_End", "FE": "12k_Fan_End"}
 FAULTS = ("IR", "B", "OC@3", "OC@6", "OC@12")
-# End, fault with its size in mils and the place of the outer race's: numbers of the files, by rising load (0 to 3 hp).
+# End, and fault with its size in mils (and clock position for the outer race): file numbers for loads of 0 to 3 hp.
 TABLE = """
 DE IR007 105 106 107 108 | DE IR014 169 170 171 172 | DE IR021 209 210 211 212 | DE IR028 3001 3002 3003 3004
 DE B007 118 119 120 121 | DE B014 185 186 187 188 | DE B021 222 223 224 225 | DE B028 3005 3006 3007 3008
@@ -31,7 +40,7 @@ FE B007 282 283 284 285 | FE B014 286 287 288 289 | FE B021 290 291 292 293
 FE OR007@6 294 295 296 297 | FE OR014@6 313 | FE OR021@6 315
 FE OR007@3 298 299 300 301 | FE OR014@3 310 309 311 312 | FE OR021@3 - 316 317 318 | FE OR007@12 302 305 306 307
 """
-# 48 kHz and normal recordings, which SIREN leaves out.
+# 48 kHz and normal recordings, which SIREN does not use.
 LEFT_OUT = {
     *range(97, 101),
     *(first + load for first in (109, 122, 135, 148, 161, 174, 189, 201, 226, 238, 250, 262) for load in range(4)),
@@ -41,7 +50,7 @@ SIGNAL = re.compile(r"(?P<channel>DE|FE|BA).*time")
 
 
 def _numbers() -> dict[int, tuple[str, str, int]]:
-    """End, fault and load in hp by the number of the file."""
+    """File number to end, fault and load in hp."""
     found = {}
     for entry in TABLE.replace("\n", "|").split("|"):
         end, fault, *numbers = entry.split() or ("", "")
@@ -52,10 +61,11 @@ def _numbers() -> dict[int, tuple[str, str, int]]:
 NUMBERS = _numbers()
 
 
-def find(folder: Path) -> list[Recording]:
-    """The 12 kHz recordings of faults, 105 where all are there; each is a group of its own.
+def find_recordings(folder: Path) -> list[RawRecording]:
+    """Lists the 12 kHz recordings of faults (105 in the complete data set), each a group of its own.
 
-    Raises WheeltapperError for a file whose name has no known number, and for a recording that is there twice.
+    Raises:
+        WheeltapperError: a file name without a known number, or a recording that occurs twice.
     """
     found, seen = [], {}
     for path in list_files(folder, ".mat", *SOUNDS):
@@ -63,13 +73,13 @@ def find(folder: Path) -> list[Recording]:
         if number in LEFT_OUT:
             continue
         if seen.setdefault(number, path) != path:
-            raise WheeltapperError(f"{path}: expected recording {number} once, found {seen[number]} beside it")
+            raise WheeltapperError(f"{path}: expected recording {number} once, found also {seen[number]}")
         end, fault, load = NUMBERS[number]
         name = f"{ENDS[end]}_{fault}_{load}_{number}"
         kind, size, place = re.fullmatch(r"([A-Z]+)(\d+)(@\d+)?", fault).groups()
         facts = (("size", size), ("load", str(load)))
-        output = Output(name, name, ("signal",), _channel(path))
-        found.append(Recording(path, f"{end}_{'OC' if kind == 'OR' else kind}{place or ''}", (output,), facts=facts))
+        output = PlannedFile(name, name, ("signal",), _channel(path))
+        found.append(RawRecording(path, f"{end}_{'OC' if kind == 'OR' else kind}{place or ''}", (output,), facts=facts))
     if not found:
         raise WheeltapperError(f"{folder}: expected 12 kHz recordings of faults, found none")
     return found
@@ -87,7 +97,7 @@ def _number(path: Path) -> int:
 
 
 def _channel(path: Path) -> str:
-    """The accelerometer: what a sound file's name says; in a mat file the first, which is the drive end's."""
+    """Accelerometer in a sound file's name; DE for mat files, whose first channel is the drive end."""
     if path.suffix.lower() not in SOUNDS:
         return "DE"
     said = path.stem.rpartition("_")[2]
@@ -96,7 +106,7 @@ def _channel(path: Path) -> str:
 
 @contextlib.contextmanager
 def open_file(path: Path) -> Iterator[Measured]:
-    """One channel, ``signal``: of a mat file the first that is called after an accelerometer, as SIREN takes it."""
+    """Opens a file with one channel, ``signal``; in mat files the first accelerometer, as in SIREN."""
     if path.suffix.lower() in SOUNDS:
         with open_scaled(path) as raw:
             yield Measured(raw.rate, {"signal": raw.channels["1"]})
@@ -108,7 +118,7 @@ def open_file(path: Path) -> Iterator[Measured]:
         yield Measured(RATE, {"signal": mat.vector(name)})
 
 
-CORPUS = Corpus(
+CORPUS = FaultCorpus(
     name="cwru",
     title="Case Western Reserve University bearing data",
     modality="vibration",
@@ -119,5 +129,7 @@ CORPUS = Corpus(
         Download(f"https://engineering.case.edu/sites/default/files/{number}.mat", f"{number}.mat")
         for number in sorted(NUMBERS)
     ),
-    views={SIREN: View(tuple(f"{end}-{fault}" for end in ENDS for fault in FAULTS), find, open_file, unit=False)},
+    views={
+        SIREN: View(tuple(f"{end}-{fault}" for end in ENDS for fault in FAULTS), find_recordings, open_file, unit=False)
+    },
 )

@@ -1,7 +1,7 @@
-"""Fetches a data set from its publisher: hash-checked where a hash is published, resumed, zips unpacked once.
+"""Downloads a data set from its publisher; checks published hashes, resumes partial downloads, unpacks zips once.
 
-Layout below the folder: ``zips/<file>`` archives as published, ``zips/<file>.part`` while one is fetched, ``raw/`` what
-was unpacked, each zip in a folder of its own, and single files. ``raw/`` is what ``prepare`` takes.
+Files in the folder: ``zips/<file>``, the archives; ``zips/<file>.part`` during a download; ``raw/``, the input of
+``prepare``, with one folder per unpacked zip, and single files.
 """
 
 import os
@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from system.corpora import zenodo
-from system.corpora.faults.base import Corpus, Download
+from system.corpora.faults.base import Download, FaultCorpus
 from system.corpora.unpack import is_unpacked, unpack
 from system.errors import WheeltapperError
 from system.fetch import Progress, digest, fetch
@@ -20,32 +20,36 @@ PACKED = (".zip", ".rar", ".7z")
 
 
 def download(
-    corpus: Corpus,
+    corpus: FaultCorpus,
     folder: str | os.PathLike,
     progress: Progress | None = None,
     say: Callable[[str], None] = lambda line: None,
     api: str = zenodo.API,
     pause: float = 2.0,
 ) -> Path:
-    """Fetches what can be fetched; what is complete is not touched again.
+    """Downloads a data set. Complete files are skipped.
 
-    Files fetched by hand into ``zips/`` (archives) or ``raw/`` (others) are taken as they are, after the same checks.
+    Files that were downloaded by hand to ``zips/`` (archives) or ``raw/`` (others) are used after the same checks.
 
     Args:
-        progress: called with (file, bytes so far, bytes in all or 0). say: told what is done.
-        api: address of Zenodo's interface, asked for the files of a record and their MD5.
+        corpus: the data set.
+        folder: folder to write to.
+        progress: called with (file, bytes so far, total bytes or 0).
+        say: called with messages for the user.
+        api: address of Zenodo's API.
         pause: seconds before the second attempt, doubled for each further one.
 
     Returns:
-        the folder of the raw files, fit for ``prepare`` (after the archives are unpacked that are no zips).
+        The folder of the raw files, input for ``prepare``. Archives other than zips must be unpacked by hand first.
 
-    Raises WheeltapperError for a data set without known addresses, an unreachable server, a wrong hash or size, an
-    unsafe zip, or too little space.
+    Raises:
+        WheeltapperError: data set without known addresses, server not reachable, wrong hash or size, unsafe zip, or too
+            little space.
     """
     folder = Path(folder)
     if not corpus.downloads and corpus.zenodo is None:
         raise WheeltapperError(
-            f"{corpus.name}: no address to fetch from is known; fetch it by hand from {corpus.source} ({corpus.advice})"
+            f"{corpus.name}: no download address is known; download it by hand from {corpus.source} ({corpus.advice})"
         )
     with lock(folder):
         for item in corpus.downloads or _listed(corpus, folder, api, pause):
@@ -63,7 +67,7 @@ def _fetch(item: Download, folder: Path, progress: Progress | None, say: Callabl
     if unpacks and is_unpacked(path, target):
         return say(f"{item.name}: complete, nothing to do")
     if path.is_file():
-        say(f"{item.name}: complete, nothing to do" if not unpacks else f"{item.name}: is there")
+        say(f"{item.name}: complete, nothing to do" if not unpacks else f"{item.name}: already downloaded")
     else:
         say(f"{item.name}: fetching {item.url}")
         fetch(item.url, path, item.bytes, progress, pause)
@@ -84,8 +88,8 @@ def _check(path: Path, item: Download) -> None:
             raise WheeltapperError(f"{path}: expected MD5 {item.md5}, found {found}; {advice}")
 
 
-def _listed(corpus: Corpus, folder: Path, api: str, pause: float) -> list[Download]:
-    """The files of a Zenodo record, with sizes and MD5, as Zenodo lists them."""
+def _listed(corpus: FaultCorpus, folder: Path, api: str, pause: float) -> list[Download]:
+    """Files of the data set's Zenodo record, with sizes and MD5."""
     found = zenodo.record_files(corpus.zenodo, folder / ZIPS, api, pause).values()
     address = f"{api}/records/{corpus.zenodo}/files"
     return [

@@ -1,13 +1,23 @@
-"""IDMT-ISA-COMPRESSED-AIR: leaks of compressed air, recorded by several microphones under factory noise.
+"""IDMT-ISA-COMPRESSED-AIR: leaks of compressed air, recorded by several microphones in factory noise.
 
-Raw: ``{tubeleak,ventleak,ventlow}/<noise>/<session>/<session>_<iO|niO>_<knob>_<mic>_.wav``, 48 kHz mono, 24 bit, about
-30 s; in older packages below ``raw/``. ``niO`` is a leak, ``iO`` is none. From public descriptions and both benchmarks'
-code; not checked against the files themselves.
+Raw files: ``{tubeleak,ventleak,ventlow}/<noise>/<session>/<session>_<iO|niO>_<knob>_<mic>_.wav`` (in older packages
+below ``raw/``), 48 kHz mono, 24 bit, about 30 s. ``niO`` is a leak, ``iO`` is no leak. Written after public
+descriptions and both benchmarks' code; not tested with the actual files.
 """
 
 from pathlib import Path
 
-from system.corpora.faults.base import RMIS, SIREN, Corpus, Output, Recording, View, list_files, open_sound, parts_from
+from system.corpora.faults.base import (
+    RMIS,
+    SIREN,
+    FaultCorpus,
+    PlannedFile,
+    RawRecording,
+    View,
+    list_files,
+    open_sound,
+    parts_from,
+)
 from system.errors import WheeltapperError
 
 LEAKS = ("tubeleak", "ventleak", "ventlow")
@@ -15,13 +25,13 @@ STATES = {"iO": "noleak", "niO": "leak"}
 NO_LEAK = "no-leak"
 
 
-def find_rmis(folder: Path) -> list[Recording]:
-    """All three kinds of leak, six classes; the cuts of a recording stay together."""
+def find_rmis(folder: Path) -> list[RawRecording]:
+    """Lists recordings for RMIS: three kinds of leak, six classes; the cuts of a recording are one group."""
     return [_recording(path, parts, f"{parts[0]}-{state}") for path, parts, state in _named(folder)]
 
 
-def find_siren(folder: Path) -> list[Recording]:
-    """Tube and vent leaks, three classes: what has no leak is one class, wherever it lies. Whole recordings."""
+def find_siren(folder: Path) -> list[RawRecording]:
+    """Lists whole recordings for SIREN: tube leak, vent leak, and no leak in one common class."""
     found = [
         _recording(path, parts, NO_LEAK if state == "noleak" else parts[0])
         for path, parts, state in _named(folder)
@@ -46,17 +56,17 @@ def _named(folder: Path) -> list[tuple[Path, list[str], str]]:
     return found
 
 
-def _recording(path: Path, parts: list[str], kind: str) -> Recording:
+def _recording(path: Path, parts: list[str], kind: str) -> RawRecording:
     leak, noise, session = parts[:3]
     _, _, knob, mic = path.stem.split("_")[:4]
     whole = "/".join([leak, noise, session, path.stem])
     facts = (("leak", leak), ("noise", noise), ("session", session), ("knob", knob), ("mic", mic))
-    # RMIS names the cuts <file>0.wav, and their recording <file> without its last underscore.
-    output = Output(whole, whole.rstrip("_"), ("1",), "1")
-    return Recording(path, kind, (output,), facts=facts)
+    # RMIS names the cuts <file>0.wav, and the recording <file> without its last underscore.
+    output = PlannedFile(whole, whole.rstrip("_"), ("1",), "1")
+    return RawRecording(path, kind, (output,), facts=facts)
 
 
-CORPUS = Corpus(
+CORPUS = FaultCorpus(
     name="iica",
     title="IDMT-ISA-COMPRESSED-AIR",
     modality="sound",
@@ -67,11 +77,11 @@ CORPUS = Corpus(
     views={
         RMIS: View(
             classes=tuple(f"{leak}-{state}" for leak in LEAKS for state in STATES.values()),
-            find=find_rmis,
+            find_recordings=find_rmis,
             open=open_sound,
             seconds=10.0,
             suffix="{}",
         ),
-        SIREN: View(classes=(NO_LEAK, "tubeleak", "ventleak"), find=find_siren),
+        SIREN: View(classes=(NO_LEAK, "tubeleak", "ventleak"), find_recordings=find_siren),
     },
 )

@@ -1,9 +1,9 @@
 """MaFaulDa (Ribeiro 2016): a machinery fault simulator, 1951 runs of 5 s at 50 kHz.
 
-Raw: ``full.zip`` with ``normal/12.288.csv``, ``imbalance/6g/*.csv``, ``overhang/ball_fault/0g/*.csv`` and so on; eight
-columns without a header: tachometer, three accelerometers at the underhang bearing (axial, radial, tangential), three
-at the overhang bearing, microphone. From the publisher's description and both benchmarks' code; not checked against the
-files themselves.
+Raw files: ``full.zip`` with ``normal/12.288.csv``, ``imbalance/6g/*.csv``, ``overhang/ball_fault/0g/*.csv`` and so on;
+eight columns without a header: tachometer, three accelerometers at the underhang bearing (axial, radial, tangential),
+three at the overhang bearing, microphone. Written after the publisher's description and both benchmarks' code; not
+tested with the actual files.
 """
 
 import contextlib
@@ -18,11 +18,11 @@ import numpy as np
 from system.corpora.faults.base import (
     RMIS,
     SIREN,
-    Corpus,
     Download,
+    FaultCorpus,
     Measured,
-    Output,
-    Recording,
+    PlannedFile,
+    RawRecording,
     View,
     flat_name,
     hyphens,
@@ -40,13 +40,14 @@ FAULTS = ("ball_fault", "cage_fault", "outer_race")
 CLASSES = tuple(sorted([*PLAIN, *(f"{bearing}-{hyphens(fault)}" for bearing in BEARINGS for fault in FAULTS)]))
 
 
-def find(folder: Path, channels: tuple[str, ...], together: bool = False) -> list[Recording]:
-    """The runs by class.
+def find_recordings(folder: Path, channels: tuple[str, ...], together: bool = False) -> list[RawRecording]:
+    """Lists the runs with their classes.
 
     Args:
+        folder: folder of the raw files.
         channels: columns, counted from 1.
-        together: all channels of a run in one sound file (SIREN), or each on its own (RMIS, where it is also a
-            recording of its own, whatever side of a split the run's other channels are on).
+        together: whether all channels of a run are in one sound file (SIREN). Otherwise each channel is a file and a
+            group of its own (RMIS), so that a split may separate the channels of a run.
     """
     found = []
     for path in list_files(folder, ".csv"):
@@ -58,22 +59,22 @@ def find(folder: Path, channels: tuple[str, ...], together: bool = False) -> lis
             kind = f"{kind}-{parts[1]}"
         name = flat_name(parts)
         if together:
-            outputs = (Output(name, name, channels, "-".join((channels[0], *channels[1:][-1:]))),)
+            outputs = (PlannedFile(name, name, channels, "-".join((channels[0], *channels[1:][-1:]))),)
         else:
             names = {channel: f"{name}_channel{channel}" for channel in channels}
-            outputs = tuple(Output(names[channel], names[channel], (channel,), channel) for channel in channels)
-        found.append(Recording(path, kind, outputs))
+            outputs = tuple(PlannedFile(names[channel], names[channel], (channel,), channel) for channel in channels)
+        found.append(RawRecording(path, kind, outputs))
     return found
 
 
 @contextlib.contextmanager
 def open_file(path: Path) -> Iterator[Measured]:
-    """WheeltapperError names line and column of the first cell that is no number."""
-    import pandas as pd  # three times as fast as NumPy on 250,000 lines
+    """Opens a run; raises WheeltapperError with line and column of the first cell that is not a number."""
+    import pandas as pd  # three times as fast as NumPy for 250,000 lines
 
     try:
         values = pd.read_csv(path, header=None, dtype=np.float64, na_filter=False).to_numpy()
-    except ValueError as error:  # of which those of the parser and of UTF-8 are kinds
+    except ValueError as error:  # includes errors of the parser and of UTF-8
         raise WheeltapperError(f"{path}: expected {COLUMNS} columns of numbers, {_first_fault(path)}") from error
     if values.shape[1] != COLUMNS:
         raise WheeltapperError(f"{path}: expected {COLUMNS} columns of numbers, found {values.shape[1]}")
@@ -101,8 +102,8 @@ def _is_number(cell: str) -> bool:
         return False
 
 
-def _corpus(name: str, modality: str, rmis: tuple[str, ...], siren: tuple[str, ...]) -> Corpus:
-    return Corpus(
+def _corpus(name: str, modality: str, rmis: tuple[str, ...], siren: tuple[str, ...]) -> FaultCorpus:
+    return FaultCorpus(
         name=name,
         title="MaFaulDa",
         modality=modality,
@@ -113,13 +114,13 @@ def _corpus(name: str, modality: str, rmis: tuple[str, ...], siren: tuple[str, .
             Download("https://www02.smt.ufrj.br/~offshore/mfs/database/mafaulda/full.zip", "full.zip"),  # hash unknown
         ),
         views={
-            RMIS: View(CLASSES, partial(find, channels=rmis), open_file),
-            SIREN: View(CLASSES, partial(find, channels=siren, together=True), open_file, unit=False),
+            RMIS: View(CLASSES, partial(find_recordings, channels=rmis), open_file),
+            SIREN: View(CLASSES, partial(find_recordings, channels=siren, together=True), open_file, unit=False),
         },
     )
 
 
-# SIREN fuses the tachometer and the accelerometers, and has the microphone on its own.
+# SIREN combines the tachometer and the accelerometers, and uses the microphone separately.
 CORPORA = (
     _corpus("mafaulda_sound", "sound", MICROPHONE, MICROPHONE),
     _corpus("mafaulda_vib", "vibration", VIBRATION, ("1", *VIBRATION)),

@@ -1,4 +1,4 @@
-"""MATLAB files of versions 5 to 7.2 (SciPy, read whole) and 7.3 (HDF5, read in parts)."""
+"""Reader of MATLAB files: versions 5 to 7.2 by SciPy, read whole, and 7.3 by h5py, read on demand."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,21 +10,21 @@ import numpy as np
 from system.errors import WheeltapperError
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
-USER_BLOCK = 512  # bytes of MATLAB's own header before HDF5 begins
+USER_BLOCK = 512  # bytes of MATLAB's header before the HDF5 data
 
 Key = str | int
 
 
 class Matrix(Protocol):
-    """Numbers in MATLAB's order, [rows, columns], of which parts are read."""
+    """Numbers in MATLAB's order, [rows, columns], read on demand."""
 
     shape: tuple[int, ...]
 
     def __getitem__(self, index: tuple) -> np.ndarray: ...
 
 
-class Line:
-    """A column (axis 0) or row (axis 1) of a matrix, read in parts."""
+class LazyVector:
+    """A column (axis 0) or row (axis 1) of a matrix, read on demand."""
 
     def __init__(self, matrix: Matrix, axis: int, index: int) -> None:
         self.matrix, self.axis, self.index = matrix, axis, index
@@ -37,7 +37,7 @@ class Line:
 
 
 class Mat:
-    """An open file. ``names`` are its variables in the file's order."""
+    """An open MATLAB file. ``names`` are its variables in the order of the file."""
 
     names: list[str]
 
@@ -45,36 +45,41 @@ class Mat:
         self.path = path
 
     def find(self, keys: tuple[Key, ...]) -> Matrix | None:
+        """Value at a path of keys, None if missing; not two-dimensional if it is not numeric."""
         raise NotImplementedError
 
     def matrix(self, *keys: Key) -> Matrix:
-        """A variable, field of a structure or (number) element of an array of structures; numbers in two dimensions.
+        """Two-dimensional numbers at a path of keys.
 
-        Raises WheeltapperError naming the file where it is not there or is something else.
+        Args:
+            *keys: name of a variable, then names of structure fields or indices in arrays of structures.
+
+        Raises:
+            WheeltapperError: missing, or not a matrix of numbers.
         """
         found = self.find(keys)
         name = ".".join(map(str, keys))
         if found is None:
             raise WheeltapperError(f"{self.path}: expected {name}, found {', '.join(self.names) or 'no variable'}")
         if len(found.shape) != 2:
-            raise WheeltapperError(f"{self.path}: {name}: expected numbers in rows and columns, found another thing")
+            raise WheeltapperError(f"{self.path}: {name}: expected a matrix of numbers, found something else")
         return found
 
-    def vector(self, *keys: Key) -> Line:
-        """A variable of one row or one column; WheeltapperError where it is another shape."""
+    def vector(self, *keys: Key) -> LazyVector:
+        """Matrix of one row or one column; raises WheeltapperError for other shapes."""
         found = self.matrix(*keys)
         if min(found.shape) != 1:
             name = ".".join(map(str, keys))
             raise WheeltapperError(f"{self.path}: {name}: expected one row or column, found {_shape(found)}")
-        return Line(found, int(found.shape[0] == 1), 0)
+        return LazyVector(found, int(found.shape[0] == 1), 0)
 
-    def columns(self, count: int, *keys: Key) -> list[Line]:
-        """The columns of a variable, ``count`` in number; WheeltapperError where there are others."""
+    def columns(self, count: int, *keys: Key) -> list[LazyVector]:
+        """Columns of a matrix; raises WheeltapperError unless there are ``count``."""
         found = self.matrix(*keys)
         if found.shape[1] != count:
             name = ".".join(map(str, keys))
             raise WheeltapperError(f"{self.path}: {name}: expected {count} columns, found {_shape(found)}")
-        return [Line(found, 0, index) for index in range(count)]
+        return [LazyVector(found, 0, index) for index in range(count)]
 
 
 class _Version5(Mat):
@@ -102,7 +107,7 @@ class _Version5(Mat):
 
 
 class _Transposed:
-    """An HDF5 data set, which has MATLAB's columns as rows."""
+    """An HDF5 data set, transposed, since it stores MATLAB's columns as rows."""
 
     def __init__(self, path: Path, dataset: Any) -> None:
         self.path, self.dataset, self.shape = path, dataset, dataset.shape[::-1]
@@ -130,7 +135,11 @@ class _Version73(Mat):
 
 @contextlib.contextmanager
 def open_mat(path: Path) -> Iterator[Mat]:
-    """Opens a mat file of any version; WheeltapperError naming it where it is missing or damaged, then or later."""
+    """Opens a MATLAB file of any version.
+
+    Raises:
+        WheeltapperError: the file is missing or damaged; damage may also be found later, while reading.
+    """
     try:
         with open(path, "rb") as file:
             head = file.read(USER_BLOCK + len(HDF5))
@@ -151,12 +160,12 @@ def open_mat(path: Path) -> Iterator[Mat]:
 
 @contextlib.contextmanager
 def _whole(path: Path) -> Iterator[None]:
-    """Around nothing but SciPy and h5py, which raise exceptions of all kinds over damaged files."""
+    """Converts exceptions of SciPy and h5py, which may be of any kind for damaged files, to WheeltapperError."""
     try:
         yield
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise WheeltapperError(f"{path}: expected a whole MATLAB file, found damage ({reason})") from error
+        raise WheeltapperError(f"{path}: expected a MATLAB file, found damage ({reason})") from error
 
 
 def _shape(matrix: Matrix) -> str:

@@ -1,9 +1,9 @@
 """MFPT bearings (Bechhoefer): normal, inner race, outer race under several loads.
 
-Raw: ``baseline_1.mat``, ``OuterRaceFault_1.mat``, ``OuterRaceFault_vload_1.mat``, ``InnerRaceFault_vload_1.mat``, of
-MATLAB 5: a structure ``bearing`` with ``gs`` (acceleration in g) and ``sr`` (97,656 Hz for the first two kinds, else
-48,828). Recordings from the field and analyses in the same package are left out. Also taken: the same recordings as
-wav or flac (``physical``), which is what this was checked on; the layout of the mat files is from public code.
+Raw files: ``baseline_1.mat``, ``OuterRaceFault_1.mat``, ``OuterRaceFault_vload_1.mat``, ``InnerRaceFault_vload_1.mat``
+of MATLAB 5: a structure ``bearing`` with ``gs`` (acceleration in g) and ``sr`` (97,656 Hz for the first two kinds,
+48,828 Hz for the others). Field recordings and analyses in the same package are ignored. The same recordings as wav or
+flac (``physical``) are accepted too, and were used for testing; the layout of the mat files is from public code.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from system.corpora.faults.base import OWN, Corpus, Download, Measured, Output, Recording, View, list_files
+from system.corpora.faults.base import OWN, Download, FaultCorpus, Measured, PlannedFile, RawRecording, View, list_files
 from system.corpora.faults.mat import open_mat
 from system.corpora.faults.physical import open_scaled
 from system.errors import WheeltapperError
@@ -21,11 +21,11 @@ from system.errors import WheeltapperError
 SOUNDS = (".wav", ".flac")
 CLASSES = {"baseline": "normal", "innerracefault": "inner-race", "outerracefault": "outer-race"}
 NAME = re.compile(r"(?P<kind>[a-z]+)(?:_vload)?_[0-9]+", re.IGNORECASE)
-LEFT_OUT = re.compile(r"[56] - ")  # folders of analyses and of recordings from the field
+LEFT_OUT = re.compile(r"[56] - ")  # folders of analyses and of field recordings
 
 
-def find(folder: Path) -> list[Recording]:
-    """The recordings from the test rig, each a group of its own."""
+def find_recordings(folder: Path) -> list[RawRecording]:
+    """Lists the recordings from the test rig, each a group of its own."""
     found = []
     for path in list_files(folder, ".mat", *SOUNDS):
         if any(LEFT_OUT.match(part) for part in path.relative_to(folder).parts):
@@ -33,8 +33,8 @@ def find(folder: Path) -> list[Recording]:
         match = NAME.fullmatch(path.stem)
         if not match or match["kind"].lower() not in CLASSES:
             raise WheeltapperError(f"{path}: expected a name such as InnerRaceFault_vload_1.mat, found {path.name}")
-        output = Output(path.stem, path.stem, ("gs",), "gs")
-        found.append(Recording(path, CLASSES[match["kind"].lower()], (output,)))
+        output = PlannedFile(path.stem, path.stem, ("gs",), "gs")
+        found.append(RawRecording(path, CLASSES[match["kind"].lower()], (output,)))
     if not found:
         raise WheeltapperError(f"{folder}: expected recordings from the test rig, found none")
     return found
@@ -42,7 +42,7 @@ def find(folder: Path) -> list[Recording]:
 
 @contextlib.contextmanager
 def open_file(path: Path) -> Iterator[Measured]:
-    """One channel, ``gs``; the rate is the file's own."""
+    """Opens a file with one channel, ``gs``; the sampling rate is stored in the file."""
     if path.suffix.lower() in SOUNDS:
         with open_scaled(path) as raw:
             yield Measured(raw.rate, {"gs": raw.channels["1"]})
@@ -54,7 +54,7 @@ def open_file(path: Path) -> Iterator[Measured]:
         yield Measured(int(rate), {"gs": mat.vector("bearing", "gs")})
 
 
-CORPUS = Corpus(
+CORPUS = FaultCorpus(
     name="mfpt",
     title="MFPT bearing fault data",
     modality="vibration",
@@ -67,5 +67,5 @@ CORPUS = Corpus(
             "MFPT-Fault-Data-Sets-20200227T131140Z-001.zip",
         ),
     ),
-    views={OWN: View(tuple(CLASSES.values()), find, open_file, unit=False)},
+    views={OWN: View(tuple(CLASSES.values()), find_recordings, open_file, unit=False)},
 )

@@ -1,16 +1,25 @@
 """MIMII (Purohit et al., DCASE 2019): fans, pumps, sliders and valves in factory noise, 16 kHz, eight channels, 10 s.
 
-Raw: ``<machine>/id_<NN>/{normal,abnormal}/<number>.wav`` from each of twelve zips (``-6_dB_fan.zip``), a machine and
-signal-to-noise ratio each, all of the same recordings. Split as in the authors' baseline program: as many normal
-recordings as there are abnormal ones, the first, are asked beside these, the rest is learnt from. Layout and split from
-memory, MD5 as a public copy of the record's page has them; not checked against the files themselves.
+Raw files: ``<machine>/id_<NN>/{normal,abnormal}/<number>.wav`` from twelve zips (``-6_dB_fan.zip``), one for each
+machine and signal-to-noise ratio. Split as in the authors' baseline program: with n abnormal recordings, the test set
+has these and the first n normal ones; the other normal recordings are for training. Layout and split are from memory,
+MD5 from a public copy of the record's page; not tested with the actual files.
 """
 
 import re
 from collections import defaultdict
 from pathlib import Path
 
-from system.corpora.faults.base import OWN, Corpus, Download, Output, Recording, View, list_files, parts_from
+from system.corpora.faults.base import (
+    OWN,
+    Download,
+    FaultCorpus,
+    PlannedFile,
+    RawRecording,
+    View,
+    list_files,
+    parts_from,
+)
 from system.errors import WheeltapperError
 
 MACHINES = ("fan", "pump", "slider", "valve")
@@ -35,10 +44,13 @@ MD5 = {
 _Place = tuple[str, str]
 
 
-def find(folder: Path) -> list[Recording]:
-    """Machines are called ``fan_-6dB`` where a folder above tells the ratio, sections are the ids.
+def find_recordings(folder: Path) -> list[RawRecording]:
+    """Lists the recordings; sections are the ids.
 
-    Raises WheeltapperError for a machine and id without a recording to learn from.
+    Machines are named like ``fan_-6dB`` if a parent folder contains the signal-to-noise ratio.
+
+    Raises:
+        WheeltapperError: a machine and id without training recordings.
     """
     found: dict[_Place, dict[str, list[Path]]] = defaultdict(lambda: {label: [] for label in LABELS})
     for path in list_files(folder, ".wav"):
@@ -59,12 +71,12 @@ def find(folder: Path) -> list[Recording]:
         for kind, label in LABELS.items():
             for number, path in enumerate(paths[kind]):
                 split = "test" if kind == "abnormal" or number < asked else "train"
-                output = Output(f"id_{section}/{kind}/{path.stem}", "", (), "1-8")
-                recordings.append(Recording(path, kind, (output,), split, (), machine, section, label))
+                output = PlannedFile(f"id_{section}/{kind}/{path.stem}", "", (), "1-8")
+                recordings.append(RawRecording(path, kind, (output,), split, (), machine, section, label))
     return recordings
 
 
-CORPUS = Corpus(
+CORPUS = FaultCorpus(
     name="mimii",
     title="MIMII",
     modality="sound",
@@ -75,5 +87,5 @@ CORPUS = Corpus(
         Download(f"https://zenodo.org/records/{RECORD}/files/{name}.zip", f"{name}.zip", md5)
         for name, md5 in MD5.items()
     ),
-    views={OWN: View(tuple(LABELS), find)},
+    views={OWN: View(tuple(LABELS), find_recordings)},
 )

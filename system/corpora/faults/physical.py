@@ -1,4 +1,4 @@
-"""Raw recordings that were re-encoded as sound files, with their scale in a table beside them."""
+"""Reader of raw recordings that were re-encoded as sound files, with a table of their scales in physical units."""
 
 import contextlib
 import csv
@@ -13,7 +13,7 @@ from system.corpora.faults.base import Measured, Samples, open_sound
 from system.errors import WheeltapperError
 
 TABLE = "manifest.csv"
-STEPS = {"scale_per_lsb": 2.0**15, "scale_per_lsb24": 2.0**23}  # column: steps of the format up to full scale
+STEPS = {"scale_per_lsb": 2.0**15, "scale_per_lsb24": 2.0**23}  # column to quantisation steps at full scale
 
 
 class _Scaled:
@@ -29,12 +29,13 @@ class _Scaled:
 
 @contextlib.contextmanager
 def open_scaled(path: Path) -> Iterator[Measured]:
-    """A sound file in physical units: times the scale that a ``manifest.csv`` beside or above it names.
+    """Opens a sound file in physical units.
 
-    The table has the columns ``file`` and ``scale_per_lsb`` (physical units a step of 16 bits) or ``scale_per_lsb24``.
-    Without a table the values are as in the file.
+    The scale comes from a ``manifest.csv`` in the same or the parent folder, with the columns ``file`` and
+    ``scale_per_lsb`` (physical units per 16-bit step) or ``scale_per_lsb24``. Without a table, values are not scaled.
 
-    Raises WheeltapperError for a table that does not name the file, or no positive number for it.
+    Raises:
+        WheeltapperError: the table does not list the file, or its scale is not a positive number.
     """
     with open_sound(path) as raw:
         scale = _scale(path)
@@ -55,7 +56,7 @@ def _scale(path: Path) -> float:
 
 @lru_cache(maxsize=8)
 def _read(table: Path, _: int) -> dict[str, float] | None:
-    """Scales from full scale 1 by file name; None where the table has no such column."""
+    """File name to factor from full scale 1 to physical units; None if the table has no such column."""
     with open(table, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         column = next((name for name in STEPS if name in (reader.fieldnames or ())), None)

@@ -1,8 +1,8 @@
 """SDUST (Shandong University of Science and Technology): bearings (40 s) and planetary gears (20 s) at 25.6 kHz.
 
-Raw: a git repository, ``轴承数据集/<class>/*.mat`` (bearings) and ``齿轮数据集/<class>/*.mat`` (gears), the gears'
-classes in Chinese or as RMIS renames them; MATLAB 5, ``Signal.y_values.values`` is [samples, 6]. From RMIS's code; not
-checked against the files themselves.
+Raw files: a git repository with ``轴承数据集/<class>/*.mat`` (bearings) and ``齿轮数据集/<class>/*.mat`` (gears,
+classes in Chinese or with RMIS's names) of MATLAB 5; ``Signal.y_values.values`` is [samples, 6]. Written after RMIS's
+code; not tested with the actual files.
 """
 
 import contextlib
@@ -12,10 +12,10 @@ from pathlib import Path
 
 from system.corpora.faults.base import (
     RMIS,
-    Corpus,
+    FaultCorpus,
     Measured,
-    Output,
-    Recording,
+    PlannedFile,
+    RawRecording,
     View,
     flat_name,
     list_files,
@@ -43,11 +43,13 @@ GEARS |= {name: name for name in GEARS.values()}
 PLACES = {"sdust_bearing": ("轴承数据集", "bearing"), "sdust_gear": ("齿轮数据集", "gear")}
 
 
-def find(folder: Path, name: str, classes: dict[str, str]) -> list[Recording]:
-    """Six recordings of each file, one a column. Both data sets lie in one repository: the other one's are left out.
+def find_recordings(folder: Path, name: str, classes: dict[str, str]) -> list[RawRecording]:
+    """Lists six recordings per file, one for each column.
 
     Args:
-        classes: by the names of the folders. name: of the data set, which knows its own folder in the repository.
+        folder: folder of the raw files.
+        name: name of the data set; the folder of the other data set in the same repository is ignored.
+        classes: folder name to class.
     """
     others = {place for other, places in PLACES.items() if other != name for place in places}
     found = []
@@ -57,10 +59,12 @@ def find(folder: Path, name: str, classes: dict[str, str]) -> list[Recording]:
         parts = parts_from(path, folder, classes)
         kind = classes[parts[0]]
         stem = flat_name([parts[0] if parts[0] == "NC" else kind, *parts[1:]])
-        # RMIS takes the columns from last to first and numbers them so.
+        # RMIS numbers the columns from last to first.
         names = {str(column): f"{stem}_channel{COLUMNS + 1 - column}" for column in range(1, COLUMNS + 1)}
-        outputs = tuple(Output(own, own, (column,), str(COLUMNS + 1 - int(column))) for column, own in names.items())
-        found.append(Recording(path, kind, outputs))
+        outputs = tuple(
+            PlannedFile(own, own, (column,), str(COLUMNS + 1 - int(column))) for column, own in names.items()
+        )
+        found.append(RawRecording(path, kind, outputs))
     if not found:
         raise WheeltapperError(f"{folder}: expected .mat files in {' or '.join(PLACES[name])}, found none")
     return found
@@ -73,8 +77,8 @@ def open_file(path: Path) -> Iterator[Measured]:
         yield Measured(RATE, {str(number): column for number, column in enumerate(columns, 1)})
 
 
-def _corpus(name: str, title: str, classes: dict[str, str]) -> Corpus:
-    return Corpus(
+def _corpus(name: str, title: str, classes: dict[str, str]) -> FaultCorpus:
+    return FaultCorpus(
         name=name,
         title=title,
         modality="vibration",
@@ -84,7 +88,10 @@ def _corpus(name: str, title: str, classes: dict[str, str]) -> Corpus:
         advice=f"git clone {PAGE}",
         views={
             RMIS: View(
-                tuple(dict.fromkeys(classes.values())), partial(find, name=name, classes=classes), open_file, 10.0
+                tuple(dict.fromkeys(classes.values())),
+                partial(find_recordings, name=name, classes=classes),
+                open_file,
+                10.0,
             )
         },
     )

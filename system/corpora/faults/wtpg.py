@@ -1,8 +1,8 @@
 """WT-planetary-gearbox-dataset (Liu, Cui, Cheng: Measurement Science and Technology, 2023): a wind turbine's gearbox.
 
-Raw: ``<class>/{1,2}/<letter><run>_<Hz>.MAT``, 80 files of MATLAB 5 whose ``Data`` is [samples, 4] at 48 kHz, more than
-300 s; columns 1 and 2 are vibration. File names as the repository lists them, the content from RMIS's code; not checked
-against the files themselves.
+Raw files: ``<class>/{1,2}/<letter><run>_<Hz>.MAT``, 80 files of MATLAB 5 whose ``Data`` is [samples, 4] at 48 kHz, more
+than 300 s; columns 1 and 2 are vibration. File names are those in the repository, the content is after RMIS's code; not
+tested with the actual files.
 """
 
 import contextlib
@@ -11,11 +11,11 @@ from pathlib import Path
 
 from system.corpora.faults.base import (
     RMIS,
-    Corpus,
     Download,
+    FaultCorpus,
     Measured,
-    Output,
-    Recording,
+    PlannedFile,
+    RawRecording,
     View,
     flat_name,
     hyphens,
@@ -31,16 +31,16 @@ COLUMNS = 4
 USED = ("1", "2")
 
 
-def find(folder: Path) -> list[Recording]:
-    """Two recordings, one a channel, of each file but those of the key phase."""
+def find_recordings(folder: Path) -> list[RawRecording]:
+    """Lists two recordings per file, one for each channel; key-phase files are ignored."""
     found = []
     for path in list_files(folder, ".mat"):
         if "keyphase" in path.name.lower():
             continue
         parts = parts_from(path, folder, CLASSES)
         names = {channel: f"{flat_name(parts)}_channel{channel}" for channel in USED}
-        outputs = tuple(Output(name, name, (channel,), channel) for channel, name in names.items())
-        found.append(Recording(path, parts[0], outputs))
+        outputs = tuple(PlannedFile(name, name, (channel,), channel) for channel, name in names.items())
+        found.append(RawRecording(path, parts[0], outputs))
     return found
 
 
@@ -61,7 +61,7 @@ def _downloads() -> tuple[Download, ...]:
     return tuple(Download(f"{PAGE}/raw/HEAD/{name}", name) for name in names)
 
 
-CORPUS = Corpus(
+CORPUS = FaultCorpus(
     name="wtpg",
     title="WT-planetary-gearbox-dataset",
     modality="vibration",
@@ -69,5 +69,5 @@ CORPUS = Corpus(
     source=PAGE,
     licence=None,
     downloads=_downloads(),
-    views={RMIS: View(tuple(map(hyphens, CLASSES)), find, open_file, 10.0)},
+    views={RMIS: View(tuple(map(hyphens, CLASSES)), find_recordings, open_file, 10.0)},
 )

@@ -1,7 +1,7 @@
-"""Room responses, filters and levels: what the simulated and the emulated recordings have in common.
+"""Room acoustics for simulated and emulated recordings: impulse responses, filters and levels.
 
-Waveforms are float32 (samples,) or (channels, samples) at a stated rate in Hz; a response is either an impulse response
-(taps,) or a magnitude gain over the bins of a real FFT.
+Waveforms are float32 (samples,) or (channels, samples) at a sampling rate in Hz. A response is an impulse response
+(taps,), or a magnitude over the bins of a real FFT.
 """
 
 import hashlib
@@ -13,12 +13,12 @@ from scipy import fft, signal
 from scipy.interpolate import CubicSpline
 
 SPEED_OF_SOUND = 343.0  # m/s, air at 20 degrees Celsius
-LOWEST = 20.0  # Hz, below which a room response holds nothing
-SILENCE = 1e-5  # root mean square below which a recording (full scale 1) counts as silent: a third of a 16-bit step
+LOWEST = 20.0  # Hz, cut-off of the high-pass filter of room responses
+SILENCE = 1e-5  # root mean square below which a recording (full scale 1) is silent: a third of a 16-bit step
 
 
 def generator(seed: int, *names: object) -> np.random.Generator:
-    """A random generator of its own for every (seed, names): what one clip draws never moves another clip's draws."""
+    """Random generator that depends on the seed and the names only, so that clips are independent of each other."""
     text = "|".join(str(name) for name in (seed, *names))
     return np.random.default_rng(int.from_bytes(hashlib.blake2b(text.encode(), digest_size=16).digest(), "little"))
 
@@ -27,13 +27,13 @@ def fractional_impulses(delays: np.ndarray, gains: np.ndarray, length: int, taps
     """Sum of band-limited unit impulses at fractional delays (Hann-windowed sinc; Laakso et al. 1996).
 
     Args:
-        delays: (K,) in samples; what falls outside [0, length) is dropped.
+        delays: (K,) in samples; parts outside [0, length) are dropped.
         gains: (K,).
-        length: samples of the result.
+        length: length of the result in samples.
         taps: even number of taps per impulse.
 
     Returns:
-        float32 (length,).
+        Float32 (length,).
     """
     delays = np.asarray(delays, dtype=np.float64)
     gains = np.broadcast_to(np.asarray(gains, dtype=np.float64), delays.shape)
@@ -49,12 +49,16 @@ def fractional_impulses(delays: np.ndarray, gains: np.ndarray, length: int, taps
 
 @lru_cache(maxsize=256)
 def wall_reflection(room: tuple[float, float, float], rt60: float) -> float:
-    """Pressure reflection coefficient, alike for all walls, that gives a shoebox room a reverberation time.
+    """Pressure reflection coefficient of the walls of a shoebox room with a given reverberation time.
 
-    The images in a direction u are reflected s(u) = sum_i |u_i| / L_i times per metre, so the energy decays as the mean
-    of exp(-a s c t) over all directions, a = -2 ln(reflection). Eyring's formula, which takes one mean s, comes out up
-    to 1.6 times too long here: the directions along the longest side die last. The time is read off the backward
-    integral between -5 and -25 dB, as a measurement would (ISO 3382, T20).
+    Image sources in a direction u are reflected s(u) = sum_i |u_i| / L_i times per metre, so the energy decays as the
+    mean of exp(-a s c t) over all directions, with a = -2 ln(reflection). Eyring's formula, which uses the mean of s,
+    gives times up to 1.6 times too long, because directions along the longest side decay last. The time is measured on
+    the backward integral between -5 and -25 dB (ISO 3382, T20).
+
+    Args:
+        room: sides in metres.
+        rt60: reverberation time in seconds.
     """
     cosine, angle = np.meshgrid((np.arange(40) + 0.5) / 40, (np.arange(40) + 0.5) / 40 * np.pi / 2)
     sine = np.sqrt(1 - cosine**2)
@@ -76,18 +80,20 @@ def image_source_response(
 ) -> np.ndarray:
     """Impulse response of a shoebox room by the image-source method (Allen and Berkley 1979).
 
-    All walls reflect alike, see wall_reflection. All images are displaced at random by a few centimetres, which breaks
-    the sweeping echoes of a perfect box; the direct path is not.
+    All walls have the same reflection coefficient, see ``wall_reflection``. All images but the direct path are
+    displaced at random by a few centimetres, which avoids the sweeping echoes of a perfect box.
 
     Args:
-        room: (3,) metres; source, microphone: (3,) metres, inside the room.
-        rt60: seconds until the level has fallen by 60 dB; also the length of the response.
-        rate: Hz.
-        rng: draws the displacements.
-        jitter: standard deviation of the displacement along the line of sight, metres.
+        room: (3,) sides in metres.
+        source: (3,) position in metres, inside the room.
+        microphone: (3,) position in metres, inside the room.
+        rt60: reverberation time in seconds; also the length of the response.
+        rate: sampling rate in Hz.
+        rng: generator of the displacements.
+        jitter: standard deviation of the displacement along the line of sight, in metres.
 
     Returns:
-        float32 (ceil(rt60 * rate),), 1 / distance for the direct path, its delay kept.
+        Float32 (ceil(rt60 * rate),); the direct path has the amplitude 1 / distance and its delay.
     """
     room = np.asarray(room, dtype=np.float64)
     reflection = wall_reflection(tuple(room), rt60)
@@ -106,16 +112,19 @@ def image_source_response(
     distance = np.maximum(distance, 0.05)
     length = int(np.ceil(rt60 * rate))
     response = fractional_impulses(distance * rate / SPEED_OF_SOUND, reflection**order / distance, length)
-    # The images are all positive and pile up at 0 Hz, which no room does; Allen and Berkley take it out as well.
+    # All images are positive and add up at 0 Hz, unlike in real rooms; Allen and Berkley use a high-pass filter too.
     return signal.sosfilt(signal.butter(2, LOWEST, "high", fs=rate, output="sos"), response).astype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
 class Scene:
-    """Impulse responses from a machine and from noise sources to the near and the far microphone of one room.
+    """Impulse responses from a machine and noise sources to the near and the far microphone in a room.
 
-    machine: (2, taps); noises: (sources, 2, taps). Row 0 is the near microphone. The common gain is such that the
-    machine's path to the near microphone has unit energy.
+    All responses are scaled by one factor, so that the path from the machine to the near microphone has unit energy.
+
+    Args:
+        machine: (2, taps), near microphone first.
+        noises: (sources, 2, taps).
     """
 
     machine: np.ndarray
@@ -125,23 +134,23 @@ class Scene:
     def taps(self) -> int:
         return self.machine.shape[-1]
 
-    def hear_machine(self, wave: np.ndarray) -> np.ndarray:
-        """The machine at both microphones. wave: (samples + taps - 1,). Returns float32 (2, samples), without edges."""
-        return self._hear(wave[None], None, slice(0, 1))
+    def render_machine(self, wave: np.ndarray) -> np.ndarray:
+        """The machine at both microphones, float32 (2, samples), without edges; ``wave`` is (samples + taps - 1,)."""
+        return self._convolve(wave[None], None, slice(0, 1))
 
-    def hear_noises(self, waves: np.ndarray, gains: np.ndarray | None = None) -> np.ndarray:
+    def render_noises(self, waves: np.ndarray, gains: np.ndarray | None = None) -> np.ndarray:
         """The sum of the noise sources at both microphones.
 
         Args:
             waves: (sources, samples + taps - 1).
-            gains: magnitude (sources, bins) to colour each source with, or None.
+            gains: (sources, bins) magnitude of a filter for each source, or None.
 
         Returns:
-            float32 (2, samples), without edges.
+            Float32 (2, samples), without edges.
         """
-        return self._hear(waves, gains, slice(1, None))
+        return self._convolve(waves, gains, slice(1, None))
 
-    def _hear(self, waves: np.ndarray, gains: np.ndarray | None, which: slice) -> np.ndarray:
+    def _convolve(self, waves: np.ndarray, gains: np.ndarray | None, which: slice) -> np.ndarray:
         samples = waves.shape[-1]
         size = fft.next_fast_len(samples, real=True)
         total = np.zeros((2, size // 2 + 1), dtype=np.complex64)
@@ -150,7 +159,7 @@ class Scene:
             if gains is not None:
                 spectrum *= _stretch(gains[k], len(spectrum))
             total += spectrum * paths
-        # Circular wrapping only touches the first taps - 1 samples, which are dropped.
+        # Circular convolution only affects the first taps - 1 samples, which are dropped.
         return fft.irfft(total, size)[:, self.taps - 1 : samples]
 
 
@@ -168,12 +177,19 @@ def draw_scene(
     near_metres: tuple[float, float] = (0.25, 0.45),
     far_metres: tuple[float, float] = (2.0, 3.5),
 ) -> Scene:
-    """Draws a hall, the places of machine, microphones and noise sources, and computes the responses.
+    """Draws a hall with machine, microphones and noise sources, and computes the impulse responses.
 
-    The hall measures 12-18 m by 9-13 m by 4.5-7 m. The near microphone stands ``near_metres`` from the machine, the far
-    one ``far_metres`` from it; the noise sources are 1.5 to 4 m from the near and 0.8 to 4 m from the far microphone,
-    so that both hear a good part of each source directly. The far channel's attenuation and delay of the machine
+    The hall measures 12-18 m by 9-13 m by 4.5-7 m. Noise sources are 1.5 to 4 m from the near and 0.8 to 4 m from the
+    far microphone, so that both receive much direct sound. Attenuation and delay of the machine at the far microphone
     follow from the geometry.
+
+    Args:
+        rng: random generator.
+        rate: sampling rate in Hz.
+        rt60: reverberation time in seconds.
+        sources: number of noise sources.
+        near_metres: limits of the distance from the machine to the near microphone.
+        far_metres: limits of the distance from the machine to the far microphone.
     """
     room = rng.uniform((12.0, 9.0, 4.5), (18.0, 13.0, 7.0))
     machine = room * rng.uniform((0.35, 0.35, 0.0), (0.65, 0.65, 0.0)) + (0.0, 0.0, rng.uniform(0.8, 1.5))
@@ -190,7 +206,7 @@ def draw_scene(
 
 
 def _place(rng: np.random.Generator, room: np.ndarray, limits: list[tuple[np.ndarray, float, float]]) -> np.ndarray:
-    """A point 0.3 m or more from every wall whose distance to each given point lies within its limits (metres)."""
+    """Draws a point at least 0.3 m from every wall, whose distances (metres) to the given points are within limits."""
     anchor, low, high = limits[0]
     for _ in range(10_000):
         direction = rng.standard_normal(3) * (1.0, 1.0, 0.4)
@@ -202,19 +218,21 @@ def _place(rng: np.random.Generator, room: np.ndarray, limits: list[tuple[np.nda
 
 
 def smooth_response(rng: np.random.Generator, spread_db: float, bins: int, rate: int) -> np.ndarray:
-    """A random gain that is smooth over log frequency: one Gaussian knot per octave, cubic in between.
+    """Draws a random gain that is smooth over log frequency: one Gaussian knot per octave, with a cubic spline.
 
     Args:
+        rng: random generator.
         spread_db: standard deviation in dB.
         bins: length of the result, evenly spaced from 0 to rate / 2.
+        rate: sampling rate in Hz.
 
     Returns:
-        float32 (bins,) magnitude.
+        Float32 (bins,) magnitude.
     """
     top = np.log2(rate / 2)
     knots = np.arange(top, np.log2(40.0), -1.0)[::-1]
     values = spread_db * rng.standard_normal(len(knots))
-    # The cubic is evaluated on a grid of 1/24 octave; a straight line in between is as good and far cheaper.
+    # The spline is evaluated on a grid of 1/24 octave; linear interpolation in between is good enough and much cheaper.
     grid = np.arange(knots[0], top + 1 / 24, 1 / 24)
     curve = CubicSpline(knots, values, bc_type="natural")(np.minimum(grid, knots[-1]))
     place = np.log2(np.maximum(np.linspace(0.0, rate / 2, bins), 2.0 ** knots[0]))
@@ -225,12 +243,13 @@ def long_term_spectrum(wave: np.ndarray, rate: int, octaves: float = 1 / 3, n_ff
     """Power spectrum averaged over the waveform (Welch) and smoothed over a fraction of an octave.
 
     Args:
-        wave: (samples,).
+        wave: (samples,), not silent (see SILENCE).
+        rate: sampling rate in Hz.
+        octaves: width of the smoothing.
+        n_fft: length of the Fourier transform.
 
     Returns:
-        float64 (n_fft // 2 + 1,), of mean 1.
-
-    The waveform must not be silent (see SILENCE).
+        Float64 (n_fft // 2 + 1,) with mean 1.
     """
     _, density = signal.welch(wave, rate, nperseg=min(n_fft, len(wave)), nfft=n_fft, detrend=False)
     bins = np.arange(1, len(density))
@@ -243,15 +262,16 @@ def long_term_spectrum(wave: np.ndarray, rate: int, octaves: float = 1 / 3, n_ff
 
 
 def equaliser(found: np.ndarray, wanted: np.ndarray, bins: int, limit_db: float = 30.0) -> np.ndarray:
-    """Gain that turns one long-term spectrum into another.
+    """Gain that converts one long-term spectrum to another.
 
     Args:
-        found, wanted: power spectra (F,) as long_term_spectrum gives them.
-        bins: length of the result, evenly spaced from 0 to half the rate.
-        limit_db: the gain stays within this of its median, so that a band without any sound is not blown up.
+        found: (F,) power spectrum as returned by ``long_term_spectrum``.
+        wanted: (F,) target power spectrum.
+        bins: length of the result, evenly spaced from 0 to half the sampling rate.
+        limit_db: largest deviation of the gain from its median, so that bands without sound are not amplified.
 
     Returns:
-        float32 (bins,) magnitude.
+        Float32 (bins,) magnitude.
     """
     floor = 1e-12
     level = 10 * np.log10((wanted + floor) / (found + floor))
@@ -261,14 +281,20 @@ def equaliser(found: np.ndarray, wanted: np.ndarray, bins: int, limit_db: float 
 
 
 def coloured_noise(rng: np.random.Generator, samples: int, gain: np.ndarray, channels: int = 1) -> np.ndarray:
-    """Gaussian noise whose amplitude spectrum follows ``gain`` (bins,), of unit power; channels are independent.
+    """Gaussian noise of unit power with a given amplitude spectrum.
+
+    Args:
+        rng: random generator.
+        samples: length.
+        gain: (bins,) amplitude spectrum.
+        channels: number of independent channels.
 
     Returns:
-        float32 (channels, samples).
+        Float32 (channels, samples).
     """
     size = fft.next_fast_len(samples, real=True)
     bins = size // 2 + 1
-    # Evenly distributed parts are several times quicker to draw; the waveform is a sum over all bins and Gaussian.
+    # Uniform numbers are several times faster to draw; as a sum over all bins, the waveform is Gaussian anyway.
     spectrum = (rng.random((channels, 2 * bins), dtype=np.float32) - np.float32(0.5)).view(np.complex64)
     spectrum *= gain.astype(np.float32)[_nearest(len(gain), bins)]
     wave = fft.irfft(spectrum, size)[:, :samples]
@@ -288,10 +314,10 @@ def _nearest(bins: int, new_bins: int) -> np.ndarray:
 
 
 def power(wave: np.ndarray) -> float:
-    """Mean square over everything."""
+    """Mean square over all channels and samples."""
     return float(np.square(wave, dtype=np.float64).mean())
 
 
 def noise_gain(machine: np.ndarray, noise: np.ndarray, snr_db: float) -> float:
-    """Factor for the noise that makes 10 log10(power(machine) / power(factor * noise)) equal to ``snr_db``."""
+    """Factor for the noise with which 10 log10(power(machine) / power(factor * noise)) = ``snr_db``."""
     return float(np.sqrt(power(machine) / (power(noise) * 10 ** (snr_db / 10))))

@@ -1,13 +1,13 @@
-"""A two-channel set shaped like the 2026 challenge from anybody's machine recordings and noise recordings.
+"""Two-channel data like the 2026 challenge, mixed from recordings of machines and recordings of noise.
 
-Each machine stands in a room of its own (image-source responses to a near and a far microphone) among noise sources at
-other places. A noise source plays recordings one after another, equalised to the machine's long-term spectrum and then
-coloured at random, anew in every clip; each microphone adds noise of its own. So the far channel is a good, but not a
-perfect reference for the noise at the near one: several sources, responses longer than an analysis window and the
-incoherent part bound what a subtraction can cancel.
+Each machine is in a room of its own (image-source responses to a near and a far microphone) with noise sources at other
+places. A noise source plays noise recordings one after another, equalised to the machine's long-term spectrum and then
+randomly filtered for every clip. Each microphone adds independent noise. So the far channel is a good but imperfect
+reference for the noise at the near microphone: several sources, responses longer than an analysis window, and the
+independent noise limit what subtraction can remove.
 
-Every machine recording is brought to unit power first: the signal-to-noise ratio is then that of the clip, and how loud
-a recorder was set tells nothing. Nor does how loud a fault is.
+Every machine recording is normalised to unit power first, so that neither recording level nor loudness of a fault
+reveals anything, and the signal-to-noise ratio is that of the clip.
 """
 
 import contextlib
@@ -33,31 +33,40 @@ from system.corpora.simulation.acoustics import (
     smooth_response,
 )
 from system.corpora.simulation.noise import NoisePool, split_noise
-from system.corpora.splits import Recording, Split, read_table, split_machine
+from system.corpora.splits import Split, TableRecording, read_table, split_machine
 from system.errors import WheeltapperError
 from system.files import tree_signature, write_json
 
 RECORD = "emulate.json"
-VERSION = 1  # raised whenever the same settings and inputs give other sound
+VERSION = 1  # raised if the same settings and inputs give different sound
 MIN_SECONDS = 0.5
 PEAK = 0.9
-SPECTRUM_CLIPS = 50  # as many recordings give a machine's long-term spectrum
+SPECTRUM_CLIPS = 50  # recordings that a machine's long-term spectrum is averaged over
 
 
 @dataclass(frozen=True)
 class EmulateSettings:
-    """How the set is mixed.
+    """Settings of the mixing.
 
-    seed: of everything random. snr_low, snr_high: bounds of the near signal-to-noise ratio in dB, drawn evenly; noise
-    counts with the incoherent part. rate: of the result in Hz. rt60: reverberation time in seconds.
-    sources: number of noise sources. spread_db: standard deviation of their levels, drawn anew for each clip.
-    incoherent_db: each microphone's own noise relative to the sources' noise there. colour_db: standard deviation of
-    the random response of each clip and source. near_metres, far_metres: bounds of the distances from the machine to
-    the microphones. level_db: root mean square of the near channel at the middle SNR, in dB of full scale; all clips
-    get the same gain but those that would clip.
-    train_source, train_target, test: counts a machine, see splits.split_machine. anonymous: machines whose test names
-    say nothing (evaluation machines). noise_group: regular expression for noise file names (relative to their folder);
-    files that agree in what it matches (its first group, if it has one) are never on both sides of the split.
+    Args:
+        seed: random seed.
+        snr_low: lower limit of the signal-to-noise ratio at the near microphone, in dB (uniform distribution).
+        snr_high: its upper limit; the noise includes the independent part.
+        rate: sampling rate in Hz of the result.
+        rt60: reverberation time in seconds.
+        sources: number of noise sources.
+        spread_db: standard deviation of the levels of the sources in each clip.
+        incoherent_db: level of the independent noise of each microphone, relative to the noise of the sources there.
+        colour_db: standard deviation of the random filter of each source in each clip.
+        near_metres: limits of the distance from the machine to the near microphone.
+        far_metres: limits of the distance from the machine to the far microphone.
+        level_db: root mean square of the near channel at the medium SNR, in dB full scale; all clips have the same
+            gain, except those that would overload.
+        train_source: see ``splits.split_machine``.
+        train_target: see ``splits.split_machine``.
+        test: see ``splits.split_machine``.
+        anonymous: evaluation machines, whose test clips get anonymous names.
+        noise_group: regular expression for noise files, see ``noise.split_noise``.
     """
 
     seed: int = 0
@@ -79,7 +88,7 @@ class EmulateSettings:
     noise_group: str = ""
 
     def check(self) -> None:
-        """Raises WheeltapperError naming the first setting that makes no sense."""
+        """Raises WheeltapperError with the first setting that is out of range."""
         bounds = {
             "snr_low": (-60, 60),
             "snr_high": (self.snr_low, 60),
@@ -108,9 +117,9 @@ class EmulateSettings:
 
 @dataclass(frozen=True)
 class _Output:
-    """A clip to be mixed: a recording and the name under which it is written."""
+    """A clip to mix: a recording, and the file name to write."""
 
-    recording: Recording
+    recording: TableRecording
     split: str
     index: int
     file: str = ""
@@ -137,21 +146,23 @@ def emulate(
 ) -> None:
     """Writes ``out/<machine>/{train,test}/*.wav``, attributes_00.csv, truth.csv and the record emulate.json.
 
-    Training clips are normal; recordings of one group never stand on both sides, nor do noise recordings. A clip
-    depends on the seed, its recording, its machine (room, spectrum of the training recordings) and the noise files of
-    its side, not on the other clips. Nothing is done where the folder already holds the same set.
+    Training clips are normal. Recordings of one group, and noise recordings, are used either for training or for
+    testing. A clip depends on the seed, its recording, its machine (room, spectrum of the training recordings) and the
+    noise files of its split, but not on other clips. If the folder already contains the same data, nothing is done.
 
     Args:
-        table: CSV of machine recordings, see splits.read_table. First channel of each, resampled to settings.rate.
-        noise_folder: wav, flac or ogg files at any depth, of any length and rate.
-        out: missing, empty or written by an earlier call, which it replaces.
-        settings: see EmulateSettings.
-        references: where given, also a folder to write ``clean/`` (the machine at the near microphone without noise)
-            and ``near/`` (the near channel alone), one channel each, same names and gains, for oracle experiments.
-        workers: threads; the bytes written do not depend on it.
-        progress: called with (clips done, clips in all).
+        table: CSV of machine recordings, see ``splits.read_table``; their first channels are resampled to
+            ``settings.rate``.
+        noise_folder: wav, flac or ogg files at any depth, of any length and sampling rate.
+        out: missing, empty or written by an earlier call; in the last case it is replaced.
+        settings: settings of the mixing.
+        references: folder for ``clean/`` (the machine at the near microphone without noise) and ``near/`` (the near
+            channel), one channel each with the same names and gains, for oracle experiments; None for none.
+        workers: number of threads; the result does not depend on it.
+        progress: called with (clips done, total).
 
-    Raises WheeltapperError for a table, recording, noise folder or setting that does not serve.
+    Raises:
+        WheeltapperError: invalid table, recording, noise folder or setting.
     """
     settings.check()
     table, noise_folder, out = Path(table), Path(noise_folder), Path(out)
@@ -181,7 +192,7 @@ def emulate(
 
 
 def _check_places(places: list[Path]) -> None:
-    """Noise, result and references must not lie in one another: one would be read or replaced as another."""
+    """Checks that noise, output and references are not inside one another, because one would be read or replaced."""
     for k, first in enumerate(places):
         for second in places[k + 1 :]:
             inner, outer = sorted((first.resolve(), second.resolve()), key=lambda path: -len(path.parts))
@@ -189,8 +200,8 @@ def _check_places(places: list[Path]) -> None:
                 raise WheeltapperError(f"{second}: expected a folder apart from {first}, found one inside the other")
 
 
-def _identity(settings: EmulateSettings, table: Path, recordings: list[Recording], noise_folder: Path) -> dict:
-    """All that the result depends on, short; recordings by size and time of change."""
+def _identity(settings: EmulateSettings, table: Path, recordings: list[TableRecording], noise_folder: Path) -> dict:
+    """Everything that the result depends on; recordings are identified by size and modification time."""
     states = [(recording.file, recording.path.stat()) for recording in recordings]
     text = "\n".join(f"{file}|{state.st_size}|{state.st_mtime_ns}" for file, state in states)
     return {
@@ -205,8 +216,8 @@ def _identity(settings: EmulateSettings, table: Path, recordings: list[Recording
     }
 
 
-def _split(recordings: list[Recording], settings: EmulateSettings) -> dict[str, Split]:
-    by_machine: dict[str, list[Recording]] = {}
+def _split(recordings: list[TableRecording], settings: EmulateSettings) -> dict[str, Split]:
+    by_machine: dict[str, list[TableRecording]] = {}
     for recording in recordings:
         by_machine.setdefault(recording.machine, []).append(recording)
     for machine in settings.anonymous:
@@ -215,7 +226,7 @@ def _split(recordings: list[Recording], settings: EmulateSettings) -> dict[str, 
     for machine, own in by_machine.items():
         if machine not in settings.anonymous and all(recording.label == "normal" for recording in own):
             raise WheeltapperError(
-                f"{machine}: expected at least one anomaly to test with, found none; without any, make it anonymous"
+                f"{machine}: expected at least one anomaly to test with, found none; without any, list it in anonymous"
             )
     return {
         machine: split_machine(own, settings.seed, settings.train_source, settings.train_target, settings.test)
@@ -224,7 +235,7 @@ def _split(recordings: list[Recording], settings: EmulateSettings) -> dict[str, 
 
 
 def _name(machine: str, split: Split, settings: EmulateSettings) -> list[_Output]:
-    """The clips of a machine in the order in which they are written."""
+    """Clips of a machine, in the order of writing."""
     counts: dict[tuple[str, str, str], int] = {}
     outputs = []
     for side, recordings in (("train", split.train), ("test", split.test)):
@@ -237,12 +248,12 @@ def _name(machine: str, split: Split, settings: EmulateSettings) -> list[_Output
     if machine not in settings.anonymous:
         return train + [replace(output, file=output.labelled) for output in test]
     order = generator(settings.seed, machine, "order").permutation(len(test))
-    # Written in the order of their new names: not even the times of the files tell.
+    # Written in the order of the anonymous names, so that file times reveal nothing.
     return train + [replace(test[old], file=f"section_00_{new:04d}.wav") for new, old in enumerate(order)]
 
 
 class _Mixer:
-    """Rooms and long-term spectra of the machines, and the noise of both sides."""
+    """Mixer with the rooms and long-term spectra of the machines, and the noise of both splits."""
 
     def __init__(self, settings: EmulateSettings, noise: dict[str, NoisePool], splits: dict[str, Split]):
         self.settings, self.noise, self.splits = settings, noise, splits
@@ -254,21 +265,21 @@ class _Mixer:
         rng = generator(it.seed, machine, "room")
         return draw_scene(rng, it.rate, it.rt60, it.sources, it.near_metres, it.far_metres)
 
-    def _spectrum(self, train: list[Recording]) -> np.ndarray:
-        """Long-term power spectrum of the machine, from training recordings alone: the test must not shape it."""
+    def _spectrum(self, train: list[TableRecording]) -> np.ndarray:
+        """Long-term power spectrum of a machine, from training recordings only."""
         chosen = train[:: -(-len(train) // SPECTRUM_CLIPS)]
         rate = self.settings.rate
         return np.mean([long_term_spectrum(load_machine(it.path, rate), rate) for it in chosen], axis=0)
 
     def mix(self, output: _Output) -> tuple[np.ndarray, np.ndarray, dict]:
-        """The clip (2, samples), the machine alone at the near microphone (samples,), and what was drawn."""
+        """The clip (2, samples), the machine without noise at the near microphone (samples,), random parameters."""
         it, machine = self.settings, output.recording.machine
         scene, spectrum = self.scenes[machine], self.spectra[machine]
         rng = generator(it.seed, machine, output.recording.file)
         snr_db = rng.uniform(it.snr_low, it.snr_high)
         dry = load_machine(output.recording.path, it.rate)
-        # The reverberation of the end stands in for that of what went before the recording.
-        clean = scene.hear_machine(np.pad(dry, (scene.taps - 1, 0), mode="wrap"))
+        # The end of the recording is repeated before its start, for reverberation from the first sample on.
+        clean = scene.render_machine(np.pad(dry, (scene.taps - 1, 0), mode="wrap"))
         waves, names = self.noise[output.split].draw(rng, it.sources, len(dry) + scene.taps - 1, it.rate)
         levels = 10 ** (it.spread_db * rng.standard_normal(it.sources) / 20)
         gains = [
@@ -277,12 +288,12 @@ class _Mixer:
             * smooth_response(rng, it.colour_db, len(spectrum), it.rate)
             for level, wave in zip(levels, waves, strict=True)
         ]
-        noise = scene.hear_noises(waves, np.stack(gains))
+        noise = scene.render_noises(waves, np.stack(gains))
         own = coloured_noise(rng, len(dry), np.sqrt(spectrum), channels=2)
         noise += own * np.sqrt(np.square(noise).mean(axis=1, keepdims=True)) * 10 ** (it.incoherent_db / 20)
         wave = clean + noise_gain(clean[0], noise[0], snr_db) * noise
         peak = max(float(np.abs(wave).max()), float(np.abs(clean[0]).max()))
-        # One amplifier gain for all clips, as on a recorder: where the noise is louder, so is the clip.
+        # One gain for all clips, as on a recorder, so that clips with louder noise are louder.
         usual_db = 10 * np.log10(1 + 10 ** (-(it.snr_low + it.snr_high) / 20))
         gain = min(10 ** ((it.level_db - usual_db) / 20), PEAK / peak)
         facts = {
@@ -295,7 +306,7 @@ class _Mixer:
         return (gain * wave).astype(np.float32), (gain * clean[0]).astype(np.float32), facts
 
     def describe(self) -> dict:
-        """Counts, and the machine's attenuation and delay at the far microphone relative to the near one."""
+        """Numbers of clips, and attenuation and delay of each machine at the far relative to the near microphone."""
         described = {}
         for machine, scene in self.scenes.items():
             energy = np.square(scene.machine).sum(axis=1)
@@ -312,14 +323,22 @@ class _Mixer:
 
 
 def load_machine(path: Path, rate: int) -> np.ndarray:
-    """First channel of a machine recording at ``rate`` Hz, of unit power, float32 (samples,).
+    """Reads the first channel of a machine recording, resampled and normalised to unit power.
 
-    Raises WheeltapperError where it is unreadable, silent or shorter than MIN_SECONDS.
+    Args:
+        path: the recording.
+        rate: sampling rate in Hz of the result.
+
+    Returns:
+        Float32 (samples,).
+
+    Raises:
+        WheeltapperError: the recording cannot be read, is silent, or is shorter than MIN_SECONDS.
     """
     wave, found = audio.read(path)
     if wave.shape[1] < MIN_SECONDS * found:
         raise WheeltapperError(
-            f"{path}: expected {MIN_SECONDS} s of sound or more, found {wave.shape[1] / found:.3f} s"
+            f"{path}: expected at least {MIN_SECONDS} s of sound, found {wave.shape[1] / found:.3f} s"
         )
     level = np.sqrt(power(wave[0]))
     if level < SILENCE:

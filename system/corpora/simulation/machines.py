@@ -1,16 +1,17 @@
-"""Models of five machines and of the sounds around them: what moves, what it excites, and how it fails.
+"""Sound models of five machines, their faults, and background noise.
 
 A machine is a function of (body, rng, condition, fault, severity, samples, rate) that returns its sound pressure:
 
-* ``body`` draws what belongs to the individual (numbers of teeth, resonances); it starts from the same seed in every
-  clip, so that all clips are of one machine;
-* ``rng`` draws what differs from clip to clip (phases, speed wander, noise);
-* ``condition`` is the operating condition, physical values by name;
-* ``fault`` is one of the machine's faults or "", ``severity`` between 0 (absent) and 1 (grave).
+* ``body``: random generator of the properties of an individual machine (numbers of teeth, resonances); it has the same
+  seed in every clip, so that all clips are of one machine;
+* ``rng``: random generator of what differs between clips (phases, speed fluctuations, noise);
+* ``condition``: operating condition, name to physical value;
+* ``fault``: one of the machine's faults, or empty;
+* ``severity``: from 0 (no fault) to 1 (severe).
 
-A healthy machine has about unit power at a middling condition; a fault changes the level as it would.
-Orders are multiples of the shaft speed. Sources: Randall, Vibration-based Condition Monitoring (2011), for gears and
-bearings; Lighthill's and Ffowcs Williams' scaling for flow noise; Brennen (1995) for cavitation.
+A healthy machine has about unit power at a medium condition; a fault changes the level as in reality. Orders are
+multiples of the shaft speed. Sources: Randall, Vibration-based Condition Monitoring (2011), for gears and bearings;
+Lighthill's and Ffowcs Williams' scaling for flow noise; Brennen (1995) for cavitation.
 """
 
 import numpy as np
@@ -22,7 +23,7 @@ BINS = 513
 
 
 def shaft_phase(rng: np.random.Generator, samples: int, rate: int, hertz: float, wander: float = 0.004) -> np.ndarray:
-    """Shaft angle in radians, float64 (samples,), from a random start; the speed drifts by the fraction ``wander``."""
+    """Shaft angle in radians, float64 (samples,), with a random start and speed fluctuations of relative ``wander``."""
     knots = max(4, int(4 * samples / rate) + 2)
     drift = wander * rng.standard_normal(knots)
     speed = hertz * (
@@ -32,11 +33,19 @@ def shaft_phase(rng: np.random.Generator, samples: int, rate: int, hertz: float,
 
 
 def harmonics(phase: np.ndarray, amplitudes: np.ndarray) -> np.ndarray:
-    """sum_k Re(a_k exp(i k phase)), k = 1..K, by Clenshaw's recurrence. amplitudes: complex (K,). Returns float32."""
+    """Sum of harmonics, sum_k Re(a_k exp(i k phase)) for k = 1..K, by Clenshaw's recurrence.
+
+    Args:
+        phase: (samples,) in radians.
+        amplitudes: complex (K,).
+
+    Returns:
+        Float32 (samples,).
+    """
     turns = phase * (0.5 / np.pi)
     wrapped = ((turns - np.floor(turns)) * (2 * np.pi)).astype(np.float32)
     wave = np.empty(phase.shape, dtype=np.float32)
-    for start in range(0, len(phase), 8192):  # pieces that stay in the processor's cache
+    for start in range(0, len(phase), 8192):  # in pieces that stay in the CPU's cache
         piece = slice(start, start + 8192)
         cosine, sine = np.cos(wrapped[piece]), np.sin(wrapped[piece])
         total, last = _clenshaw(cosine, amplitudes.real)
@@ -47,7 +56,7 @@ def harmonics(phase: np.ndarray, amplitudes: np.ndarray) -> np.ndarray:
 
 
 def _clenshaw(cosine: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(u, v) with sum_k w_k cos(k x) = u cos(x) - v and sum_k w_k sin(k x) = u sin(x), k = 1..K."""
+    """Returns u, v with sum_k w_k cos(k x) = u cos(x) - v and sum_k w_k sin(k x) = u sin(x), k = 1..K."""
     twice = 2 * cosine
     total, last, free = np.zeros_like(cosine), np.zeros_like(cosine), np.empty_like(cosine)
     for weight in weights[::-1].astype(np.float32):
@@ -59,7 +68,7 @@ def _clenshaw(cosine: np.ndarray, weights: np.ndarray) -> tuple[np.ndarray, np.n
 
 
 def spread(body: np.random.Generator, levels: np.ndarray, decibels: float = 4.0) -> np.ndarray:
-    """Complex amplitudes with an individual's own phases and deviations from the given levels; same total power."""
+    """Complex amplitudes with random phases and deviations from the given levels; the total power is kept."""
     levels = np.asarray(levels, dtype=np.float64)
     phases = body.uniform(0, 2 * np.pi, len(levels))
     drawn = levels * 10 ** (decibels * body.standard_normal(len(levels)) / 20)
@@ -67,13 +76,20 @@ def spread(body: np.random.Generator, levels: np.ndarray, decibels: float = 4.0)
 
 
 def crossings(phase: np.ndarray, step: float) -> np.ndarray:
-    """Fractional sample positions at which a growing phase passes the multiples of ``step`` (radians)."""
+    """Fractional sample positions at which an increasing phase passes multiples of ``step`` (radians)."""
     marks = np.arange(np.ceil(phase[0] / step), np.floor(phase[-1] / step) + 1) * step
     return np.interp(marks, phase, np.arange(len(phase)))
 
 
 def ringing(hertz: np.ndarray, seconds: np.ndarray, gains: np.ndarray, rate: int) -> np.ndarray:
-    """Impulse response of damped modes, of unit energy. seconds: time in which a mode falls by 1/e."""
+    """Impulse response of damped modes, with unit energy.
+
+    Args:
+        hertz: (K,) frequencies of the modes.
+        seconds: (K,) times in which the modes decay to 1/e.
+        gains: (K,).
+        rate: sampling rate in Hz.
+    """
     length = int(6 * np.max(seconds) * rate)
     t = np.arange(length)[:, None] / rate
     wave = (gains * np.exp(-t / seconds) * np.sin(2 * np.pi * np.asarray(hertz) * t)).sum(axis=1)
@@ -81,34 +97,34 @@ def ringing(hertz: np.ndarray, seconds: np.ndarray, gains: np.ndarray, rate: int
 
 
 def strike(places: np.ndarray, gains: np.ndarray, response: np.ndarray, samples: int) -> np.ndarray:
-    """Impulses at fractional sample places through a ringing response. Returns float32 (samples,)."""
+    """Impulses at fractional sample positions, convolved with a response; float32 (samples,)."""
     impulses = fractional_impulses(places, gains, samples)
     size = fft.next_fast_len(samples + len(response), real=True)
     return fft.irfft(fft.rfft(impulses, size) * fft.rfft(response, size), size)[:samples]
 
 
 def haystack(peak: float, slope: float, rate: int, low_cut: float = 30.0) -> np.ndarray:
-    """Gain of broad-band noise around ``peak`` Hz that falls by ``slope`` dB an octave above it; (BINS,)."""
+    """Gain (BINS,) of broad-band noise around ``peak`` Hz that falls by ``slope`` dB per octave above it."""
     f = np.linspace(0, rate / 2, BINS)
     return (f / (f + low_cut)) ** 2 * (1 + (f / peak) ** 2) ** (-slope / 12.04)
 
 
 def band(centre: float, octaves: float, rate: int) -> np.ndarray:
-    """Gain of a bell of the given width around ``centre`` Hz on a log frequency axis; (BINS,)."""
+    """Gain (BINS,) with a bell shape around ``centre`` Hz on a log frequency axis."""
     f = np.maximum(np.linspace(0, rate / 2, BINS), 1.0)
     return np.exp(-0.5 * (np.log2(f / centre) / (octaves / 2)) ** 2)
 
 
 def hum(rng: np.random.Generator, samples: int, rate: int, mains: float = 50.0) -> np.ndarray:
-    """Magnetic hum at twice the mains frequency and its overtones, about unit power."""
+    """Magnetic hum at twice the mains frequency and its harmonics, with about unit power."""
     phase = shaft_phase(rng, samples, rate, 2 * mains, wander=0.0003)
     return harmonics(phase, np.array([1.2, 0.5, 0.25, 0.3, 0.1, 0.1]))
 
 
 def bearing(body, rng, phase: np.ndarray, order: float, rate: int) -> np.ndarray:
-    """Outer-race defect: an impulse whenever a ball passes, with slip, louder in the load zone; unit power.
+    """Outer-race defect with unit power: an impulse per ball pass, with slip, louder in the load zone.
 
-    order: ball passes per turn (BPFO / shaft speed). Randall (2011), chapter 2: slip of about 1 %.
+    ``order`` is the number of ball passes per turn (BPFO / shaft speed). Slip is about 1 % (Randall 2011, chapter 2).
     """
     response = ringing(body.uniform(2200, 5200, 3), body.uniform(0.0008, 0.002, 3), np.array([1.0, 0.7, 0.5]), rate)
     places = crossings(phase * order, 2 * np.pi)
@@ -124,11 +140,11 @@ def _unit(wave: np.ndarray) -> np.ndarray:
 
 
 def fan(body, rng, condition, fault, severity, samples, rate) -> np.ndarray:
-    """Axial fan: blade-pass harmonics, turbulence that the blades modulate, motor hum.
+    """Axial fan: blade-pass harmonics, turbulence modulated by the blades, motor hum.
 
-    Level of turbulence grows with speed^2.5 (amplitude), its spectrum moves with speed. Faults: imbalance (the shaft
-    orders grow and everything is modulated once a turn), bearing, clogging (less flow: weaker, duller turbulence and a
-    rumble of stall).
+    The amplitude of turbulence grows with speed^2.5, and its spectrum shifts with speed. Faults: imbalance (shaft
+    orders grow, and everything is modulated once per turn), bearing, clogging (less flow: weaker turbulence at lower
+    frequencies, and stall rumble).
     """
     blades = int(body.integers(5, 9))
     hertz = condition["hertz"]
@@ -156,8 +172,8 @@ def fan(body, rng, condition, fault, severity, samples, rate) -> np.ndarray:
 def gearbox(body, rng, condition, fault, severity, samples, rate) -> np.ndarray:
     """Spur gear pair: mesh harmonics with sidebands of both shafts, bearing and oil noise.
 
-    The load raises the mesh, above all its overtones. Faults: tooth (one impact a turn), wear (second and third mesh
-    harmonic and sidebands grow), bearing.
+    The load raises the mesh harmonics, especially the higher ones. Faults: tooth (one impact per turn), wear (second
+    and third mesh harmonic and sidebands grow), bearing.
     """
     pinion, wheel = int(body.integers(17, 26)), int(body.integers(31, 44))
     phase = shaft_phase(rng, samples, rate, condition["hertz"])
@@ -185,10 +201,10 @@ def gearbox(body, rng, condition, fault, severity, samples, rate) -> np.ndarray:
 
 
 def valve(body, rng, condition, fault, severity, samples, rate) -> np.ndarray:
-    """Solenoid valve: a knock as it opens and one as it closes, flow hiss and coil hum in between.
+    """Solenoid valve: a knock at opening and at closing, flow hiss and coil hum in between.
 
-    Faults: leak (hiss while closed), stiction (late, weak and uneven knocks), looseness (rattling after each knock and
-    a softer, lower ring).
+    Faults: leak (hiss while closed), stiction (late, weak and irregular knocks), looseness (rattling after each knock,
+    and resonances that are lower and decay more slowly).
     """
     period = condition["period"] * rate
     count = int(samples / period) + 2
@@ -256,8 +272,8 @@ def pump(body, rng, condition, fault, severity, samples, rate) -> np.ndarray:
 def slider(body, rng, condition, fault, severity, samples, rate) -> np.ndarray:
     """Linear slide: friction noise that follows the carriage's speed, motor tone, a knock at each end of the stroke.
 
-    Faults: dry (stick-slip squeal on a guide resonance), play (stronger, double knocks), belt (a worn tooth hits
-    several times a stroke and the speed ripples).
+    Faults: dry (stick-slip squeal at a resonance of the guide), play (stronger double knocks), belt (a worn tooth hits
+    several times per stroke, and the speed ripples).
     """
     worn = severity if fault == "belt" else 0.0
     phase = shaft_phase(rng, samples, rate, condition["strokes"], wander=0.01)
@@ -286,10 +302,14 @@ def slider(body, rng, condition, fault, severity, samples, rate) -> np.ndarray:
 
 
 def ambience(kind: str, rng: np.random.Generator, samples: int, rate: int) -> np.ndarray:
-    """Sound of a noise source elsewhere in the hall, drawn anew for each clip; unit power, float32 (samples,).
+    """Random background noise with unit power, float32 (samples,).
 
-    kind: ventilation (steady), motor (harmonics of another machine), workshop (clanks at random times) or crowd
-    (speech-like: bands swelling at about 4 Hz).
+    Args:
+        kind: ``ventilation`` (steady), ``motor`` (harmonics of another machine), ``workshop`` (clanks at random times)
+            or ``crowd`` (speech-like: bands modulated at about 4 Hz).
+        rng: random generator.
+        samples: length.
+        rate: sampling rate in Hz.
     """
     floor = coloured_noise(rng, samples, haystack(rng.uniform(150, 600), rng.uniform(4, 7), rate))[0]
     if kind == "ventilation":

@@ -1,4 +1,4 @@
-"""Noise recordings of any length and rate as endless noise sources, different ones for training and test."""
+"""Endless noise sources from noise recordings of any length and rate, with different recordings for train and test."""
 
 import re
 from collections.abc import Iterator
@@ -12,12 +12,12 @@ from system.corpora.simulation.acoustics import SILENCE, generator, power
 from system.errors import WheeltapperError
 
 CROSSFADE_SECONDS = 0.05
-MIN_SECONDS = 0.2  # a shorter piece would be heard as a click, not as noise
+MIN_SECONDS = 0.2  # shorter pieces sound like clicks
 
 
 @dataclass(frozen=True)
 class NoisePool:
-    """The noise recordings of one side. root: their folder; files: relative to it."""
+    """Noise recordings of one split: their folder, and paths relative to it."""
 
     root: Path
     files: tuple[str, ...]
@@ -25,16 +25,23 @@ class NoisePool:
     def draw(
         self, rng: np.random.Generator, sources: int, samples: int, rate: int
     ) -> tuple[np.ndarray, list[list[str]]]:
-        """Draws what each noise source plays: pieces of different recordings, one after another.
+        """Draws the noise of each source from pieces of different recordings.
 
-        A recording longer than needed is entered at a random place, a shorter one played whole and followed by another
-        with an equal-power cross-fade. Each piece has unit power. No recording is heard twice in a clip unless the
-        pool is used up; silent pieces are passed over.
+        Recordings longer than needed start at a random position; shorter ones are played whole, followed by another
+        recording with an equal-power cross-fade. Each piece has unit power. A recording only occurs twice in a clip if
+        the pool is exhausted. Silent pieces are skipped.
+
+        Args:
+            rng: random generator.
+            sources: number of noise sources.
+            samples: length.
+            rate: sampling rate in Hz.
 
         Returns:
-            float32 (sources, samples), and for each source the files it plays.
+            Float32 (sources, samples), and for each source the files that it plays.
 
-        Raises WheeltapperError where the pool has no sound, or a file is unreadable.
+        Raises:
+            WheeltapperError: the pool has no sound, or a file cannot be read.
         """
         supply = self._pieces(rng, samples, rate)
         fade = round(CROSSFADE_SECONDS * rate)
@@ -61,22 +68,23 @@ class NoisePool:
                     yield piece / np.float32(level), self.files[k]
             if not found:
                 raise WheeltapperError(
-                    f"{self.root}: expected noise, found nothing but silence or pieces under {MIN_SECONDS} s "
+                    f"{self.root}: expected noise, found only silence or pieces under {MIN_SECONDS} s "
                     f"in {len(self.files)} files"
                 )
 
 
 def split_noise(folder: Path, seed: int, sources: int, group: str = "") -> tuple[NoisePool, NoisePool]:
-    """Divides the noise recordings below a folder into a half for training and one for the test.
+    """Splits the noise recordings below a folder into halves for training and testing.
 
     Args:
-        folder: wav, flac or ogg files at any depth.
-        seed: of the division.
-        sources: noise sources of a clip; each side needs as many recordings.
-        group: regular expression; files whose relative names agree in what it matches (in its first group, if it has
-            one) stay on one side. Empty: every file by itself.
+        folder: folder with wav, flac or ogg files at any depth.
+        seed: random seed.
+        sources: number of noise sources in a clip; each half needs at least as many recordings.
+        group: regular expression; files with the same match (of its first group, if there is one) in their relative
+            path are in the same half. Empty to treat every file separately.
 
-    Raises WheeltapperError where there are too few recordings, or the expression is wrong or does not match a file.
+    Raises:
+        WheeltapperError: too few recordings, or an expression that is invalid or does not match a file.
     """
     if not folder.is_dir():
         raise WheeltapperError(f"{folder}: expected a folder of noise recordings, found no folder")
@@ -88,8 +96,8 @@ def split_noise(folder: Path, seed: int, sources: int, group: str = "") -> tuple
         groups.setdefault(_group(file, group), []).append(file)
     if len(groups) < 2 * sources:
         raise WheeltapperError(
-            f"{folder}: expected at least {2 * sources} different noise recordings ({sources} sources, other ones in "
-            f"training and test), found {len(groups)}"
+            f"{folder}: expected at least {2 * sources} different noise recordings ({sources} sources, different "
+            f"ones for training and test), found {len(groups)}"
         )
     order = generator(seed, "noise").permutation(len(groups))
     shuffled = [list(groups.values())[k] for k in order]
@@ -112,7 +120,7 @@ def _group(file: str, expression: str) -> str:
 
 
 def crossfade(first: np.ndarray, second: np.ndarray, samples: int) -> np.ndarray:
-    """Joins two waveforms (samples,) with an equal-power overlap of ``samples``, less where one is shorter."""
+    """Joins two waveforms (samples,) with an equal-power overlap of ``samples``, or less if one is shorter."""
     samples = min(samples, len(first), len(second))
     angle = np.linspace(0, np.pi / 2, samples + 2, dtype=np.float32)[1:-1]
     middle = first[len(first) - samples :] * np.cos(angle) + second[:samples] * np.sin(angle)
@@ -120,7 +128,10 @@ def crossfade(first: np.ndarray, second: np.ndarray, samples: int) -> np.ndarray
 
 
 def _read_piece(path: Path, place: float, samples: int, rate: int) -> np.ndarray:
-    """At most ``samples`` samples at ``rate`` of the first channel, from the fraction ``place`` of what is spare."""
+    """Reads at most ``samples`` samples at ``rate`` of the first channel.
+
+    ``place`` in [0, 1) is the start position, relative to the range of possible starts.
+    """
     info = audio.probe(path)
     needed = min(info.samples, -(-samples * info.rate // rate))
     start = int(place * (info.samples - needed + 1))

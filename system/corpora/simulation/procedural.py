@@ -1,9 +1,8 @@
-"""A procedural corpus for pre-training: thousands of short scenes that nobody recorded and nobody holds a licence to.
+"""Procedural corpus for pre-training: thousands of short synthetic scenes without licence restrictions.
 
-Every clip is a recipe of its own: one to four sources (procedural_sources.py,
-procedural_machines.py) with all their parameters drawn anew, at
-random relative levels, coloured, band-limited, reverberant or dry, loud or faint, at one of six sampling rates. What a
-clip holds follows from the seed and its number alone.
+Every clip has one to four sources (procedural_sources.py, procedural_machines.py) with random parameters at random
+relative levels; it may be filtered, band-limited and reverberant, and has a random level and one of six sampling rates.
+A clip depends on the seed and its number only.
 """
 
 from collections.abc import Callable
@@ -33,11 +32,11 @@ from system.manifest import Clip
 
 RECORD = "procedural.json"
 MANIFEST = "manifest.csv"
-VERSION = 1  # raised whenever the same settings and seed give other sound
-RATES = {12000: 0.1, 16000: 0.5, 25600: 0.1, 32000: 0.1, 44100: 0.1, 48000: 0.1}  # Hz and how often
-LAYERS = (0.42, 0.32, 0.18, 0.08)  # how often a clip has one, two, three, four sources
+VERSION = 1  # raised if the same settings and seed give different sound
+RATES = {12000: 0.1, 16000: 0.5, 25600: 0.1, 32000: 0.1, 44100: 0.1, 48000: 0.1}  # Hz -> probability
+LAYERS = (0.42, 0.32, 0.18, 0.08)  # probabilities of one, two, three and four sources in a clip
 Source = Callable[[np.random.Generator, int, int], tuple[np.ndarray, dict]]
-SOURCES: dict[str, tuple[Source, float]] = {  # and how often a clip is built around one, relatively
+SOURCES: dict[str, tuple[Source, float]] = {  # each with its relative frequency as the main source of a clip
     "calls": (procedural_sources.calls, 0.14),
     "tones": (procedural_sources.tones, 0.08),
     "chirps": (procedural_sources.chirps, 0.07),
@@ -53,16 +52,16 @@ SOURCES: dict[str, tuple[Source, float]] = {  # and how often a clip is built ar
     "machine": (procedural_machines.machine, 0.05),
     "electric": (procedural_machines.electric, 0.04),
 }
-STRUCTURE_BORNE = ("vibration", "electric", "noises", "grains", "tones")  # what an accelerometer also picks up
+STRUCTURE_BORNE = ("vibration", "electric", "noises", "grains", "tones")  # sources that an accelerometer also picks up
 QUIETEST, LOUDEST = -50.0, -3.0  # dB full scale, peak
 
 
 @dataclass(frozen=True)
 class ProceduralSettings:
-    """clips: how many. seconds: length of each."""
+    """Size of the corpus."""
 
     clips: int = 3000
-    seconds: float = 5.0
+    seconds: float = 5.0  # length of each clip
 
 
 def synthesize_procedural(
@@ -72,19 +71,20 @@ def synthesize_procedural(
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Writes the clips as ``<kind>/clip_000000.wav`` (16 bit, one channel) with manifest.csv and a record.
+    """Writes the corpus: clips ``<kind>/clip_000000.wav`` (16 bit, one channel), manifest.csv and a record.
 
-    The kind, that of the first source, stands as the machine in the manifest; all clips are normal and for training.
-    Clip k depends on the seed and on k only. Nothing is done where the folder already holds the same set.
+    The kind of the first source is the machine in the manifest; all clips are normal and for training. Clip k depends
+    on the seed and k only. If the folder already contains the same corpus, nothing is done.
 
     Args:
-        folder: missing, empty or written by an earlier call, which it replaces.
-        settings: see ProceduralSettings.
-        seed: of everything random.
-        workers: threads; the bytes written do not depend on it.
-        progress: called with (clips done, clips in all).
+        folder: missing, empty or written by an earlier call; in the last case it is replaced.
+        settings: size of the corpus.
+        seed: random seed.
+        workers: number of threads; the result does not depend on it.
+        progress: called with (clips done, total).
 
-    Raises WheeltapperError for a setting that makes no sense or a folder that holds something else.
+    Raises:
+        WheeltapperError: setting out of range, or a folder with other content.
     """
     folder = Path(folder)
     _check(settings)
@@ -132,11 +132,16 @@ def _check(settings: ProceduralSettings) -> None:
 
 
 def render(seed: int, number: int, seconds: float = 5.0) -> tuple[np.ndarray, int, dict]:
-    """A clip of the corpus.
+    """Renders a clip of the corpus.
+
+    Args:
+        seed: random seed.
+        number: number of the clip.
+        seconds: length.
 
     Returns:
-        float32 (samples,) within [-1, 1], its rate in Hz, and what was drawn: ``kinds`` of its sources, ``sources``
-        (facts of each), ``peak_db`` (dB full scale), ``reverb`` (seconds, 0 for none), ``clipped``.
+        Float32 (samples,) within [-1, 1], sampling rate in Hz, and the random parameters: ``kinds`` of its sources,
+        ``sources`` (facts about each), ``peak_db`` (dB full scale), ``reverb`` (seconds, 0 for none), ``clipped``.
     """
     rng = generator(seed, "procedural", number)
     rate = int(rng.choice(list(RATES), p=list(RATES.values())))
@@ -146,11 +151,11 @@ def render(seed: int, number: int, seconds: float = 5.0) -> tuple[np.ndarray, in
     for place, kind in enumerate(kinds):
         layer, facts = SOURCES[kind][0](rng, samples, rate)
         level = 1.0 if place == 0 else 10 ** (rng.uniform(-25, 3) / 20)
-        if rng.random() < 0.35 and kinds[0] != "vibration":  # passes by, is switched, comes in gusts
+        if rng.random() < 0.35 and kinds[0] != "vibration":  # moving, switched or gusty sources
             layer = layer * draw_out(np.minimum(envelope(rng, seconds), 4), samples)
         wave += np.float32(level) * unit(layer)
         sources.append({name: round(v, 4) if isinstance(v, float) else v for name, v in facts.items()})
-    if rng.random() < 0.06:  # something that begins and ends within the clip
+    if rng.random() < 0.06:  # begins and ends within the clip
         wave *= draw_out(np.minimum(envelope(rng, seconds), 3), samples)
     if rng.random() < 0.6:
         wave += np.float32(log_uniform(rng, 1e-4, 0.1)) * noise(rng, samples, rate)
@@ -169,9 +174,10 @@ def _draw_kinds(rng: np.random.Generator) -> list[str]:
 
 
 def _transmit(rng: np.random.Generator, wave: np.ndarray, rate: int, structure: bool) -> tuple[np.ndarray, float]:
-    """From the sources to the recorder: structure or room, tilt and colour of the path, limits of its band.
+    """Path from the sources to the recorder: structure or room, spectral tilt and colour, limits of the bandwidth.
 
-    Returns the waveform and the reverberation time in seconds, 0 where it stays dry.
+    Returns:
+        The waveform, and the reverberation time in seconds, 0 for none.
     """
     reverb = 0.0
     if structure and rng.random() < 0.6:
@@ -184,7 +190,7 @@ def _transmit(rng: np.random.Generator, wave: np.ndarray, rate: int, structure: 
     gain = gain * (f / 1000) ** (rng.normal(0, 2.5) / 6.02)
     if rng.random() < 0.4:
         gain = gain * (1 + (log_uniform(rng, 15, 600) / f) ** 4) ** -0.5
-    if rng.random() < 0.25:  # recorded or transmitted with less band than the file has
+    if rng.random() < 0.25:  # bandwidth below that of the file
         edge = log_uniform(rng, 2000, rate / 2)
         gain = gain / (1 + np.minimum(f / edge, 10) ** log_uniform(rng, 4, 100))
     response = _room(rng, reverb, rate) if reverb else np.zeros(0, dtype=np.float32)
@@ -196,9 +202,9 @@ def _transmit(rng: np.random.Generator, wave: np.ndarray, rate: int, structure: 
 
 
 def _room(rng: np.random.Generator, rt60: float, rate: int) -> np.ndarray:
-    """What follows the direct sound: noise that dies away, the highs sooner than the lows, and some early echoes.
+    """Reverberation tail: decaying noise, faster at high frequencies, and some early echoes.
 
-    Images of a shoebox (acoustics.py) would cost more than the rest of the clip.
+    The image-source method (acoustics.py) would cost more than the rest of the clip.
     """
     samples = int(rt60 * rate)
     t = np.arange(samples, dtype=np.float32) / rate
@@ -213,13 +219,14 @@ def _room(rng: np.random.Generator, rt60: float, rate: int) -> np.ndarray:
 
 
 def _record(rng: np.random.Generator, wave: np.ndarray) -> tuple[np.ndarray, float, bool]:
-    """Level, and now and then an overdriven input or a stretch of digital silence.
+    """Sets the level; sometimes adds clipping or a section of digital silence.
 
-    Returns the waveform, its peak in dB full scale and whether it clips.
+    Returns:
+        The waveform, its peak in dB full scale, and whether it clips.
     """
     peak = float(np.abs(wave).max())
     wave = wave / np.float32(max(peak, 1e-12))
-    if peak < 1e-9 or rng.random() < 0.75:  # noise of the recorder's own
+    if peak < 1e-9 or rng.random() < 0.75:  # noise of the recorder
         wave = wave + log_uniform(rng, 3e-6, 3e-3) * rng.standard_normal(len(wave), dtype=np.float32)
         wave /= np.abs(wave).max()
     clipped = bool(rng.random() < 0.05)

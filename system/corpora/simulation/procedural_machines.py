@@ -22,7 +22,7 @@ from system.corpora.simulation.procedural_parts import (
 
 
 def engine(rng, samples, rate):
-    """Combustion engines, saws, trains: firing pulses through an exhaust, gear whine, noise that breathes with them."""
+    """Combustion engines, saws, trains: firing pulses through an exhaust, gear whine, and noise modulated by them."""
     seconds = samples / rate
     hertz = log_uniform(rng, 4, 150)
     fires = int(rng.integers(1, 9)) / 2
@@ -44,9 +44,9 @@ def engine(rng, samples, rate):
 
 
 def rotor(rng, samples, rate):
-    """Propellers, drones, helicopters: blade-pass harmonics of rotors at nearly one speed and the air they chop.
+    """Propellers, drones, helicopters: blade-pass harmonics of rotors at nearly the same speed, and modulated noise.
 
-    A damaged blade shows as the shaft rate: in the lines and in the noise.
+    A damaged blade adds the shaft rate, to the harmonics and to the modulation.
     """
     seconds = samples / rate
     hertz, blades = log_uniform(rng, 3.5, 160), int(rng.integers(2, 6))
@@ -73,10 +73,10 @@ def rotor(rng, samples, rate):
 
 
 def vibration(rng, samples, rate):
-    """A bearing's housing: impacts at a defect's rate on a stiff structure, shaft orders, gears, structure-borne noise.
+    """Vibration of a bearing housing: impacts at a defect rate on a stiff structure, shaft orders, gears, noise.
 
-    Impacts slip by about one per cent and are modulated by shaft or cage (Randall 2011, chapter 2); one in three
-    housings is healthy.
+    Impacts slip by about 1 % and are modulated by shaft or cage (Randall 2011, chapter 2); one housing in three is
+    healthy.
     """
     seconds = samples / rate
     hertz = log_uniform(rng, 4, 80)
@@ -102,7 +102,7 @@ def vibration(rng, samples, rate):
 
 
 def machine(rng, samples, rate):
-    """One of the five healthy machine models in a condition and of a build drawn anew for each clip."""
+    """One of the five machine models without a fault, with random individual properties and operating condition."""
     name = str(rng.choice(("fan", "gearbox", "valve", "pump", "slider")))
     limits = {  # the highest mesh harmonic of a gearbox is 250 times its speed, the slider's motor goes up to 5 kHz
         "fan": {"hertz": (8, min(80, 0.0045 * rate))},
@@ -117,7 +117,7 @@ def machine(rng, samples, rate):
 
 
 def electric(rng, samples, rate):
-    """Mains hum, transformers, inverters with carriers and side bands, turbines and compressors that start and stop."""
+    """Mains hum, transformers, inverters with carriers and sidebands, turbines and compressors that start and stop."""
     seconds = samples / rate
     mains = float(rng.choice((50.0, 60.0)))
     still = np.zeros(control_points(seconds))
@@ -129,7 +129,7 @@ def electric(rng, samples, rate):
         drive = np.clip(track(rng, seconds), -3, 1)
         hertz = log_uniform(rng, 10, 400)
         turn = phase_of(rng, hertz, drive, samples, rate)
-        if rng.random() < 0.5:  # carrier and side bands of a pulse-width modulation
+        if rng.random() < 0.5:  # carrier and sidebands of pulse-width modulation
             carrier = log_uniform(rng, 1000, 0.4 * rate)
             swing = log_uniform(rng, 0.2, 4) * np.sin(turn * rng.integers(1, 4))
             tone = np.cos(phase_of(rng, carrier, still, samples, rate) + swing).astype(np.float32)

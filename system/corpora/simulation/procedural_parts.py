@@ -1,7 +1,7 @@
-"""What the procedural sources are drawn from: envelopes, pitch tracks, moments in time, colours and resonant bodies.
+"""Parts of the procedural sources: envelopes, pitch tracks, times of strikes, spectral colours and resonant bodies.
 
-Continuous parameters are drawn evenly over the logarithm of wide ranges. Everything that changes slowly is made at
-CONTROL values a second and drawn out to samples by straight lines.
+Continuous parameters are log-uniform over wide ranges. Slowly varying quantities are computed at CONTROL values per
+second and interpolated linearly to samples.
 """
 
 from functools import lru_cache
@@ -14,7 +14,7 @@ from system.corpora.simulation.machines import harmonics, spread
 
 CONTROL = 1000  # Hz
 PERIOD = 16384  # points of a tabulated period
-GRID = 2049  # bins of a drawn gain, evenly spaced from 0 to half the rate
+GRID = 2049  # bins of a random gain, evenly spaced from 0 to half the sampling rate
 ENVELOPES = ("steady", "swelling", "gated", "chopped", "flutter", "bursts", "single")
 PATTERNS = ("regular", "poisson", "pairs", "clusters", "bouncing", "single")
 # Frequencies of modes relative to the lowest: free bar, church bell (Fletcher and Rossing 1998), round membrane.
@@ -27,13 +27,13 @@ LAWS = {
 
 
 def log_uniform(rng: np.random.Generator, low: float, high: float, size: int | None = None):
-    """Evenly distributed over the logarithm of [low, high]; ``high`` below ``low`` gives ``low``."""
+    """Log-uniform numbers in [low, high]; ``low`` if ``high`` is below."""
     drawn = low * np.exp(rng.uniform(0, np.log(max(high / low, 1.0)), size))
-    return float(drawn) if size is None else drawn  # a NumPy float64 would turn float32 waveforms into float64
+    return float(drawn) if size is None else drawn  # a NumPy float64 would convert float32 waveforms to float64
 
 
 def unit(wave: np.ndarray) -> np.ndarray:
-    """The waveform with unit power while it sounds: 512 samples count by their power, silence does not."""
+    """Normalises a waveform to unit power, with blocks of 512 samples weighted by power so that silence is ignored."""
     frames = np.add.reduceat(np.square(wave, dtype=np.float64), np.arange(0, len(wave), 512)) / 512
     total = frames.sum()
     return wave * np.float32(np.sqrt(total / np.square(frames).sum())) if total > 1e-15 else wave
@@ -47,20 +47,20 @@ def _places(points: int, samples: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def draw_out(values: np.ndarray, samples: int) -> np.ndarray:
-    """(points,) to float32 (samples,) by straight lines, first on first and last on last."""
+    """Interpolates (points,) linearly to float32 (samples,); first and last values are kept."""
     values = np.asarray(values, dtype=np.float32)
     index, fraction = _places(len(values), samples)
     return values[index] + fraction * np.diff(values)[index]
 
 
 def filtered(wave: np.ndarray, *gains: np.ndarray) -> list[np.ndarray]:
-    """The waveform (samples,) through each of some magnitude gains (GRID,), circular."""
+    """Filters a waveform (samples,) with each of the magnitude gains (GRID,), circularly."""
     spectrum = fft.rfft(wave.astype(np.float32, copy=False))
     return [fft.irfft(spectrum * draw_out(gain, len(spectrum)), len(wave)) for gain in gains]
 
 
 def knots(rng: np.random.Generator, seconds: float, spacing: float, values=None) -> np.ndarray:
-    """Random values every ``spacing`` seconds as a control track; Gaussian of unit variance unless given a drawer."""
+    """Control track through random values every ``spacing`` seconds; standard normal, or drawn by ``values(count)``."""
     count = max(2, int(np.ceil(seconds / spacing)) + 1)
     drawn = rng.standard_normal(count) if values is None else values(count)
     points = control_points(seconds)
@@ -72,7 +72,7 @@ def control_points(seconds: float) -> int:
 
 
 def envelope(rng: np.random.Generator, seconds: float, kind: str = "") -> np.ndarray:
-    """A random amplitude envelope at CONTROL values a second, between 0 and a few; ``kind`` "" draws one."""
+    """Random amplitude envelope at CONTROL values per second, non-negative; an empty ``kind`` is drawn at random."""
     kind = kind or rng.choice(ENVELOPES, p=(0.2, 0.2, 0.12, 0.18, 0.1, 0.12, 0.08))
     points = control_points(seconds)
     t = np.arange(points) / CONTROL
@@ -109,7 +109,7 @@ def envelope(rng: np.random.Generator, seconds: float, kind: str = "") -> np.nda
 
 
 def track(rng: np.random.Generator, seconds: float) -> np.ndarray:
-    """A random course of pitch or speed in octaves at CONTROL values a second: steady, wandering, vibrato, gliding."""
+    """Random track of pitch or speed in octaves, at CONTROL values per second."""
     points = control_points(seconds)
     t = np.arange(points) / CONTROL
     kind = rng.choice(("steady", "wander", "vibrato", "glide", "ramp", "steps"), p=(0.3, 0.25, 0.12, 0.13, 0.12, 0.08))
@@ -130,19 +130,21 @@ def track(rng: np.random.Generator, seconds: float) -> np.ndarray:
 
 
 def phase_of(rng: np.random.Generator, hertz: float, course: np.ndarray, samples: int, rate: int) -> np.ndarray:
-    """Angle in radians, float64 (samples,), of something that turns at ``hertz`` times two to the power of a track."""
+    """Phase in radians, float64 (samples,), with frequency ``hertz`` * 2^course."""
     speed = draw_out(hertz * 2.0**course, samples)
     return rng.uniform(0, 2 * np.pi) + 2 * np.pi / rate * np.cumsum(speed, dtype=np.float64)
 
 
 def stack(rng: np.random.Generator, phase: np.ndarray, hertz: float, rate: int, levels: np.ndarray) -> np.ndarray:
-    """Harmonics of a phase with the given levels and random deviations; those above the band (highest ``hertz`` of
-    the fundamental) are left out."""
+    """Harmonics of a phase with random deviations from the given levels.
+
+    Harmonics above the band are omitted; ``hertz`` is the highest frequency of the fundamental.
+    """
     count = min(len(levels), int(0.47 * rate / hertz))
     if count < 1:
         return np.zeros(len(phase), dtype=np.float32)
-    # One period is made and looked up, which costs the same for any number of harmonics; interpolation at PERIOD
-    # points errs by less than -80 dB.
+    # Table look-up of one period costs the same for any number of harmonics; with PERIOD points, the interpolation
+    # error is below -80 dB.
     period = harmonics(np.linspace(0, 2 * np.pi, PERIOD + 1), spread(rng, levels[:count], rng.uniform(0, 8)))
     turns = phase * (0.5 / np.pi)
     place = (turns - np.floor(turns)) * PERIOD
@@ -153,7 +155,7 @@ def stack(rng: np.random.Generator, phase: np.ndarray, hertz: float, rate: int, 
 def moments(
     rng: np.random.Generator, seconds: float, per_second: float, pattern: str = ""
 ) -> tuple[np.ndarray, np.ndarray, str]:
-    """When something strikes: seconds (K,) within the clip, strengths (K,), and the pattern; at least one strike."""
+    """Random strikes: times (K,) in seconds, strengths (K,), and the name of the pattern; at least one strike."""
     pattern = pattern or rng.choice(PATTERNS, p=(0.34, 0.22, 0.14, 0.16, 0.06, 0.08))
     period = 1 / per_second
     if pattern == "single":
@@ -186,7 +188,7 @@ def moments(
 
 
 def colour(rng: np.random.Generator, rate: int) -> np.ndarray:
-    """A random magnitude gain (GRID,): tilted, falling beyond a knee, one band, or several narrow peaks."""
+    """Random magnitude gain (GRID,): tilt, low-pass, one band, or several narrow peaks."""
     f = np.maximum(np.linspace(0, rate / 2, GRID), 10.0)
     kind = rng.choice(("tilt", "knee", "band", "peaks"), p=(0.3, 0.25, 0.25, 0.2))
     if kind == "tilt":
@@ -204,12 +206,12 @@ def colour(rng: np.random.Generator, rate: int) -> np.ndarray:
 
 
 def bell(f: np.ndarray, centre: float, octaves: float) -> np.ndarray:
-    """Bell of a width in octaves around ``centre`` Hz on a log frequency axis."""
+    """Bell-shaped gain around ``centre`` Hz with a width in octaves, on a log frequency axis."""
     return np.exp(-0.5 * (np.log2(f / centre) / (octaves / 2)) ** 2)
 
 
 def noise(rng: np.random.Generator, samples: int, rate: int) -> np.ndarray:
-    """Gaussian noise of a random colour, unit power, float32 (samples,)."""
+    """Gaussian noise with a random spectrum and unit power, float32 (samples,)."""
     return coloured_noise(rng, samples, colour(rng, rate))[0]
 
 
@@ -226,10 +228,14 @@ def body(
     hertz: tuple[float, float],
     decay: tuple[float, float],
 ) -> np.ndarray:
-    """A resonant body: rows of (frequency in Hz, seconds until 1/e, gain), all below the band's upper edge.
+    """Random resonant body: rows of (frequency in Hz, decay time to 1/e in seconds, gain), all within the band.
 
     Args:
-        modes, hertz, decay: limits of the number of modes, of the lowest mode's frequency and of its decay.
+        rng: random generator.
+        rate: sampling rate in Hz.
+        modes: limits of the number of modes.
+        hertz: limits of the frequency of the lowest mode.
+        decay: limits of the decay time of the lowest mode.
     """
     count = int(rng.integers(modes[0], modes[1] + 1))
     lowest = log_uniform(rng, hertz[0], min(hertz[1], 0.4 * rate))
@@ -248,9 +254,9 @@ def body(
 
 
 def resonate(excitation: np.ndarray, modes: np.ndarray, rate: int) -> np.ndarray:
-    """The excitation (samples,) through damped modes side by side, rows as ``body`` gives them.
+    """Filters an excitation (samples,) with parallel damped modes, as returned by ``body``.
 
-    Each mode is a two-pole resonator whose impulse response, gain aside, has about unit energy.
+    Each mode is a two-pole resonator; its impulse response has about unit energy times the gain.
     """
     wave = np.zeros(len(excitation))
     excitation = excitation.astype(np.float64)

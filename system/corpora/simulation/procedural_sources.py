@@ -1,8 +1,8 @@
 """Voices, tones, noises, strikes and grains for pre-training, each a function of (rng, samples, rate).
 
-A source returns its waveform, float32 (samples,) of about unit power while it sounds, and the few facts about it that
-can be measured again (numbers or short words). All of a source's parameters are drawn once, so that it is one thing
-for the whole clip. None of the families copies a recording: they are built from what such sounds physically are.
+A source returns its waveform, float32 (samples,) with about unit power while it sounds, and a few facts about it that
+can be measured (numbers or short words). Its parameters are drawn once per clip. The sources are models of the physics
+of such sounds; none copies a recording.
 """
 
 import numpy as np
@@ -34,7 +34,7 @@ from system.corpora.simulation.procedural_parts import (
 
 
 def calls(rng, samples, rate):
-    """Voices of people and animals: glottal pulses and breath through formants, in syllables of alike shape."""
+    """Voices of people and animals: glottal pulses and breath through formants, in syllables of similar shape."""
     seconds = samples / rate
     hertz = log_uniform(rng, 60, min(2500, rate / 10))
     level, course = _syllables(rng, seconds)
@@ -45,19 +45,19 @@ def calls(rng, samples, rate):
     times = crossings(phase, 2 * np.pi) / rate
     gains = np.interp(times * CONTROL, np.arange(len(level)), level)
     gains = gains * np.maximum(1 + log_uniform(rng, 0.01, 0.5) * rng.standard_normal(len(gains)), 0)
-    gains[::2] *= 1 - rng.choice((0.0, 0.5), p=(0.75, 0.25)) * rng.random()  # a voice that cracks an octave down
+    gains[::2] *= 1 - rng.choice((0.0, 0.5), p=(0.75, 0.25)) * rng.random()  # a voice that breaks by an octave
     breath = log_uniform(rng, 0.003, 3) * np.sqrt(hertz / rate)
     white = rng.standard_normal(samples, dtype=np.float32) * draw_out(level, samples)
     excitation = impulses(rng, times, gains, samples, rate) + np.float32(breath) * white
     closed, opened = filtered(excitation, *(_formants(rng, hertz, rate) for _ in range(2)))
-    # The mouth stays, opens with the loudness (meow), or moves freely (speech).
+    # The mouth does not move, opens with loudness (meow), or moves freely (speech).
     moving = (np.zeros_like(level), level, rng.uniform(0, 2) * knots(rng, seconds, log_uniform(rng, 0.06, 0.6)) + 0.5)
     shape = draw_out(np.clip(moving[rng.integers(3)], 0, 1), samples)
     return unit(closed + shape * (opened - closed)), {"hertz": hertz}
 
 
 def _syllables(rng, seconds):
-    """Level and pitch course (octaves) of repeated syllables at CONTROL values a second."""
+    """Level and pitch track (octaves) of repeated syllables, at CONTROL values per second."""
     points = control_points(seconds)
     level, course = np.zeros(points), np.zeros(points)
     length = log_uniform(rng, 0.05, 1.6)
@@ -141,7 +141,7 @@ def chirps(rng, samples, rate):
 
 
 def noises(rng, samples, rate):
-    """Wind, sea, rain, steam, fans, brushing: one to three coloured noises, each with its own course of level."""
+    """Wind, sea, rain, steam, fans, brushing: one to three coloured noises, each with its own envelope."""
     seconds = samples / rate
     wave = np.zeros(samples, dtype=np.float32)
     for _ in range(rng.integers(1, 4)):
@@ -162,7 +162,7 @@ def bells(rng, samples, rate):
 
 
 def knocks(rng, samples, rate):
-    """Footsteps, doors, clocks, hammers, keys, claps: strikes on short bodies, each with a puff of noise."""
+    """Footsteps, doors, clocks, hammers, keys, claps: strikes on short bodies, each with a burst of noise."""
     wave, facts = _struck(rng, samples, rate, (0.3, 14), (2, 7), (50, 4000), (0.001, 0.1))
     return wave, facts
 
@@ -192,7 +192,7 @@ def _soft(rng, rate):
 
 
 def _puff(rng, rate):
-    """Noise of a random colour that dies away: response of a clap, a step on gravel, a key."""
+    """Decaying noise with a random spectrum: response of a clap, a step on gravel, a key."""
     seconds = log_uniform(rng, 0.0008, 0.15)
     count = max(64, int(6 * seconds * rate))
     t = np.arange(count) / rate
@@ -201,7 +201,7 @@ def _puff(rng, rate):
 
 
 def grains(rng, samples, rate):
-    """Rain, crackling, frying, applause, gravel: very many short strikes on a few bodies, dense or sparse by turns."""
+    """Rain, crackling, frying, applause, gravel: many short strikes on a few bodies, with varying density."""
     seconds = samples / rate
     per_second = log_uniform(rng, 4, 2500)
     density = np.maximum(envelope(rng, seconds), 0)
@@ -249,7 +249,7 @@ def drops(rng, samples, rate):
 
 
 def friction(rng, samples, rate):
-    """Sawing, scraping, zips, squeaks: teeth that pass at the pace of a moving hand, and noise that follows it."""
+    """Sawing, scraping, zips, squeaks: teeth passing at the speed of a moving hand, and noise that follows it."""
     seconds = samples / rate
     pace = np.maximum(envelope(rng, seconds, rng.choice(("chopped", "swelling", "bursts"))), 0)
     pace = pace / max(pace.max(), 1e-6)

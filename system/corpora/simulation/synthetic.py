@@ -1,8 +1,8 @@
-"""Simulated machines in DCASE layout: the data of the default run, made on the spot.
+"""Simulated machines in DCASE layout, the data of the default run.
 
-Every clip is a machine model (machines.py) heard in a room by a near and a far microphone, among three noise sources
-at other places and under incoherent noise of each microphone. Source and target domain differ in operating condition,
-room and noise. Three machines have labelled test clips (development), two anonymous ones (evaluation).
+Every clip is a machine model (machines.py) in a room with a near and a far microphone, three noise sources at other
+places, and independent noise of each microphone. Source and target domain differ in operating condition, room and
+noise. Three machines have labelled test clips (development), two have anonymous ones (evaluation).
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from system.errors import WheeltapperError
 from system.files import write_json
 
 RECORD = "synthetic.json"
-VERSION = 1  # raised whenever the same settings and seed give other sound
+VERSION = 1  # raised if the same settings and seed give different sound
 RATE = 16000
 DOMAINS = ("source", "target")
 CELLS = tuple((domain, label) for domain in DOMAINS for label in ("normal", "anomaly"))
@@ -28,12 +28,17 @@ CELLS = tuple((domain, label) for domain in DOMAINS for label in ("normal", "ano
 
 @dataclass(frozen=True)
 class Model:
-    """One simulated machine.
+    """A simulated machine.
 
-    render: a function of machines.py. seconds: clip length. conditions: for each domain, the operating conditions in
-    turn, each the attributes of its clips ("" for none) and physical values, drawn evenly from (low, high).
-    ambience: for each domain, the kinds of the three noise sources. snr_db: near signal-to-noise ratio of a healthy
-    machine of unit power, drawn evenly from (low, high).
+    Args:
+        render: a function of machines.py.
+        seconds: length of a clip.
+        anonymous: whether test clips are anonymous.
+        faults: faults, used in turn.
+        conditions: domain to operating conditions, used in turn; each is the attributes of its clips (may be empty),
+            and name to limits (low, high) of a uniform distribution.
+        ambience: domain to kinds of the three noise sources.
+        snr_db: limits of the signal-to-noise ratio at the near microphone for a healthy machine of unit power.
     """
 
     render: Callable[..., np.ndarray]
@@ -118,11 +123,16 @@ MODELS = {
 
 @dataclass(frozen=True)
 class SyntheticSettings:
-    """Sizes of the simulated set.
+    """Size and acoustics of the simulated data.
 
-    machines: which of MODELS. train_source, train_target: normal training clips a machine. test: clips in each of the
-    four test cells (domain by label). shorten: clip lengths are divided by it. rt60: reverberation time in seconds.
-    incoherent_db: noise of each microphone's own, relative to the noise of the hall.
+    Args:
+        machines: keys of MODELS.
+        train_source: normal source clips for training per machine.
+        train_target: normal target clips for training per machine.
+        test: test clips per machine for each domain and label.
+        shorten: divisor of the clip lengths.
+        rt60: reverberation time in seconds.
+        incoherent_db: level of the independent noise of each microphone, relative to the noise of the hall.
     """
 
     machines: tuple[str, ...] = tuple(MODELS)
@@ -135,9 +145,10 @@ class SyntheticSettings:
 
     @classmethod
     def of_size(cls, size: str) -> "SyntheticSettings":
-        """Settings by name: ``default``, or ``tiny`` (17 clips of 1 to 1.7 s a machine) for trying things out.
+        """Settings by name: ``default``, or ``tiny`` (17 clips of 1 to 1.7 s per machine) for tests.
 
-        Raises WheeltapperError for any other name.
+        Raises:
+            WheeltapperError: unknown name.
         """
         if size == "default":
             return cls()
@@ -148,7 +159,7 @@ class SyntheticSettings:
 
 @dataclass(frozen=True)
 class _Plan:
-    """A clip to be rendered; ``index`` counts within its machine, split, domain and label."""
+    """A clip to render; ``index`` counts within its machine, split, domain and label."""
 
     machine: str
     split: str
@@ -184,19 +195,20 @@ def synthesize(
     workers: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> None:
-    """Writes the simulated machines as ``<machine>/{train,test}/*.wav`` with attributes_00.csv, truth.csv and record.
+    """Writes simulated machines: ``<machine>/{train,test}/*.wav``, attributes_00.csv, truth.csv and a record.
 
-    A clip depends on the seed and on its own machine, split, domain, label and index only. Nothing is done where the
-    folder already holds the same set.
+    A clip depends on the seed, its machine, split, domain, label and index only. If the folder already contains the
+    same data, nothing is done.
 
     Args:
-        folder: missing, empty or written by an earlier call, which it replaces.
-        settings: see SyntheticSettings.
-        seed: of everything random.
-        workers: threads; the bytes written do not depend on it.
-        progress: called with (clips done, clips in all).
+        folder: missing, empty or written by an earlier call; in the last case it is replaced.
+        settings: size and acoustics.
+        seed: random seed.
+        workers: number of threads; the result does not depend on it.
+        progress: called with (clips done, total).
 
-    Raises WheeltapperError for a setting that makes no sense or a folder that holds something else.
+    Raises:
+        WheeltapperError: setting out of range, or a folder with other content.
     """
     folder = Path(folder)
     _check(settings)
@@ -240,13 +252,13 @@ def _check(settings: SyntheticSettings) -> None:
 
 
 def _plans(machine: str, settings: SyntheticSettings, seed: int) -> list[_Plan]:
-    """The clips of a machine in the order in which they are written; test names of evaluation machines say nothing."""
+    """Clips of a machine in the order of writing; test clips of evaluation machines get anonymous names."""
     train = [_Plan(machine, "train", "source", "normal", k) for k in range(settings.train_source)]
     train += [_Plan(machine, "train", "target", "normal", k) for k in range(settings.train_target)]
     test = [_Plan(machine, "test", domain, label, k) for domain, label in CELLS for k in range(settings.test)]
     if MODELS[machine].anonymous:
         order = generator(seed, machine, "order").permutation(len(test))
-        # Written in the order of their new names: not even the times of the files tell.
+        # Written in the order of the anonymous names, so that file times reveal nothing.
         test = [replace(test[old], file=f"section_00_{new:04d}.wav") for new, old in enumerate(order)]
     return [plan if plan.file else replace(plan, file=plan.labelled) for plan in train + test]
 
@@ -257,7 +269,7 @@ def _scene(seed: int, machine: str, domain: str, rt60: float) -> Scene:
 
 
 def _render(plan: _Plan, settings: SyntheticSettings, seed: int) -> tuple[np.ndarray, dict]:
-    """The clip, float32 (2, samples), and what was drawn for it."""
+    """The clip, float32 (2, samples), and its random parameters."""
     model = MODELS[plan.machine]
     rng = generator(seed, plan.machine, plan.split, plan.domain, plan.label, plan.index)
     scene = _scene(seed, plan.machine, plan.domain, settings.rt60)
@@ -269,17 +281,17 @@ def _render(plan: _Plan, settings: SyntheticSettings, seed: int) -> tuple[np.nda
     body = generator(seed, plan.machine, "body")
     machine = model.render(body, rng, condition, plan.fault, severity, dry, RATE)
     machine *= 10 ** (rng.normal(0, 0.7) / 20)
-    wave = scene.hear_machine(machine)
+    wave = scene.render_machine(machine)
     kinds = model.ambience[plan.domain]
     sources = np.stack([machines.ambience(kind, rng, dry, RATE) for kind in kinds])
     levels = 10 ** (rng.normal(0, 2.0, len(kinds)) / 20)
     colours = np.stack([level * smooth_response(rng, 1.5, machines.BINS, RATE) for level in levels])
-    hall = scene.hear_noises(sources, colours)
+    hall = scene.render_noises(sources, colours)
     hall *= 10 ** (-snr_db / 20) / np.sqrt(np.square(hall[0]).mean())
     own = coloured_noise(rng, samples, machines.haystack(400, 3.0, RATE), channels=2)
     own *= 10 ** ((settings.incoherent_db - snr_db) / 20)
     wave = wave + hall + own
-    # Fixed amplifier gain; the rare clip that would clip is turned down, as a recordist would.
+    # A fixed amplifier gain, reduced for the rare clips that would overload.
     gain = min(0.03, 0.95 / float(np.abs(wave).max()))
     facts = {name: round(value, 4) for name, value in condition.items()}
     facts |= {"domain": plan.domain, "fault": plan.fault, "severity": round(severity, 4), "snr_db": round(snr_db, 3)}

@@ -48,7 +48,7 @@ def work(run: Experiment) -> Iterable[Path]:
         result["tasks"][name] = {"clips": len(members), "classes": classes, "chance": 100.0 / len(classes)}
     for encoder_name, encoder in encoders.items():
         with progress_bar(len(paths), f"benchmark, {encoder_name}") as bar:
-            mode, rate = encoder.whole, run.config.data.rate
+            mode, rate = encoder.full_length_mode, run.config.data.rate
             rows = embed_files(encoder, paths, mode, rate, workers, bar.update) if paths else []
         by_path = dict(zip(paths, rows, strict=True))
         for name, members in found.items():

@@ -71,7 +71,7 @@ def _remembered(run: Experiment) -> str:
 
 
 def _find(run: Experiment, data: str) -> Source:
-    return source.find(data or _remembered(run) or source.SYNTHETIC, run.folder, Path(run.config.data.folder))
+    return source.find_source(data or _remembered(run) or source.SYNTHETIC, run.folder, Path(run.config.data.folder))
 
 
 def _of_manifest(run: Experiment, path: Path) -> list[manifest.Clip]:

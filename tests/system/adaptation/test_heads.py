@@ -198,7 +198,7 @@ def test_a_scale_that_has_nothing_to_adapt_to(kind):
 
 
 @pytest.mark.parametrize("kind", ["adacos", "adaproj"])
-def test_the_adaptive_scale_settles_on_what_is_learnt(kind):
+def test_the_adaptive_scale_settles_on_what_is_learned(kind):
     module = built(kind, dim=8, classes=4, subclusters=1, adaptive_scale=True)
     labels = torch.arange(4)
     for _ in range(200):
@@ -255,8 +255,8 @@ def test_fixed_centres_stay_and_the_embedding_learns(kind):
     assert module.weight.grad is None
 
 
-def learnt(kind: str, subclusters: int) -> float:
-    """Accuracy on three classes of two opposite modes each after its centres have learnt them."""
+def learned(kind: str, subclusters: int) -> float:
+    """Accuracy on three classes of two opposite modes each after its centres have learned them."""
     module = built(kind, dim=3, subclusters=subclusters, scale=8.0, margin=0.1)
     labels = torch.arange(90) % 3
     sign = torch.where(torch.arange(90) < 45, 1.0, -1.0)
@@ -275,12 +275,12 @@ def learnt(kind: str, subclusters: int) -> float:
 
 @pytest.mark.parametrize("kind", ["arcface", "adacos"])
 def test_two_modes_of_a_class_want_two_centres(kind):
-    assert learnt(kind, 1) < 0.75
-    assert learnt(kind, 4) > 0.95
+    assert learned(kind, 1) < 0.75
+    assert learned(kind, 4) > 0.95
 
 
 def test_a_line_holds_two_opposite_modes():
-    assert learnt("adaproj", 1) > 0.95
+    assert learned("adaproj", 1) > 0.95
 
 
 def test_a_sub_space_must_leave_something_out():

@@ -30,7 +30,7 @@ def test_the_summary_is_the_embedding_of_whole_recordings(tiny_encoder, family, 
         encoder = Echo.untrained(config, 0)
     sound = wave(seconds)
     with torch.inference_mode():
-        expected = encoder.embed(sound, RATE, encoder.whole)[0]
+        expected = encoder.embed(sound, RATE, encoder.full_length_mode)[0]
     np.testing.assert_allclose(compute_readouts(encoder, sound, RATE)["cls"], expected, atol=1e-5)
 
 

@@ -1,4 +1,4 @@
-"""The verb that writes the table of a benchmark, and its page."""
+"""The command that writes the table of a benchmark, and its page."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""The verb pretrain with sources of its own, in one process and two."""
+"""The command pretrain with sources of its own, in one process and two."""
 
 import csv
 import json

@@ -178,7 +178,7 @@ def in_two_processes(folder: Path, *options: object) -> tuple[list[int], str, st
 
 def test_the_channels_of_mafaulda_are_compared_each_on_its_own(tmp_path):
     """Seven channels: one tells the classes, the others are noise of larger vectors."""
-    classes, clips = faults.find("mafaulda_vib").views["siren"].classes, []
+    classes, clips = faults.find_corpus("mafaulda_vib").views["siren"].classes, []
     generator = np.random.default_rng(0)
     for number, name in enumerate(classes):
         for k in range(6):
@@ -310,7 +310,7 @@ def test_plans_are_the_tables_columns():
         assert {plan.name for plan in plans if plan.shown} == set(BOARDS[name].names)
         for plan in plans:
             if not plan.year:
-                assert plan.view in faults.find(plan.name).views
+                assert plan.view in faults.find_corpus(plan.name).views
     tests = {plan.name: plan.settings.get("test_size", 0.5) for plan in SUITES["rmis"] if plan.task == "rmis-fixed"}
     assert {name for name, size in tests.items() if size == 0.2} == {
         f"umged_{k}" for k in ("sound", "vib", "vol", "cur")

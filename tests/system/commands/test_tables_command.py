@@ -1,4 +1,4 @@
-"""The verb that writes our results beside the published tables of the challenge and of MIMII."""
+"""The command that writes our results beside the published tables of the challenge and of MIMII."""
 
 import csv
 import json

@@ -201,12 +201,15 @@ def test_mistakes(tmp_path, text, expected):
         (
             "{scorer: {name: knn, settings: {standardise: true}}}",
             "c.yaml: branches.main.scorer.settings.standardise: the scorer knn has no such setting: did you mean "
-            "standardize? it knows k, bank, standardize, smote, memmixup, memmixup_neighbours",
+            "standardize? known settings: k, bank, standardize, smote, memmixup, memmixup_neighbours",
         ),
-        ("{scorer: {name: beam, settings: {neighbours: 3}}}", "it knows varmin, bands, k, bank, standardize, smote"),
+        (
+            "{scorer: {name: beam, settings: {neighbours: 3}}}",
+            "known settings: varmin, bands, k, bank, standardize, smote",
+        ),
         (
             "{scorer: {name: precomputed, settings: {k: 3}}}",
-            "the scorer precomputed has no such setting: it knows none",
+            "the scorer precomputed has no such setting: known settings: none",
         ),
         ("{scorer: {name: knn, settings: {k: 2.5}}}", "scorer.settings.k: expected a whole number, found 2.5"),
         ("{scorer: {name: beam, settings: {bands: 1}}}", "scorer.settings.bands: expected true or false, found 1"),

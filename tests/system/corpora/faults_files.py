@@ -1,4 +1,4 @@
-"""Small recordings in the layouts of the publishers, for the tests of the benchmarks' data sets."""
+"""Small recordings in the publishers' layouts, for tests of the data sets of machine faults."""
 
 import os
 from pathlib import Path
@@ -11,7 +11,7 @@ DATA = Path(os.environ.get("WHEELTAPPER_TEST_DATA", Path(__file__).resolve().par
 
 
 def signal(samples: int, seed: int = 0, peak: float = 0.5) -> np.ndarray:
-    """Noise (samples,) with exactly one sample of the given magnitude, and none beyond."""
+    """Noise (samples,) whose largest magnitude is the given one, reached exactly once."""
     wave = np.random.default_rng(seed).uniform(-0.9, 0.9, samples) * peak
     wave[samples // 3] = -peak
     return wave
@@ -49,7 +49,7 @@ def put_csv(path: Path, values: np.ndarray) -> Path:
 
 
 def put_pu(path: Path, channels: list[np.ndarray], nested: bool = False) -> Path:
-    """A structure of the file's name with seven elements in Y; ``nested`` as the replaced file has it."""
+    """A structure with the name of the file and seven elements in Y; ``nested`` as in RMIS's replacement."""
     lines = np.zeros((1, len(channels)), dtype=[("Name", object), ("Data", object)])
     for k, channel in enumerate(channels):
         lines[0, k] = (f"signal {k + 1}", channel[None])
@@ -59,7 +59,7 @@ def put_pu(path: Path, channels: list[np.ndarray], nested: bool = False) -> Path
 
 
 def pcm(wave: np.ndarray) -> np.ndarray:
-    """What 16 bits hold of a wave within [-1, 1]."""
+    """A wave within [-1, 1], quantised to 16 bits."""
     return np.rint(wave * 32767).astype(np.int16)
 
 

@@ -109,12 +109,12 @@ def test_scene_hears_what_a_direct_convolution_gives():
     waves = rng.standard_normal((2, 1049)).astype(np.float32)
     for ear in (0, 1):
         expected = np.convolve(waves[0], scene.machine[ear], mode="valid")
-        np.testing.assert_allclose(scene.hear_machine(waves[0])[ear], expected, atol=1e-3)
+        np.testing.assert_allclose(scene.render_machine(waves[0])[ear], expected, atol=1e-3)
         expected = sum(np.convolve(waves[k], scene.noises[k, ear], mode="valid") for k in (0, 1))
-        np.testing.assert_allclose(scene.hear_noises(waves)[ear], expected, atol=1e-3)
+        np.testing.assert_allclose(scene.render_noises(waves)[ear], expected, atol=1e-3)
     gains = np.stack([np.full(33, 2.0), np.zeros(33)])
     np.testing.assert_allclose(
-        scene.hear_noises(waves, gains)[0], 2 * np.convolve(waves[0], scene.noises[0, 0], mode="valid"), atol=1e-3
+        scene.render_noises(waves, gains)[0], 2 * np.convolve(waves[0], scene.noises[0, 0], mode="valid"), atol=1e-3
     )
 
 

@@ -43,7 +43,7 @@ def test_the_header_may_be_in_any_case_and_order_with_a_byte_order_mark_and_wind
         ("file_name\n", "line 1: expected file_name,d1p,d1v"),
         ("file_name,d1p\n", "line 1: expected file_name,d1p,d1v"),
         ("file_name,d1p,d1v\na.wav,vel,6\n", "line 2: expected <machine>/<split>/<file>, found 'a.wav'"),
-        ("file_name,d1p,d1v\nfan/train/a.wav,vel,6\nfan/train/a.wav,vel,8\n", "line 3: train/a.wav stands twice"),
+        ("file_name,d1p,d1v\nfan/train/a.wav,vel,6\nfan/train/a.wav,vel,8\n", "line 3: train/a.wav occurs twice"),
     ],
 )
 def test_damaged_files(tmp_path, text, message):

@@ -45,7 +45,7 @@ def server(contents, monkeypatch):
 
 
 def a_year(contents, md5=(), sizes=()):
-    """A challenge of one development and one evaluation machine, 2026 otherwise."""
+    """A challenge like 2026, with one development and one evaluation machine."""
     data = load_year(2026).model_dump()
     data["machines"] = {
         "dev": {"fan": data["machines"]["dev"]["fan"]},
@@ -112,7 +112,7 @@ def test_zenodo_is_asked_for_hashes_that_are_not_known(tmp_path, server, content
 def test_where_zenodo_does_not_answer_the_program_says_so(tmp_path, server, contents, caplog):
     said = []
     get(a_year(contents), tmp_path, server, say=said.append, api=f"{server.url}/api", parts=("dev",))
-    assert "/api/records/1: could not be fetched (the server answers 404" in caplog.text
+    assert "/api/records/1: download failed (the server answers 404" in caplog.text
     assert [text.partition(":")[0] for text in said if "no published MD5" in text] == ["dev_fan_r2.zip"]
 
 
@@ -207,7 +207,7 @@ def test_a_file_that_is_not_there(tmp_path, server, contents):
     server.contents = {}
     with pytest.raises(WheeltapperError) as caught:
         get(a_year(contents), tmp_path, server)
-    assert str(caught.value).startswith(f"{server.url}/1/files/dev_fan_r2.zip: could not be fetched")
+    assert str(caught.value).startswith(f"{server.url}/1/files/dev_fan_r2.zip: download failed")
     assert "404" in str(caught.value)
     assert len(server.requests) == 1
 
@@ -219,7 +219,7 @@ def test_no_network_is_one_line_with_url_and_advice(tmp_path, contents, capsys, 
     error = capsys.readouterr().err.splitlines()
     assert len(error) == 1
     assert "http://127.0.0.1:9/records/19336329/files/dev_ToyCar_r2.zip" in error[0]
-    assert f"fetch it by hand into {tmp_path / 'zips'}" in error[0]
+    assert f"download it by hand to {tmp_path / 'zips'}" in error[0]
 
 
 @pytest.mark.parametrize(("md5", "sizes"), [(("dev",), ()), ((), ("dev",))])

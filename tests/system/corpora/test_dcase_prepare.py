@@ -115,8 +115,8 @@ def test_attribute_files_fill_names_without_attributes_and_lose_against_names(tm
     assert clips["section_00_target_train_normal_0000_noAttribute.wav"].attributes == "vel_9_loc_B"
     assert clips["section_00_target_train_normal_0001_noAttribute.wav"].attributes == ""
     assert clips["section_00_source_train_normal_0000_vel_1.wav"].attributes == "vel_1"
-    assert "1 file names and attributes_NN.csv disagree" in caplog.text
-    assert "names 1 recordings that are not there (test/section_00_source_test_normal_0099.wav)" in caplog.text
+    assert "1 file names contradict attributes_NN.csv" in caplog.text
+    assert "lists 1 recordings that do not exist (test/section_00_source_test_normal_0099.wav)" in caplog.text
 
 
 def test_a_damaged_attribute_file_is_a_problem(tmp_path):
@@ -193,7 +193,7 @@ def test_folders_of_other_names_are_not_read_and_said(tmp_path, caplog):
     put(folder / "test_rename" / "section_00_source_test_normal_0000_vel_1.wav")
     with caplog.at_level(logging.WARNING):
         assert len(prepare_dcase(tmp_path)) == 13
-    assert f"{folder / 'test_rename'}: is not read" in caplog.text
+    assert f"{folder / 'test_rename'}: ignored" in caplog.text
 
 
 # Names
@@ -234,7 +234,7 @@ def test_duplicate_names(tmp_path, first, second):
     message = only_problem(tmp_path)
     assert str(folder / first) in message
     assert str(folder / second) in message
-    assert "expected a name of its own" in message
+    assert "expected a unique name" in message
 
 
 # Sets
@@ -295,7 +295,7 @@ def test_a_test_clip_that_was_trained_on_is_said(tmp_path, caplog):
     assert "fan: 1 test clips are also training clips" in caplog.text
 
 
-# The verb
+# The command
 
 
 def test_verb(tmp_path, capsys):

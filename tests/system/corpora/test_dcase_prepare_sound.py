@@ -1,4 +1,4 @@
-"""Recordings that cannot be used, or only with a word."""
+"""Recordings that cannot be used, or only with a warning."""
 
 import logging
 

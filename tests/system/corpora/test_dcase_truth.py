@@ -131,7 +131,7 @@ def test_a_folder_without_truth(tmp_path):
         ),
         (
             ["ToyDrone"] + ["section_00_0000.wav,section_00_source_test_normal_0000_a.wav"] * 2,
-            "ToyDrone/section_00_0000.wav stands twice",
+            "expected each clip once, found ToyDrone/section_00_0000.wav twice",
         ),
         (
             ["fan", "section_00_0000.wav,section_00_source_test_normal_0000_a.wav"],

@@ -102,7 +102,7 @@ def test_no_clip_is_clipped_and_most_have_one_gain(built):
 
 
 def test_noise_is_equalised_to_the_machine(built):
-    """The mean spectrum of the noise is that of the machine, though the noise recordings' own are far from it."""
+    """The mean spectrum of the noise equals that of the machine, although the noise recordings have other spectra."""
     spectra = {"noise": [], "clean": []}
     for name in record(built / "data")["clips"]:
         if name.startswith("saw/train"):
@@ -116,7 +116,7 @@ def test_noise_is_equalised_to_the_machine(built):
 
 
 def reduction_db(folder, oracle):
-    """Noise at the near microphone that a least-squares filter per bin takes away with the far one, in dB."""
+    """Reduction in dB of the noise at the near microphone by a least-squares filter per bin from the far one."""
     gains = []
     for name in list(record(folder)["clips"])[:12]:
         wave, clean = read(folder / name), read(oracle / "clean" / name)[0]

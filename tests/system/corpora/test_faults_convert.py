@@ -1,4 +1,4 @@
-"""What any data set's preparation does: cuts, interruptions, changed data, mistakes in the data, the command line."""
+"""Preparation of data sets: cuts, interruptions, changed data, errors in the data, the command line."""
 
 import re
 import shutil
@@ -15,7 +15,7 @@ from system.corpora.faults import convert
 from system.corpora.faults.convert import prepare
 from system.errors import WheeltapperError
 
-MAFAULDA = faults.find("mafaulda_vib")
+MAFAULDA = faults.find_corpus("mafaulda_vib")
 
 
 def put_runs(raw, count=3, peak=2.0):
@@ -24,7 +24,7 @@ def put_runs(raw, count=3, peak=2.0):
 
 
 def make(name, raw, out, view=""):
-    return prepare(faults.find(name), raw, out, view)
+    return prepare(faults.find_corpus(name), raw, out, view)
 
 
 @pytest.mark.parametrize("seconds", [0.1, 4.9, 5.0, 5.1, 9.9, 10.0, 14.9, 15.0, 15.1, 19.9, 20.0, 25.0, 25.1, 40.0])
@@ -65,13 +65,13 @@ def test_an_interrupted_run_is_taken_up(tmp_path, monkeypatch):
     assert not (tmp_path / "out" / "manifest.csv").exists()
     monkeypatch.setattr(audio, "write", lambda path, *rest: (written.append(path), write(path, *rest)))
     clips = prepare(MAFAULDA, tmp_path / "raw", tmp_path / "out")
-    # The first file is not made again, the second one is, whole.
+    # The first file is not written again; the second one is, completely.
     assert (len(written), len(set(written))) == (8 + 12, 18)
     assert [(clip.file, clip.digest) for clip in clips] == [(clip.file, clip.digest) for clip in expected]
 
 
 def test_a_louder_file_changes_the_scale_of_all(tmp_path, monkeypatch):
-    """And a run that is interrupted while it rewrites leaves nothing that an earlier scale takes for its own."""
+    """After an interruption while rewriting, no file with another scale counts as complete."""
     raw, out = tmp_path / "raw", tmp_path / "out"
     put_runs(raw, 2)
     before = prepare(MAFAULDA, raw, out)
@@ -107,7 +107,7 @@ def test_a_lost_cut_is_made_again(tmp_path):
     (tmp_path / "out" / "audio" / clips[4].file).unlink()
     Path(clips[13].path).write_bytes(b"")
     record = next((tmp_path / "out" / "records").rglob("1.csv.json"))
-    record.write_text(record.read_text()[:40])  # as a full disk leaves it
+    record.write_text(record.read_text()[:40])  # as left by a full disk
     assert prepare(MAFAULDA, tmp_path / "raw", tmp_path / "out") == clips
     assert [audio.digest(clip.path) for clip in clips] == [clip.digest for clip in clips]
 
@@ -125,7 +125,7 @@ def test_folders_that_are_not_for_it(tmp_path):
         prepare(MAFAULDA, raw, raw / "out")
     prepare(MAFAULDA, raw, out)
     with pytest.raises(WheeltapperError, match=r"out: expected an empty folder or one for .*sound.*, found one for"):
-        prepare(faults.find("mafaulda_sound"), raw, out)
+        prepare(faults.find_corpus("mafaulda_sound"), raw, out)
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("years of work")
     with pytest.raises(WheeltapperError, match=r"mine: expected an empty folder"):
@@ -195,12 +195,12 @@ def wav(raw, name, wave, rate=48000):
 @pytest.mark.parametrize(
     ("put", "message"),
     [
-        (truncated, "expected a whole MATLAB file, found damage"),
-        (lambda raw: truncated_umged(raw, 700), "expected a whole MATLAB file, found damage"),
-        (lambda raw: truncated_umged(raw, 50_000), "expected a whole MATLAB file, found damage"),
+        (truncated, "expected a MATLAB file, found damage"),
+        (lambda raw: truncated_umged(raw, 700), "expected a MATLAB file, found damage"),
+        (lambda raw: truncated_umged(raw, 50_000), "expected a MATLAB file, found damage"),
         (lambda raw: wtpg(raw, Other=long()), "expected Data, found Other"),
         (lambda raw: wtpg(raw, Data=long(columns=3)), "Data: expected 4 columns, found 288000 x 3"),
-        (lambda raw: wtpg(raw, Data="text"), "Data: expected numbers in rows and columns"),
+        (lambda raw: wtpg(raw, Data="text"), "Data: expected a matrix of numbers"),
         (lambda raw: wtpg(raw, Data=long() * [1, 0, 1, 1]), "channel 2: expected a signal, found silence"),
         (
             lambda raw: wtpg(raw, Data=long() * [np.nan, 1, 1, 1]),

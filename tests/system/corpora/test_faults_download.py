@@ -1,4 +1,4 @@
-"""Data sets from a web server: hashes, Zenodo's own list, zips and single files, what is known of each publisher."""
+"""Downloads of data sets: hashes, Zenodo's list, zips and single files, facts about each publisher."""
 
 import hashlib
 import io
@@ -39,7 +39,7 @@ def test_zips_and_single_files(tmp_path):
             Download(f"{server.url}/118.mat", "118.mat"),
             Download(f"{server.url}/K001.rar", "K001.rar"),
         )
-        corpus = replace(faults.find("mafaulda_vib"), downloads=items, advice="unpack the .rar files")
+        corpus = replace(faults.find_corpus("mafaulda_vib"), downloads=items, advice="unpack the .rar files")
         said = []
         raw = download(corpus, tmp_path, say=said.append, pause=0)
         assert raw == tmp_path / "raw"
@@ -48,7 +48,7 @@ def test_zips_and_single_files(tmp_path):
         assert (tmp_path / "zips" / "K001.rar").is_file()
         assert said[-1] == "unpack the .rar files"
         asked = len(server.requests)
-        (tmp_path / "zips" / "full.zip").unlink()  # once it is unpacked it may go
+        (tmp_path / "zips" / "full.zip").unlink()  # may be deleted after unpacking
         download(corpus, tmp_path, pause=0)
         assert len(server.requests) == asked
 
@@ -57,7 +57,7 @@ def test_an_interrupted_transfer_goes_on(tmp_path):
     with serving({"/full.zip": ZIP}) as server:
         server.cut = 100
         item = Download(f"{server.url}/full.zip", "full.zip", md5(ZIP))
-        download(replace(faults.find("mafaulda_vib"), downloads=(item,)), tmp_path, pause=0)
+        download(replace(faults.find_corpus("mafaulda_vib"), downloads=(item,)), tmp_path, pause=0)
         assert [asked for _, asked in server.requests] == [
             "",
             *(f"bytes={k}00-" for k in range(1, len(ZIP) // 100 + 1)),
@@ -65,7 +65,7 @@ def test_an_interrupted_transfer_goes_on(tmp_path):
 
 
 def test_wrong_content(tmp_path):
-    corpus = faults.find("mafaulda_vib")
+    corpus = faults.find_corpus("mafaulda_vib")
     with serving({"/full.zip": ZIP, "/bad.zip": ZIP[:-30], "/118.mat": b"mat"}) as server:
 
         def fetch(name, md5=None):
@@ -78,7 +78,7 @@ def test_wrong_content(tmp_path):
             fetch("118.mat", "0" * 32)
         with pytest.raises(WheeltapperError, match=r"bad\.zip: expected a whole zip, found damage"):
             fetch("bad.zip")
-        with pytest.raises(WheeltapperError, match=r"gone\.zip: could not be fetched .*404"):
+        with pytest.raises(WheeltapperError, match=r"gone\.zip: download failed .*404"):
             fetch("gone.zip")
 
 
@@ -88,7 +88,7 @@ def listing(*names: str) -> bytes:
 
 
 def test_zenodo_lists_its_files(tmp_path):
-    iica = faults.find("iica")
+    iica = faults.find_corpus("iica")
     address = "/api/records/7551606"
     contents = {address: listing("a.zip", "b.zip")}
     contents |= {f"{address}/files/{name}.zip/content": ZIP for name in "ab"}
@@ -107,10 +107,10 @@ def test_zenodo_lists_its_files(tmp_path):
 
 def test_what_cannot_be_fetched_says_where_it_is(tmp_path):
     for name in ("umged_sound", "sdust_gear"):
-        with pytest.raises(WheeltapperError, match=rf"{name}: no address to fetch from is known; .*github\.com"):
-            download(faults.find(name), tmp_path)
+        with pytest.raises(WheeltapperError, match=rf"{name}: no download address is known; .*github\.com"):
+            download(faults.find_corpus(name), tmp_path)
     with pytest.raises(WheeltapperError, match=r"corpus: expected one of iica, iiee, .* found 'jnu'"):
-        faults.find("jnu")
+        faults.find_corpus("jnu")
 
 
 def test_what_is_known_of_the_publishers():
@@ -120,9 +120,11 @@ def test_what_is_known_of_the_publishers():
             assert item.url.startswith("https://")
             assert item.url.endswith(item.name)
             assert item.md5 is None or re.fullmatch("[0-9a-f]{32}", item.md5)
-    counts = {name: len(faults.find(name).downloads) for name in ("wtpg", "pu_vib", "cwru", "mimii", "mfpt", "iica")}
+    counts = {
+        name: len(faults.find_corpus(name).downloads) for name in ("wtpg", "pu_vib", "cwru", "mimii", "mfpt", "iica")
+    }
     assert counts == {"wtpg": 80, "pu_vib": 32, "cwru": 105, "mimii": 12, "mfpt": 1, "iica": 0}
-    hashes = [item.md5 for item in faults.find("mimii").downloads]
+    hashes = [item.md5 for item in faults.find_corpus("mimii").downloads]
     assert len(set(hashes)) == 12
 
 
@@ -132,7 +134,7 @@ def test_classes_are_as_many_as_published():
     expected |= {"mafaulda_sound": (10, 10), "mafaulda_vib": (10, 10), "pu_vib": (3,), "pu_cur": (3,)}
     expected |= {f"umged_{kind}": (11,) for kind in ("sound", "vib", "vol", "cur")}
     for name, counts in expected.items():
-        views = faults.find(name).views.values()
+        views = faults.find_corpus(name).views.values()
         assert tuple(len(set(view.classes)) for view in views) == counts
         assert not any("_" in kind for view in views for kind in view.classes)
 
@@ -146,7 +148,7 @@ def test_the_command(tmp_path, capsys):
         (["cwru"], "expected NAME --out FOLDER"),
         (["cwru", "--year", "2023", "--out", str(tmp_path)], "expected NAME --out FOLDER"),
         (["cwru", "--parts", "dev", "--out", str(tmp_path)], "--parts: expected --year, found cwru"),
-        (["sdust_gear", "--out", str(tmp_path)], "no address to fetch from is known"),
+        (["sdust_gear", "--out", str(tmp_path)], "no download address is known"),
     ):
         assert main(["download", *options]) == 1
         assert text in capsys.readouterr().err

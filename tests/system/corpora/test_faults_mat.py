@@ -1,4 +1,4 @@
-"""MATLAB files of both kinds read alike, as NumPy wrote them."""
+"""MATLAB files of both kinds give the arrays that were written."""
 
 import numpy as np
 import pytest
@@ -42,7 +42,7 @@ def test_structures(tmp_path):
             with pytest.raises(WheeltapperError, match=f"expected {'.'.join(map(str, keys))}, found Signal, Run"):
                 mat.matrix(*keys)
         for keys in (("Signal",), ("Signal", "name"), ("Run", "Y")):
-            with pytest.raises(WheeltapperError, match="expected numbers in rows and columns"):
+            with pytest.raises(WheeltapperError, match="expected a matrix of numbers"):
                 mat.matrix(*keys)
 
 
@@ -54,7 +54,7 @@ def test_structures_of_version_73(tmp_path):
         file["Signal/y_values/values"] = MATRIX.T
     with open_mat(path) as mat:
         assert mat.columns(3, "Signal", "y_values", "values")[1][:].tolist() == [1, 4, 7, 10]
-        with pytest.raises(WheeltapperError, match="Signal: expected numbers in rows and columns"):
+        with pytest.raises(WheeltapperError, match="Signal: expected a matrix of numbers"):
             mat.matrix("Signal")
 
 
@@ -79,5 +79,5 @@ def test_every_truncation_is_an_error_that_names_the_file(tmp_path, put):
                 found = mat.columns(2, "Data")[0][:]
         except WheeltapperError as error:
             problem = str(error)
-        # Or what was cut off was none of the numbers.
+        # Or the missing part contained no numbers.
         assert problem.startswith(f"{path}: expected ") or np.array_equal(found, values[:, 0])

@@ -1,4 +1,4 @@
-"""RMIS's data sets in small: classes, groups, names, order, cuts, channels and scaling against what its code makes."""
+"""RMIS's data sets at small size: classes, groups, names, order, cuts, channels and scaling as in its code."""
 
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from system.corpora.table import class_of
 
 
 def make(name, raw, out, view=""):
-    clips = prepare(faults.find(name), raw, out, view)
+    clips = prepare(faults.find_corpus(name), raw, out, view)
     assert manifest.read(out / "manifest.csv") == clips
     return clips
 
@@ -27,8 +27,8 @@ def touch(root: Path, *names: str) -> Path:
 
 
 def listed(name, raw, view=""):
-    """(class, names, groups) of what is found by name alone."""
-    found = faults.find(name).view(view)[1].find(raw)
+    """(class, names, groups) of the recordings found by name."""
+    found = faults.find_corpus(name).view(view)[1].find_recordings(raw)
     return [(r.kind, [o.name for o in r.outputs], [o.group for o in r.outputs]) for r in found]
 
 
@@ -110,7 +110,7 @@ def test_mafaulda_has_ten_classes(tmp_path):
     kinds += [f"{end}/{fault}/0g" for end in ("overhang", "underhang") for fault in ("ball_fault", "cage_fault")]
     kinds += ["overhang/outer_race/6g", "underhang/outer_race/6g"]
     found = listed("mafaulda_sound", touch(tmp_path, *(f"{kind}/1.csv" for kind in kinds)))
-    classes = faults.find("mafaulda_sound").view()[1].classes
+    classes = faults.find_corpus("mafaulda_sound").view()[1].classes
     assert sorted(kind.replace("_", "-") for kind, *_ in found) == list(classes)
     assert len(classes) == 10
 
@@ -238,7 +238,9 @@ def test_the_unreadable_file_of_pu(tmp_path):
     channels = [signal(300, k) for k in range(7)]
     folder = tmp_path / "raw" / "KA08"
     touch(folder, "N15_M01_F10_KA08_2.mat")
-    with pytest.raises(WheeltapperError, match=r"KA08_2\.mat: .*put RMIS's N15_M01_F10_KA08_2_new\.mat beside it"):
+    with pytest.raises(
+        WheeltapperError, match=r"KA08_2\.mat: .*put RMIS's N15_M01_F10_KA08_2_new\.mat into its folder"
+    ):
         make("pu_vib", tmp_path / "raw", tmp_path / "out")
     put_pu(folder / "N15_M01_F10_KA08_2_new.mat", channels, nested=True)
     (clip,) = make("pu_vib", tmp_path / "raw", tmp_path / "out")

@@ -1,4 +1,4 @@
-"""SIREN's views, the data sets of neither benchmark, and the real recordings where they are at hand."""
+"""SIREN's views, the data sets of neither benchmark, and real recordings if available."""
 
 import csv
 from collections import Counter
@@ -18,7 +18,7 @@ from system.errors import WheeltapperError
 
 
 def make(name, raw, out, view=""):
-    return prepare(faults.find(name), raw, out, view)
+    return prepare(faults.find_corpus(name), raw, out, view)
 
 
 def test_iica(tmp_path):
@@ -34,12 +34,12 @@ def test_iica(tmp_path):
         ("ventleak/lab/1/1_iO_0_1_.wav", "no-leak"),
         ("ventleak/lab/1/1_niO_0_1_.wav", "ventleak"),
     ]
-    assert {clip.samples for clip in clips} == {900}  # whole, where they lie
+    assert {clip.samples for clip in clips} == {900}  # whole, in place
     assert len({clip.group for clip in clips}) == 6
 
 
 def test_mafaulda(tmp_path):
-    """The tachometer and six accelerometers side by side, the microphone on its own, as measured."""
+    """Tachometer and six accelerometers in one file, the microphone in another, without scaling."""
     rows = np.stack([signal(500, k, 3.0 * (k + 1)) for k in range(8)], axis=1)
     put_csv(tmp_path / "raw" / "underhang" / "cage_fault" / "6g" / "13.1.csv", rows)
     rows = np.loadtxt(next((tmp_path / "raw").rglob("*.csv")), delimiter=",")
@@ -99,7 +99,7 @@ def test_all_105_recordings_of_cwru():
     [
         (["B007_0.mat"], r"B007_0\.mat: expected a name with the number of a recording .* found B007_0\.mat"),
         (["9999.mat"], r"9999\.mat: expected a name with the number"),
-        (["a/118.mat", "b/118_0.mat"], r"b/118_0\.mat: expected recording 118 once, found .*a/118\.mat beside it"),
+        (["a/118.mat", "b/118_0.mat"], r"b/118_0\.mat: expected recording 118 once, found also .*a/118\.mat"),
         (["97.mat"], "expected 12 kHz recordings of faults, found none"),
     ],
 )

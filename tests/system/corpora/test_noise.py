@@ -53,7 +53,7 @@ def test_silent_noise_is_passed_over_and_all_silent_refused(tmp_path):
     rng = np.random.default_rng(0)
     for _ in range(5):
         assert NoisePool(tmp_path, ("silent.wav", "loud.wav")).draw(rng, 1, RATE // 2, RATE)[1] == [["loud.wav"]]
-    with pytest.raises(WheeltapperError, match=r"expected noise, found nothing but silence"):
+    with pytest.raises(WheeltapperError, match=r"expected noise, found only silence"):
         NoisePool(tmp_path, ("silent.wav",)).draw(rng, 1, RATE // 2, RATE)
 
 

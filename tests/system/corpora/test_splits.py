@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from system.corpora.splits import Recording, read_table, split_machine
+from system.corpora.splits import TableRecording, read_table, split_machine
 from system.errors import WheeltapperError
 
 groups = st.lists(
@@ -26,7 +26,7 @@ groups = st.lists(
 def test_split_properties(rows, seed, train_target, test):
     rows = [*rows, ("clean1", "normal", "source"), ("clean2", "normal", "source")]
     recordings = [
-        Recording(str(k), Path(str(k)), "m", label, domain, group) for k, (group, label, domain) in enumerate(rows)
+        TableRecording(str(k), Path(str(k)), "m", label, domain, group) for k, (group, label, domain) in enumerate(rows)
     ]
     split = split_machine(recordings, seed, 990, train_target, test)
     assert split.train
@@ -46,7 +46,9 @@ def test_split_properties(rows, seed, train_target, test):
 
 def test_normals_of_a_group_with_an_anomaly_never_train():
     rows = [("spoilt", "normal"), ("spoilt", "anomaly"), ("a", "normal"), ("b", "normal"), ("c", "normal")]
-    recordings = [Recording(str(k), Path(str(k)), "m", label, "source", group) for k, (group, label) in enumerate(rows)]
+    recordings = [
+        TableRecording(str(k), Path(str(k)), "m", label, "source", group) for k, (group, label) in enumerate(rows)
+    ]
     for seed in range(10):
         split = split_machine(recordings, seed, 990, 10, None)
         assert "spoilt" not in {it.group for it in split.train}

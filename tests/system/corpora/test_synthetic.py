@@ -169,7 +169,7 @@ def test_interrupted_run_leaves_nothing_and_can_be_repeated(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         synthesize(tmp_path / "data", settings, seed=0, progress=interrupt)
     assert not list(tmp_path.iterdir())
-    # What a killed process leaves does not get into the result either.
+    # Files of a killed process must not get into the result.
     stale = tmp_path / ".data.partial" / "Old" / "train"
     stale.mkdir(parents=True)
     (stale / "x.wav").write_bytes(b"half")
@@ -203,7 +203,7 @@ def test_senseless_settings_are_named(tmp_path, change, named):
 
 
 def test_near_channel_is_the_machines(tiny):
-    """The record's SNR is that of the near channel; the far one hears the machine far more weakly."""
+    """The recorded SNR is that of the near channel; the machine is much weaker in the far one."""
     record = json.loads((tiny / "synthetic.json").read_text())
     for name, facts in record["clips"].items():
         low, high = MODELS[name.split("/")[0]].snr_db

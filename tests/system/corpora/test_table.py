@@ -105,7 +105,7 @@ def test_mistakes_in_what_is_asked(table, change, text):
 @pytest.mark.parametrize(
     ("rows", "text"),
     [
-        ([ROWS[0], ROWS[0]], r"line 3: 1-100-A-0\.wav stands already in line 2"),
+        ([ROWS[0], ROWS[0]], r"line 3: expected each file once, found 1-100-A-0\.wav also in line 2"),
         ([ROWS[0], ",1,0,dog,True,100,A"], "line 3: filename: expected text, found nothing"),
         ([ROWS[0], ROWS[1].replace("dog", " ")], "line 3: category: expected text, found nothing"),
         ([ROWS[0], ROWS[2].replace("14,c", "14,")[:-3]], "line 3: expected 7 columns, found 6"),

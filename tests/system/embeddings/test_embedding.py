@@ -20,7 +20,7 @@ from system.embeddings.embed import GATE_SLOTS, choose_precision, embed_branch, 
 from system.encoders import cards
 from system.encoders.fisher import Fisher
 from system.errors import WheeltapperError
-from system.parallel import ahead
+from system.parallel import map_in_order
 
 RATE = 8000
 
@@ -159,12 +159,16 @@ def test_batches_keep_no_more_than_a_few_recordings_waiting():
 
 def test_reading_ahead_is_bounded():
     started = []
-    values = ahead(lambda item: started.append(item) or item, range(1000), 2)
+    values = map_in_order(lambda item: started.append(item) or item, range(1000), 2)
     assert [next(values) for _ in range(5)] == [0, 1, 2, 3, 4]
     assert len(started) < 20
     values.close()
     with pytest.raises(WheeltapperError, match="seven"):
-        list(ahead(lambda item: item if item != 7 else (_ for _ in ()).throw(WheeltapperError("seven")), range(9), 2))
+        list(
+            map_in_order(
+                lambda item: item if item != 7 else (_ for _ in ()).throw(WheeltapperError("seven")), range(9), 2
+            )
+        )
 
 
 def test_lower_precision(tiny_encoder, model, record, tmp_path):

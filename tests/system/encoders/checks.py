@@ -1,4 +1,4 @@
-"""What every transformer at 16 kHz on a filter bank must do, asserted in one place."""
+"""Checks that every transformer on a 16 kHz filter bank must pass."""
 
 import copy
 from pathlib import Path
@@ -24,7 +24,7 @@ def wave(seconds: float, rate: int = RATE, batch: int = 1, seed: int = 0) -> tor
 
 
 def disturb(module: torch.nn.Module, scale: float = 0.1, only: str = "") -> torch.nn.Module:
-    """Adds noise to all parameters, or to those with ``only`` in their names, so that every one counts."""
+    """Adds noise to all parameters, or to those with ``only`` in their names, so that each has an effect."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in module.named_parameters():
@@ -34,7 +34,7 @@ def disturb(module: torch.nn.Module, scale: float = 0.1, only: str = "") -> torc
 
 
 def toy(kind: type[Encoder], config, seed: int = 0) -> Encoder:
-    """A small encoder whose norms and biases are not those of an untrained one."""
+    """A small encoder with random norms and biases."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return disturb(kind(config)).eval().requires_grad_(False)
@@ -43,7 +43,7 @@ def toy(kind: type[Encoder], config, seed: int = 0) -> Encoder:
 def kaldi_spectrogram(
     samples: torch.Tensor, frames: int | None, mean: float, deviation: float, centred: bool = True
 ) -> torch.Tensor:
-    """torchaudio's filter bank of one recording (1, samples), cut or filled with zeros, then normalised (1, T, 128)."""
+    """torchaudio's filter bank of a recording (1, samples), cut or padded with zeros, then normalised (1, T, 128)."""
     samples = samples - samples.mean() if centred else samples
     energies = torchaudio.compliance.kaldi.fbank(
         samples, htk_compat=True, window_type="hanning", num_mel_bins=128, dither=0.0, sample_frequency=RATE
@@ -80,7 +80,7 @@ def meta_shapes(kind: type[Encoder], size: str) -> tuple[int, dict[str, tuple[in
 
 
 def assert_any_length(encoder: Encoder, columns) -> None:
-    """Finite tokens and embeddings from 1 ms to beyond one pass, of noise and of silence; ``columns(frames)`` is the
+    """Tokens and embeddings are finite for noise and silence of 1 ms to more than one pass; ``columns(frames)`` is the
     length of the grid."""
     with torch.inference_mode():
         for seconds in (0.001, 0.1, 0.31, 10.24, 12.5):
@@ -102,7 +102,7 @@ def assert_any_length(encoder: Encoder, columns) -> None:
 
 
 def assert_batches_and_rates(encoder: Encoder) -> None:
-    """A batch equals its clips one by one, another rate its resampled recording; extreme rates stay finite."""
+    """A batch equals its clips, another rate equals the resampled recording, and extreme rates give finite values."""
     waves = wave(1.3, batch=3)
     with torch.inference_mode():
         for mode in encoder.modes:
@@ -123,7 +123,7 @@ def assert_batches_and_rates(encoder: Encoder) -> None:
 
 
 def assert_gradients(encoder: Encoder, constant: str = "?") -> None:
-    """Every parameter learns from grid and summary of a clip of the full length, but those named ``constant``."""
+    """Every parameter gets a gradient from grid and summary of a full-length clip, except those named ``constant``."""
     encoder = copy.deepcopy(encoder).requires_grad_(True)
     tokens = encoder(torch.randn(1, 1024, 128, generator=torch.Generator().manual_seed(0)))
     (tokens.grid.square().mean() + tokens.summary.sum() + tokens.summary.square().sum()).backward()
@@ -134,7 +134,7 @@ def assert_gradients(encoder: Encoder, constant: str = "?") -> None:
 
 
 def assert_low_precision(encoder: Encoder) -> None:
-    """A copy in bfloat16 runs and points the same way."""
+    """A bfloat16 copy gives embeddings in nearly the same direction."""
     low = copy.deepcopy(encoder).to(torch.bfloat16)
     samples = wave(2.0, batch=2)
     with torch.inference_mode():
@@ -147,7 +147,7 @@ def assert_low_precision(encoder: Encoder) -> None:
 
 
 def assert_lora(build, expected: dict[str, tuple[int, ...]], folder: Path) -> None:
-    """Adapters on the family's own layers: what trains, no effect at first, equal after a file and after merging."""
+    """Adapters on the default layers: trainable parameters, no initial effect, equal after saving and after merging."""
     samples = wave(0.8)
     with torch.inference_mode():
         before = build().embed(samples, RATE)
@@ -168,7 +168,7 @@ def assert_lora(build, expected: dict[str, tuple[int, ...]], folder: Path) -> No
 
 
 def assert_saved(encoder: Encoder, name: str, path: Path) -> None:
-    """Our own file has the published names, ``name`` among them, and gives the same encoder back."""
+    """Our own file has the published tensor names, including ``name``, and loads to the same encoder."""
     encoder.save(path, steps=3)
     content = checkpoints.load_file(path)
     assert name in content["model"]

@@ -7,7 +7,7 @@ TABLE = "encoder.layers.{}.self_attn.relative_attention_bias.weight"
 
 
 class Plain:
-    """The network in NumPy and double precision, one recording at a time, straight from the published tensors."""
+    """The network in NumPy and double precision, one recording at a time, with the published tensors."""
 
     def __init__(self, tensors: dict, heads: int, max_distance: int):
         self.tensors = {name: tensor.double().numpy() for name, tensor in tensors.items()}

@@ -1,4 +1,4 @@
-"""ECHO in plain words, for the tests: one recording, band after band, torch's own transformer, double precision."""
+"""Independent implementation of ECHO: one recording, band after band, torch's own transformer, double precision."""
 
 import math
 

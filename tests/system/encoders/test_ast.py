@@ -20,7 +20,7 @@ SIZES = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "i
 
 
 def reference(kind: type = ASTForAudioClassification, **sizes) -> torch.nn.Module:
-    """transformers' own network with random weights, none of them at a special value."""
+    """transformers' own network with random weights."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         model = kind(ASTConfig(**(SIZES | sizes)))
@@ -224,7 +224,7 @@ def test_bad_settings(folder, tmp_path, settings, text):
 
 
 def test_weights_for_other_statistics_are_refused(folder, tmp_path):
-    """Of speech commands, for instance: their input has another mean than AudioSet's."""
+    """For example of speech commands, whose input has another mean than AudioSet's."""
     for name in ("model.safetensors", "config.json"):
         (tmp_path / name).symlink_to(folder / name)
     beside = tmp_path / "preprocessor_config.json"
@@ -253,7 +253,7 @@ def test_batches_and_rates(toy):
 
 
 def test_gradients(toy):
-    # A key's bias adds the same to all scores of a query, so that nothing depends on it.
+    # A key's bias adds the same value to all scores of a query, so it has no effect.
     checks.assert_gradients(toy, constant="k_proj.bias")
 
 

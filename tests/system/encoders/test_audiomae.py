@@ -116,7 +116,7 @@ def test_untrained_weights():
 
 
 def save_original(path):
-    """The authors' pre-trained file: a norm over tokens, a decoder, what the trainer kept."""
+    """The authors' pre-trained file: a norm over tokens, a decoder, and state of the trainer."""
     tensors = {name.replace("fc_norm", "norm"): tensor for name, tensor in TENSORS.items()}
     decoder = {
         "mask_token": torch.zeros(1, 1, 32),

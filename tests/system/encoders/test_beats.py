@@ -1,7 +1,7 @@
 """BEATs: equal to the official tokens, to plain NumPy and to torch's weight norm; any length, mode and precision.
 
-The fixture's input was normalised twice, mode ``twice``; torchaudio's filter bank in front of plain NumPy tells what
-the authors do.
+The fixture's input was normalised twice (mode ``twice``); the authors' mode is compared with torchaudio's filter bank
+and plain NumPy.
 """
 
 import copy
@@ -91,7 +91,7 @@ def test_equals_plain_numpy(tmp_path, frames, depth, max_distance):
 def test_equals_torchaudio_and_plain_numpy(official, mode):
     samples = torch.from_numpy(CASES["case0.wav"])[None, :24000]
     if mode == "rmis":
-        samples = samples + 0.1  # which that benchmark takes away
+        samples = samples + 0.1  # which that benchmark removes
     spectrogram = kaldi(samples - samples.mean() if mode == "rmis" else samples)
     assert (official.spectrogram(samples, RATE, mode) - spectrogram).abs().max() < 1e-3
     expected = Plain(TENSORS, 4, 1280).tokens(spectrogram[0].double().numpy(), 2).mean(0)

@@ -1,4 +1,4 @@
-"""Weights of BEATs: every layout in which they are published, our own files, and what is refused."""
+"""Weights of BEATs: all published layouts, our own files, and files that are refused."""
 
 import copy
 
@@ -58,7 +58,7 @@ def test_save_and_load(official, tmp_path):
 
 
 def save_renamed(path):
-    """What torch's newer weight norm writes."""
+    """Names written by torch's newer weight norm."""
     names = {"weight_g": "parametrizations.weight.original0", "weight_v": "parametrizations.weight.original1"}
     tensors = {}
     for name, tensor in TENSORS.items():
@@ -75,7 +75,7 @@ def save_fine_tuned(path):
 
 
 def save_flat(path):
-    """Tensors alone, the shared one once."""
+    """Tensors alone, with the shared one stored once."""
     path = path.with_suffix(".safetensors")
     tensors = {name: tensor for name, tensor in TENSORS.items() if name != TABLE.format(0)}
     safetensors.torch.save_file(tensors | {"predictor.bias": torch.zeros(527)}, path)
@@ -100,7 +100,7 @@ def test_layouts(official, tmp_path, save):
 
 
 def test_furthest_distance(tmp_path):
-    """The cfg decides, or where there is none the caller or a config.json, else the released code."""
+    """The cfg decides; without it the caller or a config.json; otherwise the released code's default."""
     torch.save({**FILE, "cfg": {**FILE["cfg"], "max_distance": 800}}, tmp_path / "x.pt")
     assert Beats.load(tmp_path / "x.pt", {"max_distance": 900}).config.max_distance == 800
     path = save_flat(tmp_path / "y.pt")

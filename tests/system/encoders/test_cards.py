@@ -1,4 +1,4 @@
-"""Cards of checkpoints: their facts agree with the code; families are told apart; names are found."""
+"""Cards of checkpoints: facts agree with the code, families are identified, files are found."""
 
 import hashlib
 import re
@@ -31,7 +31,7 @@ KEYS = {
 
 
 def keys(name: str) -> dict[str, torch.Tensor]:
-    """Tensors without storage of a published layout."""
+    """Tensors of a published layout on the meta device."""
     tensors = {}
     for line in (FIXTURES / "keys" / f"{name}.txt").read_text().splitlines()[1:]:
         key, shape, _ = line.split("\t")

@@ -1,4 +1,4 @@
-"""Checkpoints: nothing runs, nothing half, every fault one error that names the file."""
+"""Checkpoints: no code runs, no partial files, and every fault is one error that names the file."""
 
 import argparse
 import io
@@ -25,7 +25,7 @@ def saved(state, zipped: bool = True) -> bytes:
 
 
 class Code:
-    """A pickle that would make a folder when it is loaded."""
+    """A pickle that would create a folder when loaded."""
 
     def __init__(self, path):
         self.path = path
@@ -89,7 +89,7 @@ def test_a_damaged_length_asks_for_more_memory_than_there_is(tmp_path):
 
 
 def masked_autoencoder() -> dict:
-    """What AudioMAE's training program saves: weights beside the optimiser's state and the command line."""
+    """A file of AudioMAE's training program: weights, optimiser state and command line."""
     options = argparse.Namespace(
         batch_size=8, blr=2e-4, output_dir="out", resume="", roll_mag_aug=True, mask=(0.1, None)
     )
@@ -98,7 +98,7 @@ def masked_autoencoder() -> dict:
 
 
 def fairseq() -> dict:
-    """What fairseq saves: numbers of NumPy among the records of the training."""
+    """A file of fairseq, with NumPy scalars in the training records."""
     numbers = [np.float64(0.25), np.float32(-3), np.int64(7), np.bool_(True), np.uint8(255), np.float16(0.5)]
     extra = {"metrics": [("default", numbers)], "val_loss": np.float64(1.5), "epoch": np.int32(4)}
     return {"cfg": {"model": {"depth": 2}}, "args": None, "model": STATE["model"], "extra_state": extra}
@@ -237,7 +237,7 @@ def test_strict_loading_fills_a_module_without_storage():
 
 
 def test_the_same_weights_are_the_same_bytes(tmp_path):
-    """Whatever the order of what is said about them; and they are what was saved."""
+    """The bytes do not depend on the order of the metadata, and load to the saved tensors."""
     about = {name: str(number) for number, name in enumerate("abcdefgh")} | {"steps": 3}
     tensors = {"w": torch.arange(6.0).view(2, 3), "b": torch.arange(3), "ü": torch.ones(1, dtype=torch.bfloat16)}
     contents = set()

@@ -1,4 +1,4 @@
-"""ResNeXt: timm's network on a spectrogram as librosa would make it; statistics that never move; strict loading."""
+"""ResNeXt: timm's network on librosa's spectrogram, fixed statistics, strict loading."""
 
 import pytest
 import timm
@@ -32,7 +32,7 @@ CLASSIFIER = {"fc.weight": torch.ones(10, 128), "fc.bias": torch.ones(10)}
 
 
 def lively(network: torch.nn.Module) -> torch.nn.Module:
-    """Statistics of batch normalisation that are not those of an untrained network."""
+    """Sets random statistics of batch normalisation."""
     generator = torch.Generator().manual_seed(2)
     for name, buffer in network.named_buffers():
         if name.endswith("running_mean"):
@@ -48,7 +48,7 @@ def nano() -> ResNeXt:
 
 
 def plain(encoder: ResNeXt) -> ResNet:
-    """The same weights in a network that timm built."""
+    """The same weights in a network built by timm."""
     sizes = encoder.config
     channels = [sizes.planes * 2**stage for stage in range(4)]
     network = ResNet(
@@ -141,7 +141,7 @@ def test_front_end_of_ten_seconds(nano):
     assert found[0].mean().abs() < 1e-5
     assert (found[0].square().mean() - 1).abs() < 1e-4
     assert not found[1].any()  # silence
-    assert relative(nano.spectrogram(0.01 * wave(10.0), RATE), found[:1]) < 1e-3  # whatever the level
+    assert relative(nano.spectrogram(0.01 * wave(10.0), RATE), found[:1]) < 1e-3  # at any level
 
 
 @torch.inference_mode()
@@ -228,7 +228,7 @@ def test_a_branch_trains_on_any_stage(depth, pool):
 
 
 def published(encoder: ResNeXt) -> dict[str, torch.Tensor]:
-    """Own tensors as timm publishes them, classifier included; own copies, which a test may change."""
+    """Copies of our tensors with timm's names, and a classifier."""
     tensors = encoder.to_published(encoder.state_dict())
     return {name: tensor.clone() for name, tensor in tensors.items()} | CLASSIFIER
 

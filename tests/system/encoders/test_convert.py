@@ -62,7 +62,7 @@ def test_a_downloaded_checkpoint_is_found_by_its_name(tmp_path, monkeypatch, cap
 
 
 class Code:
-    """A pickle that would make a folder when it is loaded."""
+    """A pickle that would create a folder when loaded."""
 
     def __init__(self, path):
         self.path = path

@@ -1,4 +1,4 @@
-"""Fetching checkpoints: only whole and right files get their name, dead links say what else can be done."""
+"""Downloads of checkpoints: only complete and correct files get their name; errors say what else can be done."""
 
 import hashlib
 import socket
@@ -64,7 +64,7 @@ def test_a_dead_link_names_the_source_and_the_ways_out(tmp_path, server):
     with pytest.raises(WheeltapperError) as caught:
         get(a_card(server), tmp_path)
     text = str(caught.value)
-    assert text.startswith(f"{server.url}/f.pt: could not be fetched (the server answers 404 Not Found); see https://")
+    assert text.startswith(f"{server.url}/f.pt: download failed (the server answers 404 Not Found); see https://")
     assert all(part in text for part in ("github.com/jianganbai/FISHER", "--checkpoint FILE", "--url URL", "x.pt"))
     assert "\n" not in text
     assert len(server.requests) == 1
@@ -81,7 +81,7 @@ def test_a_web_page_is_no_file(tmp_path, server, kind):
 
 def test_a_web_page_that_calls_itself_a_file_is_thrown_away(tmp_path, server):
     server.contents["/f.pt"] = b"<!DOCTYPE html><html>sign in</html>"
-    with pytest.raises(WheeltapperError, match=r"f\.pt: thrown away after fetching \(damaged, .*; see https"):
+    with pytest.raises(WheeltapperError, match=r"f\.pt: deleted after the download \(damaged, .*; see https"):
         get(a_card(server), tmp_path)
     assert left(tmp_path) == []
 
@@ -107,9 +107,9 @@ def test_another_file_than_the_published_one_is_thrown_away(tmp_path, server, sh
 
 @pytest.mark.parametrize("sha256", [None, SHA256])
 def test_half_a_file_never_passes_for_a_whole_one(tmp_path, server, sha256):
-    # Nothing tells the length here: the server closes, and what came looks complete.
+    # Without a length, a closed connection looks like a complete file.
     server.sized, server.cut = False, len(CONTENT) // 2
-    with pytest.raises(WheeltapperError, match="thrown away after fetching"):
+    with pytest.raises(WheeltapperError, match="deleted after the download"):
         get(a_card(server, sha256=sha256), tmp_path)
     assert left(tmp_path) == []
 
@@ -160,7 +160,7 @@ def test_a_server_that_never_answers(tmp_path, server, monkeypatch):
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         url = f"http://127.0.0.1:{silent.getsockname()[1]}/f.pt"
-        with pytest.raises(WheeltapperError, match=r"could not be fetched \(timed out\); see https"):
+        with pytest.raises(WheeltapperError, match=r"download failed \(timed out\); see https"):
             get(a_card(server), tmp_path, url=url)
 
 
@@ -186,12 +186,12 @@ def test_code_in_a_fetched_file_is_refused(tmp_path, server):
 
     torch.save({"model": Code()}, tmp_path / "bad.pt")
     server.contents["/f.pt"] = (tmp_path / "bad.pt").read_bytes()
-    with pytest.raises(WheeltapperError, match="thrown away after fetching"):
+    with pytest.raises(WheeltapperError, match="deleted after the download"):
         get(a_card(server), tmp_path / "out")
     assert not (tmp_path / "ran").exists()
 
 
-# The verb.
+# The command.
 
 
 def test_verb_fetches_and_says_what_it_has(tmp_path, server, monkeypatch, capsys):
@@ -222,7 +222,7 @@ def test_verb_s_mistakes_are_one_line(tmp_path, capsys):
     assert len(errors) == 3
     assert "expected NAME or --list" in errors[0]
     assert "did you mean fisher-tiny?" in errors[1]
-    assert "http://127.0.0.1:9/x: could not be fetched" in errors[2]
+    assert "http://127.0.0.1:9/x: download failed" in errors[2]
 
 
 def test_the_folder_is_where_recipes_look(tmp_path, server, monkeypatch):

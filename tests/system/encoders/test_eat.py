@@ -1,4 +1,4 @@
-"""EAT: equal to the official embedding, each convention as its program has it, every layout of its weights."""
+"""EAT: equal to the official embedding, each mode as in its program, all layouts of the weights."""
 
 import argparse
 import copy
@@ -50,7 +50,7 @@ def test_equals_the_official_embedding(official, case):
 @pytest.mark.parametrize("seconds", [0.1, 3.37, 10.0, 10.265, 12.0])
 @torch.inference_mode()
 def test_modes(official, seconds):
-    """Silence is put in before normalising, so that its value follows the digits of the mean (RMIS)."""
+    """Padding comes before the normalisation, so its value depends on the digits of the mean (RMIS)."""
     samples = wave(seconds) + 0.02
     frames = 1 + (samples.shape[1] - 400) // 160
     expected = {
@@ -120,7 +120,7 @@ def test_parameters_of_large():
 
 
 def save_fairseq(path):
-    """As fairseq writes it: decoder and teacher among the tensors, settings of the run beside them."""
+    """A file of fairseq, with decoder, teacher and settings of the training."""
     state = copy.deepcopy(STATE)
     extra = {
         f"{IMAGE}decoder.blocks.0.0.weight": torch.zeros(64, 4, 3, 3),
@@ -135,7 +135,7 @@ def save_fairseq(path):
 
 
 def save_early(path):
-    """Early releases: a table of 64 patches in time, and settings that do not mention it."""
+    """Early releases: a table of 64 patches in time, which the settings do not contain."""
     state = copy.deepcopy(STATE)
     name = f"{IMAGE}fixed_positional_encoder.positions"
     state["model"][name] = state["model"][name][:, :512].clone()
@@ -146,7 +146,7 @@ def save_early(path):
 
 
 def save_hub(path):
-    """The authors' files on the hub, here a fine-tuned one: no modality, another name of the norm, a classifier."""
+    """The authors' fine-tuned file on the hub: no modality prefix, another name of the norm, a classifier."""
     path = path.with_suffix(".safetensors")
     tensors = {
         "model." + name.removeprefix(IMAGE).replace("context_encoder.norm", "pre_norm"): tensor

@@ -1,6 +1,6 @@
 """ECHO: equal to the official embeddings and to a plain reference; any rate and length; chunks.
 
-The fixture holds a small checkpoint in the published layouts with random weights, and what the official code gives.
+The fixture has a small checkpoint in the published layouts with random weights, and the official code's output.
 """
 
 import math
@@ -39,7 +39,7 @@ def test_equals_a_plain_reference(rate, size):
     encoder = toy(patch_frames=size)
     wave = noise(0.47, rate, batch=2)
     embeddings, segments = encoder.embed(wave, rate), encoder.segments(wave, rate)
-    assert segments.shape[1] == (3 if size == 16 else 2)  # 45 frames, filled up to 48
+    assert segments.shape[1] == (3 if size == 16 else 2)  # 45 frames, padded to 48
     for row in range(2):
         summary, grid = plain(encoder, wave[row], rate)
         assert relative(embeddings[row], summary.flatten().float()) <= 5e-6

@@ -1,6 +1,6 @@
 """FISHER: equal to the official embedding and to plain NumPy; any rate and length; safe and strict loading.
 
-The fixture holds a small checkpoint in the published layout with random weights, and what the official code gives.
+The fixture has a small checkpoint in the published layout with random weights, and the official code's output.
 """
 
 import copy
@@ -254,7 +254,7 @@ def test_save_and_load(tiny, tmp_path):
 
 
 def test_tensors_alone_tell_the_sizes(official, tmp_path):
-    """As model hubs keep them: the number of heads follows from the width."""
+    """As on model hubs: the number of heads follows from the width."""
     state = torch.load(CHECKPOINT, weights_only=True)
     torch.save({"model": state["model"]}, tmp_path / "flat.pt")
     found = Fisher.load(tmp_path / "flat.pt")
@@ -373,7 +373,7 @@ def test_a_rate_without_a_hop_is_refused(tiny):
 
 @pytest.mark.parametrize("count", [1, 7])
 def test_a_batch_equals_its_recordings(tiny, count):
-    """Whatever of the sub-bands is computed together."""
+    """The result does not depend on how many sub-bands are computed at once."""
     waves = wave(3.0, 48000, batch=count)
     with torch.inference_mode():
         together = tiny.embed(waves, 48000)

@@ -1,4 +1,4 @@
-"""Challenge CSVs: names, writing, reading anybody's."""
+"""Challenge CSVs: names, writing, reading."""
 
 import math
 

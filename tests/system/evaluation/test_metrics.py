@@ -28,7 +28,7 @@ def read_case() -> tuple[dict, dict, list[Truth]]:
 
 
 def make_clips(seed=0, machines=("fan", "valve"), sections=("00",), per_cell=(7, 5, 9, 4), levels=6):
-    """Random scores on few levels (many ties), decisions and truth; per_cell clips of each domain and label."""
+    """Random scores with many ties, decisions and truth; ``per_cell`` clips of each domain and label."""
     rng = np.random.default_rng(seed)
     clips, scores, decisions = [], {}, {}
     cells = [("source", "normal"), ("target", "normal"), ("source", "anomaly"), ("target", "anomaly")]
@@ -265,7 +265,7 @@ def test_a_perfect_and_a_worst_system():
     worst = {("fan", "00"): {file: -score for file, score in scores["fan", "00"].items()}}
     found = metrics.evaluate(worst, None, clips)
     assert found["per_machine"]["fan"]["AUC (source)"] == 0.0
-    # A harmonic mean with a zero in it is the epsilon's doing, not a division by zero.
+    # A harmonic mean with a zero is determined by the epsilon, not a division by zero.
     assert 0 < found["official_score"] < 1e-14
 
 

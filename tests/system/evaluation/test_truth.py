@@ -36,7 +36,7 @@ def test_damaged_truth_names_file_and_line(tmp_path, text, message):
 
 
 def test_missing_and_undecodable_truth(tmp_path):
-    with pytest.raises(WheeltapperError, match=r"none\.csv: expected a table of the truth, found nothing"):
+    with pytest.raises(WheeltapperError, match=r"none\.csv: expected a table of the ground truth, found nothing"):
         truth.read_truth(tmp_path / "none.csv")
     with pytest.raises(WheeltapperError, match="found a folder"):
         truth.read_truth(tmp_path)
@@ -91,7 +91,7 @@ def test_machines_without_scores_are_all_listed():
 
 def test_truth_that_contradicts_itself_or_is_incomplete():
     scores = {("fan", "00"): {"a.wav": 1.0, "b.wav": 2.0}}
-    with pytest.raises(WheeltapperError, match=r"fan section 00: a\.wav stands twice"):
+    with pytest.raises(WheeltapperError, match=r"fan section 00: expected each clip once, found a\.wav twice"):
         truth.join(scores, None, [*CLIPS, CLIPS[0]._replace(label="anomaly")], True)
     with pytest.raises(WheeltapperError, match=r"fan a\.wav: label: expected normal or anomaly, found ''"):
         truth.join(scores, None, [CLIPS[0]._replace(label=""), CLIPS[1]], True)

@@ -1,4 +1,4 @@
-"""What a branch hears."""
+"""Selection of a branch's input channels."""
 
 import numpy as np
 import pytest

@@ -71,7 +71,7 @@ def test_noise_that_both_hear_leaves_the_machine(n_fft):
     near = machine + 0.6 * far - 0.3 * np.roll(far, 5)
     found = subtract_far(np.stack([near, far]).astype(np.float32), n_fft=n_fft)[0]
     before, after = np.sum((near - machine) ** 2), np.sum((found - machine) ** 2)
-    # What is left is the few samples that moved between windows, and the machine's chance projection on the noise.
+    # The residual is the few samples that moved between windows, and the machine's projection on the noise by chance.
     assert after < 0.02 * before
     assert np.corrcoef(found, machine)[0, 1] > 0.95
 
@@ -172,7 +172,7 @@ def test_local_gains_equal_weighted_least_squares_of_the_frames_around(taps):
 
 
 def two_places(seconds: float = 8.0, rate: int = 8000) -> tuple[np.ndarray, np.ndarray]:
-    """A machine at the near microphone; noise from two places that take turns, each with a gain of its own."""
+    """A machine at the near microphone, and noise from two places in turn, each with another gain."""
     samples = int(seconds * rate)
     machine, first, second = (noise(samples, seed=s) for s in (5, 6, 7))
     turn = np.arange(samples) < samples // 2
@@ -188,7 +188,7 @@ def test_local_subtraction_follows_a_noise_that_changes_its_place():
 
 
 def test_balance_hears_the_quiet_noise_too():
-    """A short loud source decides on the one gain of a clip; balanced, the long quiet one does."""
+    """A short loud source determines the gain of a clip; with balancing, the long quiet one does."""
     samples = 64000
     quiet, loud = 0.05 * noise(samples, seed=1), noise(samples, seed=2)
     loud[8000:] = 0.0

@@ -1,4 +1,4 @@
-"""Log-mel against sums written out in plain NumPy, and values worked out by hand."""
+"""Log-mel against explicit sums in NumPy, and values computed by hand."""
 
 import numpy as np
 import pytest

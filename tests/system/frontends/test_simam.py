@@ -1,4 +1,4 @@
-"""SimAM against its formula in plain NumPy loops, patches at the edges among it."""
+"""SimAM against its formula in NumPy loops, including patches at the edges."""
 
 import numpy as np
 import pytest

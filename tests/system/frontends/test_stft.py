@@ -39,7 +39,7 @@ def test_log_magnitude(rate):
     found = stft.log_magnitude(torch.from_numpy(wave)[None], rate)[0].numpy()
     expected = plain_log_magnitude(wave, rate)
     assert found.shape == expected.shape == (stft.frame_count(len(wave), rate), stft.frame_sizes(rate)[0] // 2 + 1)
-    # The lowest bins are what is left of the mean: compare magnitudes there, logarithms elsewhere.
+    # The lowest bins only contain rounding of the mean: compare magnitudes there, logarithms elsewhere.
     np.testing.assert_allclose(found[:, 2:], expected[:, 2:], atol=2e-3)
     np.testing.assert_allclose(np.exp(found), np.exp(expected), atol=1e-5)
 

@@ -82,7 +82,7 @@ def test_everything_is_said_at_once(place, monkeypatch, capsys):
     assert lines[0] == "wheeltapper run: exp: 4 problems:"
     for text in (
         f"{plugins.PLUGINS}: no_such_module: expected a module on PYTHONPATH",
-        "device: cuda was asked for, torch finds no CUDA device",
+        "device: expected a CUDA device for cuda, torch finds none",
         "branches.aux.encoder: gone.pt: expected a file or a name that download-checkpoint --list shows, found neither",
         "--data synthetik: expected synthetic, dcase<year>, a folder or a manifest.csv, found no such folder; did you "
         "mean synthetic?",
@@ -145,9 +145,9 @@ def test_a_mistyped_folder_is_not_made(place, capsys):
         ("dcase2o26", "did you mean dcase2026?"),
         (
             "dcase2021",
-            "give one of them as --data, data/dcase2021/dev or data/dcase2021/eval, which wheeltapper",
+            "give one of them as --data, data/dcase2021/dev or data/dcase2021/eval; download them with wheeltapper",
         ),
-        ("gone.csv", "gone.csv: expected a manifest (wheeltapper prepare makes one), found nothing"),
+        ("gone.csv", "gone.csv: expected a manifest (wheeltapper prepare writes one), found nothing"),
         ("table.csv", "table.csv: line 1: expected the columns corpus,machine,"),
         ("notes.txt", "--data notes.txt: expected synthetic, dcase<year>, a folder or a manifest.csv, found a file"),
         ("empty", "empty: expected a folder of <machine>/{train,test}/*.wav, found no machine"),
@@ -350,7 +350,7 @@ def test_the_folder_is_free_and_can_be_written_to(place, monkeypatch):
     for exp, found in (("file", "a file at file"), ("file/below", below), ("link", "a link to nothing at link")):
         assert f"{exp}: expected a folder to write to, found {found}" in findings(plan(0, 9, exp=exp))[0]
     with lock("exp"):
-        assert "another wheeltapper process is at work here" in findings(plan(0, 9))[0]
+        assert "another wheeltapper process is using this folder" in findings(plan(0, 9))[0]
     preflight.check_folder(Path("exp"))
     usual = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "stages" and usual(path, mode))

@@ -1,4 +1,4 @@
-"""The reference systems: the autoencoder against plain NumPy, statistics against scikit-learn, the verb end to end."""
+"""The reference systems: the autoencoder against NumPy, statistics against scikit-learn, the command end to end."""
 
 import json
 from dataclasses import replace

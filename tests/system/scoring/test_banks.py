@@ -1,4 +1,4 @@
-"""Banks: which references stand together, the nearest bank, distances in standard units."""
+"""Banks: assignment of references, nearest bank, standardised distances."""
 
 import numpy as np
 import pytest
@@ -13,7 +13,7 @@ SOURCE, TARGET = 40, 10
 
 
 def machine(seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Forty source clips and ten target clips that are spread wider, shuffled."""
+    """Forty source clips and ten target clips with a larger spread, shuffled."""
     generator = np.random.default_rng(seed)
     references = np.concatenate([generator.normal(size=(SOURCE, 6)), 3 + 2 * generator.normal(size=(TARGET, 6))])
     order = generator.permutation(SOURCE + TARGET)
@@ -41,7 +41,7 @@ def test_the_nearest_bank_counts(scorer):
     np.testing.assert_allclose(both.score(fresh_clips()), expected, rtol=1e-12)
     other = {"source": "target", "target": "source"}
     left_out = np.empty(len(references))
-    for name in alone:  # within its own bank without itself, in the other as any clip
+    for name in alone:  # left out of its own bank; like any clip for the other bank
         rows = np.flatnonzero(domains == name)
         own, foreign = alone[name].reference_scores(), alone[other[name]].score(references[rows])
         left_out[rows] = np.minimum(own, foreign)
@@ -51,7 +51,7 @@ def test_the_nearest_bank_counts(scorer):
 @pytest.mark.parametrize("shell", [False, True], ids=["spread", "no spread of its own"])
 def test_standard_units(shell):
     references, domains = machine()
-    if shell:  # target clips all equally far from the middle of the others: a spread of nothing
+    if shell:  # target clips at equal distance from the centre of the others: no spread
         corners = 5 + 2 * np.concatenate([np.eye(6), -np.eye(6)])
         references = np.concatenate([references[domains == "source"], corners])
         domains = np.array(["source"] * SOURCE + ["target"] * 12)
@@ -71,7 +71,7 @@ def test_standard_units(shell):
 
 
 def test_standard_units_by_mean_and_deviation():
-    """As by median and MAD, with the same floor for the few target clips."""
+    """As with median and MAD, with the same floor for the few target clips."""
     references, domains = machine()
     references[domains == "target"] = references[domains == "target"][0] + 0.1 * np.random.default_rng(9).normal(
         size=(TARGET, 6)
@@ -187,7 +187,7 @@ def test_former_names():
     assert isinstance(scorer, scoring.SCORERS["precomputed"])
     assert not list(scoring.problems("given", {}))
     assert [text for _, text in scoring.problems("given", {"k": 1})] == [
-        "the scorer precomputed has no such setting: it knows none"
+        "the scorer precomputed has no such setting: known settings: none"
     ]
 
 

@@ -1,4 +1,4 @@
-"""Conditional Mahalanobis distance against scikit-learn's Ledoit-Wolf and against fitting anew without each clip."""
+"""Conditional Mahalanobis distance against scikit-learn's Ledoit-Wolf and against refitting without each clip."""
 
 import numpy as np
 import pytest
@@ -62,7 +62,7 @@ def test_the_nearest_bank_counts():
 
 
 def test_louder_noise_is_no_anomaly():
-    """Both microphones hear the noise; the machine is odd where the near one hears what the far one does not."""
+    """Noise is in both microphones; anomalies are sounds in the near one only."""
     generator = np.random.default_rng(0)
 
     def heard(count: int, level: float, odd: float = 0.0) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""Local outlier factor against scikit-learn: scores, every reference left out by a refit, the vote."""
+"""Local outlier factor against scikit-learn: scores, leave-one-out by refitting, the vote."""
 
 import numpy as np
 import pytest

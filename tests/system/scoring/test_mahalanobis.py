@@ -1,4 +1,4 @@
-"""Mahalanobis scores against scikit-learn's Ledoit-Wolf and against fitting anew without each clip."""
+"""Mahalanobis scores against scikit-learn's Ledoit-Wolf and against refitting without each clip."""
 
 import numpy as np
 import pytest
@@ -63,7 +63,7 @@ def test_leave_one_out_in_fewer_dimensions_than_it_seems():
 
 
 def test_three_clips():
-    """Without one of three, two remain: no direction can be told from another, the sphere around their middle."""
+    """Without one of three, two clips remain, which define no directions: a sphere around their centre."""
     references = clips(3, 10)
     found = fit(references).reference_scores()
     for i in range(3):

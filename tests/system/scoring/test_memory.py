@@ -1,4 +1,4 @@
-"""BEAM, VarMin, local density normalisation and rows made of target clips, against loops over one clip at a time."""
+"""BEAM, VarMin, local density normalisation and synthetic target rows, against loops over single clips."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def density(bank: Rows, i: int, f: int, count: int) -> float:
 
 
 def alpha(bank: Rows, real: int, f: int, count: int, gone: list[list[int]] | None = None) -> float:
-    """Of the first ``real`` rows of a bank, which do not see the rows ``gone``."""
+    """Densities of the first ``real`` rows of a bank, without the rows ``gone``."""
     d, b = [], []
     for i in range(real):
         without = {i, *(gone[i] if gone else ())}
@@ -48,7 +48,7 @@ def alpha(bank: Rows, real: int, f: int, count: int, gone: list[list[int]] | Non
 
 
 def score(bank: Rows, x: np.ndarray, k: int = 1, alphas: list[float] | None = None, count: int = 0) -> float:
-    """Mean over bands of the k smallest distances, less alpha times density where there are alphas."""
+    """Mean over bands of the k smallest distances, minus alpha times density if alphas are given."""
     total = []
     for f in range(len(x)):
         values = [distance(x[f], y[f]) for y in bank]
@@ -59,7 +59,7 @@ def score(bank: Rows, x: np.ndarray, k: int = 1, alphas: list[float] | None = No
 
 
 def ratio(bank: Rows, x: np.ndarray, count: int, first: int = 0) -> float:
-    """To the rows from ``first`` on, whose densities count all rows."""
+    """Distance to the rows from ``first`` on, with densities over all rows."""
     total = []
     for f in range(len(x)):
         near = [distance(x[f], bank[i][f]) / density(bank, i, f, count) for i in range(first, len(bank))]
@@ -137,7 +137,7 @@ def test_local_density_normalisation(bands, count):
 
 
 def test_local_density_with_clips_that_are_there_several_times():
-    """Twins of a clip have no distance between them, so that nothing but a twin is near them."""
+    """Identical clips have distance zero, so only their twins are near them."""
     bank = np.concatenate([np.repeat(references()[:1], 6, axis=0), references()[1:]])
     domains = np.array(["source"] * len(bank))
     scorer = scoring.build("ldn", bands=True).fit(bank, domains)
@@ -149,7 +149,7 @@ def test_local_density_with_clips_that_are_there_several_times():
 
 
 def smote_by_hand(rows: np.ndarray, count: int) -> list[tuple[np.ndarray, set[int]]]:
-    """Rows between target clips and what they are made of; clips of unit length in each band."""
+    """Synthetic rows and their parents; clips have unit length in each band."""
     target = range(SOURCE, SOURCE + TARGET)
     cosine = {(i, j): sum(float(rows[i, f] @ rows[j, f]) for f in range(BANDS)) for i in target for j in target}
     pairs = set()
@@ -185,7 +185,7 @@ AUGMENTED = [
 @pytest.mark.parametrize("settings", AUGMENTED)
 @pytest.mark.parametrize("varmin", [0, 3])
 def test_rows_made_of_target_clips(settings, varmin):
-    """A test clip sees all of them; a clip left out takes those that are made of it along."""
+    """Test clips see all synthetic rows; leaving out a clip also removes the rows made from it."""
     bank = references()
     lengths = np.linalg.norm(bank, axis=2, keepdims=True)
     made = []
@@ -205,7 +205,7 @@ def test_rows_made_of_target_clips(settings, varmin):
     kept = [[row for j, row in enumerate(rows) if j not in gone[i]] for i in range(len(bank))]
     expected = [score(kept[i], x, 1, alphas, varmin) for i, x in enumerate(bank)]
     np.testing.assert_allclose(scorer.reference_scores(), expected, rtol=1e-8, atol=1e-12)
-    if not varmin:  # the naive way is tighter: made rows lie nearer to their clip than other clips do
+    if not varmin:  # without this, distances are smaller: synthetic rows are nearer to their clip than other clips
         naive = [score(without(rows, i), x) for i, x in enumerate(bank)]
         assert sum(naive) < 0.95 * sum(scorer.reference_scores())
 

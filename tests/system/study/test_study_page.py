@@ -53,7 +53,7 @@ def networks() -> dict[str, supervised.Classifier]:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """A study of two machines as the verb leaves it, its networks untrained; scope ``later`` has not begun."""
+    """A study of two machines as the command leaves it, its networks untrained; scope ``later`` has not begun."""
     folder = tmp_path_factory.mktemp("exp") / "seed3"
     generator, clips = np.random.default_rng(0), []
     (folder / "sounds").mkdir(parents=True)

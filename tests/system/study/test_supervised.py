@@ -153,7 +153,7 @@ def test_the_loss_is_weighted_binary_cross_entropy():
             assert found == pytest.approx(-np.mean(weight * y * np.log(p) + (1 - y) * np.log(1 - p)), rel=1e-5)
 
 
-def test_balance_changes_what_is_learnt(tmp_path):
+def test_balance_changes_what_is_learned(tmp_path):
     plain = train(ast(), tmp_path / "a").head[3].bias
     weighted = train(ast(), tmp_path / "b", balance="weight").head[3].bias
     assert weighted > plain  # a third of the clips is anomalous: weighted up, the logits rise
@@ -222,7 +222,7 @@ def test_files_that_are_no_classifier(tmp_path):
         load_classifier(path)
 
 
-def test_one_label_cannot_be_learnt(tmp_path):
+def test_one_label_cannot_be_learned(tmp_path):
     part = ~labels()
     with pytest.raises(WheeltapperError, match="expected normal and anomalous recordings, found 0 anomalous ones of 8"):
         train(ast(), tmp_path, part=part)
