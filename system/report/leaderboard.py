@@ -101,8 +101,8 @@ def _heading(whole: Board, block: Block) -> tuple[str, str]:
             "benchmark's order.",
         )
     bars = (
-        "In percent, the more the better. A bar runs from a column's lowest figure to its highest, bold is the best. "
-        "Rows that lack figures stand last and have no rank."
+        "In percent, higher is better. A bar runs from a column's lowest figure to its highest, the best is bold. "
+        "Rows that lack figures are last and have no rank."
     )
     if block.protocol == AS_CODED:
         return "Ranking", f"Published results, and ours (marked) computed as the published code does. {bars}"

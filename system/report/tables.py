@@ -92,10 +92,10 @@ def published(run: RunData) -> dict[str, Any] | str:
     revealed = (run.metrics.get("evaluation") or {}).items()
     parts |= {("evaluation", label): system for label, system in revealed if system and system.get("per_machine")}
     if not parts:
-        return "There are no labelled test clips in this run, so there is nothing to hold against published figures."
+        return "There are no labelled test clips in this run, so there is nothing to compare with published figures."
     orientation = _orientation(year)
     if not orientation:
-        return f"There are no published figures {f'of the challenge of {year} ' if year else ''}to hold them against."
+        return f"There are no published figures {f'of the challenge of {year} ' if year else ''}to compare with."
     if any(set(comparison.MEASURES) - set(row) for system in parts.values() for row in system["per_machine"].values()):
         return "The run was measured by the rule of an early challenge, whose figures do not compare."
     complete = all(len(unit.clips) == comparison.CLIPS for unit in run.development)
