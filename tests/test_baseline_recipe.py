@@ -93,7 +93,7 @@ def test_the_faithful_run_is_packaged_and_reported(faithful, recordings):
     assert not list((faithful / "pretrain").glob("*"))
     report = re.sub(r"<[^>]+>", " ", (faithful / "report.html").read_text())
     assert "Autoencoders of main: SimFan" in report
-    assert "No network hears two inputs" in report
+    assert "No network has two inputs" in report
     prose = (faithful / "package").glob("*technical_report.md")
     assert "low-rank" not in next(prose).read_text()
 

@@ -142,7 +142,7 @@ def test_scores_do_not_depend_on_names_order_or_company(finished, tmp_path, caps
     assert main(["prepare", *options, "--data", str(data)]) == 0
     assert stages(exp, "pretrain", "fuse") == [0] * 5
     told = capsys.readouterr().out
-    # What was learned does not hang on the test clips either.
+    # What was learned does not depend on the test clips either.
     assert "stage 1 pretrain: complete, nothing to do" in told
     assert "stage 2 adapt: complete, nothing to do" in told
     for view in ("near_only", "two_channel"):

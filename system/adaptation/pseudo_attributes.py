@@ -150,7 +150,9 @@ def read(path: str | os.PathLike) -> list[PseudoAttribute]:
         try:
             return [PseudoAttribute(m, s, f, int(c), float(w)) for m, s, f, c, w in reader]
         except ValueError as error:
-            raise WheeltapperError(f"{path}: line {reader.line_num}: {error}; remove it to start anew") from error
+            raise WheeltapperError(
+                f"{path}: line {reader.line_num}: {error}; remove the file to compute the clusters again"
+            ) from error
 
 
 def summary(rows: Sequence[PseudoAttribute]) -> dict[str, dict]:

@@ -61,8 +61,8 @@ def statistics(name: str, each: bool = False) -> Embedder:
     kind = dict(zip(STATISTICS, BASELINES, strict=True))[name]
 
     def function(wave: Tensor, rate: int) -> np.ndarray:
-        heard = wave if each else wave.mean(0, keepdim=True)
-        return np.concatenate([spectral_statistics(channel[None], rate)[kind] for channel in heard])
+        signal = wave if each else wave.mean(0, keepdim=True)
+        return np.concatenate([spectral_statistics(channel[None], rate)[kind] for channel in signal])
 
     return Embedder({"statistics": name, "channels": "each" if each else "mean", "version": __version__}, function)
 
@@ -99,9 +99,9 @@ def siren(encoder: Encoder, each: bool = False) -> Embedder:
 
     @torch.inference_mode()
     def function(wave: Tensor, rate: int) -> np.ndarray:
-        heard = wave if each else wave.mean(0, keepdim=True)
-        heard = (heard - heard.mean(1, keepdim=True)).to(encoder.device)
-        return encoder.embed(heard, rate, mode).flatten().float().cpu().numpy()
+        signal = wave if each else wave.mean(0, keepdim=True)
+        signal = (signal - signal.mean(1, keepdim=True)).to(encoder.device)
+        return encoder.embed(signal, rate, mode).flatten().float().cpu().numpy()
 
     return Embedder(_facts(encoder, mode) | {"channels": "each" if each else "mean"}, function)
 

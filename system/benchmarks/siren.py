@@ -42,7 +42,7 @@ def changes(mode: str, task: str, count: int, dim: int, channels: int | None = N
             f"whatever the channels, distances normalised and averaged over the pieces{dropped})"
         )
     if task == "loocv" and count > LEAK:
-        found.append(f"no recording is its own neighbour (as coded: it is where there are more than {LEAK})")
+        found.append(f"no recording is its own neighbour (as coded: it is if there are more than {LEAK})")
     return found
 
 

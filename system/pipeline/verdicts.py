@@ -8,7 +8,7 @@ import numpy as np
 
 from system import score_tables
 from system.config import SystemConfig
-from system.corpora.inspection import inspect
+from system.corpora.inspection import InspectedSound, inspect
 from system.corpora.names import parse_name
 from system.embeddings.files import read_rows
 from system.errors import WheeltapperError

@@ -127,9 +127,9 @@ class SelfDistillation(nn.Module):
             the tokens and, for the band loss, over the rows.
         """
         with torch.no_grad():
-            heard = batch["spectrograms"] if "spectrograms" in batch else self.spectrograms(batch, self.student.device)
-            rows, *codes = self.rows(heard[0], batch)
-            student_rows, *_ = self.rows(heard[1], batch)
+            inputs = batch["spectrograms"] if "spectrograms" in batch else self.spectrograms(batch, self.student.device)
+            rows, *codes = self.rows(inputs[0], batch)
+            student_rows, *_ = self.rows(inputs[1], batch)
             if "gain" in batch:
                 student_rows = student_rows + batch["gain"].view(-1, *[1] * (rows.dim() - 1))
         visible = batch["visible"]

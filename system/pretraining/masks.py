@@ -9,8 +9,8 @@ from system.config import MaskConfig
 def inverse_block_mask(rows: int, height: int, width: int, config: MaskConfig, generator: Generator) -> Tensor:
     """A mask in which a few square blocks stay visible; every row has the same number of visible patches.
 
-    Block centres are drawn with replacement; blocks are shifted to lie within the borders. Then random patches are
-    masked or unmasked until exactly ``visible_count`` are visible.
+    Block centres are drawn with replacement, and blocks are cut at the borders. Then random patches are masked or
+    unmasked until exactly ``visible_count`` are visible.
 
     Args:
         rows: number of masks.

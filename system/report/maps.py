@@ -41,7 +41,7 @@ def maps(run: RunData) -> PageSection:
         (name, table) for name in branches if (table := read_array(run, name, run.paths.embeddings(name, system.view)))
     ]
     if not found:
-        return "The run has left no embeddings."
+        return "The run has no embeddings."
     wide = [(name, table) for name, table in found if table[1].shape[1] >= 2]
     if not wide:
         return f"Branch {found[0][0]} describes a clip by one number, its score: there is nothing to draw a map of."

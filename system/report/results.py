@@ -56,7 +56,7 @@ def comparison(run: RunData, baselines: Mapping[str, Any]) -> str:
     if baselines:
         return (
             "The recordings are official development machines; the official baselines' published figures on the same "
-            "machines stand beside ours."
+            "machines are shown beside ours."
         )
     if {clip.corpus for clip in run.clips} == {"synthetic"}:
         return (

@@ -17,12 +17,12 @@ CURVES = 3  # machines per chart
 MOST_CLIPS = (0.1, 0.9)  # quantiles of the gate's weights that are shown as a band
 TASKS = {  # description of each stage
     "data": "collects the recordings and lists them",
-    "pretrain": "gets the network that turns sound into numbers",
-    "adapt": "lets it learn these machines' healthy sound",
-    "embed": "turns every recording into numbers",
+    "pretrain": "loads or trains the network that turns sound into embeddings",
+    "adapt": "adapts it to the healthy sound of these machines",
+    "embed": "computes an embedding of every recording",
     "score": "measures how far each clip lies from the healthy ones",
     "fuse": "combines the scores, sets the alarm levels, decides",
-    "evaluate": "compares with the truth, where it is known",
+    "evaluate": "compares with the labels, if they are known",
     "package": "packs the results for submission",
     "benchmark": "checks the network on another task",
     "report": "writes this page",
@@ -41,8 +41,12 @@ def training(run: RunData) -> PageSection:
         "Pre-training", curve, [("target_std", "targets"), ("prediction_std", "predictions")], "spread"
     )
     for chart, title, text in (
-        (loss, "Pre-training: loss", "Falls while the network learns to fill in what was hidden from it."),
-        (spread, "Pre-training: spread", "Should stay clear of zero; at zero all sounds would look alike."),
+        (loss, "Pre-training: loss", "Falls while the network learns to predict masked parts of the spectrogram."),
+        (
+            spread,
+            "Pre-training: spread",
+            "Should stay above zero; at zero all sounds would have the same representation.",
+        ),
     ):
         if chart:
             found.append({"title": title, "chart": chart, "text": text})
@@ -55,18 +59,18 @@ def training(run: RunData) -> PageSection:
             branch, curve, [("loss", "total"), ("loss_attribute", "attribute"), ("loss_domain", "domain")], "loss"
         )
         if chart:
-            text = "Falls while the network learns to tell the machines' operating conditions apart."
+            text = "Falls while the network learns to distinguish the machines' operating conditions."
             found.append({"title": f"Adaptation of {branch}: loss", "chart": chart, "text": text})
     if not found:
         return "Nothing was trained in this run."
-    skipped = "" if loss or not paths.has_encoder else "Pre-training was skipped or has left no curve."
+    skipped = "" if loss or not paths.has_encoder else "Pre-training was skipped or has no curve."
     return {"charts": found, "note": skipped}
 
 
 def _autoencoder_curves(branch: str, curve: Curve) -> list[dict[str, Any]]:
     """Charts of a branch's autoencoders, a few machines each."""
     names = [name for name in curve if name != "step"]
-    text = "Falls, epoch by epoch, while each machine's network learns to give its normal clips back."
+    text = "Falls while each machine's network learns to reconstruct its normal clips."
     found = []
     for start in range(0, len(names), CURVES):
         part = names[start : start + CURVES]
@@ -109,8 +113,8 @@ def gate(run: RunData) -> PageSection:
     found = gates(run)
     if not found:
         if run.config and not any(len(run.config.branches[name].inputs) > 1 for name in run.paths.encoder_branches):
-            return "No network hears two inputs, so there is no gate."
-        return "The run has left no weights of the gate."
+            return "No network has two inputs, so there is no gate."
+        return "The run has no weights of the gate."
     inputs = next(iter(found.values())).inputs
     found = {branch: table for branch, table in found.items() if table.inputs == inputs}
     seconds: dict[str, list[float]] = {}

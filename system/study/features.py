@@ -49,8 +49,8 @@ def mono(path: str | os.PathLike, channel: int = MEAN) -> tuple[Tensor, int]:
     wave, rate = audio.read(path)
     if channel >= len(wave):
         raise WheeltapperError(f"{path}: expected a channel {channel}, counted from 0, found {len(wave)} channels")
-    heard = wave.mean(0, keepdims=True) if channel == MEAN else wave[channel : channel + 1]
-    return torch.from_numpy(np.ascontiguousarray(heard)), rate
+    selected = wave.mean(0, keepdims=True) if channel == MEAN else wave[channel : channel + 1]
+    return torch.from_numpy(np.ascontiguousarray(selected)), rate
 
 
 def _checked_mono(clip: Clip, channel: int) -> tuple[Tensor, int]:

@@ -1,4 +1,4 @@
-"""A branch from training to inference: what trains, what is saved, how the channels are used."""
+"""Adapted encoders from training to inference: trained weights, saved weights, use of the channels."""
 
 import csv
 from dataclasses import replace
@@ -28,7 +28,7 @@ def waves(batch: int = 2, channels: int = 2, samples: int = 4000) -> torch.Tenso
 
 
 def trained(encoder) -> AdaptedEncoder:
-    """An adapted encoder whose adapters and gate do something."""
+    """An adapted encoder whose adapters and gate have an effect."""
     torch.manual_seed(0)
     model = AdaptedEncoder(encoder, config(), RATE).eval()
     with torch.no_grad():

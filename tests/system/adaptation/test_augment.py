@@ -1,4 +1,4 @@
-"""Augmentations: probabilities, bounds, shares, stretches."""
+"""Augmentations: probabilities, limits, shares, ranges."""
 
 import pytest
 import torch
@@ -10,12 +10,12 @@ OFF = {"channel_swap": 0.0, "channel_drop": 0.0, "gain_db": 0.0}
 
 
 def waves(batch: int = 400) -> torch.Tensor:
-    """Near channel 1, far channel 2, times a number for each clip."""
+    """Near channel 1 and far channel 2, times a factor per clip."""
     return torch.tensor([1.0, 2.0])[None, :, None] * torch.arange(1.0, batch + 1)[:, None, None] * torch.ones(1, 1, 3)
 
 
 def ratio(augmented: torch.Tensor) -> torch.Tensor:
-    """Each channel's factor to its clip's number."""
+    """Factor of each channel relative to its clip's factor."""
     return augmented[:, :, 0] / torch.arange(1.0, len(augmented) + 1)[:, None]
 
 

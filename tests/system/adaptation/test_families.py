@@ -1,4 +1,4 @@
-"""Adaptation of every family: what trains, that it learns, and that a saved branch comes back merged and equal."""
+"""Adaptation of every family: trained weights, learning, and that a saved branch is restored, merged and equal."""
 
 import copy
 
@@ -47,7 +47,7 @@ def test_what_trains(family):
 
 @pytest.mark.parametrize("family", [family for family in FAMILIES if LAYERS[family]])
 def test_adapters_of_rank_64(family):
-    """On q and v, or on q, k and v where one layer makes all three: every matrix gets a gradient in the end."""
+    """On q and v, or on the joint q, k, v layer: every matrix gets a gradient at the latest in the second step."""
     encoder = family_class(family).build("nano", 0)
     task = AdaptationTask(AdaptedEncoder(encoder, EncoderBranch(lora=LoraConfig(64, 64), pool="attentive"), RATE), 3, 4)
     adapters = {name: p for name, p in task.named_parameters() if "lora_" in name}
@@ -99,7 +99,7 @@ def test_a_waveform_of_another_shape_is_refused(family, shape):
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_fine_tuning_of_each_family(family, train_clips, tmp_path):
-    """Every weight that the pooled tokens depend on moves, comes back, and is counted; buffers stay."""
+    """Every weight that influences the pooled tokens changes, is saved and counted; buffers do not change."""
     config = EncoderBranch(
         tune="full",
         depth=2,

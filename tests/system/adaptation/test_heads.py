@@ -107,7 +107,7 @@ def angle(x: np.ndarray, y: np.ndarray) -> float:
 
 
 def projection(x: np.ndarray, centres: np.ndarray) -> np.ndarray:
-    """The point of the centres' span that is nearest to x, by least squares."""
+    """The point of the centres' span nearest to x, by least squares."""
     return centres.T @ np.linalg.lstsq(centres.T, x, rcond=None)[0]
 
 
@@ -188,7 +188,7 @@ def test_the_adaptive_scale_of_a_mixture():
 
 @pytest.mark.parametrize("kind", ["adacos", "adaproj"])
 def test_a_scale_that_has_nothing_to_adapt_to(kind):
-    """Fixed, clips without classes, or one class alone: it stays, and it is never below a half."""
+    """The scale does not change if it is fixed or there are no classes or only one; it is at least 0.5."""
     for settings, labels in (({"adaptive_scale": False}, [0, 1]), ({}, [-1, -1]), ({"classes": 1}, [0, 0])):
         module = built(kind, **({"adaptive_scale": True} | settings))
         before = float(module.scale)
@@ -207,8 +207,8 @@ def test_the_adaptive_scale_settles_on_what_is_learned(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_mixture_costs_what_its_soft_labels_say(kind):
-    """Weighted losses of both labels are the cross-entropy with weighted labels, margin aside."""
+def test_the_loss_of_a_mixture_is_that_of_soft_labels(kind):
+    """Without margin, the weighted losses of both labels equal the cross-entropy with weighted labels."""
     module, embedding = built(kind, margin=0.0), embeddings(4)
     first, second, share = torch.tensor([0, 1, 2, 0]), torch.tensor([1, 1, 0, 2]), torch.tensor([0.6, 0.9, 1.0, 0.5])
     rows, centres = arrays(module, embedding)
@@ -255,8 +255,8 @@ def test_fixed_centres_stay_and_the_embedding_learns(kind):
     assert module.weight.grad is None
 
 
-def learned(kind: str, subclusters: int) -> float:
-    """Accuracy on three classes of two opposite modes each after its centres have learned them."""
+def learned_accuracy(kind: str, subclusters: int) -> float:
+    """Accuracy after training the centres on three classes, each with two opposite modes."""
     module = built(kind, dim=3, subclusters=subclusters, scale=8.0, margin=0.1)
     labels = torch.arange(90) % 3
     sign = torch.where(torch.arange(90) < 45, 1.0, -1.0)
@@ -275,12 +275,12 @@ def learned(kind: str, subclusters: int) -> float:
 
 @pytest.mark.parametrize("kind", ["arcface", "adacos"])
 def test_two_modes_of_a_class_want_two_centres(kind):
-    assert learned(kind, 1) < 0.75
-    assert learned(kind, 4) > 0.95
+    assert learned_accuracy(kind, 1) < 0.75
+    assert learned_accuracy(kind, 4) > 0.95
 
 
 def test_a_line_holds_two_opposite_modes():
-    assert learned("adaproj", 1) > 0.95
+    assert learned_accuracy("adaproj", 1) > 0.95
 
 
 def test_a_sub_space_must_leave_something_out():

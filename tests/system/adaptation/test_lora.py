@@ -1,4 +1,4 @@
-"""Low-rank adapters: exactly what trains, no effect at the start, equal after merging."""
+"""Low-rank adapters: trained weights, no effect initially, equal output after merging."""
 
 import pytest
 import torch
@@ -17,7 +17,7 @@ def trainable(module) -> dict[str, tuple]:
 
 
 def perturb(module) -> None:
-    """Adapters as training would leave them."""
+    """Gives the adapters random values, as after training."""
     generator = torch.Generator().manual_seed(1)
     with torch.no_grad():
         for name, parameter in module.named_parameters():

@@ -1,4 +1,4 @@
-"""Pseudo-attributes: what is clustered, what the clusters may depend on, and that a resumed stage keeps them."""
+"""Pseudo-attributes: which clips are clustered, what the clusters depend on, and that a resumed stage keeps them."""
 
 from dataclasses import replace
 
@@ -28,7 +28,7 @@ def config(clusters: int = 2, **values) -> EncoderBranch:
 
 
 def tone(record, number: int, hertz: float, far: float = 3000.0, **fields) -> Clip:
-    """A clip whose near channel is a tone, and its far channel another one."""
+    """A clip with one tone in the near channel and another in the far channel."""
     clip = record(f"{number:03d}.wav", seed=number, machine="pump", label="normal", **fields)
     generator, time = np.random.default_rng(number), np.arange(4000) / RATE
     wave = 0.3 * np.sin(2 * np.pi * np.array([[hertz], [far]]) * time + generator.uniform(0, 6))
@@ -38,7 +38,7 @@ def tone(record, number: int, hertz: float, far: float = 3000.0, **fields) -> Cl
 
 @pytest.fixture
 def pumps(record) -> list[Clip]:
-    """Eight clips of one machine without attributes: four low, four high, the last of each of the target domain."""
+    """Eight clips of one machine without attributes: four low, four high, the last of each from the target domain."""
     domains = ["source"] * 6 + ["target"] * 2
     return [tone(record, i, 300.0 if i % 2 else 1900.0, domain=domain) for i, domain in enumerate(domains)]
 
@@ -135,7 +135,7 @@ def test_files(tmp_path):
 
 @pytest.fixture
 def exp(tmp_path, pumps, record):
-    """An experiment before stage 2, with a test clip that nobody may look at."""
+    """An experiment before stage 2, with a test clip that must not be read."""
     folder = tmp_path / "exp"
     hidden = replace(record("hidden.wav", machine="pump", split="test", label="anomaly"), path=str(tmp_path / "no.wav"))
     folder.mkdir()
@@ -189,7 +189,7 @@ def test_a_branch_that_learns_from_source_clips_clusters_these_alone(exp):
 
 @pytest.mark.parametrize("kind", ["arcface", "adacos", "adaproj"])
 def test_a_branch_with_each_head_mixup_and_pseudo_attributes(tiny_encoder, pumps, tmp_path, kind):
-    """Trains, resumes to the same end, and comes back; the attribute head has the clusters as classes."""
+    """Trains, resumes with the same result, and can be loaded; the clusters are classes of the attribute head."""
     heads = HeadConfig(kind=kind, subclusters=2, trainable_centres=False, adaptive_scale=True)
     loop = LoopConfig(steps=4, batch_size=4, learning_rate=5e-3, warmup_steps=1, save_every=2)
     settings = config(3, heads=heads, loop=loop, augment=AugmentConfig(mixup=0.5))

@@ -1,4 +1,4 @@
-"""SimAM by machine: the same kind in training and embedding, and a choice that only training clips can change."""
+"""SimAM by machine: the same kind in training and embedding, and a choice that depends on training clips only."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ def config(**values) -> EncoderBranch:
 
 
 def by_hand(model: AdaptedEncoder, encoder, clip, kind: str) -> np.ndarray:
-    """The near channel's embedding with SimAM put before the network by hand."""
+    """The embedding of the near channel with SimAM applied separately before the network."""
     wave, rate = audio.read(clip.path)
     seen = enhance(encoder.spectrogram(torch.from_numpy(wave[:1]), rate), kind)
     with torch.inference_mode():
@@ -43,8 +43,8 @@ def test_each_machine_is_embedded_with_its_own_kind(tiny_encoder, train_clips, t
         assert all(np.abs(row - other).max() > 1e-3 for other in expected.values())
 
 
-def test_training_hears_what_embedding_hears(tiny_encoder, train_clips, tmp_path, monkeypatch):
-    """A spy on the network: every row of every batch is one of the machine's clips, enhanced as the machine is."""
+def test_training_and_embedding_use_the_same_kind(tiny_encoder, train_clips, tmp_path, monkeypatch):
+    """Every row of every training batch is one of the machine's clips, enhanced with the kind of the machine."""
     short = [replace(clip, samples=round(0.3 * RATE)) for clip in train_clips]  # crops that begin at the start
     allowed = []
     for clip in short:
@@ -120,7 +120,7 @@ def test_the_kind_that_keeps_perturbed_clips_apart(shifts, kind, tiny_encoder, t
 
 
 def test_the_standard_error_clip_by_clip(monkeypatch):
-    """The jackknife in loops over clips, perturbations and kinds."""
+    """The jackknife with loops over clips, perturbations and kinds."""
     scores = np.random.default_rng(1).normal(0.0, 1.0, (2, 9, 3)).round(1)  # with ties
     given = iter(scores)
     monkeypatch.setattr(simam_choice, "_held_out", lambda *_: next(given))

@@ -1,4 +1,4 @@
-"""What of the encoder trains (``tune``), at which rate, and from which clips (``learn_from``)."""
+"""Which part of the encoder is trained (``tune``), at which rate, and on which clips (``learn_from``)."""
 
 from dataclasses import replace
 
@@ -56,7 +56,7 @@ def test_only_what_counts_is_trained(tiny_encoder):
 
 
 def test_the_encoder_learns_at_its_own_rate(tiny_encoder, train_clips, tmp_path):
-    """AdamW's first step moves each weight by the learning rate: the encoder's by its share of it."""
+    """The first step of AdamW changes each weight by its learning rate."""
     loop = LoopConfig(steps=1, batch_size=4, learning_rate=1e-3, warmup_steps=1, weight_decay=0.0)
     settings = config(tune="full", encoder_learning_rate=0.1, loop=loop)
     task = adapt(tiny_encoder(), train_clips, settings, RATE, tmp_path, 0)

@@ -25,7 +25,7 @@ def fixture() -> Machines:
 
 
 def toy(seed: int = 0) -> Machines:
-    """Two machines a subset, two sections a machine; anomalies lie off the normal clips."""
+    """Two machines per subset, two sections per machine; anomalies are distant from normal clips."""
     generator = np.random.default_rng(seed)
     rows = []
     for subset, machine in (("dev", "fan"), ("dev", "pump"), ("eval", "saw"), ("eval", "drill")):
@@ -72,7 +72,7 @@ def areas_of(clips: Machines, test: np.ndarray, scores: np.ndarray, rule: str) -
 
 
 def nested(clips: Machines, banks, normalised: bool, rule: str, mean) -> dict[str, float]:
-    """Means within means: areas, sections, machines."""
+    """Means over AUCs, sections and machines."""
     found = {}
     for subset in ("dev", "eval"):
         machines = []

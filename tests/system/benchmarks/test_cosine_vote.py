@@ -1,4 +1,4 @@
-"""Classes by cosines: those of double precision throughout, whatever single precision cannot tell."""
+"""Classification by cosines: equal to double precision also where single precision cannot decide."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ from system.benchmarks.cosine_vote import _Similarities, classify, tally
 
 
 def plain(embeddings, labels, test, k, absent=0.0) -> np.ndarray:
-    """One row and one class after another, in double precision."""
+    """One row and one class at a time, in double precision."""
     unit = embeddings.astype(np.float64)
     unit /= np.linalg.norm(unit, axis=1, keepdims=True)
     memory = np.flatnonzero(~test)
@@ -49,7 +49,7 @@ def test_neither_memory_nor_workers_count(memory, workers):
 @pytest.mark.parametrize("gap", [1e-9, 1e-8, 1e-7])
 @pytest.mark.parametrize("k", [1, 2])
 def test_what_single_precision_cannot_tell(gap, k):
-    """Two neighbours at almost the same distance, the nearer one now of this class, now of that."""
+    """Two neighbours at almost the same distance, the nearer one alternately of either class."""
     generator = np.random.default_rng(0)
     queries = generator.normal(size=(200, 16))
     sideways = generator.normal(size=(200, 16))
@@ -90,7 +90,7 @@ def test_identical_embeddings():
 
 
 def test_classes_without_neighbours():
-    """All neighbours point away: as coded a class that is not among them wins with 0."""
+    """All similarities are negative: as coded, a class without neighbours wins with 0."""
     embeddings = np.array([[1.0, 0.0], [-1.0, 0.1], [-1.0, 0.2], [-1.0, 5.0], [-1.0, 6.0]])
     labels, test = np.array([0, 0, 0, 1, 1]), np.array([True, False, False, False, False])  # the last two are nearest
     assert classify(embeddings, labels, [test], 2)[0, 0] == 0

@@ -1,4 +1,4 @@
-"""How the benchmarks make one vector of a recording, against plain loops."""
+"""The benchmarks' embeddings of a recording, against plain loops."""
 
 import numpy as np
 import pytest

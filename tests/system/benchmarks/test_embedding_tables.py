@@ -1,4 +1,4 @@
-"""Embeddings in a file: what is read, and what is refused with the place named."""
+"""Files of embeddings: reading, and errors that name the position."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Vectors of whole recordings: what the encoders' own embeddings are, piece by piece, and plain statistics."""
+"""Embeddings of whole recordings: equal to the encoders' own, piece by piece, and to plain statistics."""
 
 from functools import partial
 
@@ -45,7 +45,7 @@ def test_tokens_are_the_mean_over_time_bands_apart(tiny_encoder):
 
 
 def test_pieces_of_a_long_recording(tiny_encoder):
-    """Two pieces and a last one that ends with the recording, each of equal weight."""
+    """Two pieces and a last one that covers the end of the recording, with equal weights."""
     encoder = tiny_encoder(target_length=64)
     spectrogram = encoder.spectrogram(wave(1.5), RATE)
     assert spectrogram.shape[1] == 148

@@ -1,4 +1,4 @@
-"""What a manifest's labels ask for."""
+"""Tasks and metrics of a labelled manifest."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def classed(sections: list[str], count: int = 40) -> list[Clip]:
 
 
 def machines() -> tuple[list[Clip], np.ndarray]:
-    """Two machines whose anomalies lie off the normal clips, and an anonymous one."""
+    """Two machines whose anomalies are distant from normal clips, and one without labels."""
     generator = np.random.default_rng(0)
     clips, rows = [], []
     for machine, shift in (("fan", 0.6), ("pump", 0.3)):

@@ -1,4 +1,4 @@
-"""Nearest neighbours: equal to scikit-learn and to plain loops, ties as documented; the probe leaves no trace."""
+"""Nearest neighbours: equal to scikit-learn and to plain loops, ties as documented; the probe has no side effects."""
 
 from collections import Counter
 
@@ -21,7 +21,7 @@ def clusters(count=90, classes=6, dim=12, spread=1.3, seed=0) -> tuple[np.ndarra
 
 
 def plain(embeddings, labels, rows, others, k, metric) -> list[bool]:
-    """Loops over clips and neighbours, all distances written out."""
+    """Loops over clips and neighbours with explicit distances."""
     correct = []
     for i in rows(len(labels)):
         memory = others(i)
@@ -132,7 +132,7 @@ def test_the_probe_tells_pitches_and_repeats_itself(tiny_encoder, recordings):
 
 
 def test_the_probe_leaves_no_trace(tiny_encoder, recordings):
-    """Neither random states nor modes of modules, nor weights that can no longer be trained."""
+    """Random states, modes of modules and weights are unchanged."""
     waves, classes, _ = recordings
     encoder = tiny_encoder().train()
     encoder.blocks[0].eval()

@@ -1,4 +1,4 @@
-"""Splits: those of scikit-learn, drawn without it, and hopeless ones refused before they are tried."""
+"""Splits: equal to scikit-learn's, and impossible ones refused before they are tried."""
 
 import numpy as np
 import pytest

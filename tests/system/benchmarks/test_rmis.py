@@ -1,4 +1,4 @@
-"""RMIS fault diagnosis: equal to what the official code prints on synthetic embeddings."""
+"""RMIS fault diagnosis: equal to the output of the official code on synthetic embeddings."""
 
 import json
 from dataclasses import replace
@@ -95,7 +95,7 @@ def test_simpson_needs_an_odd_number_of_points():
 
 @pytest.mark.parametrize("mode", ["as-coded", "clean"])
 def test_the_official_split_is_one_run(mode):
-    """One run of the fixed split, given as a split of the data set, has the figures of that run."""
+    """One run of the fixed split, given as the data set's own split, has the same result."""
     fixture = fixed(mode)
     for run in (0, 7):
         found = official_split(DATA["embeddings"], DATA["label"], fixture.tests[run], mode, CLASSES)
@@ -109,7 +109,7 @@ def test_the_official_split_is_one_run(mode):
 
 
 def test_a_class_that_is_not_among_the_neighbours():
-    """All five neighbours point away, so that as coded the class that is far off wins with 0."""
+    """All five similarities are negative, so as coded the distant class wins with 0."""
     angles = np.radians([0.0, 40.0, *range(100, 105), *range(170, 175)])
     labels = ["near"] * 2 + ["near"] * 5 + ["far"] * 5
     labels[1] = "far"
@@ -126,7 +126,7 @@ def test_an_official_split_without_a_class():
 
 
 def test_recordings_are_never_on_both_sides():
-    """Pieces of a recording are twins: seen on both sides they would be told apart without fail."""
+    """Pieces of a recording are identical: on both sides they would always be classified correctly."""
     generator = np.random.default_rng(0)
     recordings = generator.normal(size=(20, 8))
     embeddings = np.repeat(recordings, 6, axis=0)

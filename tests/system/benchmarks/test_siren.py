@@ -1,4 +1,4 @@
-"""SIREN's fault classification: the predictions of the official code on synthetic features, with and without quirk."""
+"""SIREN's fault classification: predictions of the official code on synthetic features, in both modes."""
 
 import json
 from collections import Counter
@@ -22,7 +22,7 @@ OFFICIAL = {"d90_plain": ("as-coded", 1, 1), "d96_as_coded": ("as-coded", 8, 7),
 
 
 def plain(queries, memory, classes, pieces=1, used=1) -> list:
-    """One query and one piece after another; for a query that is in the memory, without it among its neighbours."""
+    """One query and one piece at a time; a query in the memory is not its own neighbour."""
     found = []
     for query in queries.astype(np.float64):
         total = np.zeros(len(memory))
@@ -60,7 +60,7 @@ def test_equals_the_official_neighbours(case, how):
 
 @pytest.mark.parametrize("mode", ["clean", "as-coded"])
 def test_channels_that_are_there_all_count(mode):
-    """Eight channels side by side: none is left out."""
+    """Eight concatenated channels: none is left out."""
     features, expected = DATA["features_d96"], CASES["d96_all_8_pieces"]
     found = siren.predict_left_out(features, DATA["label"], mode, channels=8)
     assert np.sum(found == DATA["label"]) == expected["correct"]
@@ -107,7 +107,7 @@ def test_five_folds(mode, pieces):
 
 @pytest.mark.parametrize(("mode", "pieces"), [("clean", (1, 1)), ("as-coded", (8, 8))])
 def test_a_test_side_of_its_own(mode, pieces):
-    """Asked one at a time: all eight pieces count as coded."""
+    """With queries of one recording, all eight pieces count as coded."""
     features, labels = DATA["features_d96"], DATA["label"]
     tested = np.arange(len(labels)) % 3 == 0
     found = siren.predict_test(features, labels, tested, mode)
@@ -134,7 +134,7 @@ def test_far_from_the_origin():
 
 
 def test_identical_recordings():
-    """No spread to divide by: every distance 0, and the first rows win."""
+    """Without spread all distances are 0, and the first rows win."""
     assert siren.leave_one_file_out(np.ones((6, 8)), ["a"] * 5 + ["b"], "as-coded") == pytest.approx(100 * 5 / 6)
 
 

@@ -1,4 +1,4 @@
-"""A small network to train, and training runs in processes of their own that can be killed."""
+"""A small network to train, and training runs in separate processes that can be killed."""
 
 import contextlib
 import csv
@@ -24,7 +24,7 @@ SERVER.set_forkserver_preload(["system.training", "torch._dynamo", "tensorboard.
 
 
 class Student(nn.Module):
-    """A network, a slow copy of it to predict, noise that the batch brings and noise of the step."""
+    """A network that predicts a slow copy of itself, with noise from the batch and from the step."""
 
     def __init__(self):
         super().__init__()
@@ -49,14 +49,14 @@ class Student(nn.Module):
 
 
 def make_batch(step: int, part: int, parts: int) -> dict:
-    """Clips of their own seeds, so that each is the same whatever part of the batch it falls into."""
+    """Each clip has its own seed, so it does not depend on the part of the batch."""
     size = CONFIG.batch_size // parts
     clips = [torch.Generator().manual_seed(100 * step + clip) for clip in range(part * size, (part + 1) * size)]
     return {name: torch.stack([torch.randn(6, generator=clip) for clip in clips]) for name in ("x", "noise")}
 
 
 def train(folder, config: LoopConfig = CONFIG, watch=None, poison: int | None = None) -> None:
-    """Trains a student; ``poison``: the step of a loss of NaN in one process."""
+    """Trains a student; ``poison``: the step at which the loss is NaN in one process."""
 
     def batch(step: int, part: int, parts: int) -> dict:
         return make_batch(step, part, parts) | ({"scale": torch.nan} if (step, part) == (poison, parts - 1) else {})
@@ -66,7 +66,7 @@ def train(folder, config: LoopConfig = CONFIG, watch=None, poison: int | None = 
 
 
 def train_and_die(folder, config: LoopConfig, index: int, step: int) -> None:
-    """Trains a student; the process of this index kills itself at this step."""
+    """Trains a student; the process with this index kills itself at this step."""
 
     def watch(now: int, values: dict) -> None:
         if (index, step) == (int(os.environ.get("RANK", "0")), now):
@@ -76,7 +76,7 @@ def train_and_die(folder, config: LoopConfig, index: int, step: int) -> None:
 
 
 def in_processes(count: int, target, *args, seconds: float = 120.0) -> list[tuple[int, str]]:
-    """Runs ``target(*args)`` in ``count`` processes that know of one another; returns exit statuses and errors."""
+    """Runs ``target(*args)`` in ``count`` connected processes; returns exit statuses and errors."""
     store = torch.distributed.TCPStore("127.0.0.1", 0, is_master=True, wait_for_workers=False)  # as torchrun has
     pipes = [SERVER.Pipe(duplex=False) for _ in range(count)]
     running = [
@@ -110,7 +110,7 @@ def _one(index: int, count: int, port: int, sender, target, args) -> None:
 
 
 def run_command(arguments: list[str], folder: Path) -> None:
-    """A command line in a process of ``in_processes``; what it prints goes to ``<folder>/<number>.{out,err}``."""
+    """A command line in a process of ``in_processes``; its output goes to ``<folder>/<number>.{out,err}``."""
     place = folder / os.environ["RANK"]
     with (
         open(place.with_suffix(".out"), "w") as out,
@@ -129,7 +129,7 @@ def _received(receiver) -> str:
 
 
 def curve(folder: Path) -> list[dict[str, str]]:
-    """The rows of curve.csv without how long they took."""
+    """The rows of curve.csv without times."""
     with open(folder / "curve.csv", newline="") as file:
         return [
             {k: v for k, v in row.items() if k not in ("seconds", "clips_per_second")} for row in csv.DictReader(file)

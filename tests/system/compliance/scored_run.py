@@ -1,4 +1,4 @@
-"""A small finished run to break rules on: random embeddings in the place of networks."""
+"""A small finished run for tests of the rules, with random embeddings instead of networks."""
 
 import csv
 from pathlib import Path
@@ -37,7 +37,7 @@ def write_wav(path: Path, seed: int) -> None:
 
 
 def write_recordings(folder: Path) -> None:
-    """Fan with labelled, Pump with anonymous test clips."""
+    """Fan with labelled, Pump with unlabelled test clips."""
     for number, machine in enumerate(("Fan", "Pump")):
         for i in range(12):
             domain = "target" if i >= 8 else "source"
@@ -54,7 +54,7 @@ def write_recordings(folder: Path) -> None:
 
 
 def embed(run: Experiment) -> None:
-    """Random embeddings as the embedding stage would leave them."""
+    """Random embeddings in the files of the embedding stage."""
     from system.embeddings import files
 
     clips = [clip for clip in manifest.read(run.manifest) if clip.split in ("train", "test")]
@@ -66,7 +66,7 @@ def embed(run: Experiment) -> None:
 
 
 def adapted(run: Experiment) -> None:
-    """The record that the adaptation stage would leave."""
+    """The record of the adaptation stage."""
     clips = manifest.fingerprint(resources.training_clips(run))
     run.stage("adapt", {"clips": clips}, [], ["adapt"]).run(lambda: [], lambda text: None)
 
@@ -76,7 +76,7 @@ def open_run(exp: Path) -> Experiment:
 
 
 def accept(run: Experiment) -> None:
-    """Makes the records agree with the files as they are now: as if the stages themselves had written them so."""
+    """Updates the records to the present files, as if the stages had written them."""
     for path in (run.folder / "stages").glob("*.json"):
         record = read_json(path)
         names = record["writes"]
@@ -112,7 +112,7 @@ def edit_rows(path: Path, change) -> None:
 
 
 def score_again(run: Experiment) -> None:
-    """Goes on from a changed manifest as if nothing were wrong with it."""
+    """Continues from a changed manifest."""
     embed(run)
     adapted(run)
     assert [main([verb, "--exp", str(run.folder)]) for verb in SCORED] == [0, 0, 0]

@@ -1,4 +1,4 @@
-"""Every rule against a run that breaks it."""
+"""Every rule, on a run that breaks it."""
 
 import shutil
 from dataclasses import replace
@@ -38,7 +38,7 @@ from system.pipeline.stages.package import _machine_settings, system_entries
 
 @pytest.fixture(scope="module")
 def scored(tmp_path_factory) -> Path:
-    """A run up to its metrics, its recordings in its own folder."""
+    """A run up to its metrics, with its recordings in its own folder."""
     place = tmp_path_factory.mktemp("compliance")
     write_recordings(place / "exp" / "recordings")
     conf = place / "conf.yaml"
@@ -94,8 +94,8 @@ def test_a_minimum_of_branches_keeps_all_rules(run):
     assert system_entries(changed)[0].summary.startswith("both: minimum of aux and main, inference")
 
 
-def test_what_is_usual_does_not_stand_in_the_fingerprint_of_fusion():
-    """Runs of before there were other ways to fuse stay complete."""
+def test_default_settings_are_not_in_the_fingerprint_of_fusion():
+    """Runs from before other fusion rules existed stay complete."""
     weights = {"main": 0.85, "aux": 0.15}
     assert fuse._settings(SystemConfig(weights=weights)) == {"view": "two_channel", "weights": weights}
     found = fuse._settings(SystemConfig(weights=weights, fusion="minimum", threshold="batches"))
@@ -182,7 +182,7 @@ def test_a_changed_csv_after_fuse(run):
 
 
 def test_scores_normalised_over_test_clips(run):
-    """Ranks over the test clips of a machine, as some take them; the records know nothing of it."""
+    """Ranks over the test clips of a machine, which some systems use; the records do not show them."""
     from system.evaluation import challenge_csv
 
     path = run.system(LABEL) / "anomaly_score_Fan_section_00_test.csv"
@@ -316,7 +316,7 @@ def test_a_setting_of_one_machine_is_noted(run):
 
 
 def test_recomputed_scores_are_those_of_plain_numpy(run):
-    """Mean cosine distance to the three nearest references, each clip alone."""
+    """Mean cosine distance to the three nearest references, each clip separately."""
     clips = [clip for clip in manifest.read(run.manifest) if clip.machine == "Fan"]
     generator = np.random.default_rng(5)
     embeddings = {clip.key: generator.normal(size=4) for clip in clips}
@@ -356,7 +356,7 @@ def test_embeddings_computed_again(run, tmp_path):
 
 
 def test_a_run_without_embeddings_is_checked_from_its_scores(run):
-    """A branch that scores without embeddings: what can be recomputed is, the rest is said."""
+    """A branch without embeddings: what can be recomputed is checked, the rest is a note."""
     shutil.rmtree(run.index("aux").parent)
     clips = manifest.read(run.manifest)
     distances = scores.check_distances(run, clips)

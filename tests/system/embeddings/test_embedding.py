@@ -1,4 +1,4 @@
-"""Recordings to embeddings: branches, any files, what is kept of an interrupted run, files of arrays."""
+"""Embedding: branches, any files, resuming an interrupted run, files of arrays."""
 
 import errno
 import json
@@ -121,7 +121,7 @@ def test_files(tiny_encoder, record):
 
 
 def test_a_batch_of_unequal_lengths_equals_the_clips_one_by_one(tiny_encoder, record):
-    """Six lengths in batches of three: a batch holds clips of one length, however the files are ordered."""
+    """Six lengths in batches of three: a batch holds clips of one length, in any order of files."""
     paths = [record(f"{i}.wav", seconds=0.3 + 0.17 * (i % 6), seed=i).path for i in range(17)]
     alone = embed_files(tiny_encoder(), paths)
     for mode in ("official", "rmis", "chunks"):
@@ -140,7 +140,7 @@ def test_clips_of_a_branch_in_batches(model, record, tmp_path):
 
 
 def test_batches_keep_no_more_than_a_few_recordings_waiting():
-    """Lengths that never meet a companion are computed once too many wait."""
+    """Recordings of unique length are computed when too many wait."""
     loaded, computed, most = [], [], []
 
     def load(number):

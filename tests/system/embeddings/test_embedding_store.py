@@ -1,4 +1,4 @@
-"""The embedding store: what is finished stays, damage is not believed, and sharing the work changes nothing."""
+"""The embedding store: finished work is kept, damage is detected, sharing the work changes nothing."""
 
 import os
 import resource
@@ -33,7 +33,7 @@ def vector(clip: Clip) -> np.ndarray:
 
 
 class Counting:
-    """Embeds, and remembers what it was asked for."""
+    """Embeds, and counts the calls."""
 
     def __init__(self, broken: tuple[str, ...] = ()):
         self.asked, self.broken, self.lock = [], broken, threading.Lock()

@@ -1,4 +1,4 @@
-"""Attention of the transformers: equal to what the layers compute, to transformers' own, and to plain loops."""
+"""Attention of transformers: equal to that of the layers, of transformers' AST, and of plain loops."""
 
 import math
 
@@ -36,7 +36,7 @@ RATE = 16000
 
 
 def toy(name: str):
-    """A small encoder with weights large enough that attention is far from even."""
+    """A small encoder with weights large enough that attention is far from uniform."""
     kind, config = TOYS[name]
     encoder = kind.untrained(config, 0)
     generator = torch.Generator().manual_seed(1)
@@ -93,7 +93,7 @@ def test_probabilities_times_values_are_what_the_layers_give(name):
 
 @pytest.fixture(scope="module")
 def theirs(tmp_path_factory):
-    """transformers' AST with attention that it gives out, ours with its weights, and a spectrogram (1, 66, 128)."""
+    """transformers' AST with attention outputs, ours with its weights, and a spectrogram (1, 66, 128)."""
     sizes = {"hidden_size": 48, "num_hidden_layers": 3, "num_attention_heads": 4, "intermediate_size": 96}
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
@@ -142,7 +142,7 @@ def test_maps_and_rollout_equal_transformers_attention(theirs):
 
 
 def at_full_size(weights: np.ndarray) -> np.ndarray:
-    """What the two special tokens attend to, (74, 74) to (66, 128), 1 being the mean of the patches."""
+    """Attention of the two special tokens, (74, 74) to (66, 128), relative to the mean of the patches."""
     known = weights[:2, 2:].mean(0).reshape(12, 6).T
     axes = 10 * np.arange(6) + 7.5, 10 * np.arange(12) + 7.5
     pixels = np.meshgrid(np.clip(np.arange(66), 7.5, 57.5), np.clip(np.arange(128), 7.5, 117.5), indexing="ij")

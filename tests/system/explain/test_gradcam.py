@@ -1,4 +1,4 @@
-"""Grad-CAM of the CNN: a linear network by hand, the closed form of the squared length, pieces, bad input."""
+"""Grad-CAM of the CNN: a linear network by hand, the closed form of the squared length, pieces, invalid input."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def noise(*shape: int) -> torch.Tensor:
 
 
 def linear(encoder: ResNeXt) -> ResNeXt:
-    """The encoder with a network of three channels: the picture, its negative, and twice its left neighbour."""
+    """The encoder with a network of three channels: the input, its negative, and twice its left neighbour."""
     conv = nn.Conv2d(3, 3, 3, padding=1, bias=False)
     with torch.no_grad():
         conv.weight.zero_()

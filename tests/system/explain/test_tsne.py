@@ -1,4 +1,4 @@
-"""t-SNE maps: neighbours stay neighbours, one picture for one seed, few and bad embeddings."""
+"""t-SNE maps: neighbours are preserved, results are reproducible, few and invalid embeddings."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from system.explain.tsne import tsne
 
 
 def blobs(count: int = 20, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Three clouds in twelve dimensions, and whose each point is."""
+    """Three clusters in twelve dimensions, and the cluster of each point."""
     generator = np.random.default_rng(seed)
     centres = 6 * generator.normal(size=(3, 12))
     labels = np.repeat(np.arange(3), count)

@@ -19,7 +19,7 @@ from system.training.crops import read_crop
 
 
 class Toy:
-    """A corpus without sound: sample i of clip c is 1000 c + i, channel k on top with 0.25 k."""
+    """A corpus of numbers: sample i of clip c is 1000 c + i, plus 0.25 k in channel k."""
 
     def __init__(self, rates: list[int], channels: int = 1, samples: int = 500):
         self.rates = np.array(rates)

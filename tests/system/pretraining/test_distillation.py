@@ -21,7 +21,7 @@ def config(**changes) -> PretrainConfig:
 
 @pytest.fixture
 def build(tiny_encoder):
-    """An objective with the tiny encoder as its student."""
+    """An objective with the tiny encoder as student."""
 
     def make(**changes) -> FisherObjective:
         torch.manual_seed(0)
@@ -38,7 +38,7 @@ def waves() -> torch.Tensor:
 
 
 def batch_of(task: SelfDistillation, waves: torch.Tensor, **more) -> dict:
-    """What ``Batches`` makes of recordings, with nothing mixed in."""
+    """A batch as of ``Batches``, without mixing."""
     spectrogram = task.student.spectrogram(waves, RATE)
     drawn = [task.draw(RATE, spectrogram.shape[1], torch.Generator().manual_seed(k)) for k in range(len(waves))]
     batch = {name: torch.cat([one[name] for one in drawn]) for name in drawn[0]}
@@ -46,7 +46,7 @@ def batch_of(task: SelfDistillation, waves: torch.Tensor, **more) -> dict:
 
 
 def plain_updates(encoder, rows: torch.Tensor) -> list[list[np.ndarray]]:
-    """For each row the MLP outputs of all blocks without the CLS."""
+    """MLP outputs of all blocks without the CLS token, for each row."""
     tensors = {name: tensor.detach().numpy() for name, tensor in encoder.to_published(encoder.state_dict()).items()}
     plain = NumpyFisher(tensors, heads=2, depth=2)
     return [[update[1:] for update in plain.band(row)[1]] for row in rows.numpy()]

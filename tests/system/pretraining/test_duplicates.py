@@ -14,13 +14,13 @@ from system.pretraining.duplicates import describe_sound, find_duplicates, neare
 
 
 def noise(seed: int, colour: float, seconds: float = 4.0, rate: int = 8000) -> np.ndarray:
-    """Stationary noise whose spectrum falls or rises as ``colour`` says."""
+    """Stationary noise with a spectral slope of ``colour``."""
     return 0.02 * lfilter([1.0], [1.0, colour], np.random.default_rng(seed).normal(0, 1, round(seconds * rate)))
 
 
 @pytest.fixture
 def written(tmp_path):
-    """Writes a wave as a clip of the training split."""
+    """Writes a waveform as a training clip."""
 
     def write(file: str, wave: np.ndarray, rate: int = 8000) -> Clip:
         soundfile.write(tmp_path / file, wave, rate, subtype="FLOAT")
@@ -31,7 +31,7 @@ def written(tmp_path):
 
 
 def plain(levels: np.ndarray, threshold: float) -> tuple[list[int], list[float]]:
-    """Greedy de-duplication, one pair after another."""
+    """Greedy de-duplication, one pair at a time."""
     kept, like, distance = [], [], []
     for row in range(len(levels)):
         apart = [float(np.sqrt(np.mean((levels[row] - levels[other]) ** 2))) for other in kept]

@@ -1,4 +1,4 @@
-"""Masks: how many patches stay visible, and where."""
+"""Masks: number and position of visible patches."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ def test_every_row_shows_the_same_number(height, width, visible):
 
 
 def neighbours(mask: torch.Tensor, height: int, width: int) -> float:
-    """Mean number of visible patches among the four beside a visible patch."""
+    """Mean number of visible patches among the four neighbours of a visible patch."""
     shown = torch.zeros(len(mask), height * width).scatter_(1, mask, 1.0).view(-1, height, width)
     pairs = (shown[:, 1:] * shown[:, :-1]).sum() + (shown[:, :, 1:] * shown[:, :, :-1]).sum()
     return float(2 * pairs / shown.sum())

@@ -1,4 +1,4 @@
-"""Batches and whole small trainings."""
+"""Batches and complete small trainings."""
 
 import csv
 

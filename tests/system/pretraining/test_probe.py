@@ -1,4 +1,4 @@
-"""The probe while training: a few labelled recordings, the same ones each time."""
+"""The probe during training: a few labelled recordings, always the same ones."""
 
 import pytest
 
@@ -8,7 +8,7 @@ from system.pretraining.probe import Probe
 
 @pytest.fixture
 def clips(record):
-    """Two classes, each of one recording three times over: the nearest neighbour is always of the same class."""
+    """Two classes, each one recording three times: the nearest neighbour is always of the same class."""
     return [
         record(f"{kind}{copy}.wav", seed=seed, attributes=f"class_{kind}", channels=1)
         for seed, kind in enumerate(("hum", "hiss"))

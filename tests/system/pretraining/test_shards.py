@@ -101,7 +101,7 @@ def test_the_same_clips_give_the_same_bytes_with_any_number_of_threads(clips, tm
 
 
 def dies(work) -> bool:
-    """Runs ``work`` in a process of its own that may end without any clean-up; whether it did."""
+    """Runs ``work`` in a separate process that may end without clean-up; returns whether it did."""
     child = os.fork()
     if child == 0:
         try:

@@ -11,7 +11,7 @@ MIXING = GENERATOR.normal(size=(2, 5, 5)) * np.array([3.0, 1.0, 0.5, 0.2, 0.1])
 
 
 def vectors(count: int) -> np.ndarray:
-    """(count, 2 places, 5), of means and covariances of their own."""
+    """(count, 2 places, 5), with different means and covariances."""
     return np.einsum("npd,ped->npe", GENERATOR.normal(size=(count, 2, 5)), MIXING) + np.arange(10).reshape(2, 5)
 
 

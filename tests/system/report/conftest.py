@@ -1,4 +1,4 @@
-"""A hand-made run and its page."""
+"""A synthetic run and its page."""
 
 import shutil
 from pathlib import Path
@@ -11,7 +11,7 @@ from system.report import maps, write_report
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory) -> Path:
-    """An experiment folder, not to be changed."""
+    """An experiment folder; must not be changed."""
     return build(tmp_path_factory.mktemp("run"))
 
 
@@ -22,6 +22,6 @@ def html(finished) -> str:
 
 @pytest.fixture
 def folder(finished, tmp_path, monkeypatch) -> Path:
-    """A copy to spoil; the manifest's audio lies below it. Its maps are not worked out but cut out, which is fast."""
+    """A copy for tests of damage, with the manifest's audio below it; t-SNE is replaced by a fast stand-in."""
     monkeypatch.setattr(maps, "tsne", lambda vectors, seed: vectors[:, :2])
     return Path(shutil.copytree(finished, tmp_path / "exp"))

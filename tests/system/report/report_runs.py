@@ -1,4 +1,4 @@
-"""A hand-made experiment folder to report on, and a reader of the page."""
+"""A synthetic experiment folder, and a reader of the page."""
 
 import csv
 from html.parser import HTMLParser
@@ -38,7 +38,7 @@ def make_clips(folder: Path, channels: int, development: tuple, evaluation: tupl
 
 
 def build(folder: Path, channels: int = 2, development: tuple = DEVELOPMENT, evaluation: tuple = EVALUATION) -> Path:
-    """Everything that the stages before the report write, with made-up numbers."""
+    """Writes all files of the stages before the report, with synthetic values."""
     rng = np.random.default_rng(1)
     config = Config(
         branches={"main": EncoderBranch(), "aux": EncoderBranch()},
@@ -103,7 +103,7 @@ def write_curve(folder: Path, names: list[str]) -> None:
 
 
 class Page(HTMLParser):
-    """Tables by label as rows of texts, text by section, and what the page refers to."""
+    """Tables by label as rows of texts, text by section, and references of the page."""
 
     def __init__(self, text: str):
         super().__init__()

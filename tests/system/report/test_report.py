@@ -1,4 +1,4 @@
-"""The html report, from a hand-made experiment folder."""
+"""The html report of a synthetic experiment folder."""
 
 import json
 import re

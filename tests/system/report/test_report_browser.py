@@ -41,7 +41,7 @@ addEventListener("message", (event) => {
 
 @pytest.fixture(scope="module")
 def opened(tmp_path_factory) -> tuple[dict[str, dict], dict[str, list[str]]]:
-    """What three copies of one report say of themselves in one start of the browser, and their lines on the console."""
+    """Results and console lines of three copies of one report, from one start of the browser."""
     if not BROWSER:
         pytest.skip("neither chromium nor google-chrome is on PATH")
     folder = tmp_path_factory.mktemp("browser")
@@ -78,7 +78,7 @@ def test_it_renders_and_its_scripts_run_without_an_error(opened, name):
 
 
 def test_an_error_and_a_foreign_address_would_be_seen(opened):
-    """The same page with a script that throws and a picture from elsewhere: both show, so the tests mean something."""
+    """A page with a script that throws and an external image: both are detected, so the tests can fail."""
     found, console = opened
     assert any("noSuchThing is not defined" in line for line in console["planted"])
     assert any("Content Security Policy" in line and "planted.png" in line for line in console["planted"])

@@ -1,4 +1,4 @@
-"""What the report draws: curves, histograms, axes, spectrograms, excerpts."""
+"""Charts of the report: curves, histograms, axes, spectrograms, excerpts."""
 
 import base64
 import io

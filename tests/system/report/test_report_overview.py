@@ -1,4 +1,4 @@
-"""The first screen of a report, what it plays, and its maps, from a hand-made experiment folder."""
+"""The first screen of a report, its sounds and maps, from a synthetic experiment folder."""
 
 import re
 from dataclasses import replace
@@ -34,7 +34,7 @@ def test_the_first_screen_counts_the_clips_to_listen_to(html, finished):
 
 
 def test_the_interval_of_a_machine_is_that_of_a_bootstrap(finished):
-    """Against plain resampling of the three areas by sklearn."""
+    """Against plain resampling of the three AUCs with sklearn."""
     from sklearn.metrics import roc_auc_score
 
     run = read_run(finished)

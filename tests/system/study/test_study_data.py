@@ -1,4 +1,4 @@
-"""Who trains and who tests: shares, groups, scopes, what unsupervised models may see."""
+"""Parts of a study: shares, groups, scopes, data of unsupervised models."""
 
 import csv
 import random

@@ -1,4 +1,4 @@
-"""The page of a study: every figure from the files of its folder, what is missing said, what is damaged refused."""
+"""The page of a study: values from the files of its folder, missing parts mentioned, damaged ones refused."""
 
 import dataclasses
 import re
@@ -41,7 +41,7 @@ study:
 
 
 def networks() -> dict[str, supervised.Classifier]:
-    """Untrained classifiers with heads that are not even."""
+    """Untrained classifiers with heads that are not uniform."""
     found = {}
     encoders = {"ast": Ast.untrained(AstConfig(**SMALL, target_length=64), 0), "cnn": ResNeXt.build("nano", 0)}
     for name, encoder in encoders.items():
@@ -53,7 +53,7 @@ def networks() -> dict[str, supervised.Classifier]:
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory):
-    """A study of two machines as the command leaves it, its networks untrained; scope ``later`` has not begun."""
+    """A study of two machines as the command writes it, with untrained networks; scope ``later`` has no files."""
     folder = tmp_path_factory.mktemp("exp") / "seed3"
     generator, clips = np.random.default_rng(0), []
     (folder / "sounds").mkdir(parents=True)
@@ -114,7 +114,7 @@ def whole(built, tmp_path_factory):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """A stand-in for t-SNE where the maps are not looked at."""
+    """A stand-in for t-SNE, for tests that do not check the maps."""
     monkeypatch.setattr(page_of, "tsne", lambda vectors, seed: np.asarray(vectors[:, :2], float))
 
 
@@ -178,8 +178,8 @@ def test_one_scope_and_the_same_page_again(built, quick, tmp_path):
         write_study_page(built, "later")
 
 
-def test_gradcam_is_of_what_the_clip_is(built, quick, monkeypatch):
-    """Of a normal clip the negative logit is explained."""
+def test_gradcam_explains_the_label_of_the_clip(built, quick, monkeypatch):
+    """For a normal clip the negative logit is explained."""
     seen = []
 
     def watch(encoder, score, spectrogram, stages):

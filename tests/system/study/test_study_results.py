@@ -1,4 +1,4 @@
-"""Spectrograms, unsupervised scores, areas and tables of a study."""
+"""Spectrograms, unsupervised scores, AUCs and tables of a study."""
 
 import csv
 

@@ -1,4 +1,4 @@
-"""Fine-tuning: what is trained and how fast, what stays as it was, files, resuming."""
+"""Fine-tuning: trained weights and their rates, frozen weights, files, resuming."""
 
 import numpy as np
 import pytest
@@ -82,7 +82,7 @@ def test_features_are_the_frozen_embedding_and_logits_the_heads(name):
 
 
 def test_one_step_of_adam_moves_each_layer_by_its_own_rate(tmp_path):
-    """Adam's first step is the rate, whatever the gradient's size (where that is well above epsilon)."""
+    """Adam's first step equals the learning rate for any gradient well above epsilon."""
     encoder = cnn()
     before = state(encoder)
     trained = train(encoder, tmp_path, count=4, trained_layers=2, learning_rate=RATE)

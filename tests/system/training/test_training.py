@@ -1,4 +1,4 @@
-"""The training loop: schedule, seeds, resuming bit for bit, and what stops it."""
+"""The training loop: schedule, seeds, resuming bit for bit, errors that stop it."""
 
 import csv
 import math
@@ -16,7 +16,7 @@ from system.training.loop import fit, learning_rate, parameter_groups, prepared,
 
 
 class Noisy(nn.Module):
-    """A regression whose loss draws noise, as masks and dropout do."""
+    """A regression whose loss draws noise, like masks and dropout."""
 
     def __init__(self):
         super().__init__()
@@ -61,7 +61,7 @@ def test_schedule():
 
 
 def test_a_step_is_what_it_says(tmp_path):
-    """One AdamW step by hand: the first moves every weight by the learning rate, after decay, whatever the gradient."""
+    """One AdamW step by hand: the first changes every weight by the learning rate, after decay, for any gradient."""
     config = LoopConfig(steps=1, learning_rate=0.05, warmup_steps=0, weight_decay=0.1, clip_norm=1e6)
     module, rows = run(tmp_path / "run", config=config)
     torch.manual_seed(step_seed(0, 0))
@@ -177,8 +177,8 @@ def test_figures_after_the_step_are_logged_and_may_stop(tmp_path):
         run(tmp_path / "other", after_step=refuse)
 
 
-def test_figures_that_come_now_and_then_stand_in_the_next_row(tmp_path):
-    """Also where the run was cut off between."""
+def test_occasional_figures_are_in_the_next_row(tmp_path):
+    """Also across an interruption."""
 
     def after_step(step):
         return {"probe": step / 10} if step in (1, 3) else {}
@@ -270,7 +270,7 @@ def test_an_error_ahead_waits_for_its_turn():
 
 
 def test_the_parts_of_a_batch_share_their_noise_and_their_gradients(tmp_path):
-    """Two parts one after the other against the mean of both, each with torch's generator as the step left it."""
+    """Two parts in turn against the mean of both, with the same state of torch's generator."""
     config = replace(CONFIG, steps=1, accumulate=2, batch_size=4, warmup_steps=0, clip_norm=1e6)
 
     def halves(step, part, parts):

@@ -1,4 +1,4 @@
-"""Training in several processes, and in one that is killed: the same curve as undisturbed and alone."""
+"""Training in several processes, and in one that is killed: the same curve as in one undisturbed process."""
 
 import random
 import time
@@ -85,7 +85,7 @@ def test_killed_at_any_step(tmp_path, alone):
 
 
 def test_killed_at_any_time(tmp_path, alone):
-    """From outside, while it computes or writes: each step writes a state."""
+    """Killed from outside while it computes or writes; each step writes a state."""
     delays = random.Random(3)
     for seen in (0, 4, 8):
         process = SERVER.Process(target=train, args=(tmp_path, replace(CONFIG, workers=2)))
@@ -133,7 +133,7 @@ def test_the_folder_must_be_shared(tmp_path):
 
 
 def run_stages(exp, copies: int) -> None:
-    """A stage in which each process writes a file, which main also records; again if it says so."""
+    """A stage in which each process writes a file that the main process records; repeated if requested."""
     processes.join("cpu")
 
     def work():

@@ -1,4 +1,4 @@
-"""What a training run leaves: the state it resumes from, the curve, TensorBoard's events; a full disk."""
+"""Files of a training run: the state it resumes from, the curve, TensorBoard events; a full disk."""
 
 import errno
 import os
@@ -96,7 +96,7 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path):
 
 
 def test_tensorboard_reads_the_events(tmp_path):
-    """By its own reader, with a resumed run's repetition of steps forgotten."""
+    """With TensorBoard's own reader, which drops the steps that a resumed run repeats."""
 
     def stop(step, values):
         if step == 5:

@@ -1,4 +1,4 @@
-"""The score cache: computed once, by content, never from other test clips."""
+"""The score cache: computed once, by content, independent of other test clips."""
 
 from dataclasses import replace
 
@@ -82,7 +82,7 @@ def test_a_damaged_file_is_named(job):
     "scorer", [ScorerConfig("knn", {"k": 1, "bank": "domain", "standardize": True}), ScorerConfig()]
 )
 def test_test_clips_change_no_statistic_of_the_references(job, scorer):
-    """Scores of references, and of the test clips that stay, are the same with half of the test clips, shuffled."""
+    """Scores of references and remaining test clips do not change with half of the test clips, shuffled."""
     embeddings = read_rows(job.index, job.embeddings)
     train = [clip for clip in job.clips if clip.split == "train"]
     tests = [clip for clip in job.clips if clip.split == "test"]
@@ -101,7 +101,7 @@ def test_test_clips_change_no_statistic_of_the_references(job, scorer):
 
 
 class Transductive:
-    """Takes its mean from the test clips."""
+    """Uses the mean of the test clips."""
 
     note = ""
 

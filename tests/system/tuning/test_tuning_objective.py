@@ -18,7 +18,7 @@ def truth_of(machine: str) -> tuple[Truth, ...]:
 
 
 def objective_of(machines=("fan", "pump", "valve"), seed: int = 0, relabel: str = "") -> Objective:
-    """Random scores with ties; the labels of one machine may be drawn anew."""
+    """Random scores with ties; the labels of one machine may be drawn again."""
     generator = np.random.default_rng(seed)
     units, count = [], 0
     for machine in machines:

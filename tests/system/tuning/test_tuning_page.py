@@ -1,4 +1,4 @@
-"""What the page of a tuning draws."""
+"""Charts of the page of a tuning."""
 
 import numpy as np
 import pytest

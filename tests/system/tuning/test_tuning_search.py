@@ -1,4 +1,4 @@
-"""Trials in a journal: taken up again, side by side, and honest about the machine that is left out."""
+"""Trials in a journal: resumed, in several processes, and independent of the held-out machine's labels."""
 
 import numpy as np
 import pytest
@@ -24,14 +24,16 @@ def values(folder, objective, trials, sampler="sobol"):
 
 @pytest.fixture
 def quick(monkeypatch):
-    """Small blocks; tpe begins with five points of the design."""
+    """Small blocks; tpe starts with five points of the design."""
     monkeypatch.setattr(search, "BLOCK", 8)
     monkeypatch.setattr(search, "STARTUP", 5)
 
 
 @pytest.mark.parametrize("sampler", ["sobol", "tpe"])
-def test_cut_off_and_torn_it_goes_on(tmp_path, quick, sampler):
-    """Cut off after each piece of work, the last line torn once; the trials are those of the design, none twice."""
+def test_resumes_after_interruptions_and_a_torn_line(tmp_path, quick, sampler):
+    """Interrupted after each piece of work, once with a torn last line; the trials are those of the design, once
+    each.
+    """
     objective = objective_of(("fan", "pump"))
     for attempt in range(60):
         asked = iter([True, False])
@@ -75,7 +77,7 @@ def test_a_journal_of_other_scores_is_refused(tmp_path):
 
 @pytest.mark.parametrize("sampler", ["sobol", "tpe"])
 def test_labels_of_the_machine_left_out_do_not_choose(tmp_path, quick, sampler):
-    """With the labels of one machine drawn anew its fold tries and chooses the same; folds that know them do not."""
+    """With new labels of one machine, its fold makes the same trials and choice, and the other folds do not."""
     trials, chosen, tried = 25, [], []
     for number, relabel in enumerate(("", "pump")):
         objective, folder = objective_of(relabel=relabel), tmp_path / str(number)
