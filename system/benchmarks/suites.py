@@ -63,6 +63,10 @@ class Plan:
         """Of the data set, as the benchmark numbers them; none of a challenge's."""
         return () if self.year else faults.find(self.name).view(self.view)[1].classes
 
+    def raw(self, root: str | os.PathLike) -> Path:
+        """Where the publisher's files lie below a folder: those of one publisher together."""
+        return Path(root) / (self.name if self.year else self.name.split("_")[0])
+
     def embedder(self, encoder: Encoder | str) -> Embedder:
         """What turns the set's recordings into vectors; an encoder by name is one of ``embedders.STATISTICS``."""
         if isinstance(encoder, str):
