@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
 from submission.findings import Collector, listing, shorten
+from system.corpora.unzip import extract, unsafe
 
 TASK = "task2"
 JUNK_FOLDERS = ("__MACOSX",)
@@ -151,8 +152,14 @@ def _unpack(path: Path, scratch: Path, collector: Collector) -> tuple[dict[str, 
                         collector.error(path.name, f"expected {limit}, found more (a zip bomb?)")
                         break
                     target = scratch / str(number)
-                    if _unpack_entry(archive, entry, target, name, collector):
+                    try:
+                        extract(archive, entry, target)
                         files[name] = target
+                    # zlib, lzma, bz2, CRC, methods unknown here: all mean that the entry is damaged.
+                    except Exception as error:
+                        _refuse_full_disk(error)
+                        said = str(error) or type(error).__name__
+                        collector.error(name, f"expected an entry that unpacks, found damage ({said})")
     # A hostile file reaches every corner of zipfile: whatever it raises, the answer is "not a zip one can read".
     except Exception as error:
         _refuse_full_disk(error)
@@ -167,58 +174,34 @@ def _unpack(path: Path, scratch: Path, collector: Collector) -> tuple[dict[str, 
 
 def _safe_name(entry: zipfile.ZipInfo, files: dict[str, Path], collector: Collector) -> str | None:
     """The path of an entry, or None after reporting why it is not unpacked."""
-    shown = entry.orig_filename
     name = entry.filename.rstrip("/")
-    mode = entry.external_attr >> 16
-    problem = None
-    if "\0" in shown or not name or name != re.sub("/+", "/", name):
-        problem = f"expected a file name, found {shorten(shown)}"
-    elif name.startswith("/") or re.match(r"[A-Za-z]:", name):
-        problem = "expected a relative path, found an absolute one"
-    elif "\\" in name:
-        problem = "expected / between folders, found a backslash (written by a broken zip program)"
-    elif any(part in ("..", ".") for part in name.split("/")):
-        problem = "expected a path inside the package, found one with '..' or '.'"
-    elif stat.S_IFMT(mode) not in (0, stat.S_IFREG, stat.S_IFDIR):
-        kind = "a symbolic link" if stat.S_ISLNK(mode) else "a special file"
-        problem = f"expected a file or folder, found {kind}"
-    elif _is_junk(name):
-        problem = "expected only files of the package, found a left-over of an operating system"
-    elif entry.flag_bits & 0x1:
-        problem = "expected a file in the clear, found an encrypted one"
-    elif name in files:
-        problem = "expected once, found a second entry of the same name"
-    elif entry.file_size > MAX_FILE:
-        problem = f"expected at most {MAX_FILE >> 20} MiB, found {entry.file_size >> 20} MiB"
-    elif entry.file_size > RATIO_FLOOR and entry.file_size > MAX_RATIO * max(entry.compress_size, 1):
-        problem = (
-            f"expected a compression of at most {MAX_RATIO}:1, found {entry.compress_size} bytes that unpack to "
-            f"{entry.file_size} (a zip bomb?)"
-        )
+    problem = unsafe(entry) or _unwanted(entry, name, files)
     if problem:
-        collector.error(name or shorten(shown), problem)
+        collector.error(name or shorten(entry.orig_filename), problem)
         return None
     return name
 
 
-def _unpack_entry(
-    archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path, name: str, collector: Collector
-) -> bool:
-    try:
-        with archive.open(entry) as source, open(target, "wb") as sink:
-            left = entry.file_size
-            while chunk := source.read(min(1 << 20, left + 1)):
-                left -= len(chunk)
-                if left < 0:
-                    raise zipfile.BadZipFile(f"more than the {entry.file_size} bytes that it declares")
-                sink.write(chunk)
-            if left:
-                raise zipfile.BadZipFile(f"{left} bytes missing")
-    except Exception as error:  # zlib, lzma, bz2, CRC, methods unknown here: all mean that the entry is damaged.
-        _refuse_full_disk(error)
-        collector.error(name, f"expected an entry that unpacks, found damage ({error or type(error).__name__})")
-        return False
-    return True
+def _unwanted(entry: zipfile.ZipInfo, name: str, files: dict[str, Path]) -> str:
+    """What a package must not hold beside what is unsafe."""
+    if not name or name != re.sub("/+", "/", name):
+        return f"expected a file name, found {shorten(entry.orig_filename)}"
+    if "." in name.split("/"):
+        return "expected a path inside the package, found one with '.'"
+    if _is_junk(name):
+        return "expected only files of the package, found a left-over of an operating system"
+    if entry.flag_bits & 0x1:
+        return "expected a file in the clear, found an encrypted one"
+    if name in files:
+        return "expected once, found a second entry of the same name"
+    if entry.file_size > MAX_FILE:
+        return f"expected at most {MAX_FILE >> 20} MiB, found {entry.file_size >> 20} MiB"
+    if entry.file_size > RATIO_FLOOR and entry.file_size > MAX_RATIO * max(entry.compress_size, 1):
+        return (
+            f"expected a compression of at most {MAX_RATIO}:1, found {entry.compress_size} bytes that unpack to "
+            f"{entry.file_size} (a zip bomb?)"
+        )
+    return ""
 
 
 def _locate(files: dict[str, Path], folders: set[str], shown: str, collector: Collector) -> Tree | None:

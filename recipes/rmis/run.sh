@@ -27,15 +27,12 @@ precision=fp32    # or bf16, auto
 # shellcheck source=tools/parse_options.sh
 . "$ROOT/tools/parse_options.sh"
 
-data=${data:-data/$benchmark} exp=${exp:-exp/$benchmark}
-years="dcase2020 dcase2021 dcase2022 dcase2023 dcase2024 dcase2025"
-case $benchmark in
-  rmis) all="$years iica iiee wtpg mafaulda_sound mafaulda_vib sdust_bearing sdust_gear umged_sound umged_vib umged_vol
-    umged_cur pu_vib pu_cur" ;;
-  siren) all="$years iiee iica cwru mafaulda_vib mafaulda_sound mfpt" ;;
-  *) echo "run.sh: --benchmark: expected rmis or siren, found $benchmark" >&2 && exit 2 ;;
+case $benchmark in rmis | siren) ;; *)
+  echo "run.sh: --benchmark: expected rmis or siren, found $benchmark" >&2 && exit 2 ;;
 esac
-read -ra names <<<"${sets:-${all//$'\n'/ }}"
+data=${data:-data/$benchmark} exp=${exp:-exp/$benchmark}
+read -ra names <<<"$sets"
+chosen=(${sets:+--sets "${names[@]}"}) # none: all
 read -ra rows <<<"$encoders"
 
 "$ROOT/tools/setup.sh"
@@ -44,41 +41,16 @@ read -ra rows <<<"$encoders"
 
 run_stage() { [ "$stage" -le "$1" ] && [ "$stop_stage" -ge "$1" ]; }
 
-# Where the publisher's files of a data set lie: those of one publisher together.
-raw_of() {
-  case $1 in
-    dcase*) echo "$raw/$1" ;;
-    *) echo "$raw/${1%%_*}" ;;
-  esac
-}
-
 if run_stage 0; then
-  for name in "${names[@]}"; do
-    case $name in
-      dcase*) wheeltapper download --year "${name#dcase}" --out "$(raw_of "$name")" ;;
-      *) wheeltapper download "$name" --out "$(raw_of "$name")" || echo "run.sh: $name is to be fetched by hand" >&2 ;;
-    esac
-  done
+  wheeltapper download --suite "$benchmark" --out "$raw" ${chosen[@]+"${chosen[@]}"}
 fi
 
 if run_stage 1; then
-  for name in "${names[@]}"; do
-    from=$(raw_of "$name")
-    if [ ! -d "$from" ]; then continue; fi
-    case $name in
-      dcase*)
-        truth=()
-        if [ -e "$from/truth.csv" ]; then truth=(--truth "$from/truth.csv"); fi
-        wheeltapper prepare "$from" --year "${name#dcase}" "${truth[@]}" --out "$data/$name/manifest.csv"
-        ;;
-      mfpt) wheeltapper prepare "$from" --corpus "$name" --out "$data/$name" ;;
-      *) wheeltapper prepare "$from" --corpus "$name" --view "$benchmark" --out "$data/$name" ;;
-    esac
-  done
+  wheeltapper prepare "$raw" --suite "$benchmark" --out "$data" ${chosen[@]+"${chosen[@]}"}
 fi
 
 options=(--data "$data" --store "$store" --protocol "$protocol" --device "$device" --precision "$precision")
-options+=(--sets "${names[@]}")
+options+=(${chosen[@]+"${chosen[@]}"})
 if [ "$sealed" = true ]; then options+=(--sealed); fi
 start=(wheeltapper)
 if [ "$processes" -gt 1 ]; then start=(wheeltapper launch --processes "$processes" --); fi

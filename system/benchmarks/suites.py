@@ -68,6 +68,10 @@ class DatasetPlan:
         """Classes of the data set in the benchmark's order; empty for sets of the challenge."""
         return () if self.year else faults.find_corpus(self.name).view(self.view)[1].classes
 
+    def raw(self, root: str | os.PathLike) -> Path:
+        """Where the publisher's files lie below a folder: those of one publisher together."""
+        return Path(root) / (self.name if self.year else self.name.split("_")[0])
+
     def embedder(self, encoder: Encoder | str) -> Embedder:
         """The embedder for the recordings of the set; an encoder given by name is one of ``embedders.STATISTICS``."""
         if isinstance(encoder, str):

@@ -1,6 +1,7 @@
 """``wheeltapper download``: fetch a year of DCASE Task 2, or a data set of the benchmarks."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from system.errors import WheeltapperError
@@ -13,6 +14,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help="data set of the benchmarks, as --list names it")
     parser.add_argument("--list", action="store_true", help="show the data sets that are known beside DCASE's years")
     parser.add_argument("--year", type=int, help=f"year of the challenge, {span()}")
+    parser.add_argument("--suite", choices=("rmis", "siren"), help="all data sets of a benchmark that can be fetched")
+    parser.add_argument("--sets", nargs="+", metavar="NAME", help="of the benchmark (default: all)")
     parser.add_argument("--out", type=Path, help="folder for zips/ and the unpacked recordings")
     parser.add_argument("--machines", nargs="+", metavar="NAME", help="only these machines (default: all)")
     parser.add_argument(
@@ -33,26 +36,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     if args.list:
         return _list()
-    if (args.name is None) == (args.year is None) or args.out is None:
-        raise WheeltapperError("expected NAME --out FOLDER, --year YEAR --out FOLDER, or --list")
+    if sum(value is not None for value in (args.name, args.year, args.suite)) != 1 or args.out is None:
+        raise WheeltapperError("expected NAME, --year YEAR or --suite BENCHMARK, each with --out FOLDER; or --list")
+    if args.sets and not args.suite:
+        raise WheeltapperError("--sets: expected --suite")
     if args.year is not None:
-        return _challenge(args)
+        return _challenge(args, args.year, args.out)
+    if args.suite:
+        return _suite(args)
     for option in ("machines", "parts", "base_url"):
         if getattr(args, option):
             raise WheeltapperError(f"--{option.replace('_', '-')}: expected --year, found {args.name}")
     return _data_set(args.name, args.out)
 
 
-def _challenge(args: argparse.Namespace) -> None:
+def _suite(args: argparse.Namespace) -> None:
+    from system.benchmarks import suites
+
+    for plan in suites.choose(args.suite, args.sets):
+        if plan.year:
+            _challenge(args, plan.year, plan.raw(args.out))
+            continue
+        try:
+            _data_set(plan.name, plan.raw(args.out))
+        except WheeltapperError as error:  # some publishers give nothing to programs
+            print(f"note: {plan.name} is to be fetched by hand: {error}", file=sys.stderr)
+
+
+def _challenge(args: argparse.Namespace, number: int, out: Path) -> None:
     from system.corpora.challenge import PARTS, load_year
     from system.corpora.download import BASE_URL, download_dcase
 
-    year = load_year(args.year)
+    year = load_year(number)
     print(f"DCASE {year.year} Task 2, audio under {year.licence}")
     with DownloadBars() as bars:
         folders = download_dcase(
             year,
-            args.out,
+            out,
             args.machines,
             args.parts or PARTS,
             args.base_url or BASE_URL,

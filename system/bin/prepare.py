@@ -47,6 +47,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     group = parser.add_argument_group("a data set of the benchmarks")
     group.add_argument("--view", default="", choices=("rmis", "siren", "own"), help="whose (default: its first)")
+    group = parser.add_argument_group("all data sets of a benchmark, and its years of the challenge")
+    group.add_argument(
+        "--suite",
+        choices=("rmis", "siren"),
+        help="DIR holds <publisher>/ and dcase<year>/ (its truth, if any, in truth.csv); what is missing is left out; "
+        "--out is a folder for <data set>/manifest.csv",
+    )
+    group.add_argument("--sets", nargs="+", metavar="NAME", help="data sets (default: all)")
     group = parser.add_argument_group("a year of the challenge as the benchmarks have it, both phases in one")
     group.add_argument("--year", type=int, help=f"{span()}; DIR as wheeltapper download left it")
     group.add_argument("--truth", type=Path, metavar="CSV", help="the published labels of the evaluation machines")
@@ -82,16 +90,23 @@ def main(args: argparse.Namespace) -> None:
             return run_stage(run, "data", data=args.data)
     if args.source is None or args.out is None:
         raise WheeltapperError("expected DIR --out CSV, or --exp EXP --data DATA (stage of a recipe)")
+    if args.suite:
+        return _suite(args)
+    if args.sets:
+        raise WheeltapperError("--sets: expected --suite")
     if _is_data_set(args):
-        return _data_set(args)
+        return _data_set(args.corpus, args.source, args.out, args.view)
     if args.view:
         raise WheeltapperError("--view: expected --corpus NAME of a known data set, and a folder for --out")
     if args.truth and args.year is None:
         raise WheeltapperError("--truth: expected --year")
     if args.corrected and not args.truth:
         raise WheeltapperError("--corrected: expected --truth")
-    read = _year if args.year is not None else _listed if source.is_table(args.source) else _below
-    write_manifest(args.out, read(args))
+    if args.year is not None:
+        clips = _year(args.year, args.source, args.truth, args.corrected)
+    else:
+        clips = _listed(args) if source.is_table(args.source) else _below(args)
+    write_manifest(args.out, clips)
 
 
 def _is_data_set(args: argparse.Namespace) -> bool:
@@ -101,22 +116,40 @@ def _is_data_set(args: argparse.Namespace) -> bool:
     return args.corpus in CORPORA and args.out.suffix.lower() != ".csv"
 
 
-def _data_set(args: argparse.Namespace) -> None:
+def _suite(args: argparse.Namespace) -> None:
+    from system.benchmarks import suites
+    from system.corpora.faults.convert import MANIFEST
+
+    missing = []
+    for plan in suites.choose(args.suite, args.sets):
+        place, out = plan.raw(args.source), args.out / plan.name
+        if not place.is_dir():
+            missing.append(plan.name)
+        elif plan.year:
+            truth = place / "truth.csv"
+            write_manifest(out / MANIFEST, _year(plan.year, place, truth if truth.exists() else None))
+        else:
+            _data_set(plan.name, place, out, plan.view)
+    if missing:
+        print(f"not there: {', '.join(missing)}")
+
+
+def _data_set(corpus: str, folder: Path, out: Path, view: str) -> None:
     from system.corpora import faults
     from system.corpora.faults.convert import MANIFEST
     from system.corpora.faults.convert import prepare as convert
 
     with progress_bar(0, "reading") as bar:
-        clips = convert(faults.find_corpus(args.corpus), args.source, args.out, args.view, bar.to)
+        clips = convert(faults.find_corpus(corpus), folder, out, view, bar.to)
     print(class_summary(clips))
-    print(f"wrote {args.out / MANIFEST}: {len(clips)} clips")
+    print(f"wrote {out / MANIFEST}: {len(clips)} clips")
 
 
-def _year(args: argparse.Namespace) -> "list[Clip]":
+def _year(year: int, folder: Path, truth: Path | None, corrected: bool = False) -> "list[Clip]":
     from system.corpora.benchmark_years import prepare_year
 
     with progress_bar(0, "reading") as bar:
-        return prepare_year(args.year, args.source, args.truth, args.corrected, bar.to)
+        return prepare_year(year, folder, truth, corrected, bar.to)
 
 
 def _listed(args: argparse.Namespace) -> "list[Clip]":

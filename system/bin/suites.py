@@ -78,7 +78,8 @@ def main(args: argparse.Namespace) -> int:
     found: dict[str, dict[str, Any]] = {}
     failed: dict[str, str] = {}
     missing: list[str] = []
-    plans = suites.choose(suite, args.sets)
+    chosen = suites.choose(args.benchmark, args.sets)
+    plans = [plan for plan in suites.SUITES[suite] if plan.name in {each.name for each in chosen}]
     for plan in plans:
         try:
             clips = suites.read_clips(plan, args.data)

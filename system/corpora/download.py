@@ -12,7 +12,7 @@ from pathlib import Path
 
 from system.corpora import zenodo
 from system.corpora.challenge import PARTS, Archive, Year, load_year
-from system.corpora.unpack import is_unpacked, marker_of, unpack
+from system.corpora.unzip import is_unpacked, marker_of, unpack
 from system.errors import WheeltapperError
 from system.fetch import Progress, digest, fetch
 from system.files import lock

@@ -23,7 +23,7 @@ from system.corpora import truth as published
 from system.corpora.attributes import contradicts, join_pairs, read_attributes
 from system.corpora.inspection import inspect
 from system.corpora.table import prepare_table
-from system.corpora.unpack import unpack
+from system.corpora.unzip import unpack
 from system.errors import WheeltapperError
 from system.evaluation import challenge_csv, truth
 from system.files import read_json

@@ -16,7 +16,7 @@ from toy_runs import QUICK, recipe, write_conf
 from submission import technical_report
 from system import config as configuration
 from system.corpora.challenge import load_year
-from system.corpora.unpack import unpack
+from system.corpora.unzip import unpack
 from system.corpora.year_files import known_years
 from system.embeddings import files
 from system.errors import WheeltapperError

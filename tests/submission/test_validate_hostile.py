@@ -39,8 +39,8 @@ class TestHostileZip:
         [
             ("/etc/passwd2", "found an absolute one"),
             ("C:/Windows/x", "found an absolute one"),
-            ("../../outside.txt", "with '..' or '.'"),
-            ("task2/../../outside.txt", "with '..' or '.'"),
+            ("../../outside.txt", "with '..'"),
+            ("task2/../../outside.txt", "with '..'"),
             ("task2\\x.csv", "found a backslash"),
             (entry_of_mode("task2/link", stat.S_IFLNK | 0o777), "found a symbolic link"),
             (entry_of_mode("task2/pipe", stat.S_IFIFO | 0o644), "found a special file"),

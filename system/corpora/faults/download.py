@@ -10,7 +10,7 @@ from pathlib import Path
 
 from system.corpora import zenodo
 from system.corpora.faults.base import Download, FaultCorpus
-from system.corpora.unpack import is_unpacked, unpack
+from system.corpora.unzip import is_unpacked, unpack
 from system.errors import WheeltapperError
 from system.fetch import Progress, digest, fetch
 from system.files import lock

@@ -68,6 +68,19 @@ def test_what_is_missing(tmp_path):
         prepare_year(2023, tmp_path)
 
 
+def test_all_that_is_there_of_a_benchmark(tmp_path, capsys):
+    put_2023(tmp_path / "raw" / "dcase2023", tmp_path / "raw" / "dcase2023" / "truth.csv")
+    out = tmp_path / "data"
+    assert main(["prepare", str(tmp_path / "raw"), "--suite", "siren", "--out", str(out)]) == 0
+    assert [path.name for path in out.iterdir()] == ["dcase2023"]
+    labels = [clip.label for clip in manifest.read(out / "dcase2023" / "manifest.csv") if clip.machine == "shaker"]
+    assert sorted(labels) == ["anomaly", *["normal"] * 6]
+    said = capsys.readouterr().out
+    assert "not there: dcase2020, dcase2021, dcase2022, dcase2024, dcase2025, iiee, iica, cwru, mafaulda_vib" in said
+    assert main(["prepare", str(tmp_path / "raw"), "--suite", "siren", "--sets", "pu_vib", "--out", str(out)]) == 1
+    assert "siren: expected some of dcase2020" in capsys.readouterr().err
+
+
 def test_the_command(tmp_path, capsys):
     put_2023(tmp_path, tmp_path / "t.csv")
     command = ["prepare", str(tmp_path), "--out", str(tmp_path / "m.csv"), "--truth", str(tmp_path / "t.csv")]

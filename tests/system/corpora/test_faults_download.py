@@ -144,9 +144,9 @@ def test_the_command(tmp_path, capsys):
     out = capsys.readouterr().out
     assert all(name in out for name in faults.CORPORA)
     for options, text in (
-        ([], "expected NAME --out FOLDER"),
-        (["cwru"], "expected NAME --out FOLDER"),
-        (["cwru", "--year", "2023", "--out", str(tmp_path)], "expected NAME --out FOLDER"),
+        ([], "expected NAME, --year YEAR or --suite BENCHMARK"),
+        (["cwru"], "expected NAME, --year YEAR or --suite BENCHMARK"),
+        (["cwru", "--year", "2023", "--out", str(tmp_path)], "expected NAME, --year YEAR or --suite BENCHMARK"),
         (["cwru", "--parts", "dev", "--out", str(tmp_path)], "--parts: expected --year, found cwru"),
         (["sdust_gear", "--out", str(tmp_path)], "no download address is known"),
     ):

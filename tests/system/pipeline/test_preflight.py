@@ -18,7 +18,7 @@ from system.config import load, save
 from system.corpora import source
 from system.corpora.challenge import load_year
 from system.corpora.download import space
-from system.corpora.unpack import marker_of
+from system.corpora.unzip import marker_of
 from system.errors import WheeltapperError
 from system.experiment import Experiment
 from system.files import lock

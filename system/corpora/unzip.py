@@ -1,7 +1,11 @@
-"""Unpacks a zip from the network: nothing outside its folder, nothing out of proportion, nothing half."""
+"""Unpacks zips that nobody vouches for: nothing outside a folder, nothing out of proportion, nothing half.
+
+``unsafe`` and ``extract`` are for a single entry, ``unpack`` for the zips of a data set.
+"""
 
 import errno
 import os
+import re
 import shutil
 import stat
 import struct
@@ -17,6 +21,36 @@ MAX_EXPANSION = 40  # times the size of the zip; recordings shrink to half at be
 CHUNK = 1 << 20
 # What zipfile raises over damaged, encrypted and exotic archives.
 DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, RuntimeError, ValueError)
+
+
+def unsafe(entry: zipfile.ZipInfo) -> str:
+    """Why an entry must not be unpacked under its name, as "expected ..., found ..."; empty where it may be."""
+    shown, name = entry.orig_filename, entry.filename.rstrip("/")
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if "\0" in shown:  # zipfile cuts the name there
+        return f"expected a file name, found {shown[:80]!r}"
+    if name.startswith("/") or re.match(r"[A-Za-z]:", name):
+        return "expected a relative path, found an absolute one"
+    if "\\" in name:
+        return "expected / between folders, found a backslash (written by a broken zip program)"
+    if ".." in name.split("/"):
+        return "expected a path inside the folder, found one with '..'"
+    if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
+        return f"expected a file or folder, found {'a symbolic link' if stat.S_ISLNK(kind) else 'a special file'}"
+    return ""
+
+
+def extract(archive: zipfile.ZipFile, entry: zipfile.ZipInfo, target: Path) -> None:
+    """Writes an entry to a file, not a byte more than it declares; BadZipFile where it has more or fewer."""
+    with archive.open(entry) as source, open(target, "wb") as sink:
+        left = entry.file_size
+        while chunk := source.read(min(CHUNK, left + 1)):
+            left -= len(chunk)
+            if left < 0:
+                raise zipfile.BadZipFile(f"{entry.filename}: more than the {entry.file_size} bytes that it declares")
+            sink.write(chunk)
+    if left:
+        raise zipfile.BadZipFile(f"{entry.filename}: {left} bytes missing")
 
 
 def marker_of(zip_path: Path) -> Path:
@@ -58,10 +92,7 @@ def unpack(zip_path: Path, target: Path, machine: str = "") -> int:
             for name, entry in entries.items():
                 place = temporary / name
                 place.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(entry) as source, open(place, "wb") as file:
-                    shutil.copyfileobj(source, file, CHUNK)
-                if (size := place.stat().st_size) != entry.file_size:  # more than it says is never unpacked
-                    raise zipfile.BadZipFile(f"{name}: {size} bytes in the place of {entry.file_size}")
+                extract(archive, entry, place)
         for name in entries:
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             os.replace(temporary / name, target / name)
@@ -85,16 +116,9 @@ def _select(zip_path: Path, entries: list[zipfile.ZipInfo], machine: str) -> dic
     chosen: dict[str, zipfile.ZipInfo] = {}
     for entry in entries:
         path = PurePosixPath(entry.filename)
-        kind = stat.S_IFMT(entry.external_attr >> 16)
-        if not path.parts:
-            continue
-        if "\0" in entry.orig_filename:  # zipfile cuts the name there
-            raise WheeltapperError(f"{zip_path}: refused, expected a file name, found {entry.orig_filename!r}")
-        if path.is_absolute() or ".." in path.parts or "\\" in entry.filename or ":" in path.parts[0]:
-            raise WheeltapperError(f"{zip_path}: refused, {entry.filename!r} leads outside the folder")
-        if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-            raise WheeltapperError(f"{zip_path}: refused, {entry.filename!r} is a link or a device, expected files")
-        if entry.is_dir() or (machine and (path.parts[0] != machine or len(path.parts) < 2)):
+        if problem := unsafe(entry):
+            raise WheeltapperError(f"{zip_path}: {entry.filename!r}: refused, {problem}")
+        if not path.parts or entry.is_dir() or (machine and (path.parts[0] != machine or len(path.parts) < 2)):
             continue
         if str(path) in chosen:
             raise WheeltapperError(f"{zip_path}: refused, {entry.filename!r} stands twice")

@@ -4,8 +4,8 @@ import zipfile
 
 import pytest
 
-from system.corpora import unpack as module
-from system.corpora.unpack import is_unpacked, marker_of, unpack
+from system.corpora import unzip as module
+from system.corpora.unzip import is_unpacked, marker_of, unpack
 from system.errors import WheeltapperError
 
 NOISE = random.Random(0).randbytes(5000)
@@ -76,7 +76,7 @@ def test_a_damaged_marker_counts_as_none(tmp_path, good):
 )
 def test_paths_outside_the_folder_are_refused_whole(tmp_path, name):
     path = make(tmp_path / "z.zip", ("fan/train/a.wav", NOISE), (name, NOISE))
-    with pytest.raises(WheeltapperError, match="leads outside the folder"):
+    with pytest.raises(WheeltapperError, match=r"refused, expected (a relative path|a path inside|/ between)"):
         unpack(path, tmp_path / "raw", "fan")
     assert sorted(entry.name for entry in tmp_path.rglob("*")) == ["z.zip"]
 
@@ -86,7 +86,7 @@ def test_links_and_devices_are_refused(tmp_path, kind):
     entry = zipfile.ZipInfo("fan/train/a.wav")
     entry.external_attr = (kind | 0o777) << 16
     path = make(tmp_path / "z.zip", (entry, "/etc/passwd"))
-    with pytest.raises(WheeltapperError, match="is a link or a device"):
+    with pytest.raises(WheeltapperError, match=r"refused, expected a file or folder, found a (symbolic|special)"):
         unpack(path, tmp_path / "raw", "fan")
 
 
