@@ -42,7 +42,7 @@ def read_study(folder: str | os.PathLike, scope: str = "") -> Study:
     folder = Path(folder)
     if not (folder / "config.yaml").is_file():
         raise WheeltapperError(f"{folder}: expected the folder of a study with its config.yaml, found none")
-    settings = config.load(folder / "config.yaml", packaged=False)
+    settings = config.load(folder / "config.yaml")
     known = list(settings.study.scopes)
     if scope and scope not in known:
         raise WheeltapperError(f"scope: expected one of {', '.join(known) or 'none'}, found {scope!r}")
