@@ -232,7 +232,7 @@ def test_mimii_as_unpacked_fits_the_papers_scopes(tmp_path):
     [
         ("machines: [fan]", "study.scopes.propellers.machines: expected some of ccw, cw, found fan"),
         ("models: {ast: {balance: wieght}}", "study.models.ast.balance: expected one of none, weight"),
-        ("lof: {contaminations: [0.7]}", "study.lof.contaminations: expected numbers above 0, at most 0.5"),
+        ("lof: {contaminations: [0.7]}", "study.lof.contaminations.0: expected a number above 0, at most 0.5"),
         ("lfo: {}", "unknown key study.lfo: did you mean lof?"),
         ("models: {autoencoder: {}}", "study.models.autoencoder: expected another name"),
         ("channel: 2", "expected a channel 2, counted from 0, found 2 channels"),

@@ -1,28 +1,25 @@
-"""Writes the configuration reference docs/configuration.md from the dataclasses of the configuration.
+"""The configuration reference in docs/: every key, from the schema that configurations are checked against.
 
 Usage: config_reference.py [--write docs/configuration.md]        (prints the page without --write)
 """
 
 import argparse
-import ast
-import inspect
-import re
-import textwrap
-import tokenize
-import typing
 from collections.abc import Iterator
 from dataclasses import MISSING, Field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, Literal, get_args, get_origin
 
-from system.config import Config
+from system import scoring
+from system.config import Branch, Config
+from system.config.hints import bounds, essence, hints, in_bounds, wanted
 from system.config.schema import BRANCHES
 from system.files import open_atomic
 
 HEAD = """# Configuration reference
 
 Made by `python tools/config_reference.py --write docs/configuration.md` from the code (`system/config`,
-`system/config/package.py`); do not edit.
+`system/scoring`); do not edit.
 
 A configuration is a yaml file with only what differs from the defaults below. What a run used, all settings with their
 values, lies in `EXP/config.yaml`. NAME is a name of your own.
@@ -42,11 +39,15 @@ values, lies in `EXP/config.yaml`. NAME is a name of your own.
 * **Paths** (`data.folder`, a checkpoint, `package.report_pdf`) are relative to the current folder; `~` is your home.
 * **No references**: `${...}` in a value is refused, since a configuration reads neither other settings nor the
   environment, whose secrets could end up in a package. A `$` without braces is plain text.
+* **Kinds of branches**: a branch is of the kind that its keys tell, or that `kind` names: `spectrum`, `autoencoder` and
+  `shares` make a spectrum, an autoencoder and a shared branch, all others are encoders. If a later file or `--set`
+  makes a branch of another kind, keys that only the former kind has are dropped; in one file they are refused.
 
 All mistakes are reported at once, before anything runs, each with its file or `--set` and what was expected: unknown
 keys, wrong types, settings that contradict one another, unknown settings of a scorer, and anything under `package` from
 which no valid package could be made.
 """
+TABLE = "| key | type | default | description |\n|---|---|---|---|"
 
 
 def page() -> str:
@@ -55,83 +56,75 @@ def page() -> str:
     _find(Config, "", places)
     parts = [HEAD]
     for kind, paths in places.items():
-        which = f", kind {kind.kind}" if kind in BRANCHES.values() else ""
-        parts += [f"## {_title(paths[0])}{which}\n", f"{_summary(kind)}\n"]
-        if len(paths) > 1:
-            parts.append(f"The same in {', '.join(f'`{path}`' for path in paths[1:])}.\n")
-        parts += ["| key | type | default | what it is |\n|---|---|---|---|"]
-        parts += [*_rows(kind, places), ""]
+        which = f", kind `{kind.kind}`" if kind in BRANCHES.values() else ""
+        parts += [f"## {f'`{paths[0]}`' if paths[0] else 'At the top'}{which}\n", f"{_summary(kind)}\n"]
+        if others := [f"`{path}`" for path in dict.fromkeys(paths) if path != paths[0]]:
+            parts.append(f"The same in {', '.join(others)}.\n")
+        parts += [TABLE, *(_row(each, hints(kind)[each.name], places) for each in fields(kind)), ""]
+    parts += ["## Scorers\n\nSettings of `branches.NAME.scorer.settings`, for each `name` of a scorer.\n"]
+    for name, kind in scoring.SCORERS.items():
+        parts += [f"### `{name}`\n", f"{_summary(kind)}\n"]
+        rows = [_cells(n, s.annotation, s.default, s.description) for n, s in scoring.settings_of(kind).items()]
+        parts += [TABLE, *rows, ""] if rows else ["No settings.\n"]
     return "\n".join(parts).rstrip() + "\n"
 
 
-def _title(path: str) -> str:
-    return f"`{path}`" if path else "At the top"
-
-
 def _find(kind: type, path: str, places: dict[type, list[str]]) -> None:
-    """Notes under which keys each dataclass stands, outermost first."""
+    """Notes under which keys each settings class stands, outermost first."""
     places.setdefault(kind, []).append(path)
-    hints = typing.get_type_hints(kind)
-    for field in fields(kind):
-        for inner, key in _inner(hints[field.name], field.name):
+    for name, hint in hints(kind).items():
+        for inner, key in _inner(hint, name):
             _find(inner, f"{path}.{key}" if path else key, places)
 
 
 def _inner(hint: Any, name: str) -> Iterator[tuple[type, str]]:
-    """Dataclasses within a type, each with the key that leads there."""
-    if is_dataclass(hint):
-        yield hint, name
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    suffix = {list: ".0", dict: ".NAME"}.get(origin, "")
-    for argument in arguments:
-        yield from _inner(argument, name + suffix)
+    """Settings classes within a type, each with the key that leads there."""
+    kinds = get_args(Branch) if Branch in (hint, *get_args(hint)) else [essence(hint)]
+    for kind in kinds:
+        if is_dataclass(kind):
+            yield kind, name
+        elif get_origin(kind) in (list, dict):
+            yield from _inner(get_args(kind)[-1], name + (".0" if get_origin(kind) is list else ".NAME"))
 
 
-def _rows(kind: type, places: dict[type, list[str]]) -> Iterator[str]:
-    comments, arguments = {}, _arguments(kind)
-    for each in kind.__mro__[-2::-1]:
-        comments |= _comments(each)
-    hints = typing.get_type_hints(kind)
-    for field in fields(kind):
-        inner = next(_inner(hints[field.name], ""), None)
-        text = comments[field.name] or arguments.get(field.name, "")
-        if inner:
-            text = f"{text + ': ' if text else ''}see `{places[inner[0]][0]}`"
-        cells = (f"`{field.name}`", _type(hints[field.name]), _default(field), text)
-        yield "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+def _row(field: Field, hint: Any, places: dict[type, list[str]]) -> str:
+    text = field.metadata["description"]
+    if inner := next(_inner(hint, ""), None):
+        text += f": see `{places[inner[0]][0]}`"
+    default = field.default_factory() if field.default is MISSING else field.default
+    if is_dataclass(default) and default == type(default)():
+        default = MISSING
+    return _cells(field.name, hint, default, text)
 
 
-def _type(hint: Any) -> str:
-    if is_dataclass(hint):
-        return "settings"
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is list:
-        return f"list of {_type(arguments[0])}"
-    if origin is dict:
-        return f"name to {_type(arguments[1])}"
-    if origin is typing.Literal:
-        return "text"
-    if arguments:  # X | None
-        return " or ".join(_type(argument) for argument in arguments)
-    return {type(None): "none", str: "text", Any: "any"}.get(hint) or hint.__name__
+def _cells(name: str, hint: Any, default: Any, text: str) -> str:
+    cells = (f"`{name}`", type_of(hint), "" if default is MISSING else f"`{_value(default)}`", text)
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 
-def _default(field: Field) -> str:
-    if field.default is not MISSING:
-        return f"`{_value(field.default)}`"
-    value = field.default_factory()
-    if is_dataclass(value):
-        return f"`{_value(value)}`" if value != type(value)() else ""
-    return f"`{_value(value)}`"
+def type_of(hint: Any) -> str:
+    """A type with its allowed values or bounds, in words."""
+    kind = essence(hint)
+    if is_dataclass(kind):
+        return "settings" if kind is hint or NoneType not in get_args(get_args(hint)[0]) else "settings or null"
+    if get_origin(kind) is Literal:
+        return ", ".join(f"`{word}`" for word in get_args(kind))
+    if get_origin(kind) is list:
+        return f"list of {type_of(get_args(kind)[0])}"
+    if get_origin(kind) is dict:
+        return f"names with {type_of(get_args(kind)[1])}"
+    if get_args(kind):
+        return wanted(hint)
+    name = {str: "text", int: "int", float: "float", bool: "bool", Any: "any"}.get(kind, str(kind))
+    return f"{name}, {in_bounds(bounds(hint)).removeprefix('a number ')}" if bounds(hint) else name
 
 
 def _value(value: Any) -> str:
     """A value as yaml has it in one line; of settings what differs from their defaults."""
     if is_dataclass(value):
         usual = type(value)()
-        value = {
-            f.name: getattr(value, f.name) for f in fields(value) if getattr(value, f.name) != getattr(usual, f.name)
-        }
+        names = [field.name for field in fields(value)]
+        value = {name: getattr(value, name) for name in names if getattr(value, name) != getattr(usual, name)}
     if isinstance(value, dict):
         return "{" + ", ".join(f"{key}: {_value(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list | tuple):
@@ -142,41 +135,8 @@ def _value(value: Any) -> str:
 
 
 def _summary(kind: type) -> str:
-    """The docstring without its list of arguments."""
-    return inspect.getdoc(kind).split("\n\nArgs:")[0]
-
-
-def _arguments(kind: type) -> dict[str, str]:
-    """What a docstring's list of arguments says of each."""
-    listed = inspect.getdoc(kind).partition("\n\nArgs:\n")[2]
-    found = {}
-    for names, text in re.findall(r"^ {4}([\w, ]+): (.+(?:\n {5,}.+)*)", listed, re.MULTILINE):
-        found |= dict.fromkeys(names.split(", "), " ".join(text.split()))
-    return found
-
-
-def _comments(kind: type) -> dict[str, str]:
-    """What the comments above and beside each field say."""
-    source = textwrap.dedent(inspect.getsource(kind))
-    lines = source.splitlines()
-    beside, above = {}, {}
-    for token in tokenize.generate_tokens(iter(source.splitlines(keepends=True)).__next__):
-        if token.type == tokenize.COMMENT:
-            whole_line = lines[token.start[0] - 1].strip() == token.string
-            (above if whole_line else beside)[token.start[0]] = token.string.lstrip("# ")
-    found = {}
-    for node in ast.parse(source).body[0].body:
-        if isinstance(node, ast.AnnAssign):
-            first, texts = node.lineno, []
-            while first - 1 in above:
-                first -= 1
-                texts.append(above[first])
-            texts = [
-                *reversed(texts),
-                *(beside[line] for line in range(node.lineno, node.end_lineno + 1) if line in beside),
-            ]
-            found[node.target.id] = " ".join(texts)
-    return found
+    """The first paragraph of the docstring in one line."""
+    return " ".join((kind.__doc__ or "").strip().split("\n\n")[0].split())
 
 
 def main() -> None:

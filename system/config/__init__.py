@@ -1,4 +1,4 @@
-"""The typed configuration of a recipe: yaml with only the differences, plus overrides, to checked dataclasses.
+"""The configuration of a recipe: YAML with only the differences from the defaults, plus overrides, checked.
 
 Nothing here imports torch: a stage that has nothing to do must be able to say so at once.
 """
@@ -6,23 +6,11 @@ Nothing here imports torch: a stage that has nothing to do must be able to say s
 from system.config.checks import check_systems
 from system.config.loading import load, read, save
 from system.config.schema import (
-    AUTOENCODER_SCORES,
     CHANNELS,
     CHECKPOINTS,
-    CLUSTERED_BY,
-    CLUSTERINGS,
     EMBED_PRECISIONS,
-    FILTERBANKS,
-    FUSIONS,
-    HEADS,
-    LEARN_FROM,
     POOLS,
-    READOUTS,
     SIMAM,
-    STATISTICS,
-    SUBTRACTIONS,
-    THRESHOLDS,
-    TUNES,
     VIEWS,
     AugmentConfig,
     AutoencoderBranch,
@@ -50,7 +38,6 @@ from system.config.schema import (
     SystemConfig,
 )
 from system.config.training import (
-    PRECISIONS,
     DecoderConfig,
     LoopConfig,
     MaskConfig,
@@ -62,24 +49,11 @@ from system.config.training import (
 from system.config.tuning import TuneConfig
 
 __all__ = [
-    "AUTOENCODER_SCORES",
     "CHANNELS",
     "CHECKPOINTS",
-    "CLUSTERED_BY",
-    "CLUSTERINGS",
     "EMBED_PRECISIONS",
-    "FILTERBANKS",
-    "FUSIONS",
-    "HEADS",
-    "LEARN_FROM",
     "POOLS",
-    "PRECISIONS",
-    "READOUTS",
     "SIMAM",
-    "STATISTICS",
-    "SUBTRACTIONS",
-    "THRESHOLDS",
-    "TUNES",
     "VIEWS",
     "AugmentConfig",
     "AutoencoderBranch",

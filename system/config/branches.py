@@ -3,7 +3,7 @@
 from dataclasses import fields
 from typing import Any
 
-from system.config.reading import Plain
+from system.config.reading import Null
 from system.config.schema import BRANCHES, Branch
 
 TELLING = {"spectrum": "spectrum", "autoencoder": "autoencoder", "shares": "shared"}  # key to the kind that has it
@@ -73,4 +73,4 @@ def _foreign(settings: dict[str, Any], kind: str) -> list[str]:
 
 
 def _is_nothing(value: Any) -> bool:
-    return value in (None, "") or (isinstance(value, Plain) and value.value is None)
+    return value in (None, "") or isinstance(value, Null)

@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from system.config import branches, former, overrides, typed
+from system.config import branches, former, hints, overrides, validation
 from system.config import checks as rules
 from system.config.finding import find
-from system.config.reading import Plain, one_line, parse
+from system.config.reading import Null, one_line, parse
 from system.config.schema import Config
 from system.errors import WheeltapperError, several
 from system.files import open_atomic
@@ -90,13 +90,13 @@ def _files(path: Path, above: tuple[Path, ...] = ()) -> Iterator[tuple[Path, dic
     except (ValueError, RecursionError) as error:
         raise WheeltapperError(f"{path}: expected yaml, found {one_line(error)}") from error
     if not isinstance(found, dict) or not found:
-        one = found.text if isinstance(found, Plain) else found
-        kind = "a list" if isinstance(found, list) else f"one value, {one[:40]!r}" if one else "none"
+        one = f"one value, {found[:40]!r}" if isinstance(found, str) else "none"
+        kind = "a list" if isinstance(found, list) else one
         raise WheeltapperError(f"{path}: expected yaml of keys and values, found {kind}")
     base = found.pop("base", None)
     if isinstance(base, str):
         yield from _files(find(base, path.parent, f"{path}: base: "), (*above, path.resolve()))
-    elif base is not None and not (isinstance(base, Plain) and base.value is None):
+    elif base is not None and not isinstance(base, Null):
         raise WheeltapperError(f"{path}: base: expected the name of a file, found another value")
     yield path, found
 
@@ -122,10 +122,10 @@ def _override(tree: dict[str, Any], override: str, origins: Origins, one_of_seve
     key, value = overrides.key_and_value(override)
     key = former.key(key)
     said = f"--set {one_line(override, 80)}"
-    first, known = key.partition(".")[0], typed.hints(Config)
+    first, known = key.partition(".")[0], hints.hints(Config)
     if one_of_several and first not in known:
         quotes = "(where it is a part of a value, put that in quotes)"
-        raise WheeltapperError(f"{said}: unknown key {key}: {typed.advice(first, known)} {quotes}")
+        raise WheeltapperError(f"{said}: unknown key {key}: {hints.advice(first, known)} {quotes}")
     try:
         branches.make_way(tree, overrides.start(key.split("."), value))
         tree = overrides.assign(Config, tree, Config(), key.split("."), value)
@@ -153,14 +153,13 @@ def _origin(key: str, origins: Origins, usual: str) -> str:
 
 def _build(tree: dict[str, Any], checks: Sequence[Check]) -> tuple[Config, list[tuple[str, str]]]:
     """The configuration of a tree, and (key, what is wrong)."""
-    refused: typed.Problems = {}
-    config = typed.build(Config, tree, Config(), "", refused)
+    config, refused = validation.build(tree)
     found = [text for check in (rules.problems, *checks) for text in check(config)]
     more = [(text.partition(":")[0], text) for text in dict.fromkeys(found)]
     wrong = [(key, text) for key, text in refused.items() if text]
     return config, [*wrong, *((key, text) for key, text in more if not _follows(key, refused))]
 
 
-def _follows(key: str, refused: typed.Problems) -> bool:
+def _follows(key: str, refused: validation.Problems) -> bool:
     """Whether what is wrong with a key may come of a value that was refused and replaced by its default."""
     return any(f"{key}.".startswith(f"{other}.") or key == other.rpartition(".")[0] for other in refused)

@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, is_dataclass
 from typing import Any, get_args, get_origin
 
-from system.config.reading import Plain, one_line, parse
-from system.config.typed import blank, essence, hints
+from system.config.hints import essence, within
+from system.config.reading import Null, one_line, parse
 from system.errors import WheeltapperError
 
 KEY = r"[A-Za-z_][\w\[\]-]*(?:\.[\w\[\]-]+)*="
@@ -65,17 +65,14 @@ def assign(hint: Any, tree: Any, default: Any, steps: list[str], value: str, abo
     if get_origin(kind) is list or (kind is Any and isinstance(tree, list)):
         return _assign_item(kind, tree, default, steps, value, above)
     tree = dict(tree) if isinstance(tree, dict) else {}
-    if is_dataclass(kind) and step in hints(kind):
-        inner, usual = hints(kind)[step], getattr(default if isinstance(default, kind) else kind(), step)
-    else:
-        inner = get_args(kind)[1] if get_origin(kind) is dict else Any
-        usual = blank(inner)
-    tree[step] = assign(inner, tree.get(step), usual, steps[1:], value, place)
+    usual = kind() if isinstance(kind, type) and is_dataclass(kind) and not isinstance(default, kind) else default
+    inner = within(hint, tree, step)
+    tree[step] = assign(inner, tree.get(step), getattr(usual, step, None), steps[1:], value, place)
     return tree
 
 
 def _assign_item(kind: Any, tree: Any, default: Any, steps: list[str], value: str, above: str) -> list:
-    items = list(tree) if isinstance(tree, list) else [asdict(i) if is_dataclass(i) else i for i in default or ()]
+    items = list(tree) if isinstance(tree, list) else [_plain_item(each) for each in default or ()]
     item = get_args(kind)[0] if get_args(kind) else Any
     if steps[0] not in map(str, range(len(items) + 1)):
         there = f"0 to {len(items) - 1}, or {len(items)} to add one" if items else "0, to add one"
@@ -83,8 +80,12 @@ def _assign_item(kind: Any, tree: Any, default: Any, steps: list[str], value: st
     number = int(steps[0])
     if number == len(items):
         items.append(None)
-    items[number] = assign(item, items[number], blank(item), steps[1:], value, f"{above}.{number}")
+    items[number] = assign(item, items[number], None, steps[1:], value, f"{above}.{number}")
     return items
+
+
+def _plain_item(item: Any) -> Any:
+    return asdict(item) if is_dataclass(item) and not isinstance(item, type) else item
 
 
 def _merged(tree: Any, value: Any) -> Any:
@@ -103,4 +104,4 @@ def _value(kind: Any, text: str) -> Any:
         if kind is str:
             return text
         raise WheeltapperError(f"expected a value, found {one_line(error)}") from error
-    return Plain("", None) if found is None else found
+    return Null() if found is None else found

@@ -1,27 +1,29 @@
 """What a team says about itself and its entry; every default makes a valid rehearsal package."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+
+from system.config.keys import File, Natural, Word, key
 
 
 @dataclass
 class AuthorConfig:
-    """One author, in the order of display; exactly one of them is the corresponding author."""
+    """One author, in the order of display; exactly one author is the corresponding author."""
 
-    first: str = "Rehearsal"
-    last: str = "Wheeltapper"
-    email: str = "rehearsal@example.org"
-    corresponding: bool = False
-    institution: str = "Demonstration Institute"
-    department: str = ""
-    location: str = "Example City, Nowhere"
+    first: str = key("Rehearsal", "First name")
+    last: str = key("Wheeltapper", "Last name")
+    email: str = key("rehearsal@example.org", "E-mail address")
+    corresponding: bool = key(False, "Whether this is the corresponding author")
+    institution: str = key("Demonstration Institute", "Institution")
+    department: str = key("", "Department; empty: none")
+    location: str = key("Example City, Nowhere", "City and country; empty: none")
 
 
 @dataclass
 class ExternalResource:
     """A data set or pre-trained model from outside the challenge that the systems use."""
 
-    name: str = ""
-    url: str = ""
+    name: str = key("", "Name")
+    url: str = key("", "Address")
 
 
 def _one_author() -> list[AuthorConfig]:
@@ -30,27 +32,23 @@ def _one_author() -> list[AuthorConfig]:
 
 @dataclass
 class PackageConfig:
-    """Team, texts and declarations of a package. An empty text is written as null where the field allows it.
+    """Team, texts and declarations of a package. An empty text is written as null where the field allows it."""
 
-    Args:
-        surname: last name of the corresponding author, as the labels carry it: letters, digits and hyphens.
-        affiliation: abbreviation of that author's institute, same letters.
-        authors: of the technical report and meta files.
-        title, abstract: of the technical report; empty: made from what the systems are.
-        source_code: address of the published code, empty for none.
-        external_datasets: external data and pre-trained models, for every system.
-        description: replaces fields of ``system.description`` in every meta file ("null" for not applicable).
-        report_pdf: a finished technical report to ship in place of the generated skeleton.
-        year: year of the challenge, 0 to infer it from the machines.
-    """
-
-    surname: str = "Wheeltapper"
-    affiliation: str = "Demo"
-    authors: list[AuthorConfig] = field(default_factory=_one_author)
-    title: str = ""
-    abstract: str = ""
-    source_code: str = ""
-    external_datasets: list[ExternalResource] = field(default_factory=list)
-    description: dict[str, str] = field(default_factory=dict)
-    report_pdf: str = ""
-    year: int = 0
+    surname: str = key(
+        "Wheeltapper",
+        "Last name of the corresponding author as it stands in the labels: 1 to 60 letters A-Z and a-z, digits and "
+        "hyphens",
+    )
+    affiliation: str = key("Demo", "Abbreviation of the corresponding author's institute, of the same letters")
+    authors: list[AuthorConfig] = key(_one_author, "Authors of the technical report and the meta files")
+    title: str = key("", "Title of the technical report; empty: made from what the systems are")
+    abstract: str = key("", "Abstract of the technical report; empty: made from what the systems are")
+    source_code: str = key("", "Address of the published code; empty: none")
+    external_datasets: list[ExternalResource] = key(
+        list, "External data and pre-trained models that the program cannot know of, for all systems"
+    )
+    description: dict[str, Word] = key(
+        dict, "Replaces fields of system.description in every meta file; null: not applicable"
+    )
+    report_pdf: File = key("", "Finished technical report to ship instead of the generated skeleton; empty: none")
+    year: Natural = key(0, "Year of the challenge; 0 infers it from the machines")

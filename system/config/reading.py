@@ -10,12 +10,21 @@ MAX_BYTES = 1 << 18  # a recipe has some kB; PyYAML needs seconds for a hostile 
 MAX_VALUES = 100_000  # with every reference written out
 
 
-@dataclass(frozen=True)
-class Plain:
-    """A value other than text, and how it was written: where text is wanted, 007, 1.10 and no stand for themselves."""
+class Scalar(str):
+    """A value other than text, as it was written: where text is wanted, 007, 1.10 and no stand for themselves.
 
-    text: str
+    Attributes:
+        value: what YAML makes of it.
+    """
+
     value: Any
+
+
+@dataclass(frozen=True)
+class Null:
+    """A null, as it was written: null, ~ or nothing."""
+
+    text: str = ""
 
 
 class _Loader(yaml.SafeLoader):
@@ -23,14 +32,36 @@ class _Loader(yaml.SafeLoader):
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         value = super().construct_object(node, deep)
-        return value if isinstance(value, str) or not isinstance(node, yaml.ScalarNode) else Plain(node.value, value)
+        if isinstance(value, str) or not isinstance(node, yaml.ScalarNode):
+            return value
+        if value is None:
+            return Null(node.value)
+        found = Scalar(node.value)
+        found.value = value
+        return found
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         found = super().construct_mapping(node, deep)
-        named = {key.text if isinstance(key, Plain) else key: value for key, value in found.items()}
-        if len(named) < len(found) or not all(isinstance(key, str) for key in named):
+        named = {key.text if isinstance(key, Null) else str(key): value for key, value in found.items()}
+        if len(named) < len(found) or not all(isinstance(key, str | Null) for key in found):
             raise ValueError(f"keys other than texts, each once, in line {node.start_mark.line + 1}")
         return named
+
+
+def none_if_null(value: Any) -> Any:
+    """A value, or None for a null."""
+    return None if isinstance(value, Null) else value
+
+
+def plain(value: Any) -> Any:
+    """A value as YAML means it, without how it was written; dates and the like stay text."""
+    if isinstance(value, dict):
+        return {name: plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if isinstance(value, Scalar):
+        return value.value if isinstance(value.value, bool | int | float) else str(value)
+    return none_if_null(value)
 
 
 # PyYAML takes 1e-3 for text: its numbers need a point.
@@ -40,7 +71,7 @@ _Loader.add_implicit_resolver(
 
 
 def parse(data: bytes) -> Any:
-    """The value of a YAML text in UTF-8: mappings, lists, texts, and ``Plain`` for all else; None where it holds none.
+    """The value of a YAML text in UTF-8: mappings, lists, texts, ``Scalar`` and ``Null``; None where it holds none.
 
     Raises ValueError, which says in one line what was found, for anything else: damage, more than ``MAX_BYTES``, tags
     of Python's, a key that stands twice in a mapping, a reference to itself, and references (&name, *name) that stand
@@ -67,9 +98,9 @@ def parse(data: bytes) -> Any:
 
 def _told(error: Exception) -> str:
     """What PyYAML says, without its drawing of the place."""
-    mark = getattr(error, "problem_mark", None)
-    if mark is None:
+    if not isinstance(error, yaml.MarkedYAMLError) or not error.problem_mark:
         return one_line(error)
+    mark = error.problem_mark
     return f"line {mark.line + 1}, column {mark.column + 1}: {one_line(error.problem or error.context or 'damage')}"
 
 

@@ -1,58 +1,65 @@
-"""Settings of the main recipe."""
+"""Every key of a configuration: type, allowed values, bounds, default and description.
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+The classes are dataclasses whose annotations pydantic checks (``validation.py``); rules over several keys are in
+``checks.py``. docs/configuration.md is made from here.
+"""
 
+import math
+from dataclasses import asdict, dataclass
+from typing import Annotated, Literal, get_args
+
+from pydantic import BeforeValidator, ConfigDict, Field, with_config
+
+from system.config.keys import File, Natural, NonNegative, Positive, Seed, Share, Value, key
 from system.config.package import PackageConfig
+from system.config.reading import none_if_null
 from system.config.training import LoopConfig, PretrainConfig
-from system.config.tuning import TuneConfig
+from system.config.tuning import Fusion, TuneConfig, View
 
-SYNTHETIC_SIZES = ("default", "tiny")
-VIEWS = ("two_channel", "near_only")
-BALANCES = ("none", "weight")
-EMBED_PRECISIONS = ("fp32", "bf16", "auto")
-SIMAM = ("none", "global", "local")
-TUNES = ("lora", "full", "frozen")
-LEARN_FROM = ("all", "source")
-HEADS = ("arcface", "adacos", "adaproj")
-CLUSTERINGS = ("kmeans", "ward")
-CLUSTERED_BY = ("frozen", "spectrum")
-AUTOENCODER_SCORES = ("mse", "mahalanobis", "residual")
-THRESHOLDS = ("references", "batches")
-FUSIONS = ("sum", "minimum")
 CHECKPOINTS = "checkpoints"  # folder of downloaded weights, within the data folder
-MACHINES = ("all", "development", "evaluation")
-POOLS = ("mean", "band", "cls", "attentive", "gem", "rdp")
-READOUTS = ("projection", "mean", "band", "cls", "gem", "rdp")
-CHANNELS = ("near", "far", "residual")
-SUBTRACTIONS = ("least_squares", "magnitude", "scaled_magnitude")
-FILTERBANKS = ("mel", "even")
-STATISTICS = ("mean", "quantile")
+PRECOMPUTED = "precomputed"  # the scorer for branches whose embeddings are scores already
+
+Simam = Literal["none", "global", "local"]
+Pool = Literal["mean", "band", "cls", "attentive", "gem", "rdp"]
+Channel = Literal["near", "far", "residual"]
+EmbedPrecision = Literal["fp32", "bf16", "auto"]
+Filterbank = Literal["mel", "even"]
+VIEWS: tuple[str, ...] = get_args(View)
+SIMAM: tuple[str, ...] = get_args(Simam)
+POOLS: tuple[str, ...] = get_args(Pool)
+CHANNELS: tuple[str, ...] = get_args(Channel)
+EMBED_PRECISIONS: tuple[str, ...] = get_args(EmbedPrecision)
 
 
 @dataclass
 class DataConfig:
     """Recordings."""
 
-    rate: int = 16000  # Hz; every recording is brought to it before the encoder, 0 keeps each at its own
-    corpus: str = ""  # name written in the manifest; empty: what --data names
-    folder: str = "data"  # where downloads go
-    synthetic: str = "default"  # size of the simulated set: default | tiny
-    machines: str = "all"  # all | development: those with labelled test clips | evaluation: the others
-    frozen: str = ""  # the configuration that wheeltapper select froze; evaluation machines need one
+    rate: Natural = key(16000, "Sampling rate in Hz to which recordings are resampled; 0 keeps each at its own rate")
+    corpus: str = key("", "Name of the corpus in the manifest; empty: what --data names")
+    folder: File = key("data", "Folder of downloads")
+    synthetic: Literal["default", "tiny"] = key("default", "Size of the simulated data set")
+    machines: Literal["all", "development", "evaluation"] = key(
+        "all", "Machines used: all; development, those with labelled test clips; evaluation, the others"
+    )
+    frozen: File = key("", "Configuration frozen by wheeltapper select; required for evaluation machines")
 
 
 @dataclass
 class EncoderConfig:
-    """Which network, and from which weights it starts."""
+    """A network and the weights that it starts from."""
 
-    family: str = "fisher"
-    size: str = "nano"
-    checkpoint: str = ""  # published or own weights, a file or a name of download-checkpoint; empty: untrained
-    heads: int = 0  # attention heads, where the checkpoint does not say; 0: width / 64, at least two
-    filterbank: str = "mel"  # mel | even, of the families with a filter bank
-    simam: str = "none"  # none | global | local, enhancement of the spectrogram | auto: by normal clips, per machine
-    simam_machines: dict[str, str] = field(default_factory=dict)  # by hand: machine to none | global | local
+    family: str = key("fisher", "Architecture: fisher, echo, beats, eat, audiomae, ast, cnn, or one of a plug-in")
+    size: str = key("nano", "Size of the architecture")
+    checkpoint: File = key("", "Weights: a file, or a name of wheeltapper download-checkpoint; empty: random weights")
+    heads: Natural = key(0, "Attention heads, if the checkpoint does not tell; 0: width / 64, at least two")
+    filterbank: Filterbank = key("mel", "Spacing of the filters, for families with a Mel filter bank: mel or even")
+    simam: Literal[Simam, "auto"] = key(
+        "none",
+        "SimAM enhancement of the spectrogram: as a whole (global) or in patches of 32 x 32 (local); auto chooses for "
+        "each machine by its normal clips",
+    )
+    simam_machines: dict[str, Simam] = key(dict, "SimAM of machines chosen by hand; overrides simam")
 
     @property
     def per_machine(self) -> bool:
@@ -64,111 +71,133 @@ class EncoderConfig:
 class LoraConfig:
     """Low-rank adaptation (Wang and Liu 2026, section 3.3)."""
 
-    rank: int = 8
-    alpha: int = 16
-    dropout: float = 0.1
-    targets: list[str] = field(default_factory=list)  # layers by name; empty: the encoder family's own
+    rank: Positive = key(8, "Rank of the update of a layer")
+    alpha: int = key(16, "Scale: updates are multiplied by alpha / rank")
+    dropout: Share = key(0.1, "Dropout before the low-rank layers")
+    targets: list[str] = key(list, "Names of the adapted layers; empty: those of the encoder family")
 
 
 @dataclass
 class AugmentConfig:
     """Waveform and spectrogram augmentation (Wang and Liu 2026, section 3.4; strengths are ours, it names none)."""
 
-    channel_swap: float = 0.1  # probability
-    channel_drop: float = 0.1  # probability that one of the two channels is silenced
-    gain_db: float = 3.0  # each channel by a uniform gain of at most this
-    mixup: float = 0.0  # probability that a clip is mixed with another one and their losses alike
-    mixup_alpha: float = 0.5
-    time_mask: int = 0  # frames at most (SpecAugment)
-    frequency_mask: int = 0  # bins at most
+    channel_swap: Share = key(0.1, "Probability that the two channels are swapped")
+    channel_drop: Share = key(0.1, "Probability that one of the two channels is silenced")
+    gain_db: NonNegative = key(3.0, "Each channel is scaled by a uniform random gain of at most this many dB")
+    mixup: Share = key(0.0, "Probability that a clip is mixed with another one, and their losses alike")
+    mixup_alpha: Annotated[float, Field(ge=0.01)] = key(
+        0.5, "Both parameters of the beta distribution of mixing weights"
+    )
+    time_mask: Natural = key(0, "SpecAugment: longest masked stretch in frames; 0 turns it off")
+    frequency_mask: Natural = key(0, "SpecAugment: widest masked stretch in frequency bins; 0 turns it off")
 
 
 @dataclass
 class HeadConfig:
-    """ArcFace (Wang and Liu 2026, section 3.5; scale and margin are ours, it names none), AdaCos or AdaProj."""
+    """Classification heads: ArcFace (Wang and Liu 2026, section 3.5; scale and margin are ours), AdaCos or AdaProj."""
 
-    kind: str = "arcface"  # arcface | adacos: sub-cluster AdaCos | adaproj: sub-spaces of the classes
-    subclusters: int = 1  # centres of a class; published: 16 for adacos, 32 for adaproj
-    trainable_centres: bool = True  # published for adacos and adaproj: both, lately false
-    scale: float = 16.0  # of arcface; the others take theirs from the number of classes
-    margin: float = 0.2  # of arcface
-    adaptive_scale: bool = False  # of adacos and adaproj: set anew before each step
-    attribute_weight: float = 1.0
-    domain_weight: float = 1.0
-    domain_classes: str = "machine"  # machine: source and target of every machine apart | domain: two classes
+    kind: Literal["arcface", "adacos", "adaproj"] = key(
+        "arcface", "arcface: angular margin; adacos: sub-cluster AdaCos; adaproj: projection onto sub-spaces of classes"
+    )
+    subclusters: Positive = key(1, "Centres of each class; published: 16 for adacos, 32 for adaproj")
+    trainable_centres: bool = key(True, "Whether centres are trained; published for adacos and adaproj: both")
+    scale: Annotated[float, Field(ge=0.01)] = key(
+        16.0, "Scale of the logits of arcface; the others derive theirs from the number of classes"
+    )
+    margin: Annotated[float, Field(ge=0, le=math.pi)] = key(0.2, "Angular margin of arcface in radians")
+    adaptive_scale: bool = key(False, "Whether adacos and adaproj set their scale anew before each step")
+    attribute_weight: NonNegative = key(1.0, "Weight of the loss of the attribute classes")
+    domain_weight: NonNegative = key(1.0, "Weight of the loss of the domain classes")
+    domain_classes: Literal["machine", "domain"] = key(
+        "machine", "Domain classes: source and target of every machine (machine), or two in all (domain)"
+    )
 
 
 @dataclass
 class SubtractionConfig:
-    """The far microphone as a noise reference: how the residual is made of two channels (frontends/farfield.py)."""
+    """Subtraction of the far microphone as a noise reference, for the input residual (frontends/farfield.py)."""
 
-    method: str = "least_squares"  # least_squares | magnitude | scaled_magnitude
-    n_fft: int = 1024  # samples of the window
-    hop: int = 0  # samples; 0: half the window
-    taps: int = 1  # frames of the far channel that explain a frame of the near one
-    stretch: float = 0.0  # seconds around a frame whose frames decide on its gain; 0: the whole clip
-    balance: float = 0.0  # exponent of the far power by which frames weigh less: 0 loud ones decide, 1 all count alike
-    coherence: bool = False  # subtract as much less as the far channel explains less
+    method: Literal["least_squares", "magnitude", "scaled_magnitude"] = key(
+        "least_squares",
+        "least_squares: complex gains for each frequency; magnitude: far magnitudes as they are; scaled_magnitude: far "
+        "magnitudes with a gain",
+    )
+    n_fft: Annotated[int, Field(ge=16)] = key(1024, "Window length in samples, an even number")
+    hop: Natural = key(0, "Window step in samples, at most half the window; 0: half the window")
+    taps: Positive = key(1, "Far frames that explain a near frame; least_squares only")
+    stretch: NonNegative = key(0.0, "Seconds around a frame from which its gain is estimated; 0: the whole clip")
+    balance: Share = key(
+        0.0, "Exponent of the far power by which frames weigh less: 0, loud ones dominate; 1, all count alike"
+    )
+    coherence: bool = key(False, "Whether less is subtracted where the far channel explains less; least_squares only")
 
 
 @dataclass
 class SpectrumConfig:
-    """Statistics of a log-mel spectrogram over time, in the place of an encoder; nothing is learned."""
+    """Statistics of a log-Mel spectrogram over time, without training."""
 
-    n_fft: int = 1024
-    hop: int = 512
-    bands: int = 128
-    filterbank: str = "mel"  # mel (Slaney's) | even
-    statistic: str = "mean"  # mean | quantile, over time: a low one hears the machine between the noises
-    level: float = 0.1  # of the quantile
-    merge: int = 1  # neighbouring bands whose statistics are averaged: fewer numbers for few references
+    n_fft: Annotated[int, Field(ge=16)] = key(1024, "Window length in samples")
+    hop: Positive = key(512, "Window step in samples")
+    bands: Positive = key(128, "Number of filters")
+    filterbank: Filterbank = key("mel", "Spacing of the filters: mel (Slaney's) or even")
+    statistic: Literal["mean", "quantile"] = key(
+        "mean", "Statistic over time; a low quantile describes the machine in the pauses of the noise"
+    )
+    level: Share = key(0.1, "Level of the quantile")
+    merge: Positive = key(1, "Neighbouring bands whose statistics are averaged; must divide bands")
 
 
 @dataclass
 class PseudoConfig:
-    """Attributes for machines that have none: clusters of their normal training clips, first input, before
-    adaptation."""
+    """Pseudo-attributes of machines without attributes: clusters of their normal training clips before adaptation."""
 
-    clusters: int = 0  # of a machine's section, at most half its clips; 0: such machines stay without attributes
-    method: str = "ward"  # ward | kmeans
-    by: str = "frozen"  # frozen: pooled tokens of the branch's encoder | spectrum: mean over time of what it hears
+    clusters: Natural = key(0, "Clusters of a machine's section, at most half its clips; 0 turns pseudo-attributes off")
+    method: Literal["kmeans", "ward"] = key("ward", "Clustering: k-means, or agglomerative by Ward's criterion")
+    by: Literal["frozen", "spectrum"] = key(
+        "frozen", "Features: pooled tokens of the frozen encoder, or the mean over time of the spectrogram; first input"
+    )
 
 
 @dataclass
 class ScorerConfig:
     """Distance of an embedding to the normal references."""
 
-    name: str = "mahalanobis"
-    settings: dict[str, Any] = field(default_factory=dict)
+    name: str = key("mahalanobis", "Name of the scorer")
+    settings: dict[str, Value] = key(dict, "Settings of the scorer, listed below for each scorer")
 
 
 @dataclass
 class AutoencoderConfig:
-    """The official autoencoder baseline (DCASE 2023-2026), in the place of an encoder: one network for each machine,
-    the near channel alone."""
+    """The official autoencoder baseline (DCASE 2023-2026) on the near channel, with one network for each machine."""
 
-    frames: int = 5  # neighbouring log-mel frames of a vector
-    hidden: list[int] = field(default_factory=lambda: [128] * 4)  # to the bottleneck, and in reverse out of it
-    bottleneck: int = 8
-    batch_norm: bool = True
-    epochs: int = 100
-    batch: int = 256  # vectors
-    learning_rate: float = 1e-3
-    validation: float = 0.1  # share of the vectors held out; their loss decides nothing
-    # What a clip is described by: mse, one number | mahalanobis, the distances by both domains' covariances | residual,
-    # its mean residual, a number for each band. The first two need the scorer "precomputed".
-    score: str = "mse"
-    # Networks of which each leaves a part of the clips out and describes that part alone; the test clips are described
-    # by one that learned from all. 0: that one describes the references too, which it knows (as official).
-    folds: int = 0
+    frames: Positive = key(5, "Neighbouring log-Mel frames of an input vector")
+    hidden: list[Positive] = key([128] * 4, "Widths of the layers before the bottleneck, reversed after it")
+    bottleneck: Positive = key(8, "Width of the bottleneck")
+    batch_norm: bool = key(True, "Whether layers have batch normalisation")
+    epochs: Positive = key(100, "Passes over the training vectors")
+    batch: Annotated[int, Field(ge=2)] = key(256, "Vectors of one update")
+    learning_rate: NonNegative = key(1e-3, "Learning rate of Adam")
+    validation: Annotated[float, Field(ge=0, le=0.9)] = key(
+        0.1, "Share of the vectors held out; their loss is reported and decides nothing"
+    )
+    score: Literal["mse", "mahalanobis", "residual"] = key(
+        "mse",
+        "Description of a clip: mse, its mean squared error; mahalanobis, its distances by the covariances of both "
+        "domains; residual, its mean residual in each band. mse and mahalanobis need the scorer precomputed",
+    )
+    folds: Natural = key(
+        0,
+        "Networks for cross-fitting, each of which describes the references that it was not trained on (2 or more); "
+        "0: references are described by the network that was trained on them, as in the official baseline",
+    )
 
 
 @dataclass
 class _Branch:
     """What all kinds of branches have."""
 
-    kind: str = ""
-    scorer: ScorerConfig = field(default_factory=ScorerConfig)
+    kind: str = key("", "Kind of the branch")
+    scorer: ScorerConfig = key(ScorerConfig, "Scorer of the branch")
 
     @property
     def readout_name(self) -> str:
@@ -178,21 +207,23 @@ class _Branch:
 
 @dataclass
 class _Inputs:
-    """The channels that a branch hears."""
+    """Channels that a branch uses."""
 
-    # One or two channels that are heard, each near | far | residual: the near one less what the far one explains of it.
-    # A mono recording is all three.
-    inputs: list[str] = field(default_factory=lambda: ["near", "far"])
-    subtraction: SubtractionConfig = field(default_factory=SubtractionConfig)
+    inputs: list[Channel] = key(
+        ["near", "far"], "One or two channels; residual is near with far subtracted. A mono recording is used as each"
+    )
+    subtraction: SubtractionConfig = key(SubtractionConfig, "How residual is made")
 
 
 @dataclass
 class _Readout:
     """How embeddings are taken from an adapted encoder."""
 
-    # What of the network is the embedding: the trained projection, or the tokens pooled so, bands kept apart.
-    readout: str = "projection"  # projection | mean | band | cls | gem | rdp
-    readout_power: float = 0.0  # exponent of gem and rdp; 0: 3 and 4
+    readout: Literal["projection", "mean", "band", "cls", "gem", "rdp"] = key(
+        "projection",
+        "Layer whose output is the embedding: the trained projection, or tokens pooled with bands kept apart",
+    )
+    readout_power: NonNegative = key(0.0, "Exponent of the readouts gem and rdp; 0: 3 and 4")
 
     @property
     def readout_name(self) -> str:
@@ -204,49 +235,64 @@ class _Readout:
 
 @dataclass
 class EncoderBranch(_Readout, _Inputs, _Branch):
-    """An adapted encoder with its scorer."""
+    """An encoder adapted to the normal clips, and its scorer."""
 
-    kind: Literal["encoder"] = "encoder"
-    encoder: EncoderConfig | None = None  # None: the encoder of the pre-training stage
-    depth: int = 0  # blocks to run, 0 for all
-    pool: str = "band"  # mean | band | cls | attentive | gem | rdp
-    pool_power: float = 0.0  # exponent of gem and rdp; 0: 3 and 4
-    embedding_dim: int = 256
-    gate_bias: float = 1.0
-    tune: str = "lora"  # of the encoder: lora | full: its own weights | frozen; pooling, gate, projection always train
-    encoder_learning_rate: float = 1.0  # of the encoder's own weights (tune full), as a share of loop.learning_rate
-    learn_from: str = "all"  # training clips that adaptation sees: all | source
-    crop_seconds: float = 4.0
-    target_share: float = 0.25  # of the clips of a batch drawn from the target domain
-    lora: LoraConfig = field(default_factory=LoraConfig)
-    augment: AugmentConfig = field(default_factory=AugmentConfig)
-    heads: HeadConfig = field(default_factory=HeadConfig)
-    pseudo_attributes: PseudoConfig = field(default_factory=PseudoConfig)
-    loop: LoopConfig = field(default_factory=LoopConfig)
+    kind: Literal["encoder"] = key("encoder", "Kind of the branch; may be left out")
+    encoder: Annotated[EncoderConfig | None, BeforeValidator(none_if_null)] = key(
+        None, "Encoder of the branch; null: the encoder of the pre-training stage"
+    )
+    depth: Natural = key(0, "Number of encoder blocks to run; 0: all")
+    pool: Pool = key(
+        "band",
+        "Pooling of tokens before the projection: mean, over time and bands; band, the mean over time of each band; "
+        "cls, the summary token; attentive statistics; gem, generalised mean; rdp, relative deviation pooling",
+    )
+    pool_power: NonNegative = key(0.0, "Exponent of gem and rdp; 0: 3 and 4")
+    embedding_dim: Positive = key(256, "Size of the embedding")
+    gate_bias: float = key(1.0, "Initial bias of the gate between two inputs; 1 gives the first one a weight of 73 %")
+    tune: Literal["lora", "full", "frozen"] = key(
+        "lora",
+        "Training of the encoder's weights: lora, full or frozen; pooling, gate and projection are always trained",
+    )
+    encoder_learning_rate: NonNegative = key(
+        1.0, "Learning rate of the encoder's own weights (tune: full) as a share of loop.learning_rate"
+    )
+    learn_from: Literal["all", "source"] = key(
+        "all", "Training clips for adaptation: all, or those of the source domain"
+    )
+    crop_seconds: Annotated[float, Field(ge=0.01, le=3600)] = key(4.0, "Length of the random crop of a clip in seconds")
+    target_share: Share = key(0.25, "Probability that a clip of a batch is drawn from the target domain")
+    lora: LoraConfig = key(LoraConfig, "Low-rank adapters (tune: lora)")
+    augment: AugmentConfig = key(AugmentConfig, "Augmentation")
+    heads: HeadConfig = key(HeadConfig, "Classification heads")
+    pseudo_attributes: PseudoConfig = key(PseudoConfig, "Attributes for machines that have none")
+    loop: LoopConfig = key(LoopConfig, "Optimisation")
 
 
 @dataclass
 class SpectrumBranch(_Inputs, _Branch):
-    """Statistics of a spectrogram with their scorer."""
+    """Statistics of a spectrogram, and their scorer."""
 
-    kind: Literal["spectrum"] = "spectrum"
-    spectrum: SpectrumConfig = field(default_factory=SpectrumConfig)
+    kind: Literal["spectrum"] = key("spectrum", "Kind of the branch; may be left out if there is a key spectrum")
+    spectrum: SpectrumConfig = key(SpectrumConfig, "Statistics of the spectrogram")
 
 
 @dataclass
 class AutoencoderBranch(_Branch):
-    """An autoencoder for each machine, with a scorer."""
+    """An autoencoder for each machine, and a scorer."""
 
-    kind: Literal["autoencoder"] = "autoencoder"
-    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    kind: Literal["autoencoder"] = key(
+        "autoencoder", "Kind of the branch; may be left out if there is a key autoencoder"
+    )
+    autoencoder: AutoencoderConfig = key(AutoencoderConfig, "Autoencoder")
 
 
 @dataclass
 class SharedBranch(_Readout, _Branch):
-    """A scorer on the embeddings of another branch."""
+    """Another scorer on the network or the spectrum of another branch."""
 
-    kind: Literal["shared"] = "shared"
-    shares: str = ""  # the branch whose network or spectrum is used
+    kind: Literal["shared"] = key("shared", "Kind of the branch; may be left out if there is a key shares")
+    shares: str = key("", "Name of the branch whose network or spectrum is used")
 
 
 Branch = EncoderBranch | SpectrumBranch | AutoencoderBranch | SharedBranch
@@ -262,15 +308,26 @@ BRANCHES: dict[str, type[Branch]] = {
 class SystemConfig:
     """One of at most four systems of a submission."""
 
-    name: str = ""
-    abbreviation: str = ""
-    view: str = "two_channel"  # two_channel | near_only, at inference
-    weights: dict[str, float] = field(default_factory=dict)  # of the branches
-    # references: quantile of their scores, domains weighing the same | batches: of a gamma distribution fitted to the
-    # training batches' mean losses, as in the official baseline, for one autoencoder branch; many false alarms
-    threshold: str = "references"
-    # sum: weighted, of the branches' z-scores | minimum: of those with a weight above zero, whose weights must be equal
-    fusion: str = "sum"
+    name: str = key("", "Name in the meta file; empty: made from the system")
+    abbreviation: str = key("", "Abbreviation in the meta file; empty: made from the system")
+    view: View = key(
+        "two_channel", "Inputs at inference: both (two_channel), or the first one in both places (near_only)"
+    )
+    weights: dict[str, float] = key(dict, "Weights of the branches by name")
+    threshold: Literal["references", "batches"] = key(
+        "references",
+        "Source of the decision thresholds: references, quantiles of their scores with equal weight of both domains; "
+        "batches, a gamma distribution fitted to the losses of training batches, as in the official baseline, for a "
+        "single autoencoder branch",
+    )
+    fusion: Fusion = key(
+        "sum", "sum: weighted sum of the branches' z-scores; minimum: the smallest one, with equal weights"
+    )
+
+    @property
+    def branches(self) -> list[str]:
+        """Names of the branches that count: those with a weight above zero."""
+        return [name for name, weight in self.weights.items() if weight > 0]
 
     @property
     def branches(self) -> list[str]:
@@ -280,52 +337,56 @@ class SystemConfig:
 
 @dataclass
 class EmbedConfig:
-    """How the embedding stage computes; the results differ by rounding alone."""
+    """How the embedding stage computes; results differ by rounding alone."""
 
-    precision: str = "fp32"  # fp32 | bf16 | auto: bf16 where the processor has instructions for it
-    batch_size: int = 1  # clips computed together, for a GPU; 1 keeps a clip independent of all others to the bit
+    precision: EmbedPrecision = key("fp32", "Arithmetic; auto: bf16 if the processor has instructions for it")
+    batch_size: Positive = key(
+        1, "Clips computed together on a GPU; 1 makes each clip independent of the others to the bit"
+    )
 
 
 @dataclass
 class EvaluateConfig:
     """Metrics."""
 
-    year: int = 2026  # whose rules count
-    bootstrap: int = 1000  # resamples of the interval
+    year: int = key(2026, "Year of the challenge whose rules are used")
+    bootstrap: Natural = key(1000, "Resamples for the confidence interval")
 
 
 @dataclass
 class BenchmarkConfig:
     """Small fault diagnosis by nearest neighbours in the manner of RMIS."""
 
-    neighbours: int = 5
-    runs: int = 10
-    test_size: float = 0.5
-    min_clips: int = 4  # per class
+    neighbours: Positive = key(5, "Nearest neighbours that vote")
+    runs: Positive = key(10, "Random splits")
+    test_size: Annotated[float, Field(ge=0.01, le=0.99)] = key(0.5, "Share of the clips in the test part")
+    min_clips: Positive = key(4, "Smallest number of clips of a class; smaller classes are left out")
 
 
 @dataclass
 class ScopeConfig:
     """Recordings that are learned from and tested together."""
 
-    machines: list[str] = field(default_factory=list)  # as the manifest names them
-    sections: list[str] = field(default_factory=list)  # of these machines; empty: all
+    machines: list[str] = key(list, "Machines as the manifest names them")
+    sections: list[str] = key(list, "Sections of these machines; empty: all")
 
 
 @dataclass
 class StudyModelConfig:
     """A published encoder, frozen and fine-tuned (MIMII paper, section IV; "ours" marks what it does not say)."""
 
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    mode: str = "official"  # of the encoder
-    supervised: bool = True  # false: frozen embeddings alone
-    trained_layers: int = 3  # below the head, each at 1 / decay of the rate of the one above; the rest is frozen (ours)
-    decay: float = 10.0
-    learning_rate: float = 1e-3  # of the head, Adam
-    epochs: int = 1
-    batch_size: int = 8  # ours
-    balance: str = "none"  # weight: anomalous clips count as much as normal ones, together
-    save_every: int = 50  # steps; a killed run goes on from the last one
+    encoder: EncoderConfig = key(EncoderConfig, "Encoder")
+    mode: str = key("official", "Embedding of the encoder, one of its modes")
+    supervised: bool = key(True, "Whether it is fine-tuned with labels; false: frozen embeddings alone")
+    trained_layers: Natural = key(3, "Trained layers below the head; the rest is frozen (ours)")
+    decay: Annotated[float, Field(ge=1)] = key(10.0, "Each layer has 1 / decay of the learning rate of the one above")
+    learning_rate: NonNegative = key(1e-3, "Learning rate of the head, with Adam")
+    epochs: Positive = key(1, "Passes over the training clips")
+    batch_size: Positive = key(8, "Clips of one update (ours)")
+    balance: Literal["none", "weight"] = key(
+        "none", "weight: anomalous clips have the same total weight in the loss as normal ones"
+    )
+    save_every: Positive = key(50, "Steps between two saved states; a killed run continues from the last one")
 
 
 def _mimii_autoencoder() -> AutoencoderConfig:
@@ -333,44 +394,55 @@ def _mimii_autoencoder() -> AutoencoderConfig:
     return AutoencoderConfig(hidden=[64, 64], batch_norm=False, epochs=50, batch=512, validation=0.0)
 
 
+def _over_mimii(value: object) -> object:
+    return asdict(_mimii_autoencoder()) | value if isinstance(value, dict) else value
+
+
 @dataclass
 class StudyLofConfig:
     """Local outlier factor of frozen embeddings."""
 
-    neighbours: int = 4
-    contaminations: list[float] = field(default_factory=lambda: [0.1, 0.2, 0.3, 0.4])  # each has a vote
+    neighbours: Positive = key(4, "Nearest neighbours")
+    contaminations: list[Annotated[float, Field(gt=0, le=0.5)]] = key(
+        [0.1, 0.2, 0.3, 0.4], "Assumed shares of outliers; each gives a threshold, and the thresholds vote"
+    )
 
 
 @dataclass
 class StudyConfig:
     """Supervised and unsupervised detection side by side (MIMII paper)."""
 
-    scopes: dict[str, ScopeConfig] = field(default_factory=dict)
-    models: dict[str, StudyModelConfig] = field(default_factory=dict)
-    test: float = 0.25  # share of the recordings of each machine, section and label
-    validation: float = 0.1  # of the rest
-    grouped: bool = False  # keep recordings of one group on one side
-    channel: int = -1  # that is heard; -1: the mean of all
-    autoencoder: AutoencoderConfig = field(default_factory=_mimii_autoencoder)
-    lof: StudyLofConfig = field(default_factory=StudyLofConfig)
+    scopes: dict[str, ScopeConfig] = key(dict, "Scopes by name")
+    models: dict[str, StudyModelConfig] = key(dict, "Models by name")
+    test: Annotated[float, Field(ge=0.01, le=0.99)] = key(
+        0.25, "Share of the recordings of each machine, section and label in the test part"
+    )
+    validation: Annotated[float, Field(ge=0, le=0.9)] = key(0.1, "Share of the rest in the validation part")
+    grouped: bool = key(False, "Whether recordings of a group stay in one part")
+    channel: Annotated[int, Field(ge=-1)] = key(-1, "Channel that is used; -1: the mean of all")
+    autoencoder: Annotated[AutoencoderConfig, BeforeValidator(_over_mimii)] = key(_mimii_autoencoder, "Autoencoder")
+    lof: StudyLofConfig = key(StudyLofConfig, "Local outlier factor")
 
 
+@with_config(ConfigDict(extra="forbid", allow_inf_nan=False))
 @dataclass
 class Config:
     """Everything a run depends on besides its recordings."""
 
-    seed: int = 0
-    device: str = "cpu"  # cpu | cuda, of training and embedding
-    threads: int = 0  # of torch, 0 for as many as there are cores
-    false_positive_rate: float = 0.1  # that the decisions aim at
-    data: DataConfig = field(default_factory=DataConfig)
-    encoder: EncoderConfig = field(default_factory=EncoderConfig)
-    pretrain: PretrainConfig = field(default_factory=PretrainConfig)
-    branches: dict[str, Branch] = field(default_factory=dict)
-    systems: list[SystemConfig] = field(default_factory=list)
-    embed: EmbedConfig = field(default_factory=EmbedConfig)
-    evaluate: EvaluateConfig = field(default_factory=EvaluateConfig)
-    package: PackageConfig = field(default_factory=PackageConfig)
-    benchmark: BenchmarkConfig = field(default_factory=BenchmarkConfig)
-    study: StudyConfig = field(default_factory=StudyConfig)
-    tune: TuneConfig = field(default_factory=TuneConfig)
+    seed: Seed = key(0, "Seed of all random numbers")
+    device: Literal["cpu", "cuda"] = key("cpu", "Device for training and embedding")
+    threads: Annotated[int, Field(ge=0, le=4096)] = key(0, "Threads of torch; 0: as many as there are cores")
+    false_positive_rate: Annotated[float, Field(gt=0, lt=1)] = key(
+        0.1, "Share of normal clips above the decision threshold that is aimed at"
+    )
+    data: DataConfig = key(DataConfig, "Recordings")
+    encoder: EncoderConfig = key(EncoderConfig, "Encoder of the pre-training stage")
+    pretrain: PretrainConfig = key(PretrainConfig, "Pre-training")
+    branches: dict[str, Annotated[Branch, Field(discriminator="kind")]] = key(dict, "Branches by name")
+    systems: list[SystemConfig] = key(list, "Systems of the submission, one to four")
+    embed: EmbedConfig = key(EmbedConfig, "Embedding stage")
+    evaluate: EvaluateConfig = key(EvaluateConfig, "Evaluation stage")
+    package: PackageConfig = key(PackageConfig, "Submission package")
+    benchmark: BenchmarkConfig = key(BenchmarkConfig, "Benchmark stage")
+    study: StudyConfig = key(StudyConfig, "Study of published encoders (wheeltapper study)")
+    tune: TuneConfig = key(TuneConfig, "Search for scorers, weights and views (wheeltapper tune)")

@@ -4,14 +4,13 @@ Defaults of pre-training are those published for FISHER, and where it says nothi
 recipes/pretrain/conf has the others. "ours" marks what no source gives.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import Annotated, Literal
 
-PRECISIONS = ("no", "bf16", "fp16")
-OBJECTIVES = ("fisher", "echo")
-TARGET_LAYERS = ("mlp", "block")
-TARGET_NORMS = ("instance", "layer", "whitened")
-BAND_TARGETS = ("mean", "positions", "whitened")
-FRONT_ENDS = ("worker", "device")
+from pydantic import Field
+
+from system.config.keys import File, Natural, NonNegative, Positive, Share, key
+
 # Settings of LoopConfig that say how a run is computed and watched, not what comes out.
 LOOP_FREE = ("accumulate", "workers", "log_every", "save_every")
 
@@ -20,96 +19,119 @@ LOOP_FREE = ("accumulate", "workers", "log_every", "save_every")
 class LoopConfig:
     """Optimisation, shared by pre-training and adaptation."""
 
-    steps: int = 300
-    batch_size: int = 8  # clips of one update, over all processes
-    accumulate: int = 1  # parts that a process computes one after another for one update; the result is the same
-    learning_rate: float = 5e-4  # peak, AdamW
-    final_learning_rate: float = 1e-6  # end of the cosine
-    warmup_steps: int = 30
-    weight_decay: float = 0.05  # none on biases, norms and other vectors
-    betas: list[float] = field(default_factory=lambda: [0.9, 0.95])
-    clip_norm: float = 4.0
-    precision: str = "no"  # no (fp32) | bf16 | fp16, as accelerate names them
-    workers: int = 1  # threads of a process that prepare batches, workers + 1 ahead
-    log_every: int = 10  # steps
-    save_every: int = 50  # steps; a killed run goes on from the last one
+    steps: Natural = key(300, "Number of updates; 0 skips the training")
+    batch_size: Positive = key(8, "Clips of one update, over all processes")
+    accumulate: Positive = key(1, "Parts in which a process computes its share of a batch; the result is the same")
+    learning_rate: NonNegative = key(5e-4, "Peak learning rate of AdamW")
+    final_learning_rate: NonNegative = key(1e-6, "Learning rate at the end of the cosine schedule")
+    warmup_steps: Natural = key(30, "Updates over which the learning rate rises linearly to its peak")
+    weight_decay: NonNegative = key(0.05, "Weight decay of AdamW; not applied to biases, norms and other vectors")
+    betas: list[float] = key([0.9, 0.95], "The two decay rates of AdamW's moments, each from 0 to below 1")
+    clip_norm: Annotated[float, Field(ge=0.01)] = key(4.0, "Largest norm of the gradients; larger ones are scaled down")
+    precision: Literal["no", "bf16", "fp16"] = key("no", "Arithmetic of training: no is float32")
+    workers: Positive = key(1, "Threads of a process that prepare batches, workers + 1 batches ahead")
+    log_every: Positive = key(10, "Steps between two rows of curve.csv")
+    save_every: Positive = key(50, "Steps between two saved states; a killed run continues from the last one")
 
 
 @dataclass
 class MaskConfig:
-    """Which patches the student does not see."""
+    """Masking of the patches that the student sees."""
 
-    ratio: float = 0.8  # share of patches hidden (FISHER, EAT); ECHO's released settings: 0.75
-    adjust: float = 0.07  # EAT: extra share of block centres
-    block: int = 5  # EAT: patches, side of a visible block
-    clones: int = 16  # EAT: masks per sub-band at most
-    max_bands: int = 64  # FISHER's code: sub-bands of one clip and its clones at most (m_b of a batch: times its clips)
-    noise_std: float = 0.01  # EAT: of what fills the hidden slots before the decoder
+    ratio: Share = key(0.8, "Share of patches hidden from the student (FISHER, EAT); ECHO's released settings: 0.75")
+    adjust: Share = key(0.07, "Extra share of block centres (EAT)")
+    block: Positive = key(5, "Side of a visible block in patches (EAT)")
+    clones: Positive = key(16, "Largest number of masks for each sub-band (EAT)")
+    max_bands: Positive = key(64, "Largest number of sub-bands of one clip, clones counted (FISHER's code)")
+    noise_std: NonNegative = key(
+        0.01, "Standard deviation of the noise that fills hidden patches before the decoder (EAT)"
+    )
 
 
 @dataclass
 class DecoderConfig:
     """Shallow CNN between the student's tokens and the patch targets (sizes: FISHER's code; EAT: 768, 6, 3)."""
 
-    dim: int = 384
-    layers: int = 5
-    kernel: int = 5
-    groups: int = 16
+    dim: Positive = key(384, "Channels; a multiple of groups")
+    layers: Positive = key(5, "Convolutions")
+    kernel: Positive = key(5, "Side of the convolution kernels, an odd number")
+    groups: Positive = key(16, "Groups of the convolutions; must divide dim")
 
 
 @dataclass
 class TargetConfig:
     """What the student learns to predict of the teacher."""
 
-    layers: str = "mlp"  # of each block: mlp, its MLP's output before the residual (EAT) | block, its output
-    # Of each layer: instance, over the tokens (EAT) | layer, over the channels | whitened, over the corpus (ours).
-    norm: str = "instance"
-    band: str = "mean"  # of the CLS: mean of the patches' targets (EAT) | positions, whitened (ours, distillation.py)
-    floor: float = 0.1  # of what is whitened: share of the mean variance that is added to that of each direction
+    layers: Literal["mlp", "block"] = key(
+        "mlp",
+        "Output of a teacher block that is a target: mlp, of its MLP before the residual connection (EAT); block, of "
+        "the whole block",
+    )
+    norm: Literal["instance", "layer", "whitened"] = key(
+        "instance",
+        "Normalisation of each layer: instance, over the tokens (EAT); layer, over the channels; whitened, over the "
+        "corpus (ours)",
+    )
+    band: Literal["mean", "positions", "whitened"] = key(
+        "mean", "Target of the CLS token: mean of the patch targets (EAT); positions and whitened are ours"
+    )
+    floor: Annotated[float, Field(gt=0)] = key(
+        0.1, "Whitening: share of the mean variance that is added to the variance of each direction"
+    )
 
 
 @dataclass
 class SourceConfig:
     """Recordings to learn from."""
 
-    path: str = ""  # manifest.csv or a folder of shards
-    weight: float = 0.0  # share of the draws; 0: as many as it has clips
+    path: File = key("", "manifest.csv or a folder of shards")
+    weight: NonNegative = key(0.0, "Share of the draws; 0 is proportional to the number of clips")
 
 
 @dataclass
 class ProbeConfig:
-    """Nearest neighbours on a small labelled set, now and then while training."""
+    """Nearest-neighbour accuracy on a small labelled set during training."""
 
-    every: int = 0  # steps; 0: never
-    manifest: str = ""  # classes: label or attributes; folds: section
-    clips: int = 400  # drawn from it, the same ones each time
+    every: Natural = key(0, "Steps between two probes; 0 turns them off")
+    manifest: File = key("", "Manifest of labelled clips: classes are labels or attributes, folds are sections")
+    clips: Annotated[int, Field(ge=2)] = key(400, "Clips drawn from the manifest, the same ones in each probe")
 
 
 @dataclass
 class PretrainConfig:
     """Teacher-student self-distillation (FISHER paper, section 3.2; ECHO paper, section 3)."""
 
-    objective: str = "fisher"  # fisher (also for EAT's network) | echo
-    sources: list[SourceConfig] = field(default_factory=list)  # empty: the training clips of the run
-    loop: LoopConfig = field(default_factory=LoopConfig)
-    mask: MaskConfig = field(default_factory=MaskConfig)
-    decoder: DecoderConfig = field(default_factory=DecoderConfig)
-    target: TargetConfig = field(default_factory=TargetConfig)
-    probe: ProbeConfig = field(default_factory=ProbeConfig)
-    band_weight: float = 1.0  # of the loss of the CLS (FISHER paper, eq. 4)
-    patch_weight: float = 1.0
-    gain_db: float = 0.0  # ours: deviation of the level at which the student hears a sub-band, against the teacher
-    mix_share: float = 0.0  # ours: recordings that the student, not the teacher, hears under another one
-    mix_snr: list[float] = field(default_factory=lambda: [-5.0, 15.0])  # dB, from and to
-    fewest_bands: int = 2  # ECHO's code: sub-bands of a clip, drawn from fewest to most, each anywhere
-    most_bands: int = 5
-    crop_seconds: float = 3.0
-    base_rate: int = 4000  # Hz; the rate of a batch is a multiple of it
-    min_rate: int = 8000
-    max_rate: int = 16000
-    front_end: str = "worker"  # where crops are resampled and their spectra taken
-    ema_start: float = 0.98  # EAT: 0.9998; short runs need a teacher that moves
-    ema_end: float = 0.999
-    ema_steps: int = 300
-    min_target_std: float = 0.01  # below: collapsed, stop
-    min_prediction_std: float = 0.001
+    objective: Literal["fisher", "echo"] = key(
+        "fisher", "Objective and masking: fisher (also for EAT's network) or echo"
+    )
+    sources: list[SourceConfig] = key(list, "Recordings to learn from; empty: the training clips of the run")
+    loop: LoopConfig = key(LoopConfig, "Optimisation")
+    mask: MaskConfig = key(MaskConfig, "Masking of patches")
+    decoder: DecoderConfig = key(DecoderConfig, "Decoder of the student")
+    target: TargetConfig = key(TargetConfig, "Targets of the teacher")
+    probe: ProbeConfig = key(ProbeConfig, "Accuracy on labelled clips during training")
+    band_weight: NonNegative = key(1.0, "Weight of the loss of the CLS token (FISHER paper, eq. 4)")
+    patch_weight: NonNegative = key(1.0, "Weight of the loss of the hidden patches")
+    gain_db: NonNegative = key(
+        0.0, "Standard deviation in dB of the random gain of a sub-band that the student gets (ours); 0 turns it off"
+    )
+    mix_share: Share = key(0.0, "Share of recordings that the student, not the teacher, gets mixed with another (ours)")
+    mix_snr: list[float] = key([-5.0, 15.0], "Lowest and highest signal-to-noise ratio of these mixtures in dB")
+    fewest_bands: Positive = key(2, "Smallest number of sub-bands drawn from a clip (ECHO's code)")
+    most_bands: Positive = key(5, "Largest number of sub-bands drawn from a clip (ECHO's code)")
+    crop_seconds: Annotated[float, Field(ge=0.01, le=3600)] = key(3.0, "Length of the random crop of a clip in seconds")
+    base_rate: Positive = key(4000, "The sampling rate of each batch is a multiple of this, in Hz")
+    min_rate: Positive = key(8000, "Lowest sampling rate of a batch in Hz")
+    max_rate: Positive = key(16000, "Highest sampling rate of a batch in Hz")
+    front_end: Literal["worker", "device"] = key(
+        "worker", "Where crops are resampled and their spectrograms computed: in the loading threads, or on the device"
+    )
+    ema_start: Share = key(
+        0.98, "Decay of the teacher's moving average at the start (EAT: 0.9998; short runs need less)"
+    )
+    ema_end: Share = key(0.999, "Decay of the teacher's moving average after ema_steps")
+    ema_steps: Natural = key(300, "Steps over which the decay rises linearly")
+    min_target_std: float = key(0.01, "Training stops as collapsed if the spread of the targets falls below this")
+    min_prediction_std: float = key(
+        0.001, "Training stops as collapsed if the spread of the predictions falls below this"
+    )

@@ -1,51 +1,32 @@
 """Settings of ``wheeltapper tune``; none of them changes a run."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from typing import Literal
 
-SAMPLERS = ("sobol", "tpe")
-CHOICES = ("all", "machine")
+from system.config.keys import Positive, Seed, Value, key
+
+View = Literal["two_channel", "near_only"]
+Fusion = Literal["sum", "minimum"]
 
 
 @dataclass
 class TuneConfig:
-    """What is tried, how often, and how it is proposed."""
+    """What ``wheeltapper tune`` tries, how often, and how it proposes candidates."""
 
-    # Scorer to setting to the values tried, all combinations of them: {knn: {k: [1, 3], bank: [global]}}. The own
-    # scorer of a branch is tried in any case. Empty: every scorer with its usual values.
-    scorers: dict[str, Any] = field(default_factory=dict)
-    views: list[str] = field(default_factory=lambda: ["two_channel", "near_only"])
-    fusions: list[str] = field(default_factory=lambda: ["sum"])  # sum | minimum
-    trials: int = 10000  # of each study
-    # sobol: quasi-random points, made without the labels, so that one study serves all folds | tpe: proposals learn
-    # from the scores, a study for each fold; far slower
-    sampler: str = "sobol"
-    seed: int = 0
-    choose_for: str = "all"  # all machines, as the rules want it | machine: refused, see --per-machine
-
-
-def tune_problems(
-    config: TuneConfig, views: Sequence[str], fusions: Sequence[str], name: str = "tune"
-) -> Iterator[str]:
-    """What is wrong with the settings, one sentence each.
-
-    Args:
-        views, fusions: what a system may be configured to.
-    """
-    for key, found, known in (("views", config.views, views), ("fusions", config.fusions, fusions)):
-        if not found:
-            yield f"{name}.{key}: expected at least one of {', '.join(known)}, found none"
-        for value in found:
-            if value not in known:
-                yield f"{name}.{key}: expected some of {', '.join(known)}, found {value!r}"
-        if len(set(found)) < len(found):
-            yield f"{name}.{key}: expected each once, found {', '.join(found)}"
-    for key, value, known in (
-        ("sampler", config.sampler, SAMPLERS),
-        ("choose_for", config.choose_for, CHOICES),
-    ):
-        if value not in known:
-            yield f"{name}.{key}: expected one of {', '.join(known)}, found {value!r}"
-    if config.trials < 1:
-        yield f"{name}.trials: expected at least 1, found {config.trials}"
+    scorers: dict[str, Value] = key(
+        dict,
+        "Scorers with the values to try for their settings, in all combinations: {knn: {k: [1, 3], bank: [global]}}. "
+        "Each branch's own scorer is always tried. Empty: every scorer with its usual values",
+    )
+    views: list[View] = key(["two_channel", "near_only"], "Views to try")
+    fusions: list[Fusion] = key(["sum"], "Rules of fusion to try")
+    trials: Positive = key(10000, "Number of candidates of each study")
+    sampler: Literal["sobol", "tpe"] = key(
+        "sobol",
+        "sobol: quasi-random points, independent of the labels, so that one study serves all folds; tpe: proposals "
+        "that learn from the scores, with a study for each fold (much slower)",
+    )
+    seed: Seed = key(0, "Seed of the sampler")
+    choose_for: Literal["all", "machine"] = key(
+        "all", "all: one choice for all machines, as the rules demand; machine: refused except with --per-machine"
+    )

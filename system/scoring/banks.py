@@ -2,15 +2,16 @@
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 
 from system.errors import WheeltapperError
 from system.scoring.calibrate import ZScore, mean_z, robust_z
+from system.scoring.settings import BankMode, Standardize
 
-GLOBAL = "global"
-DOMAIN = "domain"
+GLOBAL: Literal["global"] = "global"
+DOMAIN: Literal["domain"] = "domain"
 MEAN = "mean"
 
 
@@ -57,11 +58,7 @@ class BankScorer:
     smallest_bank = 2
     fewest_references = 2
 
-    def __init__(self, bank: str = DOMAIN, standardize: bool | str = False):
-        if bank not in (DOMAIN, GLOBAL):
-            raise WheeltapperError(f"bank: expected {DOMAIN} or {GLOBAL}, found {bank!r}")
-        if standardize not in (False, True, MEAN):
-            raise WheeltapperError(f"standardize: expected false, true or {MEAN}, found {standardize!r}")
+    def __init__(self, bank: BankMode = DOMAIN, standardize: Standardize = False):
         self.bank, self.standardize = bank, standardize
         self.note = ""  # set by fit if it could not follow the settings; logged as a warning
 

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from system.errors import WheeltapperError
 from system.scoring.memory import Memory, MemoryScorer
+from system.scoring.settings import Bands, Varmin
 
 SMALLEST_SPREAD = 1e-9  # of densities (cosine distances); anything below is rounding error
 
@@ -41,10 +41,8 @@ class BeamScorer(MemoryScorer):
 
     factor = 0.5
 
-    def __init__(self, varmin: int = 0, bands: bool = True, **settings):
+    def __init__(self, varmin: Varmin = 0, bands: Bands = True, **settings):
         super().__init__(**settings)
-        if varmin < 0:
-            raise WheeltapperError(f"varmin: expected 0 or a number of neighbours, found {varmin}")
         self.bands = bands
         if varmin:
             self.memory = VarMinMemory

@@ -2,6 +2,7 @@
 
 from system.scoring.banks import GLOBAL
 from system.scoring.memory import MemoryScorer
+from system.scoring.settings import BankMode, NearestAveraged, Standardize
 
 
 class KnnScorer(MemoryScorer):
@@ -14,5 +15,5 @@ class KnnScorer(MemoryScorer):
         **settings: other arguments of MemoryScorer.
     """
 
-    def __init__(self, k: int = 3, bank: str = GLOBAL, standardize: bool | str = False, **settings):
+    def __init__(self, k: NearestAveraged = 3, bank: BankMode = GLOBAL, standardize: Standardize = False, **settings):
         super().__init__(k, bank, standardize, **settings)

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from system.errors import WheeltapperError
 from system.scoring.memory import Memory, MemoryScorer
+from system.scoring.settings import Bands, DensityNeighbours
 
 SMALLEST_DENSITY = 1e-3  # as a fraction of the median density
 ROUNDING = 1e-12  # rounding error of cosine distances
@@ -36,9 +36,7 @@ class LdnScorer(MemoryScorer):
 
     memory = LdnMemory
 
-    def __init__(self, neighbours: int = 4, bands: bool = False, **settings):
+    def __init__(self, neighbours: DensityNeighbours = 4, bands: Bands = False, **settings):
         super().__init__(**settings)
-        if neighbours < 1:
-            raise WheeltapperError(f"neighbours: expected at least 1, found {neighbours}")
         self.bands = bands
         self.set_density(neighbours)

@@ -10,6 +10,7 @@ import numpy as np
 
 from system.errors import WheeltapperError
 from system.scoring.banks import GLOBAL, BankScorer, check
+from system.scoring.settings import BankMode, LofNeighbours, Standardize
 
 NEIGHBOURS = 4  # of the MIMII paper
 CONTAMINATIONS = (0.1, 0.2, 0.3, 0.4)
@@ -55,10 +56,8 @@ class LofScorer(BankScorer):
     smallest_bank = 3  # with one clip left out, the other two are neighbours of each other
     fewest_references = 3
 
-    def __init__(self, k: int = NEIGHBOURS, bank: str = GLOBAL, standardize: bool | str = False):
+    def __init__(self, k: LofNeighbours = NEIGHBOURS, bank: BankMode = GLOBAL, standardize: Standardize = False):
         super().__init__(bank, standardize)
-        if k < 1:
-            raise WheeltapperError(f"k: expected at least 1 neighbour, found {k}")
         self.k = k
 
     def fit_bank(self, rows: np.ndarray) -> LofBank:

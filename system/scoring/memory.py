@@ -4,9 +4,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from system.errors import WheeltapperError
 from system.scoring.augment import synthetic_rows
 from system.scoring.banks import GLOBAL, BankScorer, flat
+from system.scoring.settings import BankMode, Memmixup, MemmixupNeighbours, NearestAveraged, Smote, Standardize
 
 TARGET = "target"
 
@@ -136,22 +136,14 @@ class MemoryScorer(BankScorer):
 
     def __init__(
         self,
-        k: int = 1,
-        bank: str = GLOBAL,
-        standardize: bool | str = False,
-        smote: float = 0.0,
-        memmixup: float = 0.0,
-        memmixup_neighbours: int = 3,
+        k: NearestAveraged = 1,
+        bank: BankMode = GLOBAL,
+        standardize: Standardize = False,
+        smote: Smote = 0.0,
+        memmixup: Memmixup = 0.0,
+        memmixup_neighbours: MemmixupNeighbours = 3,
     ):
         super().__init__(bank, standardize)
-        if k < 1:
-            raise WheeltapperError(f"k: expected at least 1 neighbour, found {k}")
-        if smote < 0:
-            raise WheeltapperError(f"smote: expected a share of the source clips, at least 0, found {smote}")
-        if not 0 <= memmixup < 1:
-            raise WheeltapperError(f"memmixup: expected a share from 0 to below 1, found {memmixup}")
-        if memmixup_neighbours < 1:
-            raise WheeltapperError(f"memmixup_neighbours: expected at least 1, found {memmixup_neighbours}")
         self.k, self.smote, self.memmixup = k, smote, memmixup
         self.memmixup_neighbours = memmixup_neighbours
 

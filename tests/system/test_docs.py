@@ -22,19 +22,29 @@ def test_the_configuration_reference_is_up_to_date(monkeypatch):
     assert (DOCS / "configuration.md").read_text() == expected, advice
 
 
-def test_the_reference_holds_names_types_defaults_and_comments():
+def test_the_reference_holds_keys_types_defaults_and_descriptions():
     text = (DOCS / "configuration.md").read_text()
-    sections = dict(re.findall(r"## (.+)\n\n((?:(?!\n## )[\s\S])*)", text))
+    sections = dict(re.findall(r"##+ (.+)\n\n((?:(?!\n##)[\s\S])*)", text))
     top = sections["At the top"]
     assert re.findall(r"^\| `(\w+)`", top, re.MULTILINE) == list(Config.__dataclass_fields__)
-    assert "| `false_positive_rate` | float | `0.1` | that the decisions aim at |" in top
-    branch = sections["`branches.NAME`, kind encoder"]
-    assert "| `inputs` | list of text | `[near, far]` | One or two channels that are heard, each near \\|" in branch
-    assert "| `encoder` | settings or none | `null` | None: the encoder of the pre-training stage: see" in branch
-    assert "pooled so, bands kept apart. projection \\| mean" in branch  # the comment above, then the one beside
+    assert "| `false_positive_rate` | float, between 0 and 1 | `0.1` | Share of normal clips above " in top
+    branch = sections["`branches.NAME`, kind `encoder`"]
+    assert "| `inputs` | list of `near`, `far`, `residual` | `[near, far]` | One or two channels; " in branch
+    assert "| `encoder` | settings or null | `null` | " in branch
+    assert "crop_seconds" not in sections["`branches.NAME`, kind `spectrum`"]
     assert "| `autoencoder` | settings | `{hidden: [64, 64], batch_norm: false," in sections["`study`"]
-    assert "| `surname` | text | `Wheeltapper` | last name of the corresponding author," in sections["`package`"]
+    assert "| `surname` | text | `Wheeltapper` | Last name of the corresponding author" in sections["`package`"]
     assert "The same in `branches.NAME.loop`." in sections["`pretrain.loop`"]
+    assert "| `k` | int, at least 1 | `3` | Number of nearest references" in sections["`knn`"]
+    assert "| `standardize` | true, false or mean | `false` | " in sections["`knn`"]
+    assert "No settings." in sections["`precomputed`"]
+
+
+def test_every_key_has_a_description():
+    text = (DOCS / "configuration.md").read_text()
+    rows = re.findall(r"^\| `\w+` \|.*\| ?(.*) \|$", text, re.MULTILINE)
+    assert len(rows) > 219
+    assert min(map(len, rows)) >= len("Name")
 
 
 def test_every_stage_is_listed_and_every_command_exists():

@@ -1,13 +1,13 @@
 """The typed configuration: every recipe parses, every mistake is named with its file and key."""
 
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import yaml
 
 from system import config as configuration
-from system.config import Config, checks, save
+from system.config import Config, save
 from system.errors import WheeltapperError
 from system.experiment import Experiment
 from system.pipeline.settings import load_configuration as load
@@ -120,7 +120,7 @@ def test_base(conf, tmp_path):
         ("package: {title: null}", 'package.title: expected a text, found null ("" is an empty text'),
         ("package:\n  title: A: B", 'a text with ": " in it needs quotes'),
         ("package: {authors: Li}", "package.authors: expected a list, as [Li], found 'Li'"),
-        ("tune: {views: [[mono]]}", "tune.views.0: expected a text, found a list"),
+        ("tune: {views: [[mono]]}", "tune.views.0: expected one of two_channel, near_only, found a list"),
         ("encoder: {simam_machines: [fan]}", "encoder.simam_machines: expected names with values, found a list"),
         ("pretrain:", "pretrain: expected settings, found nothing"),
         ("data: {synthetic: small}", "data.synthetic: expected one of default, tiny, found 'small'"),
@@ -176,7 +176,7 @@ def test_mistakes(tmp_path, text, expected):
             "{encoder: {simam_machines: {fan: auto}}}",
             "branches.main.encoder.simam_machines.fan: expected one of none, global, local, found 'auto'",
         ),
-        ("{heads: {domain_classes: both}}", "branches.main.heads.domain_classes: expected machine or domain"),
+        ("{heads: {domain_classes: both}}", "branches.main.heads.domain_classes: expected one of machine, domain"),
         ("{heads: {kind: cosface}}", "branches.main.heads.kind: expected one of arcface, adacos, adaproj, found 'cosf"),
         ("{heads: {subclusters: 0}}", "branches.main.heads.subclusters: expected at least 1, found 0"),
         (
@@ -213,8 +213,8 @@ def test_mistakes(tmp_path, text, expected):
         ),
         ("{scorer: {name: knn, settings: {k: 2.5}}}", "scorer.settings.k: expected a whole number, found 2.5"),
         ("{scorer: {name: beam, settings: {bands: 1}}}", "scorer.settings.bands: expected true or false, found 1"),
-        ("{scorer: {name: knn, settings: {k: 0}}}", "expected at least 1 neighbour, found 0"),
-        ("{scorer: {settings: {bank: each}}}", "bank: expected domain or global, found 'each'"),
+        ("{scorer: {name: knn, settings: {k: 0}}}", "settings.k: expected at least 1, found 0"),
+        ("{scorer: {settings: {bank: each}}}", "bank: expected one of domain, global, found 'each'"),
     ],
 )
 def test_mistakes_in_a_branch(tmp_path, branch, expected):
@@ -259,7 +259,7 @@ def test_all_contradictions_at_once(tmp_path):
     with pytest.raises(WheeltapperError, match="systems: expected") as caught:
         load(tmp_path / "c.yaml")
     assert "branches.a-b.pool" in str(caught.value)
-    assert "branches.a-b: expected a name of letters" in str(caught.value)
+    assert "branches: expected names of letters, digits and underscores, found 'a-b'" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -313,17 +313,6 @@ def test_saving_the_same_leaves_the_file(conf, tmp_path):
     save(tmp_path / "config.yaml", config)
     assert (tmp_path / "config.yaml").stat().st_mtime_ns == before
     assert yaml.safe_load((tmp_path / "config.yaml").read_text()) == asdict(config)
-
-
-def test_every_limit_speaks_of_a_field():
-    def names(value) -> set[str]:
-        found = {field.name for field in fields(value)}
-        return found.union(*(names(getattr(value, n)) for n in found if is_dataclass(getattr(value, n))))
-
-    known = names(Config()) | names(configuration.EncoderBranch()) | names(configuration.SourceConfig())
-    known |= names(configuration.StudyModelConfig())
-    known |= names(configuration.AutoencoderConfig()) | names(configuration.SpectrumConfig())
-    assert set(checks.LIMITS) <= known
 
 
 def test_pretraining_alone_needs_no_systems(tmp_path):
@@ -381,7 +370,7 @@ SPECTRUM = "spectrum: {statistic: quantile}, inputs: [residual], scorer: {name: 
     [
         ("a: {inputs: []}", r"branches\.a\.inputs: expected one or two of near, far, residual, found \[\]"),
         ("a: {inputs: [near, near]}", r"branches\.a\.inputs: expected one or two"),
-        ("a: {inputs: [left]}", r"branches\.a\.inputs: expected one or two"),
+        ("a: {inputs: [left]}", r"branches\.a\.inputs\.0: expected one of near, far, residual, found 'left'"),
         ("a: {subtraction: {method: wiener}}", r"branches\.a\.subtraction\.method: expected one of least_squares"),
         ("a: {subtraction: {n_fft: 512, hop: 300}}", r"branches\.a\.subtraction: expected an even n_fft and a hop"),
         ("a: {subtraction: {balance: 2}}", r"subtraction\.balance: expected a number from 0 to 1, found 2"),

@@ -88,8 +88,8 @@ def test_standard_units_by_mean_and_deviation():
     }
     found = KnnScorer(1, "domain", standardize="mean").fit(references, domains).score(fresh_clips())
     np.testing.assert_allclose(found, np.minimum(z["source"], z["target"]), rtol=1e-9)
-    with pytest.raises(WheeltapperError, match="standardize: expected false, true or mean, found 'median'"):
-        KnnScorer(standardize="median")
+    with pytest.raises(WheeltapperError, match="standardize: expected true, false or mean, found 'median'"):
+        scoring.build("knn", standardize="median")
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_build():
     assert (scorer.k, scorer.bank, scorer.standardize) == (5, "domain", True)
     with pytest.raises(WheeltapperError, match=r"scorer: expected one of mahalanobis, .* precomputed, found 'svm'"):
         scoring.build("svm")
-    with pytest.raises(WheeltapperError, match=r"scorer mahalanobis: .*unexpected keyword argument 'k'"):
+    with pytest.raises(WheeltapperError, match="k: the scorer mahalanobis has no such setting"):
         scoring.build("mahalanobis", k=3)
-    with pytest.raises(WheeltapperError, match="bank: expected domain or global, found 'both'"):
+    with pytest.raises(WheeltapperError, match="bank: expected one of domain, global, found 'both'"):
         scoring.build("knn", bank="both")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from system import scoring
 from system.errors import WheeltapperError
 from system.scoring.knn import KnnScorer
 
@@ -66,5 +67,5 @@ def test_an_embedding_of_zeros_is_at_right_angles_to_all():
 
 @pytest.mark.parametrize("k", [0, -1])
 def test_no_neighbours(k):
-    with pytest.raises(WheeltapperError, match=f"k: expected at least 1 neighbour, found {k}"):
-        KnnScorer(k)
+    with pytest.raises(WheeltapperError, match=f"k: expected at least 1, found {k}"):
+        scoring.build("knn", k=k)

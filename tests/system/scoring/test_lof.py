@@ -108,5 +108,5 @@ def test_contaminations_that_are_none(wrong):
 
 def test_by_name_with_its_settings():
     assert scoring.build("lof", k=7, bank="domain", standardize=True).k == 7
-    with pytest.raises(WheeltapperError, match="k: expected at least 1 neighbour, found 0"):
+    with pytest.raises(WheeltapperError, match="k: expected at least 1, found 0"):
         scoring.build("lof", k=0)
