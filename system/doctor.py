@@ -64,7 +64,9 @@ def examine(exp: str, quick: bool = False) -> dict[str, Any]:
     version = sys.version_info[:2]
     if not PYTHONS[0] <= version <= PYTHONS[1]:
         first, last = (".".join(map(str, each)) for each in PYTHONS)
-        problems.append(f"Python {platform.python_version()}: expected {first} to {last}; tools/setup.sh looks for one")
+        problems.append(
+            f"Python {platform.python_version()}: expected {first} to {last}; run tools/setup.sh, which looks for one"
+        )
     return {
         "wheeltapper": {"version": __version__, "commit": commit(), "folder": str(ROOT)},
         "python": {"version": platform.python_version(), "program": sys.executable},

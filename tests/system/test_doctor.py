@@ -83,8 +83,8 @@ def test_packages_that_do_not_work_are_named(settings, monkeypatch, capsys):
     assert any(line.startswith("  numpy ") and line.endswith(" works") for line in lines)
     assert any(line.startswith("  scipy ") and line.endswith(" DOES NOT WORK") for line in lines)
     assert "2 problems:" in lines
-    assert "scipy does not work here (no library); tools/setup.sh" in out
-    assert "h5py does not work here (it ends the process by SIGSEGV); tools/setup.sh" in out
+    assert "scipy does not work here (no library); run tools/setup.sh" in out
+    assert "h5py does not work here (it ends the process by SIGSEGV); run tools/setup.sh" in out
 
 
 def test_a_missing_package_and_a_plug_in_that_fails(settings, monkeypatch, capsys):

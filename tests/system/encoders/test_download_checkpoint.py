@@ -79,7 +79,7 @@ def test_a_web_page_is_no_file(tmp_path, server, kind):
     assert left(tmp_path) == []
 
 
-def test_a_web_page_that_calls_itself_a_file_is_thrown_away(tmp_path, server):
+def test_a_web_page_that_calls_itself_a_file_is_deleted(tmp_path, server):
     server.contents["/f.pt"] = b"<!DOCTYPE html><html>sign in</html>"
     with pytest.raises(WheeltapperError, match=r"f\.pt: deleted after the download \(damaged, .*; see https"):
         get(a_card(server), tmp_path)
@@ -99,8 +99,8 @@ def test_a_web_page_does_not_harm_what_was_fetched_before(tmp_path, server):
 
 
 @pytest.mark.parametrize("sha256", ["0" * 64, "00000000"])
-def test_another_file_than_the_published_one_is_thrown_away(tmp_path, server, sha256):
-    with pytest.raises(WheeltapperError, match=rf"f\.pt: thrown away .*expected SHA-256 0+.*, found {SHA256}"):
+def test_another_file_than_the_published_one_is_deleted(tmp_path, server, sha256):
+    with pytest.raises(WheeltapperError, match=rf"f\.pt: deleted .*expected SHA-256 0+.*, found {SHA256}"):
         get(a_card(server, sha256=sha256), tmp_path)
     assert left(tmp_path) == []
 

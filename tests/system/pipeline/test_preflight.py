@@ -363,7 +363,7 @@ def test_packages_that_only_late_stages_import(place, monkeypatch):
     monkeypatch.setitem(sys.modules, "reportlab", None)
     assert preflight.check(plan(0, 6)) == []
     (found,) = findings(plan(0, 7))
-    assert found.startswith("reportlab is not installed; tools/setup.sh")
+    assert found.startswith("reportlab is not installed; run tools/setup.sh")
 
 
 def test_a_package_that_fails_while_the_configuration_is_read(place, monkeypatch):
