@@ -26,9 +26,8 @@ from system.scoring.knn import KnnScorer
 from system.training.state import step_seed
 
 KINDS = ("global", "local")  # candidates
-MIN_STANDARD_ERRORS = (
-    3.0  # advantage required of the second kind; that of the references, about as large, is not counted
-)
+# Advantage required of the second kind. The error of the references, about as large, is not included in it.
+MIN_STANDARD_ERRORS = 3.0
 MAX_CLIPS = 64  # per machine
 MIN_CLIPS = 4  # per machine
 FOLDS = 2

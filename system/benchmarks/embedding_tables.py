@@ -14,13 +14,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from system.embeddings.files import DAMAGE
+from system.embeddings.files import READ_ERRORS
 from system.errors import WheeltapperError
 
 SPLITS = ("train", "test")
 SUBSETS = ("dev", "eval")
 OPTIONAL = ("ori", "group", "split", "condition")  # optional fields of rows with classes
-SHOWN = 3  # rows listed in an error message
+MAX_LISTED = 3  # rows listed in an error message
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ def _read(path: str | os.PathLike, needed: Sequence[str], optional: Sequence[str
             return {name: file[name] for name in (*needed, *optional) if name in file.files}
     except FileNotFoundError as error:
         raise WheeltapperError(f"{path}: expected an npz file with embeddings, found nothing") from error
-    except DAMAGE as error:
+    except READ_ERRORS as error:
         raise WheeltapperError(f"{path}: expected an npz file of plain arrays, found {error}") from error
 
 
@@ -209,10 +209,10 @@ def _choice(path: str | os.PathLike, values: np.ndarray, name: str, allowed: Seq
 
 def _rows(bad: np.ndarray, files: np.ndarray) -> str:
     """Rows for a message: indices from 0, and file names."""
-    named = ", ".join(f"row {row} ({files[row]})" for row in bad[:SHOWN])
-    return named if len(bad) <= SHOWN else f"{named} and {len(bad) - SHOWN} more"
+    named = ", ".join(f"row {row} ({files[row]})" for row in bad[:MAX_LISTED])
+    return named if len(bad) <= MAX_LISTED else f"{named} and {len(bad) - MAX_LISTED} more"
 
 
 def _some(names: Sequence) -> str:
-    named = ", ".join(str(name) for name in names[:SHOWN])
-    return named if len(names) <= SHOWN else f"{named} and {len(names) - SHOWN} more"
+    named = ", ".join(str(name) for name in names[:MAX_LISTED])
+    return named if len(names) <= MAX_LISTED else f"{named} and {len(names) - MAX_LISTED} more"

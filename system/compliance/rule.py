@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-SHOWN = 5  # violations of one kind that are listed
+MAX_LISTED = 5  # violations of one kind that are listed
 
 
 @dataclass
@@ -25,6 +25,6 @@ class ComplianceRule:
 
     def break_each(self, sentences: list[str]) -> None:
         """Adds many violations of one kind: the first few, and the number of the others."""
-        self.violations += sentences[:SHOWN]
-        if len(sentences) > SHOWN:
-            self.violations.append(f"and {len(sentences) - SHOWN} more like the last")
+        self.violations += sentences[:MAX_LISTED]
+        if len(sentences) > MAX_LISTED:
+            self.violations.append(f"and {len(sentences) - MAX_LISTED} more like the last")

@@ -329,11 +329,6 @@ class SystemConfig:
         """Names of the branches that count: those with a weight above zero."""
         return [name for name, weight in self.weights.items() if weight > 0]
 
-    @property
-    def branches(self) -> list[str]:
-        """Names of the branches that count: those with a weight above zero."""
-        return [name for name, weight in self.weights.items() if weight > 0]
-
 
 @dataclass
 class EmbedConfig:

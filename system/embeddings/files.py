@@ -16,7 +16,7 @@ from system.files import open_atomic
 from system.manifest import Clip
 
 # Exceptions of NumPy for damaged npy and npz files: its own, those of zip and deflate, and of the header's parser.
-DAMAGE = (
+READ_ERRORS = (
     *(OSError, ValueError, TypeError, KeyError, EOFError, MemoryError, OverflowError, RuntimeError, SyntaxError),
     *(zipfile.BadZipFile, zlib.error, struct.error, tokenize.TokenError),
 )
@@ -55,7 +55,7 @@ def read_rows(index: str | os.PathLike, embeddings: str | os.PathLike) -> dict[t
         values = np.load(embeddings)
         if not isinstance(values, np.ndarray) or not values.ndim:
             raise ValueError("something other than rows")
-    except DAMAGE as error:
+    except READ_ERRORS as error:
         raise WheeltapperError(f"{embeddings}: expected an array of numbers, found damage ({error})") from error
     if len(keys) != len(values):
         raise WheeltapperError(f"{embeddings}: expected {len(keys)} rows as in {index}, found {len(values)}")

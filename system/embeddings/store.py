@@ -36,7 +36,7 @@ MAGIC = b"wheeltapper rows"
 HEADER = struct.Struct("<16sII")  # magic, format, dimensions of a row
 DIGEST = 16  # bytes
 CHECK = struct.Struct("<I")
-SHOWN = 10  # clips listed in an error message
+MAX_LISTED = 10  # clips listed in an error message
 PATIENCE = 100  # failures after which a process stops
 POLL = 1.0  # minimum seconds between checks of the other processes' progress
 
@@ -119,8 +119,8 @@ class EmbeddingStore:
                 if progress:
                     progress(1)
         if problems:
-            more = f"\n  and {len(problems) - SHOWN} more" if len(problems) > SHOWN else ""
-            text = "\n  ".join(problems[:SHOWN]) + more
+            more = f"\n  and {len(problems) - MAX_LISTED} more" if len(problems) > MAX_LISTED else ""
+            text = "\n  ".join(problems[:MAX_LISTED]) + more
             with open_atomic(note) as file:
                 file.write(text)
             raise WheeltapperError(text)
@@ -191,9 +191,8 @@ class EmbeddingStore:
             files = {path: stack.enter_context(open(path, "rb")) for path in {row[0] for row in known.values()}}
             header = {"descr": "<f4", "fortran_order": False, "shape": (len(self.digests), widths[0])}
             np.lib.format.write_array_header_1_0(out, header)
-            for (
-                digest
-            ) in self.digests:  # not memory-mapped: a full disk would kill a process that writes to a mapped file
+            # Not memory-mapped: a full disk would kill a process that writes to a mapped file.
+            for digest in self.digests:
                 path, position, width = known[digest]
                 files[path].seek(position)
                 out.write(files[path].read(4 * width))

@@ -14,7 +14,7 @@ from system.pretraining.objectives import build_objective
 from system.training.loop import fit, step_seed
 
 # Settings that ``fit`` checks itself, or that do not influence the weights.
-FREE = ("loop", "probe", "front_end", "sources")
+EXCLUDED_SETTINGS = ("loop", "probe", "front_end", "sources")
 
 
 def pretrain(
@@ -62,7 +62,7 @@ def pretrain(
         if step >= config.loop.warmup_steps:
             task.check_alive(step, values)
 
-    own = {name: value for name, value in asdict(config).items() if name not in FREE}
+    own = {name: value for name, value in asdict(config).items() if name not in EXCLUDED_SETTINGS}
     settings = {"encoder": asdict(encoder.config), "pretrain": own}
     batches = Batches(task, mixture, config, seed)
     fit(task, batches, config.loop, folder, seed, device, after_step, progress, watch, settings)

@@ -13,7 +13,7 @@ FEW_REFERENCES = 5
 SURE = 0.01  # significance level of the test for too many false alarms
 
 
-def notes(run: RunData) -> list[str]:
+def collect_findings(run: RunData) -> list[str]:
     """The findings, one sentence each, most serious first."""
     found = [*run.problems]
     done = {record["name"] for record in run.stages}

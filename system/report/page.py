@@ -7,8 +7,8 @@ from typing import Any
 
 from system import __version__, manifest
 from system.files import open_atomic
-from system.report import leaderboard, maps, recordings, results, summary, training_section
-from system.report.findings import notes
+from system.report import maps, recordings, results, summary, training_section
+from system.report.findings import collect_findings
 from system.report.load_run import RunData, read_run
 from system.report.template import template
 
@@ -64,7 +64,7 @@ def render(run: RunData, progress: Callable[[int, int], None] | None = None) -> 
     return template("report.html.j2").render(
         **content,
         facts=_facts(run),
-        notes=notes(run),
+        notes=collect_findings(run),
         configuration=run.config_text,
         folder=run.folder.resolve().name,
         version=__version__,

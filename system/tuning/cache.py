@@ -17,7 +17,7 @@ from system.embeddings.files import read_rows
 from system.errors import WheeltapperError
 from system.files import open_atomic
 from system.manifest import Clip
-from system.tuning.workers import NAP, Claims
+from system.tuning.workers import POLL, Claims
 
 TOLERANCE = 1e-6  # relative difference allowed between two computations of a score
 
@@ -99,7 +99,7 @@ def compute(
                 if not alive():
                     return
             if not worked:
-                time.sleep(NAP)
+                time.sleep(POLL)
         progress(total, total)
     finally:
         claims.close()

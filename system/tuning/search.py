@@ -23,8 +23,8 @@ import numpy as np
 
 from system.errors import WheeltapperError
 from system.tuning.objective import Objective
-from system.tuning.space import STEP, Points
-from system.tuning.workers import NAP, Claims, JournalLock
+from system.tuning.space import WEIGHT_STEP, Points
+from system.tuning.workers import POLL, Claims, JournalLock
 
 if TYPE_CHECKING:
     import optuna
@@ -127,7 +127,7 @@ def run(
                             progress(finished(), total)
                         worked = True
             if not worked:
-                time.sleep(NAP)
+                time.sleep(POLL)
     finally:
         claims.close()
 
@@ -175,7 +175,7 @@ def _learning(study, objective: Objective, machines, places: Sequence[int], seed
     sampler = optuna.samplers.TPESampler(seed=int(entropy.generate_state(1)[0]), n_startup_trials=0)
     memory = optuna.create_study(direction="maximize", sampler=sampler)
     memory.add_trials([known[place] for place in sorted(known)])
-    distributions = space.distributions(STEP)
+    distributions = space.distributions(WEIGHT_STEP)
     for place in places:
         trial = memory.ask(distributions)
         points = space.points([space.from_parameters(trial.params)])

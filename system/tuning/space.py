@@ -9,9 +9,9 @@ import numpy as np
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
-STEP = 0.05  # between proposed weights
-OFF = 0.2  # probability that a proposal gives a branch no weight
-KEPT = 0.75  # share of the configured values that every second proposal keeps
+WEIGHT_STEP = 0.05  # between proposed weights
+ZERO_WEIGHT_SHARE = 0.2  # probability that a proposal gives a branch no weight
+KEPT_SHARE = 0.75  # share of the configured values that every second proposal keeps
 
 
 @dataclass(frozen=True)
@@ -76,9 +76,9 @@ class Space:
         """``count`` choices proposed without labels; a shorter design is the beginning of a longer one.
 
         These are the configured system, every scorer of every branch alone, and points of a scrambled Sobol sequence
-        (Sobol 1967, Owen 1998), which fill the space evenly. A weight is zero with probability ``OFF``. Because most
-        changes of a good system are bad, and several at once nearly always, every second point keeps about ``KEPT`` of
-        the configured values.
+        (Sobol 1967, Owen 1998), which fill the space evenly. A weight is zero with probability ``ZERO_WEIGHT_SHARE``.
+        Because most changes of a good system are bad, and several at once nearly always, every second point keeps about
+        ``KEPT_SHARE`` of the configured values.
         """
         from scipy.stats import qmc
 
@@ -96,14 +96,18 @@ class Space:
         dimensions = 2 + 2 * len(self.scorers)
         cube = qmc.Sobol(2 * dimensions, scramble=True, seed=seed).random_base2(max(1, (left - 1).bit_length()))[:left]
         sizes = np.array([len(labels) for labels in self.scorers.values()])
-        raised = np.clip((cube[:, 2 + len(sizes) : dimensions] - OFF) / (1.0 - OFF), 0.0, 1.0)
-        kept = (np.arange(left)[:, None] % 2 == 1) & (cube[:, dimensions:] < KEPT)
+        raised = np.clip(
+            (cube[:, 2 + len(sizes) : dimensions] - ZERO_WEIGHT_SHARE) / (1.0 - ZERO_WEIGHT_SHARE), 0.0, 1.0
+        )
+        kept = (np.arange(left)[:, None] % 2 == 1) & (cube[:, dimensions:] < KEPT_SHARE)
         start = self.points([first])
         rest = self._points(
             np.where(kept[:, 0], start.views, (cube[:, 0] * len(self.views)).astype(int)),
             np.where(kept[:, 1], start.fusions, (cube[:, 1] * len(self.fusions)).astype(int)),
             np.where(kept[:, 2 : 2 + len(sizes)], start.scorers, (cube[:, 2 : 2 + len(sizes)] * sizes).astype(int)),
-            np.where(kept[:, 2 + len(sizes) :], start.weights, np.round(np.round(raised / STEP) * STEP, 2)),
+            np.where(
+                kept[:, 2 + len(sizes) :], start.weights, np.round(np.round(raised / WEIGHT_STEP) * WEIGHT_STEP, 2)
+            ),
         )
         return Points(
             *(

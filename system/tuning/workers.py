@@ -13,7 +13,7 @@ from system.dependencies import import_failure
 from system.errors import WheeltapperError
 
 PATIENCE = 10.0  # seconds that helpers have to end when no work is left
-NAP = 0.2  # seconds between checks of the other processes' progress
+POLL = 0.2  # seconds between checks of the other processes' progress
 
 
 class Claims:

@@ -53,7 +53,7 @@ def test_gain_stays_within_its_bounds():
     assert decibels.min() < -5.5
     assert decibels.max() > 5.5
     assert decibels.mean().abs() < 0.5
-    assert (decibels[:, 0] - decibels[:, 1]).abs().max() > 6.0  # each channel for itself
+    assert (decibels[:, 0] - decibels[:, 1]).abs().max() > 6.0  # each channel independently
 
 
 def test_mixup():
@@ -88,12 +88,12 @@ def test_masks(time, frequency):
     assert torch.equal(hidden, whole_frames[:, :, None] | whole_bins[:, None, :])
     for lines, longest in ((whole_frames, min(time, 20)), (whole_bins, min(frequency, 30))):
         if time == 500 and lines is whole_bins:
-            continue  # where all frames are hidden, so are all bins
+            continue  # all frames masked means all bins masked
         count = lines.sum(1)
         assert count.max() == longest
         assert count.min() == 0
         edges = lines.int().diff(dim=1).abs().sum(1)
-        assert (edges <= 2).all()  # one stretch
+        assert (edges <= 2).all()  # one range
 
 
 @pytest.mark.parametrize("function", [augment_waves, lambda x, config: mix(x, config)[0]])

@@ -54,7 +54,7 @@ def test_adapters_of_rank_64(family):
     assert {p.shape[0] if "lora_A" in name else p.shape[1] for name, p in adapters.items()} == {64}
     with torch.no_grad():
         for name, parameter in adapters.items():
-            if "lora_B" in name:  # zero at the start, where A learns nothing yet
+            if "lora_B" in name:  # zero at the start, so that A has no gradient yet
                 parameter.normal_(std=0.02)
     wave = 0.1 * torch.randn(2, 2, RATE // 2, generator=torch.Generator().manual_seed(0))
     task({"wave": wave, "attribute": torch.tensor([0, 2]), "domain": torch.tensor([1, 3])})["loss"].backward()
@@ -78,7 +78,7 @@ def test_a_branch_of_each_family(family, pool, train_clips, tmp_path):
     before = copy.deepcopy(encoder).state_dict()
     task = adapt(encoder, train_clips, config, RATE, tmp_path, seed=1)
     kept = {name.replace(".base_layer", ""): value for name, value in task.model.encoder.state_dict().items()}
-    assert all(torch.equal(kept[name], value) for name, value in before.items())  # the network itself stays
+    assert all(torch.equal(kept[name], value) for name, value in before.items())  # the network itself is unchanged
     moved = [p for n, p in task.named_parameters() if "lora_B" in n]
     assert sum(p.abs().sum() for p in moved) > 0 or family == "cnn"
     loaded = load_adapted(family_class(family).build("nano", 0), tmp_path / ADAPTER, config)
@@ -112,7 +112,7 @@ def test_fine_tuning_of_each_family(family, train_clips, tmp_path):
     task = adapt(encoder, train_clips, config, RATE, tmp_path, seed=1)
     moved = {n for n, p in before.named_parameters() if not torch.equal(p, encoder.get_parameter(n))}
     assert moved == {n for n, p in task.model.encoder.named_parameters() if p.requires_grad}
-    assert 0 < len(moved) < len(list(before.parameters()))  # blocks above the second stay as they were
+    assert 0 < len(moved) < len(list(before.parameters()))  # blocks above the second are unchanged
     assert all(torch.equal(b, encoder.get_buffer(n)) for n, b in before.named_buffers())
     loaded = load_adapted(family_class(family).build("nano", 0), tmp_path / ADAPTER, config)
     wave = 0.1 * torch.randn(2, 2, 6000, generator=torch.Generator().manual_seed(0))

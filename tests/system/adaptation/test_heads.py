@@ -129,7 +129,7 @@ def test_probabilities_and_losses_of_scaled_heads(kind, trainable):
     module, embedding = built(kind, trainable_centres=trainable), embeddings()
     with torch.no_grad():
         if trainable:
-            module.weight.add_(0.3 * torch.randn(module.weight.shape))  # no longer at right angles
+            module.weight.add_(0.3 * torch.randn(module.weight.shape))  # no longer orthogonal
     labels = torch.arange(12) % 3
     scale = np.sqrt(2) * np.log(3 * 2 - 1 if kind == "adacos" else 2)
     rows, centres = arrays(module, embedding)
@@ -250,7 +250,7 @@ def test_fixed_centres_stay_and_the_embedding_learns(kind):
         loss.backward()
         optimizer.step()
         losses.append(loss.item())
-    assert losses[-1] < 0.8 * losses[0]  # adaproj of three classes: no less than half, log(1 + 2 exp(-s))
+    assert losses[-1] < 0.8 * losses[0]  # adaproj with three classes: at least half, log(1 + 2 exp(-s))
     assert torch.equal(module.weight, before)
     assert module.weight.grad is None
 

@@ -110,7 +110,7 @@ def test_machines_with_attributes_keep_theirs(tiny_encoder, train_clips):
     labels = attribute_labels(train_clips, clusters | {("fan", "00", train_clips[0].file): 9})
     assert labels[:4].tolist() == [0, 1, 0, 1] == attribute_labels(train_clips)[:4].tolist()
     assert (labels[4:] - 2).tolist() == [row.cluster for row in rows]
-    # One clip with attributes makes its section one that has some.
+    # A section with a single clip with attributes is not clustered.
     mixed = [*train_clips[:7], replace(train_clips[7], attributes="speed_1")]
     assert cluster_clips(tiny_encoder(), mixed, config(), RATE, 0) == []
 
@@ -173,7 +173,7 @@ def test_the_stage_writes_them_and_a_resumed_one_keeps_them(exp, monkeypatch):
     assert read_json(path.with_name("card.json"))["pseudo_attributes"] == pseudo_attributes.summary(rows)
     marker = read_json(exp / "stages" / "2_adapt.json")
     assert f"adapt/main/{pseudo_attributes.FILE}" in marker["writes"]
-    path.unlink()  # what is lost comes back the same
+    path.unlink()  # a lost file is written again with the same content
     assert main(command) == 0
     assert path.read_text() == text
 

@@ -44,7 +44,7 @@ def test_fine_tuned_weights_are_in_the_file(tiny_encoder, train_clips, tmp_path)
     for name, tensor in before.items():
         assert torch.equal(kept[f"model.encoder.{name}"], encoder.get_parameter(name))
         assert not torch.equal(kept[f"model.encoder.{name}"], tensor), name
-    other = load_adapted(tiny_encoder(seed=7), tmp_path / ADAPTER, settings)  # whatever it started from
+    other = load_adapted(tiny_encoder(seed=7), tmp_path / ADAPTER, settings)  # independent of the initial weights
     expected = task.eval().model.views(waves())
     torch.testing.assert_close(other.views(waves()).two_channel, expected.two_channel)
 

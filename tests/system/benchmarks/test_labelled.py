@@ -39,7 +39,7 @@ def machines() -> tuple[list[Clip], np.ndarray]:
 
 def test_classes_in_folds():
     clips = classed(["1", "2", "3", "4", "5"])
-    task, own = choose_task([*clips, clip(99)])  # without a class: takes no part
+    task, own = choose_task([*clips, clip(99)])  # has no class and is left out
     assert (task, own) == (FOLDS, clips)
     vectors = np.random.default_rng(0).normal(size=(40, 4))
     vectors[:, 0] += [3.0 * (i // 3 % 3) for i in range(40)]

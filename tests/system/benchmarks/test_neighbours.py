@@ -56,7 +56,7 @@ def test_against_plain_loops(monkeypatch, metric, k):
 @pytest.mark.parametrize("metric", ["cosine", "euclidean"])
 def test_one_neighbour_against_scikit_learn(metric):
     embeddings, labels = clusters(count=200, seed=3)
-    folds = np.random.default_rng(1).integers(0, 4, 200)  # of unequal size: the folds count, not the clips
+    folds = np.random.default_rng(1).integers(0, 4, 200)  # of unequal size: the mean is over folds, not clips
     scores = []
     for fold in range(4):
         model = KNeighborsClassifier(1, metric=metric).fit(embeddings[folds != fold], labels[folds != fold])
@@ -86,7 +86,7 @@ def test_members_of_a_group_are_no_neighbours():
 def test_more_neighbours_than_clips():
     embeddings = np.array([[0.0], [1.0], [2.0], [10.0]])
     assert leave_one_out_accuracy(embeddings, ["a", "a", "a", "b"], 50, "euclidean") == 75.0
-    # "b" has two clips of others to look at and not the one of its own group.
+    # "b" has two clips of other groups as neighbours; the one of its own group is excluded.
     assert leave_one_out_accuracy(embeddings, ["a", "a", "b", "b"], 9, "euclidean", ["r", "s", "t", "t"]) == 50.0
 
 

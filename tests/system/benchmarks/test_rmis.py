@@ -143,7 +143,7 @@ def test_classes_that_cannot_be_split_are_left_out():
     groups = [f"a{i}" for i in range(6)] + [f"b{i}" for i in range(6)] + ["c0"] * 6 + ["d0"]
     assert splittable(labels, groups) == {"a", "b"}
     assert splittable([], []) == set()
-    many = [f"{i:02d}" for i in range(60) for _ in range(4)]  # sixty classes of four: a split for all is a rare find
+    many = [f"{i:02d}" for i in range(60) for _ in range(4)]  # sixty classes of four: hardly any split has all
     kept = splittable(many, [str(n) for n in range(len(many))])
     assert len(kept) == 17  # 0.875 ** 17 > 0.1 > 0.875 ** 18
     rows = [n for n, label in enumerate(many) if label in kept]
@@ -158,7 +158,7 @@ def test_tasks_of_a_run():
     clips += [clip("fan", "test", n, label="anomaly" if n % 2 else "normal") for n in range(16)]
     clips += [clip("fan", "train", 99, label="normal", attributes="speed_9")]
     clips += [clip("pump", "train", n, label="normal", attributes=f"speed_{n % 2}") for n in range(20)]
-    clips += [clip("pump", "test", n) for n in range(20)]  # anonymous: no development machine
+    clips += [clip("pump", "test", n) for n in range(20)]  # unlabelled: not a development machine
     found = tasks(clips, 4, 0.5)
     assert {name: sorted({label for _, label in members}) for name, members in found.items()} == {
         "condition": ["fan speed_0", "fan speed_1", "fan speed_2"],

@@ -18,7 +18,7 @@ from system.training.loop import fit
 CONFIG = LoopConfig(
     steps=24, batch_size=8, learning_rate=0.02, warmup_steps=2, save_every=1, log_every=1, clip_norm=0.5
 )
-# Imports once what every process would else import for itself.
+# Imports modules once that every process would otherwise import.
 SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["system.training", "torch._dynamo", "tensorboard.summary.writer.record_writer"])
 

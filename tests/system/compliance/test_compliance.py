@@ -141,7 +141,7 @@ def test_an_anomalous_clip_in_the_training_manifest(run, renamed):
     score_again(run)
     found = broken(run)
     assert "anomaly_0000" in found["training"][0]
-    # Renamed in the manifest, the row says nothing false about itself: its path does.
+    # A row renamed in the manifest is consistent in itself; its path is not.
     assert set(found) == ({"training"} if renamed else {"training", "recordings"})
 
 

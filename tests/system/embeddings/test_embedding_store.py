@@ -137,7 +137,7 @@ def test_damage_is_made_again_and_nothing_else(tmp_path):
     embed = Counting()
     assert store.read() is None
     store.fill(embed)
-    assert len(embed.asked) == 6  # nothing else was left
+    assert len(embed.asked) == 6  # nothing else was missing
     np.testing.assert_array_equal(store.finish(), expected(clips))
 
 

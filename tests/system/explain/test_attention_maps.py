@@ -126,7 +126,7 @@ def test_distances_equal_loops_over_transformers_attention(theirs):
             assert found.distance[layer, head] == pytest.approx(total / len(places), rel=1e-4)
     even = np.mean([[math.dist(a, b) for b in places] for a in places])
     assert found.even == pytest.approx(even, rel=1e-5)
-    assert np.abs(found.distance - even).max() > 1  # else nothing was tested
+    assert np.abs(found.distance - even).max() > 1  # otherwise the test has no effect
 
 
 def test_maps_and_rollout_equal_transformers_attention(theirs):
@@ -226,7 +226,7 @@ def test_long_recordings_go_in_pieces():
     np.testing.assert_allclose(found.maps, np.concatenate([part.maps for part in parts], 1), rtol=1e-5)
     weighted = sum(part.distance * length for part, length in zip(parts, (64, 64, 40), strict=True)) / 168
     np.testing.assert_allclose(found.distance, weighted, rtol=1e-6)
-    ends = attend(encoder, noise(1, 64 + 10, 128))  # what is left is shorter than a patch
+    ends = attend(encoder, noise(1, 64 + 10, 128))  # the remainder is shorter than a patch
     assert ends.maps.shape == (2, 74, 128)
     assert not ends.maps[:, 64:].any()
 

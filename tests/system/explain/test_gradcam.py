@@ -73,7 +73,7 @@ def test_maps_of_any_length(encoder, frames):
     assert np.isfinite(found).all()
     assert found.min() >= 0
     assert (found[1:].max((1, 2)) > 0).all()
-    left_out = frames - 1251 if 0 < frames - 1251 < 32 else 0  # shorter than a patch: the encoder never sees it
+    left_out = frames - 1251 if 0 < frames - 1251 < 32 else 0  # shorter than a patch: the encoder drops it
     assert not found[:, frames - left_out :].any()
 
 

@@ -169,7 +169,7 @@ def test_a_crop_depends_on_its_own_generator_alone(clips, tmp_path):
     again = [crop(seed) for seed in (7, 3)]
     for one, other in zip([*alone, alone[7], alone[3]], [*together, *again], strict=True):
         np.testing.assert_array_equal(one, other)
-    assert len({wave.tobytes() for wave in alone}) > 25  # the shortest clip comes whole
+    assert len({wave.tobytes() for wave in alone}) > 25  # the shortest clip is used as a whole
 
 
 def test_in_the_place_of_a_constant_crop_another_is_drawn():
@@ -178,7 +178,7 @@ def test_in_the_place_of_a_constant_crop_another_is_drawn():
     assert sum(pick.corpus == 0 for pick in picks) > 160
     for seed, pick in enumerate(picks):
         wave, rate = mixture.crop(pick, 0.01, np.random.default_rng(seed))
-        assert rate == 16000  # never the clip of too low a rate
+        assert rate == 16000  # never the clip whose rate is too low
         assert 1000 <= wave[0] < wave[-1]
     with pytest.raises(
         WheeltapperError, match=r"expected sound, found 100 crops of 0\.01 s in a row that are constant"

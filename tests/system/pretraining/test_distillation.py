@@ -118,7 +118,7 @@ def test_whitened_targets_know_nothing_of_the_codes(echo):
     assert told(mean.mean(1)) > 0.5
     assert told(target.mean(1)) < 0.1
     assert told(band) < 0.1
-    # Nor of the time.
+    # Nor on the time.
     before, after = (x.mean(0).var(0).sum() / x.var((0, 1)).sum() for x in (mean, target))
     assert before > 0.05
     assert after < 0.02
@@ -156,7 +156,7 @@ def test_losses_equal_plain_numpy(build, waves, monkeypatch):
     assert losses["target_std"] == pytest.approx(target.reshape(-1, 16)[:].std(axis=0).mean(), rel=2e-2)
     task.config.band_weight, task.config.patch_weight = 0.5, 2.0
     weighted = 0.5 * losses["loss_band"] + 2.0 * losses["loss_patch"]
-    assert float(task(batch)["loss"].detach()) == pytest.approx(weighted, rel=2e-2)  # other noise in the hidden slots
+    assert float(task(batch)["loss"].detach()) == pytest.approx(weighted, rel=2e-2)  # other noise in the masked patches
 
 
 def test_only_hidden_patches_count(build, waves, monkeypatch):
@@ -294,7 +294,7 @@ def test_decoder_keeps_the_grid():
     changed = x.clone()
     changed[:, 0, 0] += 1.0
     moved = (decoder(changed) - decoder(x)).abs().sum((0, 2)).view(5, 6) > 1e-6
-    assert moved[:3, :3].all()  # two layers of width three reach two patches far
+    assert moved[:3, :3].all()  # two layers of width three have a reach of two patches
     assert not moved[3:].any()
     assert not moved[:, 3:].any()
 

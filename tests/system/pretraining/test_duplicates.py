@@ -112,7 +112,7 @@ def test_near_identical_stationary_clips_are_left_out(written):
     np.testing.assert_array_equal(alone.distance, found.distance)
     assert find_duplicates(clips, threshold=7.0).like[5] == 0
     assert find_duplicates(clips, stationary=40.0).like[4] == 3
-    assert find_duplicates(clips[::-1]).like[11] == 1  # the first of its kind is kept, whichever that is
+    assert find_duplicates(clips[::-1]).like[11] == 1  # the first of similar clips is kept, in any order
 
 
 def test_verb(written, tmp_path, capsys):

@@ -58,7 +58,7 @@ def test_batches_have_one_rate_each(tiny_encoder, train_clips, record):
         teacher, student = batch["spectrograms"]
         assert teacher.shape == (4, 38, rate // 80 + 1)
         assert teacher is student
-        # All that is above the recordings' own rates would be silent: 12 and 16 kHz take the fast ones alone.
+        # Above the recordings' own rates there is silence: 12 and 16 kHz use only recordings of higher rates.
         assert teacher.mean((1, 2)).min() > -2.0
         drawn.add(rate)
     assert drawn == {8000, 12000, 16000}
@@ -149,7 +149,7 @@ def test_a_state_of_other_settings_is_refused(tiny_encoder, train_clips, tmp_pat
         run(tiny_encoder(), train_clips, config(), tmp_path / "run", 0, stop)
     with pytest.raises(WheeltapperError, match=r"state\.pt.*pretrain\.gain_db"):
         run(tiny_encoder(), train_clips, config({"gain_db": 3.0}), tmp_path / "run", 0)
-    # Where the spectra are taken changes nothing of what is learned.
+    # The place where spectra are computed does not influence the weights.
     run(tiny_encoder(), train_clips, config({"front_end": "device"}), tmp_path / "run", 0)
 
 

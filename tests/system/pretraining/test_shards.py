@@ -161,7 +161,7 @@ def test_a_finished_shard_that_is_gone_is_written_again(clips, tmp_path, monkeyp
 def test_a_complete_folder_is_left_as_it_is(clips, tmp_path):
     write_shards(clips, tmp_path / "shards", SHARD_BYTES)
     before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "shards").iterdir()}
-    Path(clips[0].path).unlink()  # nobody asks for the recordings
+    Path(clips[0].path).unlink()  # the recordings are not needed any more
     write_shards(clips, tmp_path / "shards", SHARD_BYTES)
     assert before == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "shards").iterdir()}
 

@@ -17,7 +17,7 @@ FLAGS = (
 )
 FLAGS += " --disable-sync --disable-quic --enable-logging=stderr --v=0 --virtual-time-budget=4000 --dump-dom"
 PHONE, DESK = 390, 1280  # px
-# Put at the end of a copy: tells the page around it what became of the page.
+# Appended to a copy of the page: reports its state to the enclosing page.
 PROBE = """<script>addEventListener("load", () => {
   const widest = [...document.querySelectorAll("main *")].filter((e) => !e.closest(".table, .board, pre, svg, nav"))
     .reduce((most, e) => Math.max(most, e.getBoundingClientRect().right), 0);

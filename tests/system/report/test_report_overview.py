@@ -10,7 +10,7 @@ from report_runs import ODD, Page, build
 from system import manifest
 from system.evaluation import challenge_csv
 from system.report import maps, summary, write_report
-from system.report.findings import notes
+from system.report.findings import collect_findings
 from system.report.load_run import read_run
 
 
@@ -101,5 +101,5 @@ def test_a_branch_of_one_number_gives_way_to_the_next(folder):
 
 
 def test_findings_alike_are_told_once(folder):
-    found = notes(read_run(folder))
+    found = collect_findings(read_run(folder))
     assert f"{ODD}, Pump, Secret: only 2 normal references of the target domain." in found

@@ -48,7 +48,7 @@ def test_the_split_is_a_function_of_the_seed_alone():
     shuffled = random.Random(0).sample(clips, len(clips))
     assert data.split(shuffled, 1, 0.25, 0.1) == parts
     assert data.split(clips, 2, 0.25, 0.1) != parts
-    # A machine's split does not hang on what else is studied.
+    # A machine's split does not depend on other machines.
     alone = [clip for clip in clips if (clip.machine, clip.section) == ("fan", "00")]
     assert data.split(alone, 1, 0.25, 0.1).items() <= parts.items()
 

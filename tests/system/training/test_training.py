@@ -101,7 +101,7 @@ def test_resuming_equals_running_through(tmp_path, stop_after):
         run(tmp_path / "cut", progress=stop)
     module = Noisy()
     with torch.no_grad():
-        module.linear.weight.fill_(9.0)  # must come from the state where there is one
+        module.linear.weight.fill_(9.0)  # must be replaced by the state if there is one
     resumed, resumed_rows = run(tmp_path / "cut", module if stop_after >= 2 else None)
     for name, tensor in whole.state_dict().items():
         assert torch.equal(resumed.state_dict()[name], tensor), name
@@ -251,7 +251,7 @@ def test_batches_are_prepared_ahead_and_in_order(workers):
 
     batches = prepared(make, ((step, 0, 1) for step in range(20)), workers)
     assert next(batches) == 0
-    assert ready.wait(5)  # workers + 1 ahead of the one at hand
+    assert ready.wait(5)  # workers + 1 batches ahead
     assert max(begun) == workers + 1
     assert list(batches) == list(range(1, 20))
     assert sorted(begun) == list(range(20))

@@ -71,7 +71,7 @@ def test_one_of_two_processes_is_killed(tmp_path, alone, index):
         f"LostPeer: another process of this run has ended; {tmp_path / 'state.pt'} holds 8 steps; "
         "the same command resumes there ("
     )
-    count = 2 - index  # also goes on with another number of processes
+    count = 2 - index  # also resumes with another number of processes
     assert in_processes(count, train, tmp_path) == [WELL] * count
     assert_close(tmp_path, alone)
 
@@ -171,7 +171,7 @@ def fail(kinds) -> None:
     [
         ((WheeltapperError, WheeltapperError), [{"WheeltapperError: why", ""}]),
         ((WheeltapperError, processes.LostPeer), [{"WheeltapperError: why", ""}, {"LostPeer: why", ""}]),
-        ((ZeroDivisionError, ZeroDivisionError), [{"ZeroDivisionError: why"}]),  # not meant for the user: all of them
+        ((ZeroDivisionError, ZeroDivisionError), [{"ZeroDivisionError: why"}]),  # program errors: all of them
     ],
 )
 def test_one_process_says_why_all_stop(kinds, said):
