@@ -7,7 +7,7 @@ from typing import Any
 
 from system import __version__, manifest
 from system.files import open_atomic
-from system.report import maps, recordings, results, summary, training_section
+from system.report import leaderboard, maps, recordings, results, summary, training_section
 from system.report.findings import collect_findings
 from system.report.load_run import RunData, read_run
 from system.report.template import template
