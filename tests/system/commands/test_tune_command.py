@@ -163,7 +163,7 @@ def test_per_machine_by_configuration_is_against_the_rules(runs, tmp_path, capsy
         ({"scorer": {}}, "unknown key tune.scorer: did you mean scorers"),
         ({"scorers": {"knn": {"k": []}}}, "tune.scorers.knn.k: expected a list of at least one value, found []"),
         ({"scorers": {"knn": {"k": 3}}}, "tune.scorers.knn.k: expected a list of at least one value, found 3"),
-        ({"scorers": {"knn": {"q": [3]}}}, "tune.scorers.knn.q: the scorer knn has no such setting: it knows k, bank"),
+        ({"scorers": {"knn": {"q": [3]}}}, "tune.scorers.knn.q: the scorer knn has no such setting: known settings: k, bank"),
         ({"scorers": {"knn": {"k": [0]}}}, "tune.scorers.knn.k: expected at least 1, found 0"),
         ({"scorers": {"fan": {"k": [1]}}}, "tune.scorers.fan: expected one of"),
         ({"scorers": {"knn": [1]}}, "tune.scorers.knn: expected settings with the values to try"),
