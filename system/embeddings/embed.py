@@ -277,7 +277,7 @@ def embed_files(
             finite.
 
     Example:
-        >>> encoder = encoders.load("fisher", "data/checkpoints/fisher_small.pt")
+        >>> encoder = family_class("fisher").load("data/checkpoints/fisher_small.pt")
         >>> embeddings = embed_files(encoder, [Path("a.wav"), Path("b.wav")])  # (2, D)
     """
     if not paths:

@@ -23,7 +23,8 @@ SCRIPT = Path(__file__).with_name("launched.py")
 
 
 def command(*options) -> subprocess.CompletedProcess:
-    environment = os.environ | {"PYTHONPATH": str(SCRIPT.parent), "OMP_NUM_THREADS": "1"}
+    path = os.pathsep.join([str(SCRIPT.parent), str(SCRIPT.parents[1])])  # launched and training_runs
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
     return subprocess.run(
         [sys.executable, SCRIPT, *map(str, options)], capture_output=True, text=True, env=environment, timeout=120
     )
