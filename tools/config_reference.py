@@ -12,8 +12,8 @@ from typing import Any, Literal, get_args, get_origin
 
 from system import scoring
 from system.config import Branch, Config
+from system.config.branches import BRANCHES
 from system.config.hints import bounds, essence, hints, in_bounds, wanted
-from system.config.schema import BRANCHES
 from system.files import open_atomic
 
 HEAD = """# Configuration reference

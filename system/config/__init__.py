@@ -3,38 +3,40 @@
 Nothing here imports torch: a stage that has nothing to do must be able to say so at once.
 """
 
-from system.config.checks import check_systems
-from system.config.loading import load, read, save
-from system.config.schema import (
+from system.config.branches import (
     CHANNELS,
-    CHECKPOINTS,
-    EMBED_PRECISIONS,
     POOLS,
     SIMAM,
-    VIEWS,
     AugmentConfig,
     AutoencoderBranch,
     AutoencoderConfig,
-    BenchmarkConfig,
     Branch,
-    Config,
-    DataConfig,
-    EmbedConfig,
     EncoderBranch,
     EncoderConfig,
-    EvaluateConfig,
     HeadConfig,
     LoraConfig,
     PseudoConfig,
-    ScopeConfig,
     ScorerConfig,
     SharedBranch,
     SpectrumBranch,
     SpectrumConfig,
+    SubtractionConfig,
+)
+from system.config.checks import check_systems
+from system.config.loading import load, read, save
+from system.config.schema import (
+    CHECKPOINTS,
+    EMBED_PRECISIONS,
+    VIEWS,
+    BenchmarkConfig,
+    Config,
+    DataConfig,
+    EmbedConfig,
+    EvaluateConfig,
+    ScopeConfig,
     StudyConfig,
     StudyLofConfig,
     StudyModelConfig,
-    SubtractionConfig,
     SystemConfig,
 )
 from system.config.training import (

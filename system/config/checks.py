@@ -2,19 +2,17 @@
 
 from collections.abc import Iterator
 
-from system.config.families import FAMILIES, has_filterbank
-from system.config.schema import (
+from system.config.branches import (
     PRECOMPUTED,
     AutoencoderBranch,
     Branch,
-    Config,
     EncoderBranch,
     EncoderConfig,
     SharedBranch,
     SpectrumBranch,
-    StudyConfig,
-    SystemConfig,
 )
+from system.config.families import FAMILIES, has_filterbank
+from system.config.schema import Config, StudyConfig, SystemConfig
 from system.config.training import LoopConfig, PretrainConfig
 from system.corpora.year_files import known_years
 from system.errors import WheeltapperError

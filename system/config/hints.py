@@ -9,8 +9,9 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from pydantic.fields import FieldInfo
 
-from system.config import branches
-from system.config.schema import Branch, Config
+from system.config import kinds
+from system.config.branches import Branch
+from system.config.schema import Config
 
 # What pydantic calls numbers out of bounds.
 BOUNDS = ("greater_than", "greater_than_equal", "less_than", "less_than_equal", "finite_number")
@@ -28,7 +29,7 @@ def essence(hint: Any, value: Any = None) -> Any:
     if get_origin(hint) is Annotated:
         return essence(get_args(hint)[0], value)
     if hint == Branch:
-        return branches.class_of(value)
+        return kinds.class_of(value)
     if get_origin(hint) in (Union, types.UnionType) and type(None) in get_args(hint):
         return essence(next(kind for kind in get_args(hint) if kind is not type(None)), value)
     return hint

@@ -8,8 +8,8 @@ from typing import Any
 
 import yaml
 
-from system.config import branches, former, hints, overrides, validation
 from system.config import checks as rules
+from system.config import former, hints, kinds, overrides, validation
 from system.config.finding import find
 from system.config.reading import Null, one_line, parse
 from system.config.schema import Config
@@ -54,7 +54,7 @@ def read(
     problems = []
     for file, content in _files(path):
         former.rename_keys(content)
-        branches.make_way(tree, content)
+        kinds.make_way(tree, content)
         _merge(tree, content, str(file), origins)
     given = list(given or ())
     for override in overrides.split(given):
@@ -63,7 +63,7 @@ def read(
         except WheeltapperError as error:
             problems += error.problems
     former.rename_values(tree)
-    branches.settle(tree)
+    kinds.settle(tree)
     config, found = _build(tree, checks)
     problems += [f"{_origin(key, origins, str(path))}: {text}" for key, text in found[:MANY]]
     if len(found) > MANY:
@@ -127,7 +127,7 @@ def _override(tree: dict[str, Any], override: str, origins: Origins, one_of_seve
         quotes = "(where it is a part of a value, put that in quotes)"
         raise WheeltapperError(f"{said}: unknown key {key}: {hints.advice(first, known)} {quotes}")
     try:
-        branches.make_way(tree, overrides.start(key.split("."), value))
+        kinds.make_way(tree, overrides.start(key.split("."), value))
         tree = overrides.assign(Config, tree, Config(), key.split("."), value)
     except WheeltapperError as error:
         raise WheeltapperError(f"{said}: {error}") from error

@@ -31,6 +31,8 @@ class _Loader(yaml.SafeLoader):
     """Keeps how values were written; keys of mappings are text."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        if node.tag == "tag:yaml.org,2002:set":
+            raise ValueError(f"a set in line {node.start_mark.line + 1}")
         value = super().construct_object(node, deep)
         if isinstance(value, str) or not isinstance(node, yaml.ScalarNode):
             return value
@@ -115,12 +117,12 @@ def _count(node: yaml.Node, known: dict[int, int]) -> int:
     if isinstance(node, yaml.SequenceNode):
         total += sum(_count(item, known) for item in node.value)
     elif isinstance(node, yaml.MappingNode):
-        seen: set[tuple[str, str]] = set()
+        seen: set[str] = set()
         for key, value in node.value:
             if isinstance(key, yaml.ScalarNode):
-                if (key.tag, key.value) in seen:
+                if key.value in seen:
                     raise ValueError(f"{key.value} twice, again in line {key.start_mark.line + 1}, expected once")
-                seen.add((key.tag, key.value))
+                seen.add(key.value)
             total += _count(key, known) + _count(value, known)
     if total > MAX_VALUES:
         raise ValueError(f"references (&name, *name) that stand for more than {MAX_VALUES} values")

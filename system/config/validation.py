@@ -11,9 +11,10 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from system.config import branches, hints
+from system.config import hints, kinds
+from system.config.branches import BRANCHES
 from system.config.reading import Null, Scalar, one_line
-from system.config.schema import BRANCHES, Config
+from system.config.schema import Config
 
 # Other programs replace these, by what the environment holds too; here they would be published as they stand.
 REFERENCE = re.compile(r"\$\{[^}]*\}")
@@ -31,6 +32,7 @@ def build(tree: dict[str, Any]) -> tuple[Config, Problems]:
     """The configuration of a tree, with defaults in the place of what is wrong, and what is wrong."""
     problems: Problems = {}
     tree = _copy(tree)
+    order = {key: number for number, key in enumerate(_keys(tree))}
     for path, text in [*_references(tree, ())]:
         key = ".".join(map(str, path))
         problems[key] = (
@@ -40,7 +42,8 @@ def build(tree: dict[str, Any]) -> tuple[Config, Problems]:
         _replace(tree, path)
     while True:
         try:
-            return _adapter().validate_python(tree), problems
+            config = _adapter().validate_python(tree)
+            return config, dict(sorted(problems.items(), key=lambda problem: order.get(problem[0], len(order))))
         except ValidationError as error:
             for found in reversed(error.errors(include_url=False, include_context=False)):
                 _mend(tree, found["type"], found["loc"], found["input"], problems)
@@ -74,10 +77,8 @@ def _note_unknown(tree: dict[str, Any], path: Path, problems: Problems) -> None:
     key, beside, name = ".".join(map(str, path)), _get(tree, above), str(name)
     settings = hints.essence(hints.at(tree, above), beside)
     known = hints.hints(settings)
-    if settings in BRANCHES.values() and branches.is_of_another(name):
-        problems[key] = (
-            f"{key}: {branches.article(settings.kind)} has no such setting; it has {', '.join(sorted(known))}"
-        )
+    if settings in BRANCHES.values() and kinds.is_of_another(name):
+        problems[key] = f"{key}: {kinds.article(settings.kind)} has no such setting; it has {', '.join(sorted(known))}"
         return
     problems[key] = f"unknown key {key}: {hints.advice(name, known)}"
     for meant in hints.nearest(name, known):
@@ -96,6 +97,13 @@ def _copy(value: Any) -> Any:
     if isinstance(value, dict):
         return {name: _copy(item) for name, item in value.items()}
     return [_copy(item) for item in value] if isinstance(value, list) else value
+
+
+def _keys(value: Any, above: str = "") -> Iterator[str]:
+    """Whole keys of everything in a tree, in its order."""
+    yield above
+    for name, item in value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ():
+        yield from _keys(item, f"{above}.{name}" if above else str(name))
 
 
 def _get(tree: Any, path: list[str | int]) -> Any:

@@ -63,6 +63,7 @@ def test_the_kind_follows_from_the_keys(conf, tmp_path, settings, kind):
         ("{kind: encoder, spectrum: {}}", "branches.b.spectrum: an encoder branch has no such setting"),
         ("{kind: autoencoder, inputs: [near]}", "branches.b.inputs: an autoencoder branch has no such setting"),
         ("{spectrum: {}, scorrer: {}}", "unknown key branches.b.scorrer: did you mean scorer?"),
+        ("{kind: [spectrum]}", "branches.b.kind: expected one of encoder, spectrum, autoencoder, shared, found a list"),
         ("{kind: network}", "branches.b.kind: expected one of encoder, spectrum, autoencoder, shared, found 'network'"),
     ],
 )

@@ -165,6 +165,30 @@ def test_all_mistakes_at_once_each_with_where_it_stands(tmp_path):
     assert str(error).splitlines() == [f"{top}: {len(found)} problems:", *error.problems]
 
 
+def test_mistakes_in_shared_values_of_a_file_are_told_for_each_and_in_order(tmp_path):
+    text = (
+        "branches: {main: &b {inputs: [near, left], loop: {betas: [x, 1]}}, aux: *b}\nsystems: [{weights: {main: 1}}]\n"
+    )
+    (tmp_path / "c.yaml").write_text(text)
+    found = [problem.split(": ")[1] for problem in refused(tmp_path / "c.yaml").problems]
+    wrong = ["inputs.1", "loop.betas.0"]
+    assert found == [f"branches.{name}.{key}" for name in ("main", "aux") for key in wrong]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("1: a\n'1': b\n", "expected yaml, found 1 twice, again in line 2"),
+        ("tune: {views: !!set {two_channel}}\n", "expected yaml, found a set in line 1"),
+        ("systems: {a: 1}\n", "systems: expected a list, found keys with values"),
+        ("branches: {main: 5}\nsystems: [{weights: {main: 1}}]\n", "branches.main: expected settings, found 5"),
+    ],
+)
+def test_values_of_odd_kinds(tmp_path, text, expected):
+    (tmp_path / "c.yaml").write_text(text)
+    assert [expected in problem for problem in refused(tmp_path / "c.yaml").problems] == [True]
+
+
 def test_what_follows_from_a_mistake_is_not_another_one(tmp_path):
     (tmp_path / "c.yaml").write_text(SMALL.replace("branches", "branchs").replace("weights", "wieghts"))
     problems = refused(tmp_path / "c.yaml").problems

@@ -1,0 +1,77 @@
+"""The kind of a branch, told by its keys where ``kind`` does not say it."""
+
+from dataclasses import fields
+from typing import Any
+
+from system.config.branches import BRANCHES, Branch
+from system.config.reading import Null
+
+TELLING = {"spectrum": "spectrum", "autoencoder": "autoencoder", "shares": "shared"}  # key to the kind that has it
+KEYS = {kind: {field.name for field in fields(each)} for kind, each in BRANCHES.items()}
+
+
+def stated(settings: dict[str, Any]) -> str:
+    """The kind that settings of a branch name or imply; empty where they say nothing of it."""
+    if isinstance(settings.get("kind"), str):
+        return settings["kind"]
+    return next((kind for key, kind in TELLING.items() if not _is_nothing(settings.get(key))), "")
+
+
+def class_of(settings: Any) -> type[Branch]:
+    """The class of a branch by its settings."""
+    kind = stated(settings) if isinstance(settings, dict) else ""
+    return BRANCHES.get(kind or "encoder", BRANCHES["encoder"])
+
+
+def make_way(tree: dict[str, Any], given: dict[str, Any]) -> None:
+    """Readies the branches of a tree for later settings: where these make a branch of another kind, the keys go that
+    this kind does not have.
+
+    Configurations that earlier versions saved name the keys of all kinds for each branch, ``spectrum: null`` among
+    them; there what does not belong to the kind is dropped from ``given``.
+    """
+    for name, settings in _branches(given).items():
+        kind = stated(settings)
+        if any(key in settings and _is_nothing(settings[key]) for key in TELLING):
+            for key in _foreign(settings, kind or "encoder"):
+                del settings[key]
+        before = _branches(tree).get(name)
+        if before and kind and kind != (stated(before) or "encoder"):
+            before.pop("kind", None)
+            for key in _foreign(before, kind):
+                del before[key]
+
+
+def settle(tree: dict[str, Any]) -> None:
+    """Writes into each branch of a tree which kind it is."""
+    for settings in _branches(tree).values():
+        if _is_nothing(settings.get("kind")):
+            settings["kind"] = stated(settings) or "encoder"
+        for key in [key for key in TELLING if key in settings and _is_nothing(settings[key])]:
+            if key not in KEYS[class_of(settings).kind]:
+                del settings[key]
+
+
+def article(kind: str) -> str:
+    """``a spectrum branch``, ``an encoder branch``."""
+    return f"{'an' if kind[0] in 'ae' else 'a'} {kind} branch"
+
+
+def is_of_another(key: str) -> bool:
+    """Whether some kind has a key."""
+    return any(key in keys for keys in KEYS.values())
+
+
+def _branches(tree: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    found = tree.get("branches")
+    return {name: each for name, each in found.items() if isinstance(each, dict)} if isinstance(found, dict) else {}
+
+
+def _foreign(settings: dict[str, Any], kind: str) -> list[str]:
+    """Keys of other kinds."""
+    others = set().union(*KEYS.values()) - KEYS.get(kind, set())
+    return [key for key in settings if key in others]
+
+
+def _is_nothing(value: Any) -> bool:
+    return value in (None, "") or isinstance(value, Null)
