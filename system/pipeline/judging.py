@@ -10,7 +10,7 @@ from system.config import check_systems
 from system.errors import WheeltapperError
 from system.experiment import Experiment
 from system.manifest import Clip
-from system.parallel import ahead
+from system.parallel import map_in_order
 from system.pipeline import resources, verdicts
 from system.pipeline.branches import system_embedder
 from system.pipeline.stages import STAGES_TO_SYSTEMS, first_incomplete
@@ -113,6 +113,6 @@ def judge_recordings(
             return Judged(path, None, f"{path}: {problem.strerror or problem}")
 
     with progress_bar(len(recordings), "scoring", PATIENCE) as bar:
-        for result in ahead(judge, recordings, workers):
+        for result in map_in_order(judge, recordings, workers):
             bar.update(1)
             yield result

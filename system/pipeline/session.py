@@ -69,7 +69,7 @@ def _one_voice() -> Iterator[None]:
 
             get_error_handler().record_exception(error)
             raise SystemExit(LOST) from None  # the launcher may know more of it
-        if not processes.first_to_say() and isinstance(error, WheeltapperError | OSError | KeyboardInterrupt):
+        if not processes.is_first_to_report() and isinstance(error, WheeltapperError | OSError | KeyboardInterrupt):
             raise SystemExit(1) from None
         raise
 
@@ -100,11 +100,11 @@ def execute(stage: Stage, work: Callable[[], Iterable[Path]]) -> None:
 def _execute(stage: Stage, work: Callable[[], Iterable[Path]]) -> None:
 
     def together() -> Iterable[Path]:
-        processes.agree(True)
+        processes.broadcast(True)
         return work()
 
     if not processes.is_main():
-        if processes.agree(None):
+        if processes.broadcast(None):
             work()
     elif not stage.run(together, lambda text: print(text, flush=True)):
-        processes.agree(False)
+        processes.broadcast(False)

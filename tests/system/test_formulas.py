@@ -4,12 +4,26 @@ import importlib
 import inspect
 import re
 from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
 
 import pytest
 
-from system import config
 from system.adaptation import heads
 from system.benchmarks.tasks import TASKS
+from system.config import (
+    CHANNELS,
+    POOLS,
+    SIMAM,
+    AutoencoderConfig,
+    EncoderBranch,
+    EncoderConfig,
+    HeadConfig,
+    PretrainConfig,
+    PseudoConfig,
+    SpectrumConfig,
+    SubtractionConfig,
+    SystemConfig,
+)
 from system.config.families import FAMILIES
 from system.evaluation import metrics
 from system.pretraining import objectives
@@ -20,20 +34,33 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "formulas.md").read_text()
 LINKS = re.findall(r"\[`(system\.[\w.]+)`\]\(\.\./([\w/.]+)\)", PAGE)
 # Words that can be chosen, by the section that explains them.
+
+
+def words(settings: type, name: str) -> list[str]:
+    """Words that a setting may have."""
+    hint = get_type_hints(settings)[name]
+    options = get_args(hint) if get_origin(hint) is Literal else get_args(get_args(hint)[0])
+    return [word for word in options if isinstance(word, str)]
+
+
 CHOICES = {
-    "Scorers": SCORERS,
-    "Calibration, fusion, thresholds": [*config.FUSIONS, *config.THRESHOLDS],
+    "Scorers": list(SCORERS),
+    "Calibration, fusion, thresholds": [*words(SystemConfig, "fusion"), *words(SystemConfig, "threshold")],
     "Metrics": [*(name for rule in metrics.RULES.values() for name in rule.measures), *TASKS],
-    "Losses of the adaptation": [*config.HEADS, *config.CLUSTERINGS],
-    "Losses of the pre-training": ["fisher", "echo"],
-    "Autoencoder and study": config.AUTOENCODER_SCORES,
+    "Losses of the adaptation": [*words(HeadConfig, "kind"), *words(PseudoConfig, "method")],
+    "Losses of the pre-training": words(PretrainConfig, "objective"),
+    "Autoencoder and study": words(AutoencoderConfig, "score"),
     "Front ends": [
-        *(*config.SUBTRACTIONS, *config.STATISTICS, *config.FILTERBANKS),
-        *(kind for kind in config.SIMAM if kind != "auto"),
-        *config.CHANNELS,
+        *(
+            *words(SubtractionConfig, "method"),
+            *words(SpectrumConfig, "statistic"),
+            *words(EncoderConfig, "filterbank"),
+            *CHANNELS,
+        ),
+        *(kind for kind in SIMAM if kind != "auto"),
     ],
-    "Front ends of the encoders": FAMILIES,
-    "Pooling": [*config.POOLS, *config.READOUTS],
+    "Front ends of the encoders": list(FAMILIES),
+    "Pooling": [*POOLS, *words(EncoderBranch, "readout")],
 }
 
 

@@ -14,7 +14,7 @@ from system.config import SpectrumBranch as SpectrumBranchConfig
 from system.experiment import Experiment
 from system.files import write_json
 from system.manifest import Clip
-from system.parallel import ahead
+from system.parallel import map_in_order
 from system.pipeline.branches.base import Branch, Rows
 from system.progress import progress_bar
 
@@ -66,7 +66,7 @@ class SpectrumBranch(Branch):
         rates = {branch.name: branch.rate for branch in branches}
         rows: dict[str, list[np.ndarray]] = {name: [] for name in rates}
         with progress_bar(len(clips), f"describing {', '.join(rates)}") as bar:
-            for found in ahead(lambda clip: _describe(run, rates, clip), clips, workers):
+            for found in map_in_order(lambda clip: _describe(run, rates, clip), clips, workers):
                 for name, row in found.items():
                     rows[name].append(row)
                 bar.update(1)
