@@ -69,7 +69,7 @@ def problems(name: str, settings: Mapping[str, Any]) -> Iterator[tuple[str, str]
         if setting not in known:
             near = difflib.get_close_matches(setting, known, n=1)
             advice = f"did you mean {near[0]}? " if near else ""
-            text = f"the scorer {name} has no such setting: {advice}it knows {', '.join(known) or 'none'}"
+            text = f"the scorer {name} has no such setting: {advice}known settings: {', '.join(known) or 'none'}"
         else:
             text = known[setting].problem(value)
         if text:

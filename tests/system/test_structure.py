@@ -69,7 +69,7 @@ def test_a_circle_would_be_found():
     ("room", "allowed"),
     [
         ("system.config", {"system.errors", "system.files", "system.corpora", "system.machine"}),
-        ("system.scoring", {"system.errors"}),
+        ("system.scoring", {"system.config", "system.errors"}),
         ("system.evaluation", {"system.errors", "system.files"}),
         ("system.frontends", {"system.config", "system.errors"}),
     ],
