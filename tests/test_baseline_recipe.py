@@ -169,7 +169,7 @@ def test_killed_while_it_trains_it_goes_on_to_the_same_package(faithful, data, s
         ({"autoencoder": {"score": "max"}}, {}, "autoencoder.score: expected one of mse, mahalanobis, residual"),
         ({"autoencoder": {"folds": 1}}, {}, "autoencoder.folds: expected 0, or 2 and more, found 1"),
         ({"autoencoder": {"batch": 1}}, {}, "autoencoder.batch: expected at least 2, found 1"),
-        ({"autoencoder": {"hidden": [0]}}, {}, "autoencoder.hidden: expected numbers of at least 1, found [0]"),
+        ({"autoencoder": {"hidden": [0]}}, {}, "autoencoder.hidden.0: expected at least 1, found 0"),
         ({"autoencoder": {"epoch": 3}}, {}, "unknown key branches.main.autoencoder.epoch: did you mean epochs?"),
         ({}, {"threshold": "batch"}, "systems.0.threshold: expected one of references, batches, found 'batch'"),
         (
