@@ -56,6 +56,18 @@ def threads(configured: int = 0) -> int:
     return configured or omp_threads() or max(1, cores() // processes.per_machine())
 
 
+def one_thread_each(workers: int = 0) -> int:
+    """Number of workers for recordings that are embedded side by side; sets torch to one thread in each of them.
+
+    Args:
+        workers: number wanted; 0 for one a core.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    return threads(workers)
+
+
 def tell_libraries() -> None:
     """Tells OpenMP and BLAS, which see the machine's cores alone, of a quota below them; to be called before they
     are imported."""

@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from system.bin import VERBS
+from system.bin import COMMANDS
 from system.config import Config
 from system.experiment import STAGES
 
@@ -44,12 +44,12 @@ def test_every_stage_and_no_verb_that_is_none():
     assert re.findall(r"^\| \d (\w+) \|", stages, re.MULTILINE) == list(STAGES)
     for page in DOCS.glob("*.md"):
         verbs = set(re.findall(r"wheeltapper\s+([a-z][a-z-]+)", page.read_text()))
-        assert verbs - {"process"} <= VERBS.keys()
+        assert verbs - {"process"} <= COMMANDS.keys()
 
 
 def test_the_table_of_verbs_is_complete():
     rows = re.findall(r"^\| `([a-z-]+)` \| (.+) \|$", (DOCS / "verbs.md").read_text(), re.MULTILINE)
-    assert dict(rows) == VERBS
+    assert dict(rows) == COMMANDS
 
 
 def test_the_read_me_is_two_screens_and_leads_to_every_page():

@@ -142,9 +142,9 @@ def test_the_command(tmp_path, capsys):
     out = capsys.readouterr().out
     assert all(name in out for name in faults.CORPORA)
     for options, text in (
-        ([], "expected NAME --out FOLDER"),
-        (["cwru"], "expected NAME --out FOLDER"),
-        (["cwru", "--year", "2023", "--out", str(tmp_path)], "expected NAME --out FOLDER"),
+        ([], "expected NAME --out DIR"),
+        (["cwru"], "expected NAME --out DIR"),
+        (["cwru", "--year", "2023", "--out", str(tmp_path)], "expected NAME --out DIR"),
         (["cwru", "--parts", "dev", "--out", str(tmp_path)], "--parts: expected --year, found cwru"),
         (["sdust_gear", "--out", str(tmp_path)], "no address to fetch from is known"),
     ):
