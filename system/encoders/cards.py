@@ -73,7 +73,7 @@ def find(name_or_path: str | os.PathLike, folder: str | os.PathLike) -> Path:
     for path in (OWN / known.file, Path(folder) / known.file):
         if path.is_file():
             return path
-    fetching = f"wheeltapper download-checkpoint {known.name} --to {folder} fetches it, or " if known.url else ""
+    fetching = f"wheeltapper download-checkpoint {known.name} --out {folder} fetches it, or " if known.url else ""
     raise WheeltapperError(f"{known.name}: expected {path}, found nothing; {fetching}{_by_hand(known, folder)}")
 
 
