@@ -15,6 +15,7 @@ from system.bin.parsing import Parser
 # (command, option) whose meaning differs from that in the other commands, and why.
 EXCEPTIONS = {
     ("reference", "--system"): "a reference system has a name, the systems of a run have numbers",
+    ("leaderboard", "--seeds"): "results of runs that differ in their seed, under one name",
     ("launch", "--machines"): "the number of computers, as torchrun has it",
     ("launch", "--processes"): "they are counted on each computer",
 }
