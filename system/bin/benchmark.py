@@ -18,7 +18,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_example(parser, "wheeltapper benchmark --exp exp/default")
 
 
-def main(args: argparse.Namespace) -> int | None:
+def main(args: argparse.Namespace) -> int:
     if args.benchmark:
         return (benchmark_suites if args.benchmark in benchmark_suites.HELP else benchmark_tasks).main(args)
     if not args.exp:
@@ -28,3 +28,4 @@ def main(args: argparse.Namespace) -> int | None:
         raise WheeltapperError(f"expected a benchmark ({names}), or --exp DIR (stage of a recipe)")
     with session(args.exp, args.conf, args.set) as run:
         run_stage(run, "benchmark")
+    return 0

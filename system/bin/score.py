@@ -32,11 +32,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def main(args: argparse.Namespace) -> int | None:
+def main(args: argparse.Namespace) -> int:
     if args.files:
         return _judge(args)
     with session(args.exp, args.conf, args.set) as run:
-        return run_stage(run, "score")
+        run_stage(run, "score")
+    return 0
 
 
 def _judge(args: argparse.Namespace) -> int:

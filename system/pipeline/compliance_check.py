@@ -1,7 +1,7 @@
 """A finished run checked against the rules of the challenge that a program can check."""
 
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -48,7 +48,7 @@ def _embed_again(run: Experiment, clips: Sequence[manifest.Clip], count: int) ->
     total = len(branches) * min(count, sum(clip.split == "test" for clip in clips))
     with tempfile.TemporaryDirectory() as folder, progress_bar(total, "embedding once more") as bar:
 
-        def embed(branch: str, clip: manifest.Clip) -> "dict[str, np.ndarray]":
+        def embed(branch: str, clip: manifest.Clip) -> "Mapping[str, np.ndarray]":
             bar.update(1)
             return again(branch, clip)
 

@@ -5,7 +5,7 @@ The command line imports this module for its names, so that its top needs the st
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from system.errors import WheeltapperError
 
@@ -50,7 +50,8 @@ def frozen_encoder(
         config, path = _of_family(name, checkpoint), None
     if config.checkpoint:
         path = cards.checkpoint_file(config, DataConfig().folder)
-    return load_encoder(replace(config, filterbank=filterbank, simam=simam, heads=heads), seed, path)
+    front_end: dict[str, Any] = {"filterbank": filterbank, "simam": simam, "heads": heads}
+    return load_encoder(replace(config, **front_end), seed, path)
 
 
 def _named(checkpoint: str | None) -> str:
@@ -59,16 +60,16 @@ def _named(checkpoint: str | None) -> str:
 
 
 def _default(checkpoint: str | None, exp: str | Path | None) -> "tuple[EncoderConfig, Path | None]":
-    from system.config import EncoderConfig, load
+    from system.config import Config, EncoderConfig, load
     from system.encoders import cards
     from system.experiment import Experiment
 
     if not exp:
         own = cards.card(DEFAULT)
         return EncoderConfig(own.family, own.size, _named(checkpoint) if checkpoint else DEFAULT), None
-    run = Experiment(Path(exp), None)
-    saved = run.folder / "config.yaml"
-    config = replace(load(saved).encoder if saved.is_file() else EncoderConfig(), checkpoint=_named(checkpoint))
+    saved = Path(exp) / "config.yaml"
+    run = Experiment(Path(exp), load(saved) if saved.is_file() else Config())
+    config = replace(run.config.encoder, checkpoint=_named(checkpoint))
     if checkpoint:
         return config, None
     if not run.encoder.is_file():
