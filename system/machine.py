@@ -56,6 +56,18 @@ def threads(configured: int = 0) -> int:
     return configured or omp_threads() or max(1, cores() // processes.per_machine())
 
 
+def one_thread_each(workers: int = 0) -> int:
+    """Number of workers for recordings that are embedded side by side; sets torch to one thread in each of them.
+
+    Args:
+        workers: number wanted; 0 for one a core.
+    """
+    import torch
+
+    torch.set_num_threads(1)
+    return threads(workers)
+
+
 def limit_library_threads() -> None:
     """Limits the threads of OpenMP and BLAS, which ignore quotas, by OMP_NUM_THREADS; call before importing them."""
     if not omp_threads() and cores() < bound_cores():

@@ -49,7 +49,7 @@ if run_stage 0; then
 fi
 
 if run_stage 1; then
-  wheeltapper select "${runs[@]}" --system "$system" --out "$exp/frozen.yaml"
+  wheeltapper select --exp "${runs[@]}" --system "$system" --out "$exp/frozen.yaml"
 fi
 
 if run_stage 2; then
@@ -58,7 +58,7 @@ if run_stage 2; then
 fi
 
 if run_stage 3; then
-  wheeltapper comply "$exp/final" --recompute "$recompute"
+  wheeltapper comply --exp "$exp/final" --recompute "$recompute"
 fi
 
 if run_stage 4; then

@@ -43,10 +43,10 @@ for source in simulated=0.5 learn_esc50=0.3 learn_drones=0.2; do
 done
 sets=()
 for judged in esc50.csv cwru/manifest.csv; do
-  if [ -f "$from/manifests/$judged" ]; then sets+=(--set "${judged%%[./]*}=$from/manifests/$judged"); fi
+  if [ -f "$from/manifests/$judged" ]; then sets+=(--data "${judged%%[./]*}=$from/manifests/$judged"); fi
 done
 read -ra mixtures <<<"$propeller"
-for number in "${!mixtures[@]}"; do sets+=(--set "propeller$((number + 1))=${mixtures[number]}"); done
+for number in "${!mixtures[@]}"; do sets+=(--data "propeller$((number + 1))=${mixtures[number]}"); done
 if [ "${#sources[@]}" -eq 0 ] || [ "${#sets[@]}" -eq 0 ]; then
   echo "ablation.sh: --from $from: expected shards and manifests that recipes/pretrain/run.sh made, found none" >&2
   exit 1
@@ -66,7 +66,7 @@ for row in "${rows_given[@]}"; do
     if [ "${weights[-1]}" -nt "$judged" ]; then rm -f "$judged"; fi # of earlier weights
   done
   if [ ! -f "$judged" ]; then
-    wheeltapper probe "${sets[@]}" --exp "$run" --checkpoint "${weights[@]}" --out "$judged"
+    wheeltapper probe "${sets[@]}" --exp "$run" --checkpoint "${weights[@]}" --json "$judged"
   fi
 done
 python "$ROOT/recipes/pretrain/local/ablation_table.py" "$exp" "${rows_given[@]}"

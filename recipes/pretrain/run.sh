@@ -102,14 +102,14 @@ fi
 
 if run_stage 6; then
   sets=()
-  if [ -n "$esc50" ]; then sets+=(--set "esc50=$manifests/esc50.csv"); fi
-  if [ -n "$cwru" ]; then sets+=(--set "cwru=$manifests/cwru/manifest.csv"); fi
+  if [ -n "$esc50" ]; then sets+=(--data "esc50=$manifests/esc50.csv"); fi
+  if [ -n "$cwru" ]; then sets+=(--data "cwru=$manifests/cwru/manifest.csv"); fi
   read -ra mixtures <<<"$propeller"
-  for number in "${!mixtures[@]}"; do sets+=(--set "propeller$((number + 1))=${mixtures[number]}"); done
+  for number in "${!mixtures[@]}"; do sets+=(--data "propeller$((number + 1))=${mixtures[number]}"); done
   if [ "${#sets[@]}" -eq 0 ]; then
     echo "run.sh: nothing to judge the weights on (--esc50, --cwru, --propeller)"
     exit 0
   fi
   read -ra random <<<"$seeds"
-  wheeltapper probe "${sets[@]}" --exp "$exp" --against random --seeds "${random[@]}" --baselines --out "$exp/probe.json"
+  wheeltapper probe "${sets[@]}" --exp "$exp" --against random --seeds "${random[@]}" --baselines --json "$exp/probe.json"
 fi

@@ -2,11 +2,12 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from system.benchmarks import results, rmis, rmis_ad, siren, siren_ad
+from system.benchmarks import embedding_tables, results, rmis, rmis_ad, siren, siren_ad
 from system.benchmarks.anomaly import YEARS
 from system.benchmarks.embedding_tables import Labelled, Machines
 from system.benchmarks.protocols import AS_CODED
@@ -78,6 +79,25 @@ def measure(name: str, data: Labelled | Machines, options: Options) -> Answer:
     if options.sealed:
         changes = [*changes, "rows of one group are never on both sides (--sealed)"]
     return {"changes": changes, "rows": rows, "dimensions": dimensions, **found}, text
+
+
+def measure_file(name: str, path: Path, field: str, options: Options) -> Answer:
+    """Runs a task over the embeddings in an npz file (``embedding_tables``).
+
+    Args:
+        name: of the task.
+        path: file, with which messages begin.
+        field: of the file that holds the embeddings.
+        options: how the task is run.
+    """
+    needs = TASKS[name].needs
+    try:
+        if needs is None:
+            return measure(name, embedding_tables.read_machines(path, field), options)
+        return measure(name, embedding_tables.read_labelled(path, field, needs), options)
+    except WheeltapperError as error:
+        text = str(error)
+        raise WheeltapperError(text if str(path) in text else f"{path}: {text}") from error
 
 
 def _fixed(data: Labelled, options: Options) -> Answer:

@@ -19,37 +19,37 @@ from system.dependencies import import_failure
 from system.errors import WheeltapperError
 
 LONGEST = 1000  # characters of a line of a message, which may quote what it found
-VERBS = {
-    "run": "run the stages of a recipe, as run.sh does",
-    "download": "fetch a year of DCASE Task 2 or a data set of the benchmarks, hash-checked, resumable",
-    "download-checkpoint": "fetch the published weights of an encoder, hash-checked where a hash is known",
-    "convert": "rewrite a checkpoint as safetensors with its configuration inside",
-    "synthesize": "write the simulated machines",
-    "emulate": "mix anybody's machine recordings and noise into a two-channel set",
-    "prepare": "turn a folder in DCASE layout into a checked manifest.csv",
-    "deduplicate": "leave out near-identical stationary recordings",
-    "shard": "pack training recordings into a few large files",
-    "pretrain": "pre-train the sub-band encoder on the training recordings",
+COMMANDS = {
+    "run": "run the stages of a recipe, from recordings to the submission package and the report",
+    "download": "download a year of DCASE Task 2, or a data set of the benchmarks",
+    "download-checkpoint": "download the published weights of an encoder",
+    "convert": "convert a checkpoint to a safetensors file that holds its configuration",
+    "synthesize": "simulate recordings: machines in the challenge's layout, or a corpus for pre-training",
+    "emulate": "mix machine recordings and noise recordings to a two-channel data set in the challenge's layout",
+    "prepare": "check recordings and list them in a manifest.csv (stage 0)",
+    "deduplicate": "remove near-identical stationary recordings from a manifest",
+    "shard": "pack training recordings into a few large files for pre-training",
+    "pretrain": "pre-train an encoder on unlabelled recordings (stage 1)",
     "launch": "start pretrain or benchmark in several processes, as torchrun does",
-    "adapt": "adapt a branch: LoRA, gated fusion, ArcFace heads",
-    "embed": "turn recordings into embeddings",
-    "score": "distance of every clip to its normal references; with files: decisions on new recordings",
-    "fuse": "calibrate, weight and threshold the branches into systems",
-    "evaluate": "official metrics of challenge CSVs",
-    "tune": "choose scorers and weights on development runs, cross-validated over machines",
-    "select": "choose among development runs and freeze the winner's configuration",
-    "package": "write the submission package",
+    "adapt": "fine-tune each branch on the normal recordings of the machines (stage 2)",
+    "embed": "compute embeddings of recordings, of a run (stage 3) or any others",
+    "score": "compute anomaly scores of a run (stage 4), or judge new recordings by a finished run",
+    "fuse": "combine the scores of the branches to systems and set decision thresholds (stage 5)",
+    "evaluate": "compute the official metrics of anomaly scores (stage 6)",
+    "tune": "choose scorers and fusion weights on development runs, cross-validated over machines",
+    "select": "choose the best of several development runs and freeze its configuration",
+    "package": "write the submission package of a run (stage 7)",
     "comply": "check a run against the rules of the challenge",
-    "validate": "check a submission package, zip or folder",
-    "benchmark": "RMIS and SIREN, with an encoder or over embeddings in a file; or a recipe's small fault diagnosis",
-    "probe": "nearest neighbours in frozen embeddings of labelled recordings",
-    "leaderboard": "our results of RMIS, SIREN, DCASE or MIMII beside the published ones, as a page, csv and Markdown",
-    "report": "write the report of a run",
-    "results": "add the scores of finished runs to a csv file of results, with command, commit and seeds",
-    "study": "supervised and unsupervised detection side by side, with AST, a CNN and an autoencoder",
-    "explain": "show where an encoder looks in recordings, or the figures of a study, as a page",
-    "reference": "score the test clips with simple reference systems",
-    "doctor": "say what runs here and what does not: versions, device, threads, disk; for a report of a bug",
+    "validate": "check a submission package for errors",
+    "benchmark": "measure an encoder by RMIS or SIREN, or by fault diagnosis on the recordings of a run (stage 8)",
+    "probe": "measure frozen encoders by nearest neighbours on labelled recordings",
+    "leaderboard": "compare results with the published ones of RMIS, SIREN, DCASE or MIMII, as a page and tables",
+    "report": "write the HTML report of a run (stage 9)",
+    "results": "add the official scores of finished runs to a csv file of results",
+    "study": "compare supervised and unsupervised detection: AST, a CNN and an autoencoder",
+    "explain": "show which parts of recordings an encoder attends to, as an HTML page",
+    "reference": "score the test recordings with simple reference systems",
+    "doctor": "print versions, devices, threads and disk space, and what does not work",
 }
 
 PLUGINS = plugins.PLUGINS
@@ -67,7 +67,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv[:1] == ["help"]:
         argv = [*argv[1:2], "--help"]
-    command = argv[0] if argv and argv[0] in VERBS else ""
+    command = argv[0] if argv and argv[0] in COMMANDS else ""
     try:
         if command != "launch":  # whose processes share the machine
             machine.limit_library_threads()
@@ -96,9 +96,9 @@ def _read(argv: list[str], command: str) -> tuple[argparse.Namespace, ModuleType
         description="Anomalous sound detection for machines: from recordings to a validated DCASE Task 2 package.",
     )
     parser.add_argument("--version", action="version", version=f"wheeltapper {__version__}")
-    commands = parser.add_subparsers(dest="verb", metavar="COMMAND")
+    commands = parser.add_subparsers(dest="chosen", metavar="COMMAND")
     module = None
-    for name, text in VERBS.items():
+    for name, text in COMMANDS.items():
         sub = commands.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
         if name == command:
             module = importlib.import_module(f"system.bin.{name.replace('-', '_')}")

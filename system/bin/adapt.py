@@ -1,4 +1,4 @@
-"""Stage 2: adapt each branch to the normal clips of the run's machines."""
+"""Stage 2: fine-tune each branch on the normal training recordings of the machines."""
 
 import argparse
 
@@ -8,6 +8,7 @@ from system.pipeline.session import run_stage, session
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_experiment_arguments(parser)
+    options.add_example(parser, "wheeltapper adapt --exp exp/default")
 
 
 def main(args: argparse.Namespace) -> None:

@@ -3,25 +3,29 @@ fault diagnosis in the manner of RMIS on the run's own recordings, trained again
 
 import argparse
 
-from system.bin import cached_benchmarks, options, suites
+from system.bin import benchmark_suites, benchmark_tasks, options
 from system.errors import WheeltapperError
 from system.pipeline.session import run_stage, session
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    options.add_experiment_arguments(parser, required=False)
-    verbs = parser.add_subparsers(dest="benchmark", metavar="BENCHMARK")
-    suites.add_parsers(verbs)
-    cached_benchmarks.add_parsers(verbs)
+    options.add_experiment_arguments(parser, required=False, detail="stage 8 of its run, instead of a benchmark")
+    benchmarks = parser.add_subparsers(
+        title="benchmarks", dest="benchmark", metavar="BENCHMARK", help="wheeltapper benchmark BENCHMARK --help"
+    )
+    benchmark_suites.add_parsers(benchmarks)
+    benchmark_tasks.add_parsers(benchmarks)
+    options.add_example(parser, "wheeltapper benchmark --exp exp/default")
 
 
-def main(args: argparse.Namespace) -> int | None:
+def main(args: argparse.Namespace) -> int:
     if args.benchmark:
-        return suites.main(args) if args.benchmark in suites.HELP else cached_benchmarks.main(args)
+        return (benchmark_suites if args.benchmark in benchmark_suites.HELP else benchmark_tasks).main(args)
     if not args.exp:
         from system.benchmarks.tasks import TASKS
 
-        names = ", ".join([*suites.HELP, *TASKS])
-        raise WheeltapperError(f"expected a benchmark ({names}), or --exp EXP (stage of a recipe)")
+        names = ", ".join([*benchmark_suites.HELP, *TASKS])
+        raise WheeltapperError(f"expected a benchmark ({names}), or --exp DIR (stage of a recipe)")
     with session(args.exp, args.conf, args.set) as run:
         run_stage(run, "benchmark")
+    return 0

@@ -3,15 +3,24 @@
 import argparse
 from pathlib import Path
 
+from system.bin import options
 from system.errors import WheeltapperError
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("input", metavar="IN", help="checkpoint in any published layout, or a downloaded one's name")
-    parser.add_argument("output", type=Path, metavar="OUT.safetensors", help="file to write")
-    parser.add_argument("--encoder", metavar="FAMILY", help="of the encoder (default: what the tensors look like)")
-    parser.add_argument("--heads", type=int, metavar="N", help="attention heads, where the file does not say them")
-    parser.epilog = "A file whose pickle asks for more than tensors and plain values is refused: nothing of it is run."
+    inputs = parser.add_argument_group("inputs")
+    inputs.add_argument(
+        "input", metavar="CHECKPOINT", help="file in any published layout, or a name of download-checkpoint --list"
+    )
+    options.add(inputs, "--encoder", "family of the checkpoint (default: recognised by its tensors)", metavar="FAMILY")
+    options.add(inputs, "--heads", "(default: as the file says)")
+    outputs = parser.add_argument_group("outputs")
+    outputs.add_argument("output", type=Path, metavar="OUT.safetensors", help="file to write")
+    options.add_example(
+        parser,
+        "wheeltapper convert default default.safetensors",
+        note="A file whose pickle asks for more than tensors and plain values is refused: nothing of it is run.",
+    )
 
 
 def main(args: argparse.Namespace) -> None:

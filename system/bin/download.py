@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+from system.bin import options
 from system.errors import WheeltapperError
 from system.progress import DownloadBars
 
@@ -11,33 +12,43 @@ from system.progress import DownloadBars
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from system.corpora.year_files import span
 
-    parser.add_argument("name", nargs="?", metavar="NAME", help="data set of the benchmarks, as --list names it")
-    parser.add_argument("--list", action="store_true", help="show the data sets that are known beside DCASE's years")
-    parser.add_argument("--year", type=int, help=f"year of the challenge, {span()}")
-    parser.add_argument("--suite", choices=("rmis", "siren"), help="all data sets of a benchmark that can be fetched")
-    parser.add_argument("--sets", nargs="+", metavar="NAME", help="of the benchmark (default: all)")
-    parser.add_argument("--out", type=Path, help="folder for zips/ and the unpacked recordings")
-    parser.add_argument("--machines", nargs="+", metavar="NAME", help="only these machines (default: all)")
-    parser.add_argument(
+    inputs = parser.add_argument_group("inputs")
+    inputs.add_argument("name", nargs="?", metavar="NAME", help="data set of the benchmarks, as --list names it")
+    options.add(inputs, "--list", "the data sets of the benchmarks", action="store_true")
+    options.add(inputs, "--year", f"{span()}, instead of NAME")
+    options.add(inputs, "--suite", "that can be downloaded, instead of NAME", choices=("rmis", "siren"))
+    options.add(inputs, "--sets", "(default: all)", nargs="+")
+    options.add(inputs, "--machines", "of the year (default: all)", nargs="+", type=_names)
+    inputs.add_argument(
         "--parts",
         nargs="+",
         choices=("dev", "train", "test"),
-        help="development data, additional training data, evaluation test data (default: all three)",
+        help="of the year: development data, additional training data, evaluation test data (default: all three)",
     )
-    parser.add_argument(
-        "--base-url", metavar="URL", help="fetch URL/<record>/files/<zip> (default: https://zenodo.org/records)"
+    inputs.add_argument(
+        "--base-url",
+        metavar="URL",
+        help="of the year: download URL/<record>/files/<zip> (default: https://zenodo.org/records)",
     )
-    parser.epilog = (
-        "Zips fetched by hand may be put into OUT/zips. What is complete is not fetched again; a zip may be deleted "
-        "once it is unpacked."
+    outputs = parser.add_argument_group("outputs")
+    options.add(outputs, "--out", "folder for zips/ and the unpacked recordings", metavar="DIR")
+    options.add_example(
+        parser,
+        "wheeltapper download --year 2025 --machines ToyCar --parts dev --out data/dcase2025",
+        note="Zips fetched by hand may be put into DIR/zips. What is complete is not fetched again; a zip may be\n"
+        "deleted once it is unpacked.",
     )
 
 
 def main(args: argparse.Namespace) -> None:
     if args.list:
-        return _list()
+        from system.corpora.faults import listing
+        from system.text_table import aligned
+
+        print(aligned(listing()))
+        return
     if sum(value is not None for value in (args.name, args.year, args.suite)) != 1 or args.out is None:
-        raise WheeltapperError("expected NAME, --year YEAR or --suite BENCHMARK, each with --out FOLDER; or --list")
+        raise WheeltapperError("expected NAME, --year YEAR or --suite BENCHMARK, each with --out DIR; or --list")
     if args.sets and not args.suite:
         raise WheeltapperError("--sets: expected --suite")
     if args.year is not None:
@@ -67,18 +78,11 @@ def _challenge(args: argparse.Namespace, number: int, out: Path) -> None:
     from system.corpora.challenge import PARTS, load_year
     from system.corpora.download import BASE_URL, download_dcase
 
-    year = load_year(number)
+    year, url = load_year(number), args.base_url or BASE_URL
+    machines = [name for names in args.machines for name in names] if args.machines else None
     print(f"DCASE {year.year} Task 2, audio under {year.licence}")
     with DownloadBars() as bars:
-        folders = download_dcase(
-            year,
-            out,
-            args.machines,
-            args.parts or PARTS,
-            args.base_url or BASE_URL,
-            progress=bars.show,
-            say=bars.say,
-        )
+        folders = download_dcase(year, out, machines, args.parts or PARTS, url, progress=bars.show, say=bars.say)
     for folder in folders:
         print(f"next: wheeltapper prepare {folder} --out manifest.csv")
 
@@ -94,18 +98,5 @@ def _data_set(name: str, out: Path) -> None:
     print(f"next: wheeltapper prepare {raw} --corpus {name} --out FOLDER")
 
 
-def _list() -> None:
-    from system.corpora.faults import CORPORA
-
-    rows = [("name", "signal", "Hz", "classes", "views", "licence", "fetched", "source")]
-    for corpus in CORPORA.values():
-        classes = "/".join(str(len(view.classes)) for view in corpus.views.values())
-        known = "yes" if corpus.downloads or corpus.zenodo else "by hand"
-        rate = str(corpus.rate or "as recorded")
-        licence = corpus.licence or "not stated"
-        rows.append(
-            (corpus.name, corpus.modality, rate, classes, "/".join(corpus.views), licence, known, corpus.source)
-        )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+def _names(text: str) -> list[str]:
+    return [name for name in text.split(",") if name]

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from system.bin import options
 from system.config import CHECKPOINTS, DataConfig
 from system.errors import WheeltapperError
 from system.progress import DownloadBars
@@ -11,24 +12,30 @@ DEFAULT_FOLDER = Path(DataConfig.folder) / CHECKPOINTS
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("name", nargs="?", metavar="NAME", help="checkpoint, as --list names it")
-    parser.add_argument("--list", action="store_true", help="show the checkpoints that are known")
-    parser.add_argument(
-        "--to",
-        type=Path,
+    inputs = parser.add_argument_group("inputs")
+    inputs.add_argument("name", nargs="?", metavar="NAME", help="checkpoint, as --list names it")
+    options.add(inputs, "--list", "the checkpoints", action="store_true")
+    options.add(inputs, "--url", "the file, instead of from where it was published")
+    outputs = parser.add_argument_group("outputs")
+    options.add(
+        outputs,
+        "--out",
+        f"folder for the file (default: {DEFAULT_FOLDER}, where encoder.checkpoint=NAME looks for it)",
         default=DEFAULT_FOLDER,
-        metavar="FOLDER",
-        help=f"where the file goes (default: {DEFAULT_FOLDER}, where encoder.checkpoint=NAME looks for it)",
+        metavar="DIR",
     )
-    parser.add_argument("--url", help="fetch the file from here instead of from where it was published")
+    options.add_old(outputs, "--to", dest="out", type=Path)
+    options.add_example(parser, "wheeltapper download-checkpoint beats-iter3")
 
 
 def main(args: argparse.Namespace) -> None:
     from system.encoders import cards
     from system.fetch import digest
+    from system.text_table import aligned
 
     if args.list:
-        return _list(args.to)
+        print(aligned(cards.listing(args.out)))
+        return
     if not args.name:
         raise WheeltapperError("expected NAME or --list")
     card = cards.card(args.name)
@@ -36,35 +43,7 @@ def main(args: argparse.Namespace) -> None:
     if card.note:
         print(f"note: {card.note}")
     with DownloadBars() as bars:
-        path = cards.download(card, args.to, args.url, bars.show, bars.say)
+        path = cards.download(card, args.out, args.url, bars.show, bars.say)
     published = "as published" if card.sha256 else "no hash is published to compare it with"
     print(f"{path}: SHA-256 {digest(path, 'sha256')}, {published}")
-    print(f"next: encoder.checkpoint={card.name if args.to == DEFAULT_FOLDER else path}")
-
-
-def _list(folder: Path) -> None:
-    from system.encoders import cards
-
-    rows = [("name", "family", "size", "rate", "numbers at 16/48 kHz", "parameters", "licence", "file")]
-    rows += [_row(card, folder) for card in cards.CARDS.values()]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
-
-
-def _row(card, folder: Path) -> tuple[str, ...]:
-    from system.encoders.cards import OWN
-
-    state = "to be fetched" if card.url else "no address known"
-    if (OWN / card.file).is_file():
-        state = "comes with the program"
-    return (
-        card.name,
-        card.family,
-        card.size,
-        str(card.rate),
-        f"{card.dims[16000]}/{card.dims[48000]}",
-        f"{card.parameters / 1e6:.1f} M",
-        card.licence or "not stated",
-        "in the folder" if (folder / card.file).is_file() else state,
-    )
+    print(f"next: encoder.checkpoint={card.name if args.out == DEFAULT_FOLDER else path}")

@@ -2,39 +2,77 @@
 
 import argparse
 import sys
+from typing import Any
 
+from system.bin import options
 from system.machine import threads
 from system.progress import progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    add = parser.add_argument
-    add("table", metavar="TABLE", help="CSV with the columns file,machine,label,domain,group[,attributes][,fault]")
-    add("noise", metavar="NOISE_DIR", help="folder of noise recordings: wav, flac or ogg, at any depth")
-    add("out", metavar="OUT", help="folder to write; refused where it holds anything else")
-    add("--seed", type=int, default=0, help="of everything random (default 0)")
-    add("--snr", nargs=2, type=float, default=(-20.0, -12.0), metavar=("LO", "HI"), help="near SNR in dB (-20 -12)")
-    add("--rate", type=int, default=16000, help="sampling rate of the result in Hz (default 16000)")
-    add("--rt60", type=float, default=0.3, help="reverberation time in seconds (default 0.3)")
-    add(
-        "--near-metres",
-        nargs=2,
-        type=float,
-        default=(0.25, 0.45),
-        metavar=("LO", "HI"),
-        help="machine to near microphone",
+    inputs = parser.add_argument_group("inputs")
+    inputs.add_argument(
+        "table", metavar="TABLE", help="csv with the columns file,machine,label,domain,group[,attributes][,fault]"
     )
-    add("--far-metres", nargs=2, type=float, default=(2.0, 3.5), metavar=("LO", "HI"), help="machine to far microphone")
-    add("--sources", type=int, default=3, help="noise sources in the room (default 3)")
-    add("--incoherent", type=float, default=-10.0, metavar="DB", help="each microphone's own noise (default -10 dB)")
-    add("--colour", type=float, default=3.0, metavar="DB", help="random response of each clip and source (default 3)")
-    add("--train-source", type=int, default=990, metavar="N", help="source training clips at most (default 990)")
-    add("--train-target", type=int, default=10, metavar="N", help="target training clips (default 10)")
-    add("--test", type=int, metavar="N", help="test clips per domain and label at most (default: balanced, up to 50)")
-    add("--anonymous", nargs="+", default=(), metavar="MACHINE", help="machines whose test names say nothing")
-    add("--noise-group", default="", metavar="REGEX", help="noise files that agree in its match stay on one side")
-    add("--references", metavar="DIR", help="also write clean/ and near/ there, for oracle experiments")
-    add("--workers", type=int, default=min(4, threads()), help="threads; the result does not depend on it")
+    inputs.add_argument("noise", metavar="NOISE_DIR", help="folder of noise recordings: wav, flac or ogg, at any depth")
+    inputs.add_argument(
+        "--noise-group",
+        default="",
+        metavar="REGEX",
+        help="noise files that agree in its match are used in training or test only (default: each on its own)",
+    )
+    _add_room_arguments(parser.add_argument_group("simulated room and microphones"))
+    _add_clip_arguments(parser.add_argument_group("clips"))
+    outputs = parser.add_argument_group("outputs")
+    outputs.add_argument("out", metavar="OUT", help="folder to write; refused where it holds anything else")
+    outputs.add_argument(
+        "--references", metavar="DIR", help="also write clean/ and near/ there, for oracle experiments"
+    )
+    options.add_workers(parser.add_argument_group("computing"), default=4)
+    options.add_example(parser, "wheeltapper emulate table.csv noise recordings --snr -20 -12")
+
+
+def _add_room_arguments(room: options.Group) -> None:
+    pair: dict[str, Any] = {"nargs": 2, "type": float, "metavar": ("LOW", "HIGH")}
+    room.add_argument(
+        "--snr",
+        default=(-20.0, -12.0),
+        help="signal-to-noise ratio at the near microphone, in dB (default: -20 -12)",
+        **pair,
+    )
+    room.add_argument(
+        "--near-metres", default=(0.25, 0.45), help="machine to near microphone, in m (default: 0.25 0.45)", **pair
+    )
+    room.add_argument(
+        "--far-metres", default=(2.0, 3.5), help="machine to far microphone, in m (default: 2 3.5)", **pair
+    )
+    for name, default, metavar, text in (
+        ("--rt60", 0.3, "S", "reverberation time in s"),
+        ("--incoherent", -10.0, "DB", "level of each microphone's own noise in dB"),
+        ("--colour", 3.0, "DB", "deviation of the random frequency response of each clip and source in dB"),
+    ):
+        room.add_argument(name, type=float, default=default, metavar=metavar, help=f"{text} (default: %(default)g)")
+    room.add_argument(
+        "--sources", type=int, default=3, metavar="N", help="number of noise sources (default: %(default)s)"
+    )
+
+
+def _add_clip_arguments(clips: options.Group) -> None:
+    options.add(clips, "--rate", "of the result", default=16000)
+    options.add(clips, "--seed", default=0)
+    for name, default, text in (
+        ("--train-source", 990, "training clips of the source domain at most (default: %(default)s)"),
+        ("--train-target", 10, "training clips of the target domain (default: %(default)s)"),
+        ("--test", None, "test clips for each domain and label at most (default: as many of each label, up to 50)"),
+    ):
+        clips.add_argument(name, type=int, default=default, metavar="N", help=text)
+    clips.add_argument(
+        "--anonymous",
+        nargs="+",
+        default=(),
+        metavar="NAME",
+        help="machines whose test file names do not tell domain and label (default: none)",
+    )
 
 
 def main(args: argparse.Namespace) -> None:
@@ -58,5 +96,5 @@ def main(args: argparse.Namespace) -> None:
         noise_group=args.noise_group,
     )
     with progress_bar(0, "emulating") as bar:
-        emulate(args.table, args.noise, args.out, settings, args.references, max(1, args.workers), bar.to)
+        emulate(args.table, args.noise, args.out, settings, args.references, max(1, threads(args.workers)), bar.to)
     print(f"emulate: {args.out} is complete; emulate.json says what went into it", file=sys.stderr)

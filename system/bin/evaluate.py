@@ -11,21 +11,26 @@ from system.pipeline.session import run_stage, session
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from system.corpora.year_files import latest_year
 
-    parser.add_argument("--scores", type=Path, metavar="DIR", help="folder of challenge CSVs")
-    parser.add_argument("--truth", type=Path, metavar="FILE", help="CSV with machine, section, file, domain, label")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="where to write the metrics as fractions")
-    parser.add_argument(
-        "--year", type=int, default=latest_year(), help="challenge year whose rule counts (default %(default)s)"
-    )
-    parser.add_argument(
+    inputs = parser.add_argument_group("inputs: anomaly scores in files, instead of the stage")
+    inputs.add_argument("--scores", type=Path, metavar="DIR", help="folder of anomaly_score_*.csv (and decision_*.csv)")
+    options.add(inputs, "--truth", "with the columns machine, section, file, domain, label")
+    options.add(inputs, "--year", "whose rule for the official score applies", default=latest_year())
+    inputs.add_argument(
         "--bootstrap",
         type=_count,
         default=1000,
         metavar="N",
-        help="resamples for the interval, 0 for none (default 1000)",
+        help="resamples of the test clips for the 95 %% interval, 0 for none (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=_count, default=0, help="seed of the bootstrap (default 0)")
-    options.add_experiment_arguments(parser, required=False)
+    options.add(inputs, "--seed", "of the resampling", default=0, type=_count)
+    outputs = parser.add_argument_group("outputs")
+    options.add(outputs, "--json", "metrics as fractions")
+    options.add(outputs, "--csv", "a row a machine, metrics as fractions")
+    options.add_experiment_arguments(parser, required=False, detail="stage 6 of its run, instead of --scores")
+    options.add_example(
+        parser,
+        "wheeltapper evaluate --scores exp/default/systems/Wheeltapper_Demo_task2_1 --truth exp/default/data/truth.csv",
+    )
 
 
 def main(args: argparse.Namespace) -> None:
@@ -33,10 +38,10 @@ def main(args: argparse.Namespace) -> None:
         with session(args.exp, args.conf, args.set) as run:
             return run_stage(run, "evaluate")
     if args.scores is None or args.truth is None:
-        raise WheeltapperError("expected --scores DIR --truth FILE, or --exp EXP (stage of a recipe)")
+        raise WheeltapperError("expected --scores DIR --truth FILE, or --exp DIR (stage of a recipe)")
     from system.corpora.challenge import rule_of_year
     from system.evaluation import truth
-    from system.evaluation.folder import evaluate_folder, table
+    from system.evaluation.folder import evaluate_folder, table, write_csv
 
     try:
         clips = truth.read_truth(args.truth)
@@ -46,6 +51,9 @@ def main(args: argparse.Namespace) -> None:
     for note in notes:
         print(f"note: {note}")
     print(table(found))
+    if args.csv:
+        write_csv(args.csv, found)
+        print(f"wrote {args.csv}")
     if args.json:
         from system.files import write_json
 

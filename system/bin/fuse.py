@@ -1,4 +1,4 @@
-"""Stage 5: calibrate, weight and threshold the branches into the systems of the submission."""
+"""Stage 5: combine the scores of the branches to systems and set decision thresholds."""
 
 import argparse
 
@@ -8,6 +8,7 @@ from system.pipeline.session import run_stage, session
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_experiment_arguments(parser)
+    options.add_example(parser, "wheeltapper fuse --exp exp/default")
 
 
 def main(args: argparse.Namespace) -> None:

@@ -7,6 +7,7 @@ import signal
 from pathlib import Path
 
 from system import machine
+from system.bin import options
 from system.errors import WheeltapperError
 from system.pipeline import session
 
@@ -14,12 +15,31 @@ MODULE = "system.bin"  # what each process runs
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--processes", type=int, required=True, help="on each machine, as a rule one for each GPU")
-    parser.add_argument("--machines", type=int, default=1, help="that this command is started on (default 1)")
-    parser.add_argument("--meet", metavar="HOST:PORT", help="with several machines: of the first one, any free port")
-    parser.add_argument("--run-id", default="wheeltapper", help="the same on all machines, apart from other runs there")
-    given = {"nargs": argparse.REMAINDER, "metavar": "COMMAND ..."}
-    parser.add_argument("command", help="pretrain or benchmark, and its options", **given)
+    computing = parser.add_argument_group("computing")
+    computing.add_argument(
+        "--processes",
+        type=int,
+        required=True,
+        metavar="N",
+        help="number of processes on each machine, one for each GPU",
+    )
+    computing.add_argument(
+        "--machines", type=int, default=1, metavar="N", help="machines on which this command is started (default: 1)"
+    )
+    computing.add_argument(
+        "--meet", metavar="HOST:PORT", help="with several machines: address of the first one, and any free port"
+    )
+    computing.add_argument(
+        "--run-id",
+        default="wheeltapper",
+        metavar="TEXT",
+        help="name that all machines of this run share (default: %(default)s)",
+    )
+    inputs = parser.add_argument_group("inputs")
+    inputs.add_argument(
+        "command", nargs=argparse.REMAINDER, metavar="COMMAND ...", help="pretrain or benchmark, and its options"
+    )
+    options.add_example(parser, "wheeltapper launch --processes 2 -- pretrain --exp exp/pretrained --conf fisher.yaml")
 
 
 def main(args: argparse.Namespace) -> int:
@@ -40,9 +60,9 @@ def main(args: argparse.Namespace) -> int:
     logging.getLogger("torch.distributed").setLevel(level)
     shape = [f"--nnodes={args.machines}", f"--nproc-per-node={args.processes}"]
     meeting = ["--rdzv-backend=c10d", f"--rdzv-endpoint={args.meet}", f"--rdzv-id={args.run_id}"]
-    options = [*shape, *(meeting if args.meet else ["--standalone"]), "-m", MODULE, *command]
+    given = [*shape, *(meeting if args.meet else ["--standalone"]), "-m", MODULE, *command]
     try:
-        torchrun.run(torchrun.parse_args(options))
+        torchrun.run(torchrun.parse_args(given))
     except ChildFailedError as error:
         return _explain(error.failures, args.processes * args.machines, command)
     except SignalException as error:

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from system.bin import options
 from system.errors import WheeltapperError
 
 if TYPE_CHECKING:
@@ -13,24 +14,27 @@ if TYPE_CHECKING:
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from system.leaderboard.comparison import boards
 
-    parser.add_argument("benchmark", choices=boards(), help="whose table")
-    parser.add_argument(
+    inputs = parser.add_argument_group("inputs")
+    inputs.add_argument("benchmark", choices=boards(), help="whose published results to compare with")
+    inputs.add_argument(
         "results",
         nargs="*",
         type=Path,
         metavar="RESULT.json",
-        help="our results: RMIS and SIREN one an encoder, DCASE metrics.json of a run, MIMII results.json of a study, "
-        "these two called by their folders",
+        help="our results: RMIS and SIREN what benchmark --json wrote, DCASE metrics.json of a run, MIMII results.json "
+        "of a study; these two are named by their folders",
     )
-    parser.add_argument(
+    inputs.add_argument(
         "--seeds",
         nargs="+",
         action="append",
         default=[],
         metavar=("NAME", "RESULT.json"),
-        help="DCASE and MIMII: runs that differ in their seed, under one name, as mean and deviation; repeatable",
+        help="DCASE and MIMII: runs that differ in their seed, under one name, as mean and deviation; may be repeated",
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="TABLE.html", help="page; the csv goes beside it")
+    outputs = parser.add_argument_group("outputs")
+    options.add(outputs, "--out", "page; a csv and Markdown go beside it", required=True, metavar="TABLE.html")
+    options.add_example(parser, "wheeltapper leaderboard dcase2026 exp/default/metrics.json --out table.html")
 
 
 def main(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Stage 7: the submission package, with figures taken from the run."""
+"""Stage 7: write the submission package of a run."""
 
 import argparse
 
@@ -8,6 +8,7 @@ from system.pipeline.session import run_stage, session
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_experiment_arguments(parser)
+    options.add_example(parser, "wheeltapper package --exp exp/default")
 
 
 def main(args: argparse.Namespace) -> None:

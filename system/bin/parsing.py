@@ -12,10 +12,13 @@ class Parser(argparse.ArgumentParser):
 
     given: Sequence[str] = ()  # what is parsed
 
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **{"formatter_class": argparse.RawDescriptionHelpFormatter} | settings)
+
     def error(self, message: str) -> NoReturn:
         unknown = [text.partition("=")[0] for text in self.given if text.startswith("--") and text != "--"]
         wrong = [text for text in unknown if not any(known.startswith(text) for known in self._option_string_actions)]
-        if wrong and message.startswith("the following arguments are required"):
+        if wrong and message.startswith(("the following arguments are required", "one of the arguments")):
             message += f"; found {wrong[0]}{nearest(wrong[0], self._option_string_actions)}"
         print(f"{self.prog}: {' '.join(message.split())} ({self.prog} --help)", file=sys.stderr)
         raise SystemExit(2)

@@ -10,14 +10,16 @@ from system.pipeline.session import run_stage, session
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_experiment_arguments(parser)
-    parser.add_argument(
+    inputs = parser.add_argument_group("inputs")
+    inputs.add_argument(
         "--source",
         action="append",
         default=[],
         metavar="PATH[=WEIGHT]",
-        help="manifest.csv or folder of shards to learn from, instead of pretrain.sources; may be repeated. "
-        "WEIGHT is its share of the draws; without one, its number of recordings",
+        help="manifest.csv or folder of shards to learn from, may be repeated (default: pretrain.sources, or the "
+        "recordings of the run). WEIGHT is its share of the draws (default: its number of recordings)",
     )
+    options.add_example(parser, "wheeltapper pretrain --exp exp/pretrained --conf fisher.yaml --source manifest.csv")
 
 
 def main(args: argparse.Namespace) -> None:

@@ -1,4 +1,4 @@
-"""Stage 9: the report of a run, one HTML file."""
+"""Stage 9: write the HTML report of a run."""
 
 import argparse
 
@@ -8,6 +8,7 @@ from system.pipeline.session import run_stage, session
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_experiment_arguments(parser)
+    options.add_example(parser, "wheeltapper report --exp exp/default")
 
 
 def main(args: argparse.Namespace) -> None:

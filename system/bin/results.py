@@ -1,32 +1,34 @@
-"""Adds the official scores of finished runs to a csv file of results.
-
-wheeltapper results exp/seed1 exp/seed2 exp/seed3 --task "propellers in noise" --out results/headline.csv
-"""
+"""Adds the official scores of finished runs to a csv file of results."""
 
 import argparse
-from pathlib import Path
+
+from system.bin import options
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "exps", nargs="+", type=Path, metavar="EXP", help="evaluated runs that differ in seed and recordings alone"
-    )
-    parser.add_argument("--task", required=True, metavar="TEXT", help="what was measured: recordings and machines")
-    parser.add_argument("--out", type=Path, required=True, metavar="CSV", help="table to add the rows to")
-    parser.add_argument("--system", type=int, metavar="K", help="number of the system, from 1 (default: all systems)")
-    parser.add_argument("--name", default="", metavar="TEXT", help="name of the system (default: its name in the run)")
-    parser.add_argument(
-        "--command",
-        default="",
-        metavar="TEXT",
-        help="command to note, without paths of your own (default: the recorded one)",
-    )
-    parser.add_argument(
+    inputs = parser.add_argument_group("inputs")
+    options.add_experiments(inputs, "evaluated runs that differ in seed and recordings alone", several=True)
+    options.add(inputs, "--system", "the one to note (default: all)")
+    inputs.add_argument(
         "--baseline",
         nargs="+",
         default=[],
         metavar=("SYSTEM", "REFERENCES.json"),
         help="reference system to compare with, and what wheeltapper reference wrote for each run",
+    )
+    texts = parser.add_argument_group("texts of the rows")
+    texts.add_argument("--task", required=True, metavar="TEXT", help="what was measured: recordings and machines")
+    options.add(texts, "--name", "of the system (default: its name in the run)", default="")
+    texts.add_argument(
+        "--command",
+        default="",
+        metavar="TEXT",
+        help="command to note, without paths of your own (default: the recorded one)",
+    )
+    outputs = parser.add_argument_group("outputs")
+    options.add(outputs, "--out", "table to which the rows are added", required=True, metavar="CSV")
+    options.add_example(
+        parser, 'wheeltapper results --exp exp/seed1 exp/seed2 --task "fans in noise" --out results.csv'
     )
 
 
@@ -37,7 +39,7 @@ def main(args: argparse.Namespace) -> None:
     if args.name and not args.system:
         raise WheeltapperError("--name: expected --system K with it, which says whose name it is")
     baseline = results.read_baseline(args.baseline[0], args.baseline[1:]) if args.baseline else None
-    runs = [results.read_run(exp) for exp in args.exps]
+    runs = [results.read_run(exp) for exp in options.experiments(args)]
     found = results.rows(runs, args.task, args.system, args.name, args.command, baseline)
     results.update(args.out, found)
     for row in found:

@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from system.bin import options
 from system.errors import WheeltapperError
 from system.machine import threads
 from system.progress import progress_bar
@@ -11,18 +12,27 @@ MIB = 1 << 20
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "manifests", nargs="+", type=Path, metavar="MANIFEST", help="of training clips, without anomalies"
+    inputs = parser.add_argument_group("inputs")
+    inputs.add_argument(
+        "manifests", nargs="+", type=Path, metavar="MANIFEST", help="manifests of normal training recordings"
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder, or one to go on with")
-    parser.add_argument("--shard-mib", type=int, default=256, metavar="MIB", help="of a shard at most (default 256)")
-    parser.add_argument("--verify", action="store_true", help="read all shards afterwards and compare their SHA-256")
-    parser.add_argument("--workers", type=int, default=threads(), help="threads that read recordings")
+    outputs = parser.add_argument_group("outputs")
+    options.add(outputs, "--out", "folder of shards, new or to be continued", required=True, metavar="DIR")
+    outputs.add_argument(
+        "--shard-mib",
+        type=int,
+        default=256,
+        metavar="MIB",
+        help="size of a shard at most, in MiB (default: %(default)s)",
+    )
+    outputs.add_argument("--verify", action="store_true", help="read all shards afterwards and compare their SHA-256")
+    options.add_workers(parser.add_argument_group("computing"))
+    options.add_example(parser, "wheeltapper shard manifest.csv --out shards")
 
 
 def main(args: argparse.Namespace) -> None:
-    if args.shard_mib < 1 or args.workers < 1:
-        raise WheeltapperError("--shard-mib, --workers: expected 1 or more")
+    if args.shard_mib < 1 or args.workers < 0:
+        raise WheeltapperError("--shard-mib: expected 1 or more; --workers: expected 0 or more")
     from system import manifest
     from system.pretraining.shards import write_shards
 
@@ -31,7 +41,7 @@ def main(args: argparse.Namespace) -> None:
         clips += manifest.read(path)
         manifest.check_training(clips, path)
     with progress_bar(len(clips), "sharding") as bar:
-        folder = write_shards(clips, args.out, args.shard_mib * MIB, bar.to, args.workers)
+        folder = write_shards(clips, args.out, args.shard_mib * MIB, bar.to, threads(args.workers))
     if args.verify:
         with progress_bar(len(folder.sizes) + 1, "verifying") as bar:
             folder.verify(bar.to)

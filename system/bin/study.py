@@ -16,26 +16,25 @@ LAST = 7  # number of the last stage
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_experiment_arguments(parser, required=False)
-    parser.add_argument(
-        "--data", metavar="CSV", help="of stage 0: manifest.csv of wheeltapper prepare, or a table as emulate reads it"
+    inputs = parser.add_argument_group("inputs")
+    options.add(
+        inputs, "--data", "manifest.csv of wheeltapper prepare, or a table as emulate reads it (stage 0)", metavar="CSV"
     )
-    parser.add_argument(
-        "--store",
-        metavar="DIR",
-        help="spectrograms and frozen embeddings, shared where wanted (default: EXP/store)",
+    options.add(inputs, "--store", "and spectrograms; several studies may share it (default: EXP/store)")
+    options.add_stages(parser, LAST)
+    combine = parser.add_argument_group("one table of several studies, instead of --exp")
+    combine.add_argument("--combine", nargs="+", metavar="DIR", help="experiment folders of studies of different seeds")
+    options.add(combine, "--out", "folder for table.csv and table.md", metavar="DIR", type=str)
+    options.add_example(
+        parser, "wheeltapper study --exp exp/study --conf recipes/mimii_ast_cnn/conf/toy.yaml --data manifest.csv"
     )
-    parser.add_argument("--stage", type=int, default=0, help="first stage (default 0)")
-    parser.add_argument("--stop-stage", type=int, default=LAST, help=f"last stage (default {LAST})")
-    group = parser.add_argument_group("one table of several studies, instead of --exp")
-    group.add_argument("--combine", nargs="+", metavar="EXP", help="studies of different seeds")
-    group.add_argument("--out", metavar="DIR", help="folder for table.csv and table.md")
 
 
 def main(args: argparse.Namespace) -> None:
     if args.combine:
         return _combine(args)
     if not args.exp:
-        raise WheeltapperError("expected --exp EXP, or --combine EXP ... --out DIR")
+        raise WheeltapperError("expected --exp DIR, or --combine DIR ... --out DIR")
     for number in (args.stage, args.stop_stage):
         if not 0 <= number <= LAST:
             raise WheeltapperError(f"--stage, --stop-stage: expected 0 to {LAST}, found {number}")
@@ -49,7 +48,7 @@ def _combine(args: argparse.Namespace) -> None:
     from system.study import results
 
     if args.exp or not args.out:
-        raise WheeltapperError("--combine EXP ...: expected --out DIR and no --exp")
+        raise WheeltapperError("--combine DIR ...: expected --out DIR and no --exp")
     table = results.read_results([Path(exp) / "results.json" for exp in args.combine])
     for path in results.write_table(args.out, table):
         print(f"wrote {path}")

@@ -3,6 +3,7 @@
 import argparse
 import sys
 
+from system.bin import options
 from system.errors import WheeltapperError
 from system.machine import threads
 from system.progress import progress_bar
@@ -12,17 +13,23 @@ CLIPS, SECONDS = 3000, 5.0  # of the procedural corpus
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("out", metavar="OUT", help="folder to write; refused where it holds anything else")
-    parser.add_argument(
-        "--kind", choices=KINDS, default="machines", help="machines in DCASE layout (default), or scenes of any sounds"
+    kind = parser.add_argument_group("kind of recordings")
+    kind.add_argument(
+        "--kind",
+        choices=KINDS,
+        default="machines",
+        help="machines in the challenge's layout, or scenes of any sounds (default: %(default)s)",
     )
-    parser.add_argument("--seed", type=int, default=0, help="of everything random (default 0)")
-    parser.add_argument("--size", choices=("default", "tiny"), help="of the machines; tiny: a few clips of 1 s")
-    parser.add_argument("--clips", type=int, metavar="N", help=f"of the procedural corpus (default {CLIPS})")
-    parser.add_argument("--seconds", type=float, metavar="S", help=f"of a procedural clip (default {SECONDS:g})")
-    parser.add_argument(
-        "--workers", type=int, default=min(4, threads()), help="threads; the result does not depend on it"
+    kind.add_argument(
+        "--size", choices=("default", "tiny"), help="of the machines; tiny: a few clips of 1 s (default: default)"
     )
+    kind.add_argument("--clips", type=int, metavar="N", help=f"number of procedural clips (default: {CLIPS})")
+    kind.add_argument("--seconds", type=float, metavar="S", help=f"length of a procedural clip (default: {SECONDS:g})")
+    options.add(kind, "--seed", default=0)
+    outputs = parser.add_argument_group("outputs")
+    outputs.add_argument("out", metavar="OUT", help="folder to write; refused where it holds anything else")
+    options.add_workers(parser.add_argument_group("computing"), default=4)
+    options.add_example(parser, "wheeltapper synthesize recordings --size tiny")
 
 
 def main(args: argparse.Namespace) -> None:
@@ -32,7 +39,7 @@ def main(args: argparse.Namespace) -> None:
             other = KINDS[1 - KINDS.index(args.kind)]
             raise WheeltapperError(f"--{name}: expected --kind {other} with it, found --kind {args.kind}")
 
-    workers = max(1, args.workers)
+    workers = max(1, threads(args.workers))
     with progress_bar(0, "synthesizing") as bar:
         if args.kind == "machines":
             from system.corpora.simulation.synthetic import SyntheticSettings, synthesize

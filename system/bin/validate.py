@@ -4,17 +4,22 @@ import argparse
 import sys
 from pathlib import Path
 
+from system.bin import options
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     from system.corpora.challenge import first_shot_years
 
-    parser.add_argument("package", metavar="ZIP_OR_FOLDER", help="the zip, or the folder that holds task2/")
-    parser.add_argument("--audio", metavar="DIR", help="recordings, DIR/<machine>/test/*.wav: the clips to expect")
-    parser.add_argument(
-        "--year", type=int, choices=first_shot_years(), help="year to check for (default: by the machines)"
+    inputs = parser.add_argument_group("inputs")
+    inputs.add_argument("package", metavar="PACKAGE", help="the zip, or the folder that holds task2/")
+    options.add(inputs, "--audio", "folder with <machine>/test/*.wav, the clips to expect", metavar="DIR", type=str)
+    options.add(inputs, "--year", "whose rules count (default: by the machines)", choices=first_shot_years())
+    options.add(parser.add_argument_group("outputs"), "--json", type=str)
+    options.add_example(
+        parser,
+        "wheeltapper validate exp/default/package --json findings.json",
+        note="Exit status: 0 valid (warnings allowed), 1 invalid.",
     )
-    parser.add_argument("--json", metavar="OUT", help="also write the findings to this file")
-    parser.epilog = "Exit status: 0 valid (warnings allowed), 1 invalid."
 
 
 def main(args: argparse.Namespace) -> int:

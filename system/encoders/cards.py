@@ -89,7 +89,7 @@ def find_checkpoint(name_or_path: str | os.PathLike, folder: str | os.PathLike) 
     for path in (OWN / known.file, Path(folder) / known.file):
         if path.is_file():
             return path
-    fetching = f"wheeltapper download-checkpoint {known.name} --to {folder} fetches it, or " if known.url else ""
+    fetching = f"wheeltapper download-checkpoint {known.name} --out {folder} fetches it, or " if known.url else ""
     raise WheeltapperError(f"{known.name}: expected {path}, found nothing; {fetching}{_by_hand(known, folder)}")
 
 
@@ -278,3 +278,25 @@ def _by_hand(known: Card, folder: str | os.PathLike) -> str:
 def _nearest(name: str) -> str:
     near = difflib.get_close_matches(name.lower(), CARDS, 1)
     return f"; did you mean {near[0]}?" if near else ""
+
+
+def listing(folder: Path) -> list[tuple[str, ...]]:
+    """A table of all checkpoints with a head; the last column says whether the file is in the folder."""
+    rows = [("name", "family", "size", "rate", "numbers at 16/48 kHz", "parameters", "licence", "file")]
+    for card in CARDS.values():
+        state = "to be fetched" if card.url else "no address known"
+        if (OWN / card.file).is_file():
+            state = "comes with the program"
+        rows.append(
+            (
+                card.name,
+                card.family,
+                card.size,
+                str(card.rate),
+                f"{card.dims[16000]}/{card.dims[48000]}",
+                f"{card.parameters / 1e6:.1f} M",
+                card.licence or "not stated",
+                "in the folder" if (folder / card.file).is_file() else state,
+            )
+        )
+    return rows

@@ -1,11 +1,13 @@
 """Metrics of one system from its folder of challenge CSVs, and the same as a table."""
 
+import csv
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from system.evaluation import challenge_csv, metrics
 from system.evaluation.truth import Truth
+from system.files import open_atomic
 
 COLUMNS = {
     "AUC (source)": "AUC s",
@@ -59,15 +61,29 @@ def _notes(files: Iterable[tuple[str, str, str]], keys: Iterable[tuple[str, str]
     return notes
 
 
-def table(found: Mapping[str, Any]) -> str:
-    """The metrics of one system (see metrics.evaluate) as text, in percent."""
+def _rows(found: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, Mapping[str, float]]]]:
+    """Names of the metrics that there are, and for each machine, section and mean its label and metrics."""
     machines: Mapping[str, Mapping[str, Any]] = found["per_machine"]
     names = [name for name in COLUMNS if any(name in values for values in machines.values())]
-    rows = []
+    rows: list[tuple[str, Mapping[str, float]]] = []
     for machine, values in machines.items():
         rows.append((machine, values))
         rows += [(f"  section {section}", each) for section, each in values.get("sections", {}).items()]
-    rows += [("arithmetic mean", found["arithmetic_mean"]), ("harmonic mean", found["harmonic_mean"])]
+    return names, [*rows, ("arithmetic mean", found["arithmetic_mean"]), ("harmonic mean", found["harmonic_mean"])]
+
+
+def write_csv(path: Path, found: Mapping[str, Any]) -> None:
+    """Writes the metrics of one system (see metrics.evaluate) as fractions: a row a machine, section and mean."""
+    names, rows = _rows(found)
+    with open_atomic(path) as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["machine", *names])
+        writer.writerows([label.strip(), *(values.get(name, "") for name in names)] for label, values in rows)
+
+
+def table(found: Mapping[str, Any]) -> str:
+    """The metrics of one system (see metrics.evaluate) as text, in percent."""
+    names, rows = _rows(found)
     width = max(len(label) for label, _ in rows)
     lines = [" " * width + "".join(f"{COLUMNS[name]:>8}" for name in names)]
     for label, values in rows:

@@ -9,6 +9,7 @@ from system import config as configuration
 from system.config import check_systems
 from system.errors import WheeltapperError
 from system.experiment import Experiment
+from system.machine import one_thread_each
 from system.manifest import Clip
 from system.parallel import map_in_order
 from system.pipeline import resources, verdicts
@@ -99,7 +100,7 @@ def judge_recordings(
     judges = verdicts.judges(run, number, clips, groups)
     embed = system_embedder(run, run.config.systems[number - 1])
     files = sum(1 for recording in recordings if recording.group)
-    workers = resources.one_thread_each(run.config.threads) if files > 1 else 1
+    workers = one_thread_each(run.config.threads) if files > 1 else 1
 
     def judge(recording: Recording) -> Judged:
         path, group, error = recording

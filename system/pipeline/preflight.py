@@ -90,6 +90,27 @@ def check(plan: Plan) -> list[str]:
     return notes
 
 
+def check_earlier(plan: Plan) -> None:
+    """Raises WheeltapperError unless the stages before the first one are complete with the same settings.
+
+    Otherwise a result would mix two configurations.
+    """
+    from system.experiment import STAGES, Experiment
+    from system.pipeline.settings import read_configuration
+    from system.pipeline.stages import STAGES_TO_METRICS, first_incomplete
+
+    first = plan.stages.start
+    before = STAGES_TO_METRICS[: max(first - 1, 0)] if first < STAGES.index("benchmark") else ()
+    if not before:
+        return
+    run = Experiment(plan.exp, read_configuration(plan.exp, plan.conf, plan.overrides))
+    if stage := first_incomplete(run, before):
+        found = "other settings or inputs than it had" if stage.marker.is_file() else "it not finished"
+        wanted = f"stage {stage.number} {stage.name} complete with these settings"
+        advice = f"start with --stage {stage.number}"
+        raise WheeltapperError(f"{plan.exp}: --stage {first}: expected {wanted}, found {found}; {advice}")
+
+
 def check_folder(folder: Path) -> None:
     """Raises WheeltapperError unless a folder, there or to be made, can be written to and no process holds it."""
     there = disk.nearest(folder)

@@ -27,18 +27,6 @@ def prepare_torch(run: Experiment) -> str:
     return run.config.device
 
 
-def one_thread_each(workers: int = 0) -> int:
-    """Number of workers for recordings that are embedded side by side; sets torch to one thread in each of them.
-
-    Args:
-        workers: number wanted; 0 for one a core.
-    """
-    import torch
-
-    torch.set_num_threads(1)
-    return threads(workers)
-
-
 def training_clips(run: Experiment) -> list[Clip]:
     """Training clips of the manifest. Stages that learn depend on these alone, not on the test clips."""
     return [clip for clip in manifest.read(run.manifest) if clip.split == "train"]

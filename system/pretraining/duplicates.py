@@ -9,12 +9,17 @@ them the long-term spectrum is a sufficient description.
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import scipy.fft
 
-from system import audio
+from system import audio, manifest
+from system.errors import WheeltapperError
+from system.files import read_json, write_json
 from system.manifest import Clip
+from system.progress import progress_bar
 from system.training.loop import prepared
 
 BAND = 100  # Hz
@@ -166,3 +171,52 @@ def _differences(rows: np.ndarray, squares: np.ndarray, a: np.ndarray, b: np.nda
 
 def _describe_clip(clip: Clip) -> tuple[np.ndarray, float]:
     return describe_sound(*audio.read(clip.path))
+
+
+def deduplicate(
+    source: Path, out: Path, threshold: float = THRESHOLD_DB, stationary: float = STATIONARY_DB, workers: int = 1
+) -> tuple[dict[str, Any], bool]:
+    """Writes a manifest without near-identical stationary recordings, and beside it a JSON of what was left out.
+
+    Args:
+        source: manifest of training clips.
+        out: manifest to write.
+        threshold: greatest difference in dB of two recordings that count as the same.
+        stationary: greatest variation over time in dB of a recording that may be left out.
+        workers: threads that read recordings.
+
+    Returns:
+        The content of the JSON; whether an earlier call with the same clips and thresholds had left it there.
+
+    Raises:
+        WheeltapperError: ``out`` is the source, or the source holds other clips than normal training clips.
+    """
+    if out.resolve() == source.resolve():
+        raise WheeltapperError(f"--out: expected another file than the manifest, found {out}")
+    clips, report = manifest.read(source), out.with_suffix(".json")
+    manifest.check_training(clips, source)
+    settings = {"fingerprint": manifest.fingerprint(clips), "threshold_db": threshold, "stationary_db": stationary}
+    if report.is_file() and out.is_file():
+        found = read_json(report)
+        if settings.items() <= found.items():
+            return found, True
+    report.unlink(missing_ok=True)  # first: it vouches for the manifest
+    with progress_bar(len(clips), "reading") as bar:
+        duplicates = find_duplicates(clips, threshold, stationary, workers, bar.to)
+    manifest.write(out, [clips[number] for number in duplicates.kept])
+    dropped = [
+        {
+            "clip": "/".join(clips[number].key),
+            "like": "/".join(clips[duplicates.like[number]].key),
+            "distance_db": round(float(duplicates.distance[number]), 3),
+        }
+        for number in np.flatnonzero(duplicates.like >= 0)
+    ]
+    record = settings | {
+        "clips": len(clips),
+        "stationary": int((duplicates.variation <= stationary).sum()),
+        "kept": len(duplicates.kept),
+        "dropped": dropped,
+    }
+    write_json(report, record)
+    return record, False

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from system.encoders.cards import checkpoint_file
 from system.errors import WheeltapperError
 from system.experiment import Experiment
-from system.machine import check_device
+from system.machine import check_device, one_thread_each
 from system.pipeline import resources
 from system.pipeline.session import execute
 from system.progress import progress_bar
@@ -156,7 +156,7 @@ def _spectrograms(run: Experiment, recordings: str, store: str) -> None:
         else:
             front_end = features.log_mel_front_end(inputs.study.channel)
         store = inputs.spectrograms(front_end)
-        workers = resources.one_thread_each(run.config.threads)
+        workers = one_thread_each(run.config.threads)
         with progress_bar(store.missing(), f"spectrograms for {front_end.name}") as bar:
             features.fill_spectrograms(store, front_end, workers, bar.update)
         return [store.about, store.array]
@@ -182,7 +182,7 @@ def _work_embed(inputs: _Inputs, model: str) -> Iterable[Path]:
     front_end = inputs.front_end(model, encoder)
     store = inputs.embeddings(front_end, encoder)
     spectrograms = features.read_spectrograms(inputs.spectrograms(front_end), front_end.bands)
-    workers = resources.one_thread_each(inputs.run.config.threads)
+    workers = one_thread_each(inputs.run.config.threads)
     mode = inputs.study.models[model].mode
     with progress_bar(store.missing(), f"embedding with {model}") as bar:
         features.fill_embeddings(store, encoder, mode, spectrograms, device, workers, bar.update)

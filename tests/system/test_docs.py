@@ -5,7 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from system.bin import VERBS
+from system.bin import COMMANDS
 from system.config import Config
 from system.experiment import STAGES
 
@@ -52,12 +52,12 @@ def test_every_stage_is_listed_and_every_command_exists():
     assert re.findall(r"^\| \d (\w+) \|", stages, re.MULTILINE) == list(STAGES)
     for page in DOCS.glob("*.md"):
         commands = set(re.findall(r"wheeltapper\s+([a-z][a-z-]+)", page.read_text()))
-        assert commands - {"process"} <= VERBS.keys()
+        assert commands - {"process"} <= COMMANDS.keys()
 
 
 def test_the_table_of_commands_is_complete():
     rows = re.findall(r"^\| `([a-z-]+)` \| (.+) \|$", (DOCS / "commands.md").read_text(), re.MULTILINE)
-    assert dict(rows) == VERBS
+    assert dict(rows) == COMMANDS
 
 
 def test_the_read_me_is_two_screens_and_leads_to_every_page():

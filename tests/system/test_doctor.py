@@ -74,6 +74,14 @@ def test_what_a_report_of_a_bug_needs(settings, capsys):
     assert out.endswith("\nno problem found\n")
 
 
+def test_json_is_printed_or_written(settings, tmp_path, capsys):
+    assert main(["doctor", "--quick", "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert main(["doctor", "--quick", "--json", str(tmp_path / "found.json")]) == 0
+    assert not capsys.readouterr().out.startswith("{")
+    assert json.loads((tmp_path / "found.json").read_text()).keys() == printed.keys()
+
+
 def test_packages_that_do_not_work_are_named(settings, monkeypatch, capsys):
     failures = [Failure("scipy", "no library", "scipy"), Failure("h5py", "it ends the process by SIGSEGV", "h5py")]
     monkeypatch.setattr(doctor, "failed_probes", lambda python, names: failures)

@@ -120,10 +120,10 @@ def test_torch_and_the_workers_follow(free, monkeypatch, asked, configured, expe
     monkeypatch.setattr(torch, "set_num_threads", seen.append)
     resources.prepare_torch(Experiment(Path("exp"), config.Config(threads=configured)))
     assert seen == [expected]
-    assert resources.one_thread_each(configured) == expected
+    assert machine.one_thread_each(configured) == expected
     parser = argparse.ArgumentParser()
     shard.add_arguments(parser)
-    assert parser.parse_args(["m.csv", "--out", "x"]).workers == int(asked or 6)
+    assert parser.parse_args(["m.csv", "--out", "x"]).workers == 0  # as many as machine.threads says
     assert torch.get_num_threads() == before
 
 

@@ -39,3 +39,22 @@ def find_corpus(name: str) -> FaultCorpus:
     if name not in CORPORA:
         raise WheeltapperError(f"corpus: expected one of {', '.join(CORPORA)}, found {name!r}")
     return CORPORA[name]
+
+
+def listing() -> list[tuple[str, ...]]:
+    """A table of all data sets with a head."""
+    head = ("name", "signal", "Hz", "classes", "views", "licence", "fetched", "source")
+    return [head, *map(_row, CORPORA.values())]
+
+
+def _row(corpus: FaultCorpus) -> tuple[str, ...]:
+    return (
+        corpus.name,
+        corpus.modality,
+        str(corpus.rate or "as recorded"),
+        "/".join(str(len(view.classes)) for view in corpus.views.values()),
+        "/".join(corpus.views),
+        corpus.licence or "not stated",
+        "yes" if corpus.downloads or corpus.zenodo else "by hand",
+        corpus.source,
+    )

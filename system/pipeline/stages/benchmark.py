@@ -7,6 +7,7 @@ from typing import Any
 
 from system import manifest
 from system.experiment import Experiment
+from system.machine import one_thread_each
 from system.pipeline import resources
 from system.progress import progress_bar
 from system.stage import Stage
@@ -36,7 +37,7 @@ def work(run: Experiment) -> Iterable[Path]:
         print("note: no encoder in this run, nothing to diagnose faults with")
         write_json(run.benchmark, {"tasks": {}})
         return [run.benchmark]
-    workers = resources.one_thread_each(run.config.threads)
+    workers = one_thread_each(run.config.threads)
     config = run.config.benchmark
     found = tasks(manifest.read(run.manifest), config.min_clips, config.test_size)
     paths = list(dict.fromkeys(Path(clip.path) for members in found.values() for clip, _ in members))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from system import manifest
 from system.experiment import Experiment
+from system.machine import one_thread_each
 from system.pipeline import resources
 from system.pipeline.branches import by_kind, network_branch, network_branches
 from system.pipeline.branches.encoder import EncoderBranch
@@ -33,7 +34,7 @@ def work(run: Experiment) -> Iterable[Path]:
     from system.embeddings import embed, files
 
     device = resources.prepare_torch(run)
-    workers = resources.one_thread_each(run.config.threads)
+    workers = one_thread_each(run.config.threads)
     clips = [clip for clip in manifest.read(run.manifest) if clip.split in ("train", "test")]
     written: list[Path] = []
     for branches in by_kind(run):

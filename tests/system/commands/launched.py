@@ -43,7 +43,7 @@ def work(args: argparse.Namespace, folder: Path) -> list[Path]:
 
 
 if __name__ == "__main__":
-    system.bin.VERBS["toy"] = "train the small network"
+    system.bin.COMMANDS["toy"] = "train the small network"
     sys.modules["system.bin.toy"] = sys.modules["__main__"]
     launch.MODULE = "launched"
     sys.exit(system.bin.main())

@@ -1,5 +1,6 @@
 """``wheeltapper evaluate`` as a user types it."""
 
+import csv
 import json
 import shutil
 import subprocess
@@ -37,6 +38,18 @@ def test_writes_json_and_prints_percent(tmp_path, capsys):
     row = next(line.split() for line in text.splitlines() if line.startswith("3DPrinter"))
     assert row[:4] == ["3DPrinter", "63.58", "49.58", "52.79"]
     assert "note:" not in text
+
+
+def test_the_table_as_csv_has_every_figure(tmp_path):
+    out = tmp_path / "metrics.csv"
+    assert evaluate(CASE / "system", "--csv", out, "--bootstrap", 0) == 0
+    with out.open(newline="") as file:
+        rows = {row.pop("machine"): row for row in csv.DictReader(file)}
+    expected = json.loads((CASE / "reference.json").read_text())["per_machine"]
+    assert list(rows)[-2:] == ["arithmetic mean", "harmonic mean"]
+    assert set(expected) <= set(rows)
+    for machine, values in expected.items():
+        assert float(rows[machine]["pAUC"]) == pytest.approx(values["pAUC"], abs=1e-9)
 
 
 def test_same_seed_same_file(tmp_path):

@@ -167,7 +167,7 @@ def test_what_is_refused(weights, tmp_path, capsys):
     assert "expected a name that ends in .html" in capsys.readouterr().err
     for arguments in ([], ["--exp", str(tmp_path), "--audio", good]):
         assert main(["explain", "--out", str(out), *arguments]) == 1
-        assert "expected --exp EXP of a study, or --audio FILE" in capsys.readouterr().err
+        assert "expected --exp DIR of a study, or --audio FILE" in capsys.readouterr().err
 
 
 def test_a_map_lies_where_its_frequency_and_time_are():

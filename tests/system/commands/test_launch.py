@@ -40,7 +40,7 @@ def test_a_process_is_killed_and_the_run_goes_on(tmp_path, monkeypatch, capsys):
     left = f"{tmp_path}/exp/pretrain/state.pt holds 8 steps; the same command resumes there"
     assert re.fullmatch(said, found.stderr).group(1) == left
     assert not (tmp_path / "exp" / "stages" / "1_toy.json").exists()
-    monkeypatch.setitem(system.bin.VERBS, "toy", "train the small network")
+    monkeypatch.setitem(system.bin.COMMANDS, "toy", "train the small network")
     monkeypatch.setitem(sys.modules, "system.bin.toy", launched)
     assert system.bin.main([*map(str, toy)]) == 0  # or with as many processes as one likes
     assert "stage 1 toy: taking up what an interrupted run left\nprocess 0 is done\n" in capsys.readouterr().out

@@ -41,13 +41,13 @@ def checkpoints(tiny_encoder, tmp_path) -> list[str]:
 
 
 def command(sets: dict[str, str], *options: object) -> list[str]:
-    given = [text for name, path in sets.items() for text in ("--set", f"{name}={path}")]
+    given = [text for name, path in sets.items() for text in ("--data", f"{name}={path}")]
     return ["probe", *given, "--encoder", "fisher-nano", *map(str, options)]
 
 
 def test_trained_against_random_with_baselines(sets, checkpoints, tmp_path, capsys):
     out = tmp_path / "new" / "probe.json"
-    options = ["--checkpoint", *checkpoints, "--against", "random", "--seeds", 0, 1, 2, "--baselines", "--out", out]
+    options = ["--checkpoint", *checkpoints, "--against", "random", "--seeds", 0, 1, 2, "--baselines", "--json", out]
     assert main(command(sets, *options)) == 0
     found = json.loads(out.read_text())
     assert found["runs"] == {"trained": checkpoints, "random": ["seed 0", "seed 1", "seed 2"]}
@@ -80,7 +80,7 @@ def test_random_weights_are_those_of_their_seed(sets, tmp_path):
     only = {"cwru": sets["cwru"]}
     values = {}
     for name, seeds in (("both", [3, 4]), ("first", [3]), ("second", [4])):
-        options = ["--checkpoint", "random", "--seeds", *seeds, "--readout", "tokens", "--out", tmp_path / name]
+        options = ["--checkpoint", "random", "--seeds", *seeds, "--readout", "tokens", "--json", tmp_path / name]
         assert main(command(only, *options)) == 0
         found = json.loads((tmp_path / name).read_text())
         assert {f["readout"] for f in found["figures"]} == {"tokens"}
@@ -94,7 +94,7 @@ def test_a_checkpoint_is_read_out_as_the_library_does(sets, checkpoints, tmp_pat
 
     from system.benchmarks.labelled import choose_task, figures
 
-    assert main(command(sets, "--checkpoint", checkpoints[0], "--out", tmp_path / "x.json")) == 0
+    assert main(command(sets, "--checkpoint", checkpoints[0], "--json", tmp_path / "x.json")) == 0
     found = json.loads((tmp_path / "x.json").read_text())["figures"]
     network = {"own": partial(frozen.compute_readouts, Fisher.load(checkpoints[0]))}
     for name, near in (("esc50", False), ("propeller", True)):
@@ -114,9 +114,9 @@ def test_read_outs_are_those_of_the_library():
     [
         (["--checkpoint", "random", "--against", "random"], "--checkpoint random: expected it alone"),
         (["--checkpoint", "{0}", "random"], "--checkpoint random: expected it alone"),
-        (["--checkpoint", "{0}", "--set", "esc50={esc}"], "--set: expected NAME=MANIFEST, each name once"),
-        (["--checkpoint", "{0}", "--set", "more"], "--set: expected NAME=MANIFEST, each name once, found 'more'"),
-        (["--checkpoint", "{0}", "--set", "more=no.csv"], "no.csv: expected a manifest"),
+        (["--checkpoint", "{0}", "--data", "esc50={esc}"], "--data: expected NAME=MANIFEST, each name once"),
+        (["--checkpoint", "{0}", "--data", "more"], "--data: expected NAME=MANIFEST, each name once, found 'more'"),
+        (["--checkpoint", "{0}", "--data", "more=no.csv"], "no.csv: expected a manifest"),
         (["--checkpoint", "{0}", "{other}"], "other.safetensors: expected an encoder of the same sizes"),
         (["--checkpoint", "random", "--workers", "-1"], "--workers: expected 0 or more"),
         (["--checkpoint", "random", "--device", "tpu"], "device: expected one of cpu, cuda"),
@@ -136,3 +136,19 @@ def test_a_manifest_without_labels_is_named(sets, checkpoints, tmp_path, capsys)
     manifest.write(tmp_path / "bare.csv", clips)
     assert main(command({"bare": str(tmp_path / "bare.csv")}, "--checkpoint", checkpoints[0])) == 1
     assert f"{tmp_path / 'bare.csv'}: expected labelled test clips, or attributes class_" in capsys.readouterr().err
+
+
+def test_earlier_spellings_and_a_table_of_the_figures(sets, checkpoints, tmp_path):
+    """--set and --out are the earlier names of --data and --json."""
+    model = ["--encoder", "fisher-nano", "--checkpoint", *checkpoints]
+    files = ["--out", str(tmp_path / "old.json"), "--csv", str(tmp_path / "new.csv")]
+    assert main(["probe", "--set", f"cwru={sets['cwru']}", *model, *files]) == 0
+    figures = json.loads((tmp_path / "old.json").read_text())["figures"]
+    head, *rows = (line.split(",") for line in (tmp_path / "new.csv").read_text().splitlines())
+    assert head == ["weights", "readout", "set", "figure", "mean", "std"]
+    assert rows == [[f["weights"], f["readout"], f["set"], f["figure"], str(f["mean"]), str(f["std"])] for f in figures]
+
+
+def test_without_recordings_nothing_is_measured(capsys):
+    assert main(["probe", "--encoder", "fisher-nano"]) == 1
+    assert "--data: expected NAME=MANIFEST at least once, found none" in capsys.readouterr().err

@@ -197,7 +197,7 @@ def test_a_name_is_looked_up_in_the_folder(tmp_path):
 
 def test_what_is_not_there_says_how_to_come_by_it(tmp_path):
     with pytest.raises(
-        WheeltapperError, match=r"fisher-mini: .* download-checkpoint fisher-mini --to .* --checkpoint F"
+        WheeltapperError, match=r"fisher-mini: .* download-checkpoint fisher-mini --out .* --checkpoint F"
     ):
         cards.find_checkpoint("fisher-mini", tmp_path)
     with pytest.raises(WheeltapperError, match="found nothing; give --checkpoint FILE, put the file into"):

@@ -196,12 +196,12 @@ def test_code_in_a_fetched_file_is_refused(tmp_path, server):
 
 def test_verb_fetches_and_says_what_it_has(tmp_path, server, monkeypatch, capsys):
     monkeypatch.setitem(cards.CARDS, "fisher-tiny", a_card(server))
-    assert main(["download-checkpoint", "fisher-tiny", "--to", str(tmp_path)]) == 0
+    assert main(["download-checkpoint", "fisher-tiny", "--out", str(tmp_path)]) == 0
     out = capsys.readouterr().out
     assert "licence not stated, https://github.com/jianganbai/FISHER" in out
     assert f"{tmp_path / 'x.pt'}: SHA-256 {SHA256}, no hash is published" in out
     assert f"next: encoder.checkpoint={tmp_path / 'x.pt'}" in out
-    assert main(["download-checkpoint", "--list", "--to", str(tmp_path)]) == 0
+    assert main(["download-checkpoint", "--list", "--out", str(tmp_path)]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + len(cards.CARDS)
     assert "in the folder" in next(line for line in lines if line.startswith("fisher-tiny "))

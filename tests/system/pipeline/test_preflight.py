@@ -268,7 +268,7 @@ def test_a_checkpoint_whose_family_nobody_can_tell_is_left_to_the_stage(place):
 def test_a_missing_checkpoint_and_an_unknown_size(place):
     (found,) = findings(plan(0, 9, **{"encoder.checkpoint": "fisher-tiny", "encoder.size": "tiny"}))
     assert found.startswith("encoder: fisher-tiny: expected data/checkpoints/")
-    assert "wheeltapper download-checkpoint fisher-tiny --to data/checkpoints fetches it" in found
+    assert "wheeltapper download-checkpoint fisher-tiny --out data/checkpoints fetches it" in found
     (found,) = findings(plan(0, 1, **{"encoder.checkpoint": "''", "encoder.size": "nanoo"}))
     assert found.startswith("encoder: FISHER size: expected one of ")
 

@@ -5,8 +5,7 @@ import pytest
 from test_tuning_objective import SPACE, choices, objective_of
 
 from system.config import TuneConfig
-from system.report import tuning as page
-from system.tuning import results
+from system.tuning import page, results
 
 
 def test_importance_finds_the_settings_that_decide():

@@ -1,0 +1,96 @@
+"""Embeddings of any recordings by a frozen encoder, written to one npz file."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from system import audio
+from system.embeddings.embed import choose_precision, embed_files
+from system.encoders.base import Encoder
+from system.errors import WheeltapperError
+from system.files import open_atomic
+from system.progress import progress_bar
+from system.record import run_record
+
+
+def list_recordings(source: Path) -> list[Path]:
+    """The sound files of a folder at any depth, or the one file that is named.
+
+    Raises:
+        WheeltapperError: there is none.
+    """
+    if not source.exists():
+        raise WheeltapperError(f"{source}: expected a sound file or a folder, found nothing")
+    paths = audio.list_files(source) if source.is_dir() else [source]
+    if not paths:
+        raise WheeltapperError(f"{source}: expected {', '.join(audio.EXTENSIONS)} files, found none")
+    return paths
+
+
+def write_embeddings(
+    out: Path,
+    encoder: Encoder,
+    paths: Sequence[Path],
+    root: Path,
+    checkpoint: str,
+    *,
+    mode: str = "official",
+    pool: str = "",
+    pool_power: float = 0.0,
+    layer: int = 0,
+    rate: int = 0,
+    device: str = "cpu",
+    precision: str = "fp32",
+    batch_size: int = 1,
+    workers: int = 1,
+) -> str:
+    """Embeds recordings and writes ``files`` (N,), ``embeddings`` float32 (N, D) and ``record`` (JSON text).
+
+    Args:
+        out: npz file to write.
+        encoder: with its weights.
+        paths: sound files.
+        root: folder to which their names in the file are relative.
+        checkpoint: name of the weights, for the record.
+        mode, pool, pool_power, layer: how an embedding is made from the tokens, see ``embed_files``.
+        rate: sampling rate in Hz that all recordings are brought to; 0 for their own.
+        device: ``cpu`` or ``cuda``.
+        precision: ``fp32``, ``bf16`` or ``auto``.
+        batch_size: recordings computed together.
+        workers: recordings read and computed at once.
+
+    Returns:
+        A line for the terminal: what was written, and how fast.
+    """
+    dtype, begin = choose_precision(precision, device), time.monotonic()
+    with progress_bar(len(paths), "embedding") as bar:
+        embeddings = embed_files(
+            encoder, paths, mode, rate, workers, bar.update, pool, pool_power, layer, device, batch_size, dtype
+        )
+    seconds = time.monotonic() - begin
+    record: dict[str, Any] = {
+        "encoder": encoder.family,
+        "config": asdict(encoder.config),
+        "checkpoint": checkpoint,
+        **{"mode": mode, "pool": pool, "layer": layer},
+        **{"filterbank": encoder.filterbank, "simam": encoder.simam, "rate": rate, "device": device},
+        "precision": str(dtype).removeprefix("torch."),
+        "seconds": round(seconds, 2),
+        **run_record(),
+    }
+    with open_atomic(out, "wb") as file:
+        np.savez(
+            file,
+            files=np.array([path.relative_to(root).as_posix() for path in paths]),
+            embeddings=embeddings,
+            record=np.array(json.dumps(record)),
+        )
+    return (
+        f"{out}: {len(paths)} recordings, {embeddings.shape[1]} numbers each, {record['precision']}, "
+        f"{len(paths) / max(seconds, 1e-9):.1f} recordings/s, peak memory {record['peak_memory_mb']} MB"
+    )
