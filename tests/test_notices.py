@@ -91,6 +91,6 @@ def test_files_and_commands_that_the_pages_name_exist(page):
     assert len(paths) > 10
     missing = [path for path in paths if not re.search("NAME|YEAR", path) and not (ROOT / path).exists()]
     assert not [path for path in missing if not (ROOT / path.rstrip("/")).exists()]
-    from system.bin import VERBS
+    from system.bin import COMMANDS
 
-    assert set(re.findall(r"wheeltapper ([a-z-]+)", text)) <= VERBS.keys()
+    assert set(re.findall(r"wheeltapper ([a-z-]+)", text)) <= COMMANDS.keys()

@@ -104,6 +104,16 @@ def test_what_the_team_writes_stands():
     assert (texts.name(given, [SPECTRUM]), texts.abbreviation(given, 3)) == ("Low", "lo")
 
 
+def test_the_summary_names_the_fusion_and_the_inputs():
+    both = {"weights": {"main": 0.75, "low": 0.25, "idle": 0.0}}
+    found = texts.summary(SystemConfig(**both), [ENCODER, SPECTRUM], "both")
+    assert found == "both: weights main 0.75 and low 0.25, inference with both channels."
+    smallest = SystemConfig(weights={"main": 0.5, "low": 0.5}, fusion="minimum", view="near_only")
+    found = texts.summary(smallest, [ENCODER, SPECTRUM], "both")
+    assert found == "both: minimum of main and low, inference with the first input alone (near, residual)."
+    assert texts.summary(system("box"), [AUTOENCODER], "box").endswith("inference with the near channel.")
+
+
 def test_abbreviations_fit_and_differ():
     found = [texts.abbreviation(system("magnitude_quarter", "low"), number) for number in (1, 2, 3, 4)]
     assert len(set(found)) == 4

@@ -182,15 +182,6 @@ def test_check():
     assert references.dtype == np.float64
 
 
-def test_former_names():
-    scorer = scoring.build("given")
-    assert isinstance(scorer, scoring.SCORERS["precomputed"])
-    assert not list(scoring.problems("given", {}))
-    assert [text for _, text in scoring.problems("given", {"k": 1})] == [
-        "the scorer precomputed has no such setting: known settings: none"
-    ]
-
-
 def test_build():
     scorer = scoring.build("knn", k=5, bank="domain", standardize=True)
     assert isinstance(scorer, BankScorer)
