@@ -10,6 +10,7 @@ from system import config as configuration
 from system.config import Config, save
 from system.errors import WheeltapperError
 from system.experiment import Experiment
+from system.pipeline.branches import network_branch
 from system.pipeline.settings import load_configuration as load
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -402,4 +403,4 @@ def test_files_of_branches_that_share(tmp_path):
     assert run.embeddings("a", "two_channel") == tmp_path / "embeddings/a/two_channel.npy"
     assert run.embeddings("b", "two_channel") == tmp_path / "embeddings/a/rdp8.two_channel.npy"
     assert run.embeddings("d", "two_channel") == run.embeddings("c", "two_channel")
-    assert run.weights("d") == [tmp_path / "adapt/c/card.json"]
+    assert network_branch(run, "d").weights() == [tmp_path / "adapt/c/card.json"]
