@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from system.encoders.transformer import SeparateAttention
+from system.encoders.transformer import SeparateProjections
 
 BIAS_NUMBERS = 1 << 18  # of the attention bias that a CPU looks at together, so that they stay in its cache
 TAPS = 8  # of the position convolution that a CPU multiplies at once
@@ -82,7 +82,7 @@ class PositionConv(nn.Module):
         return out.flatten(2)
 
 
-class GatedAttention(SeparateAttention):
+class GatedAttention(SeparateProjections):
     """Self-attention with a bias by relative position, which every query scales by a gate of its own.
 
     The gate lies between 1 and 2 where ``grep_a`` is 1. The bias is the same in all layers.

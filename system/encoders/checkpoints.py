@@ -7,7 +7,7 @@ import json
 import os
 import pickle
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ from system.files import open_atomic
 
 # Plain containers of values that published checkpoints hold beside their tensors: the settings of a training run, and
 # numbers of NumPy (before version 2 under another name). Making them runs no code of the file's.
-_SCALAR = np.float64(0).__reduce__()[0]
-HARMLESS = [
+_SCALAR: Any = np.float64(0).__reduce__()[0]  # the function that makes one; typed as text too
+HARMLESS: list[Callable | tuple[Callable, str]] = [
     argparse.Namespace,
     np.dtype,
     *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"),

@@ -61,7 +61,7 @@ class ResNeXt(Encoder):
     def __init__(self, config: ResNeXtConfig):
         super().__init__(config)
         self.network = ResNet(
-            Bottleneck,
+            Bottleneck,  # type: ignore[arg-type]  # timm means the class, its annotation says an instance
             config.layers,
             num_classes=0,
             cardinality=config.cardinality,
@@ -84,9 +84,7 @@ class ResNeXt(Encoder):
 
     def layers(self) -> list[list[nn.Module]]:
         """The bottleneck blocks, of which the MIMII paper counts the third and last one of the last stage first."""
-        network = self.network
-        stages = (network.layer4, network.layer3, network.layer2, network.layer1)
-        return [[block] for stage in stages for block in reversed(stage)]
+        return [[block] for stage in reversed(self._stages()) for block in reversed(list(stage.children()))]
 
     def train(self, mode: bool = True) -> "ResNeXt":
         """As of any module, but for the batch normalisation, which stays as in inference."""
@@ -110,9 +108,12 @@ class ResNeXt(Encoder):
         image = spectrogram.transpose(1, 2).unsqueeze(1).expand(-1, 3, -1, -1)
         x = network.conv1(image.contiguous(memory_format=torch.channels_last))  # the faster layout
         x = network.maxpool(network.act1(network.bn1(x)))
-        for stage in (network.layer1, network.layer2, network.layer3, network.layer4)[:depth]:
+        for stage in self._stages()[:depth]:
             x = stage(x)
         return x
+
+    def _stages(self) -> list[nn.Module]:
+        return [self.network.get_submodule(f"layer{number}") for number in range(1, STAGES + 1)]
 
     def _forward_piece(self, spectrogram: Tensor, depth: int | None) -> Tokens:
         features = self._passes(lambda part: self.feature_map(part, depth), spectrogram, spectrogram.shape[1])

@@ -86,6 +86,8 @@ class Echo(Encoder):
         "small-overlap": EchoConfig(embed_dim=384, num_heads=6, patch_frames=32),
     }
 
+    positions: Tensor
+
     def __init__(self, config: EchoConfig):
         super().__init__(config)
         dim, patches = config.embed_dim, -(-config.frame_limit // config.patch_stride)

@@ -41,7 +41,8 @@ class EchoStream:
         self._reset()
 
     def _reset(self) -> None:
-        self._buffer: Tensor | None = None  # (B, capacity), holding the samples from ``_first`` to ``_count``
+        # (B, capacity), holding the samples from ``_first`` to ``_count``; without columns before any came.
+        self._buffer = torch.empty(0, 0)
         self._first = self._count = self._done = 0  # two sample numbers; frames in the chunks that are finished
 
     @torch.inference_mode()
@@ -51,10 +52,11 @@ class EchoStream:
         Returns the segments of chunks that they complete, (B, patches, bands * D) in float32, often none.
         Raises WheeltapperError for another shape, or another B than before.
         """
-        if samples.dim() != 2 or (self._buffer is not None and len(samples) != len(self._buffer)):
-            rows = "B" if self._buffer is None else len(self._buffer)
+        begun = self._buffer.shape[1] > 0
+        if samples.dim() != 2 or (begun and len(samples) != len(self._buffer)):
+            rows = len(self._buffer) if begun else "B"
             raise WheeltapperError(f"a stream's samples: expected ({rows}, number), found {tuple(samples.shape)}")
-        if self._buffer is None:
+        if not begun:
             self._buffer = samples.new_empty(len(samples), self._capacity)
         segments = []
         while samples.shape[1]:
@@ -72,7 +74,7 @@ class EchoStream:
     def finish(self) -> Tensor:
         """Segments of what no finished chunk holds, (B, patches, bands * D); the stream then is ready for another
         recording. Raises WheeltapperError where nothing was fed."""
-        if self._buffer is None:
+        if not self._buffer.shape[1]:
             raise WheeltapperError("a stream: expected samples before its end, found none")
         frames = frame_count(self._count, self.rate)
         if self._done and frames == self._done:

@@ -66,6 +66,8 @@ class SubbandEncoder(Encoder):
     fixed: ClassVar[dict[str, Any]] = {}  # values that tell the family from its sibling
     left_out: ClassVar[tuple[str, ...]] = ()  # parts of a published file that inference has no use for
 
+    positions: Tensor
+
     def __init__(self, config: SubbandConfig):
         super().__init__(config)
         self.patch_embed = nn.Conv2d(1, config.embed_dim, config.patch_size, config.patch_size)

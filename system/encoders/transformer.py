@@ -25,8 +25,8 @@ class Attention(nn.Module):
         return self.proj(x.transpose(1, 2).reshape(rows, length, dim))
 
 
-class SeparateAttention(nn.Module):
-    """Multi-head self-attention with a matrix each for query, key and value."""
+class SeparateProjections(nn.Module):
+    """A matrix each for query, key, value and output of multi-head self-attention."""
 
     def __init__(self, dim: int, num_heads: int):
         super().__init__()
@@ -39,6 +39,10 @@ class SeparateAttention(nn.Module):
     def heads(self, x: Tensor) -> Tensor:
         """(B, N, D) to (B, heads, N, D / heads)."""
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+class SeparateAttention(SeparateProjections):
+    """Multi-head self-attention with a matrix each for query, key and value."""
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (self.heads(project(x)) for project in (self.q_proj, self.k_proj, self.v_proj))
@@ -73,8 +77,8 @@ class PostNormBlock(nn.Module):
         return self.norm2(x + update), update
 
 
-def run_blocks(blocks: Iterable[PostNormBlock], x: Tensor, keep: str = "") -> tuple[Tensor, list[Tensor]]:
-    """Tokens (R, N, D) through the blocks.
+def run_blocks(blocks: Iterable[nn.Module], x: Tensor, keep: str = "") -> tuple[Tensor, list[Tensor]]:
+    """Tokens (R, N, D) through blocks such as ``PostNormBlock``.
 
     Returns:
         the tokens, and per block (R, N, D) each: its MLP's output before the residual where ``keep`` is ``mlp``, its
