@@ -152,7 +152,7 @@ def _safetensors() -> None:
     import torch
     from safetensors.torch import load, save
 
-    _expect(load(save({"a": torch.ones(1)}))["a"] == 1)
+    _expect(load(save({"a": torch.ones(1)}))["a"].item() == 1)
 
 
 def _tensorboard() -> None:
@@ -164,7 +164,7 @@ def _tensorboard() -> None:
 def _timm() -> None:
     from timm.models.resnet import Bottleneck, ResNet
 
-    ResNet(Bottleneck, [1, 1, 1, 1], num_classes=1)
+    ResNet(Bottleneck, (1, 1, 1, 1), num_classes=1)  # type: ignore[arg-type]  # timm means the class
 
 
 def _accelerate() -> None:
@@ -296,7 +296,7 @@ def import_failure(error: BaseException) -> Failure | None:
 def _packages_at_fault(error: BaseException) -> list[str]:
     """Top-level modules whose import failed, from the one that the program imports to the one at fault; or nothing."""
     if isinstance(error, AttributeError) and _is_hollow(error.obj):
-        return [error.obj.__name__.partition(".")[0]]
+        return [getattr(error.obj, "__name__", "").partition(".")[0]]
     codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
     third_party = [(code, module) for code in codes if (module := _third_party_module(code.co_filename))]
     modules = [module for _, module in third_party]

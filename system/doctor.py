@@ -160,7 +160,7 @@ def _python(*arguments: str) -> subprocess.CompletedProcess:
 def _failures(names: list[str]) -> dict[str, str]:
     """What is wrong with each package that does not work; the same where one that they need is the cause."""
     found = failed_probes(sys.executable, names)
-    told = {}
+    told: dict[str, str] = {}
     for failure in found:
         others = sum(each.culprit == failure.culprit for each in found) - 1
         needed = f" ({others} more need {failure.culprit})" if others else ""

@@ -16,6 +16,9 @@ LABELS = ("normal", "anomaly", "")
 DOMAINS = ("source", "target", "")
 
 
+Key = tuple[str, str, str, str]  # machine, section, split, file
+
+
 @dataclass(frozen=True)
 class Clip:
     """One recording.
@@ -42,7 +45,7 @@ class Clip:
     digest: str = ""
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
+    def key(self) -> Key:
         return (self.machine, self.section, self.split, self.file)
 
     @property
@@ -198,7 +201,7 @@ def check_training(clips: Sequence[Clip], where: str | os.PathLike = "training")
             raise WheeltapperError(f"{where}: {clip.path}: expected a normal training clip, found {found}")
 
 
-def group_by(clips: Sequence[Clip], *names: str) -> dict[tuple, list[int]]:
+def group_by(clips: Sequence[Any], *names: str) -> dict[tuple, list[int]]:
     """Indices of the clips for each combination of the named fields, in order of first appearance."""
     groups: dict[tuple, list[int]] = {}
     for index, clip in enumerate(clips):

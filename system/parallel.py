@@ -1,16 +1,17 @@
 """Work in threads whose results arrive in order."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 AHEAD = 4  # items per worker that may wait to be used
 
-Item, Value = TypeVar("Item"), TypeVar("Value")
+Item = TypeVar("Item")
+Value = TypeVar("Value")
 
 
-def ahead(function: Callable[[Item], Value], items: Iterable[Item], workers: int) -> Iterator[Value]:
+def ahead(function: Callable[[Item], Value], items: Iterable[Item], workers: int) -> Generator[Value]:
     """``map`` in threads, in order, with few results waiting: memory does not grow with the number of items."""
     waiting: deque = deque()
     with ThreadPoolExecutor(workers) as pool:

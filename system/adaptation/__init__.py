@@ -16,6 +16,7 @@ from system.adaptation.pseudo_attributes import Key
 from system.config import SIMAM, EncoderBranch
 from system.corpora.attributes import attribute_class
 from system.encoders import checkpoints
+from system.encoders.base import Encoder
 from system.errors import WheeltapperError
 from system.frontends.channels import hear
 from system.manifest import Clip, check_training, group_by
@@ -28,7 +29,7 @@ ALIGNING = 512  # training clips that the projection starts from
 
 
 def adapt(
-    encoder: nn.Module,
+    encoder: Encoder,
     clips: Sequence[Clip],
     config: EncoderBranch,
     rate: int,
@@ -102,7 +103,7 @@ def _pooled_crops(model: AdaptedEncoder, clips: Sequence[Clip], config: EncoderB
     return torch.stack(rows)
 
 
-def load_adapted(encoder: nn.Module, path: str | os.PathLike, config: EncoderBranch) -> AdaptedEncoder:
+def load_adapted(encoder: Encoder, path: str | os.PathLike, config: EncoderBranch) -> AdaptedEncoder:
     """Puts a branch's trained parts onto its encoder, adapters merged, ready for inference."""
     loaded = checkpoints.load_file(path)
     try:

@@ -11,7 +11,7 @@ from system.adaptation.fusion import GatedFusion
 from system.adaptation.heads import Head, build_head
 from system.adaptation.lora import add_lora
 from system.config import SIMAM, EncoderBranch
-from system.encoders.base import Tokens
+from system.encoders.base import Encoder, Tokens
 from system.encoders.pooling import Pooling, pool_tokens, select
 from system.frontends.simam import enhance_rows
 
@@ -35,7 +35,7 @@ class AdaptedEncoder(nn.Module):
         simam: kind of SimAM by machine, on top of what the encoder does for all.
     """
 
-    def __init__(self, encoder: nn.Module, config: EncoderBranch, rate: int, simam: Mapping[str, str] | None = None):
+    def __init__(self, encoder: Encoder, config: EncoderBranch, rate: int, simam: Mapping[str, str] | None = None):
         super().__init__()
         self.config, self.rate, self.simam = config, rate, dict(simam or {})
         with torch.no_grad():  # sizes as they are at this rate and depth
@@ -175,14 +175,15 @@ class AdaptationTask(nn.Module):
         return share * own + (1.0 - share) * head(embedding, labels[partner])
 
 
-def _tunable(encoder: nn.Module, config: EncoderBranch, spectrogram: Tensor) -> nn.Module:
+def _tunable(encoder: Encoder, config: EncoderBranch, spectrogram: Tensor) -> Encoder:
     """Lets of the encoder train what ``config.tune`` says.
 
     With ``full`` these are the weights that the pooled tokens depend on: blocks above ``config.depth``, for one, would
     only be stored and counted.
     """
     if config.tune == "lora":
-        return add_lora(encoder, config.lora)
+        add_lora(encoder, config.lora)
+        return encoder
     encoder.requires_grad_(False)
     if config.tune == "full":
         parameters = [p for p in encoder.parameters() if p.is_floating_point()]

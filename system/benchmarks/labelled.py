@@ -75,7 +75,8 @@ def official(clips: Sequence[Clip], vectors: np.ndarray, name: str, settings: di
     for key, rows in group_by(clips, "machine", "section").items():
         train = [i for i in rows if clips[i].split == "train"]
         test = [i for i in rows if clips[i].split == "test"]
-        scorer = scoring.build(name, **settings).fit(vectors[train], np.array([clips[i].domain for i in train]))
+        scorer = scoring.build(name, **settings)
+        scorer.fit(vectors[train], np.array([clips[i].domain for i in train]))
         values = scorer.score(vectors[test])
         scores[key] = {clips[i].file: float(value) for i, value in zip(test, values, strict=True)}
     truth = [Truth(c.machine, c.section, c.file, c.domain, c.label) for c in clips if c.split == "test"]

@@ -13,12 +13,11 @@ from system.errors import WheeltapperError
 from system.evaluation import challenge_csv
 from system.experiment import Experiment
 from system.files import read_json
-from system.manifest import Clip, group_by
+from system.manifest import Clip, Key, group_by
 from system.score_tables import Row
 from system.scoring import calibrate
 
 ROUNDING = 1e-6  # of the spread of a machine's scores; matrix products round with their size
-Key = tuple[str, str, str, str]
 Scores = dict[Key, float]
 
 

@@ -34,8 +34,7 @@ def record_files(record: int, folder: Path, api: str = API, pause: float = 2.0) 
         fetch(f"{api}/records/{record}", path, pause=pause)
     try:
         found = [
-            Listed(entry["key"], re.fullmatch("md5:([0-9a-f]{32})", entry["checksum"])[1], int(entry["size"]))
-            for entry in read_json(path)["files"]
+            Listed(entry["key"], _md5(entry["checksum"]), int(entry["size"])) for entry in read_json(path)["files"]
         ]
         if not found or not all(SAFE.fullmatch(item.name) for item in found):
             raise ValueError("no file, or one with a path")
@@ -45,3 +44,10 @@ def record_files(record: int, folder: Path, api: str = API, pause: float = 2.0) 
             "delete it and start again"
         ) from error
     return {item.name: item for item in found}
+
+
+def _md5(checksum: str) -> str:
+    found = re.fullmatch("md5:([0-9a-f]{32})", checksum)
+    if found is None:
+        raise ValueError(f"checksum {checksum}")
+    return found[1]

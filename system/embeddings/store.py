@@ -157,11 +157,15 @@ class EmbeddingStore:
 
     def _known(self) -> dict[bytes, Row]:
         """Where the rows stand that were made so far, of these clips and of others."""
-        wanted, found = set(self.digests), {}
+        wanted = set(self.digests)
+        found: dict[bytes, Row] = {}
         for path in sorted(self.folder.glob("*.rows")):
             found |= {digest: row for digest, row in _records(path) if digest in wanted}
         for path in sorted(self.folder.glob("*.json")):
-            digests, rows = _finished(path) or ((), np.empty((0, 0), np.float32))
+            finished = _finished(path)
+            if finished is None:
+                continue
+            digests, rows = finished
             for number, digest in enumerate(digests):
                 if digest in wanted:
                     position = rows.offset + number * rows.strides[0]

@@ -187,7 +187,7 @@ class Echo(Encoder):
         frequencies to patch vectors with both positions (R, N, D)."""
         return self.patch_embed(patches) + self.positions[:, 1 : 1 + patches.shape[1]] + code
 
-    def encode(self, patches: Tensor, code: Tensor, keep: str = "") -> tuple[Tensor, list[Tensor]]:
+    def encode(self, patches: Tensor, code: Tensor, *, keep: str = "") -> tuple[Tensor, list[Tensor]]:
         """Runs all blocks over [CLS, patches] of sub-bands.
 
         Args:

@@ -154,11 +154,11 @@ def _check_classes(section: Section, rule: Rule) -> None:
                 )
 
 
-def _decision_metrics(section: Section, rule: Rule) -> dict[str, float]:
-    values = {}
+def _decision_metrics(section: Section, decided: np.ndarray, rule: Rule) -> dict[str, float]:
+    values: dict[str, float] = {}
     for index, domain in enumerate(DOMAINS if rule.domains else ("all",)):
         inside = section.domain == index
-        results = precision_recall_f1(section.decided[inside], section.anomalous[inside])
+        results = precision_recall_f1(decided[inside], section.anomalous[inside])
         values |= {
             f"{name} ({domain})": value
             for name, value in zip(("precision", "recall", "F1 score"), results, strict=True)
@@ -233,7 +233,7 @@ def _per_machine(
         if not rule.harmonic:
             values["mean"] = float(np.mean(official))
         if section.decided is not None:
-            values |= _decision_metrics(section, rule)
+            values |= _decision_metrics(section, section.decided, rule)
         sections.setdefault(section.key[0], {})[section.key[1]] = values
     return {machine: _combine(found, rule) for machine, found in sections.items()}
 

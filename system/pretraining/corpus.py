@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -84,7 +85,8 @@ def describe(source: SourceConfig) -> dict[str, Any]:
     }
 
 
-class Pick(NamedTuple):
+@dataclass(frozen=True)
+class Pick:
     """A channel of a clip, drawn for a batch of a rate in Hz."""
 
     corpus: int

@@ -21,6 +21,8 @@ class Whitening(nn.Module):
     the next one on, so that they are the same however a batch is split.
     """
 
+    moments: Tensor
+
     def __init__(self, dim: int, floor: float, places: int = 1, codes: int = 0, diagonal: bool = False):
         super().__init__()
         self.floor, self.codes, self.diagonal = floor, codes, diagonal

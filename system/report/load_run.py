@@ -12,11 +12,12 @@ import numpy as np
 from system import config as configuration
 from system import manifest
 from system.config import Config, SystemConfig
+from system.embeddings.files import read_index
 from system.errors import WheeltapperError
 from system.evaluation import challenge_csv
 from system.experiment import Experiment
 from system.files import read_json
-from system.manifest import Clip
+from system.manifest import Clip, Key
 from system.score_tables import REFERENCES, THRESHOLDS
 from system.stage import MARKERS
 
@@ -232,12 +233,11 @@ def _read_curve(path: Path) -> Curve:
     return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
 
 
-def read_array(run: Run, branch: str, path: Path) -> tuple[list[tuple[str, ...]], np.ndarray] | None:
+def read_array(run: Run, branch: str, path: Path) -> tuple[list[Key], np.ndarray] | None:
     """Keys (machine, section, split, file) and rows (N, numbers) of an array that goes with a branch's index.csv."""
 
-    def read(path: Path) -> tuple[list[tuple[str, ...]], np.ndarray]:
-        with open(run.paths.index(branch), newline="", encoding="utf-8") as file:
-            keys = [tuple(row) for row in csv.reader(file)][1:]
+    def read(path: Path) -> tuple[list[Key], np.ndarray]:
+        keys = read_index(run.paths.index(branch))
         values = np.load(path, mmap_mode="r", allow_pickle=False)
         if values.ndim < 2 or len(values) != len(keys):
             raise WheeltapperError(f"{path}: expected {len(keys)} rows as in index.csv, found {values.shape}")

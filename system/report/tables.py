@@ -94,7 +94,7 @@ def published(run: Run) -> dict[str, Any] | str:
     if not parts:
         return "There are no labelled test clips in this run, so there is nothing to hold against published figures."
     orientation = _orientation(year)
-    if not orientation:
+    if not year or not orientation:
         return f"There are no published figures {f'of the challenge of {year} ' if year else ''}to hold them against."
     if any(set(comparison.MEASURES) - set(row) for system in parts.values() for row in system["per_machine"].values()):
         return "The run was measured by the rule of an early challenge, whose figures do not compare."

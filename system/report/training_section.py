@@ -9,6 +9,7 @@ import numpy as np
 
 from system.config import AutoencoderBranch, EncoderBranch
 from system.files import read_json
+from system.manifest import Key
 from system.report import curves
 from system.report.load_run import Curve, Run, read_array, read_curve
 from system.report.results import Section
@@ -46,9 +47,10 @@ def training(run: Run) -> Section:
     ):
         if chart:
             found.append({"title": title, "chart": chart, "text": text})
-    for branch in run.paths.network_branches if run.config else ():
+    branches = run.config.branches if run.config else {}
+    for branch in run.paths.network_branches if branches else ():
         curve = read_curve(run, paths.card(branch).parent / "curve.csv")
-        if isinstance(run.config.branches[branch], AutoencoderBranch):
+        if isinstance(branches[branch], AutoencoderBranch):
             found += _autoencoder_curves(branch, curve)
             continue
         chart = curves.curve_chart(
@@ -82,16 +84,16 @@ class Gates:
 
     inputs: Sequence[str]
     values: np.ndarray
-    rows: Mapping[tuple[str, ...], int]
+    rows: Mapping[Key, int]
 
 
 def gates(run: Run) -> dict[str, Gates]:
     """The gates of the branches that weigh two inputs against one another, as far as they were kept."""
     found = {}
     for branch, config in run.config.branches.items() if run.config else ():
-        gated = isinstance(config, EncoderBranch) and len(config.inputs) > 1
-        table = read_array(run, branch, run.paths.gate(branch)) if gated else None
-        if table:
+        if not isinstance(config, EncoderBranch) or len(config.inputs) < 2:
+            continue
+        if table := read_array(run, branch, run.paths.gate(branch)):
             found[branch] = Gates(config.inputs, table[1], {key: row for row, key in enumerate(table[0])})
     return found
 
@@ -102,7 +104,9 @@ def gate(run: Run) -> Section:
         return "The recordings have one channel, so there is nothing for the gate to choose between."
     found = gates(run)
     if not found:
-        if run.config and not any(len(run.config.branches[name].inputs) > 1 for name in run.paths.encoder_branches):
+        branches = run.config.branches.values() if run.config else ()
+        encoders = [branch for branch in branches if isinstance(branch, EncoderBranch)]
+        if run.config and not any(len(branch.inputs) > 1 for branch in encoders):
             return "No network hears two inputs, so there is no gate."
         return "The run has left no weights of the gate."
     inputs = next(iter(found.values())).inputs

@@ -43,7 +43,7 @@ def known_settings(kind: type) -> dict[str, Any]:
     for each in kind.__mro__[:-1]:
         if "__init__" not in vars(each):
             continue
-        _, *parameters = inspect.signature(each.__init__).parameters.values()
+        _, *parameters = inspect.signature(vars(each)["__init__"]).parameters.values()
         for parameter in parameters:
             if parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
                 found.setdefault(parameter.name, parameter.annotation)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 import numpy as np
 
@@ -17,7 +17,7 @@ MEAN = "mean"
 class Scorer(Protocol):
     """What every anomaly scorer offers; arrays come without names, a higher score is more anomalous."""
 
-    def fit(self, references: np.ndarray, domains: np.ndarray) -> "Scorer":
+    def fit(self, references: np.ndarray, domains: np.ndarray) -> object:
         """references (N, D) or (N, bands, D) of normal clips and their domains (N,) 'source' | 'target'."""
 
     def score(self, embeddings: np.ndarray) -> np.ndarray:
@@ -25,6 +25,11 @@ class Scorer(Protocol):
 
     def reference_scores(self) -> np.ndarray:
         """(N,) score of each reference against the references without it (leave one out)."""
+
+
+def note_of(scorer: Scorer) -> str:
+    """What a fitted scorer did otherwise than asked, for the log: its ``note`` where it has one."""
+    return str(getattr(scorer, "note", ""))
 
 
 class Bank(Protocol):
@@ -37,7 +42,10 @@ class Bank(Protocol):
         """(N,) distance of each reference to the bank without it."""
 
 
-class BankScorer:
+AnyBank = TypeVar("AnyBank", bound=Bank)
+
+
+class BankScorer(Generic[AnyBank]):
     """Scorer of one distance over one or several banks; the nearest bank counts, since the domain of a test clip is
     not known (Wang and Liu 2026, section 4.1).
 
@@ -64,7 +72,7 @@ class BankScorer:
         """Rows (N, D) or (N, bands, D) as the banks take them: bands side by side, (N, numbers)."""
         return flat(rows)
 
-    def fit_bank(self, rows: np.ndarray) -> Bank:
+    def fit_bank(self, rows: np.ndarray) -> AnyBank:
         """One bank over some of the arranged references, by their numbers."""
         raise NotImplementedError
 
@@ -96,7 +104,7 @@ class BankScorer:
             distances.append(distance)
         return self._nearest(distances)
 
-    def distance_of_others(self, bank: Bank, others: np.ndarray) -> np.ndarray:
+    def distance_of_others(self, bank: AnyBank, others: np.ndarray) -> np.ndarray:
         """Distances of references by number to a bank that they are not in."""
         return bank.distance(self._references[others])
 

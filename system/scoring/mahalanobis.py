@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from system.scoring.banks import BankScorer
+from system.scoring.banks import Bank, BankScorer
 
 SMALLEST_SCALE = np.finfo(float).tiny ** 0.5  # of identical references; its inverse and squares stay finite
 
@@ -48,18 +48,20 @@ class GaussianBank:
         return np.sqrt(squares_without(self, *shrinkage_without(self)))
 
 
-class MahalanobisScorer(BankScorer):
+class MahalanobisScorer(BankScorer[Bank]):
     """s(x) = min over banks of sqrt((x - mu)^T Sigma^-1 (x - mu)), Sigma by Ledoit and Wolf (2004)."""
 
     # Leaving one out of four leaves three clips, the fewest that say anything about directions.
     smallest_bank = 4
     fewest_references = 3
 
-    def fit_bank(self, rows: np.ndarray) -> GaussianBank:
+    def fit_bank(self, rows: np.ndarray) -> Bank:
         return fit_gaussian(self._references[rows])
 
 
-def ledoit_wolf(squares: np.ndarray, frobenius: float, count: int, dim: int) -> tuple[float, float]:
+def ledoit_wolf(
+    squares: np.ndarray, frobenius: float | np.ndarray, count: int, dim: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Shrinkage intensity and scale (mean variance) of Ledoit and Wolf (2004), from sums only.
 
     Args:
@@ -116,9 +118,9 @@ def fit_gaussian(references: np.ndarray) -> GaussianBank:
     count, dim = references.shape
     mean = references.mean(axis=0)
     axes, variances = principal_axes(references - mean)
-    shrinkage, scale = ledoit_wolf(((references - mean) ** 2).sum(axis=1), (variances**2).sum(), count, dim)
+    shrinkage, variance = ledoit_wolf(((references - mean) ** 2).sum(axis=1), (variances**2).sum(), count, dim)
     # Identical references have no spread at all: any distance is then measured in units of the smallest number.
-    scale = max(float(scale), SMALLEST_SCALE)
+    scale = max(float(variance), SMALLEST_SCALE)
     return GaussianBank(references, mean, axes, variances, float(shrinkage), scale)
 
 

@@ -103,7 +103,7 @@ class Memory:
         return [np.flatnonzero((self.parents == number).any(axis=1)) for number in numbers]
 
 
-class MemoryScorer(BankScorer):
+class MemoryScorer(BankScorer[Memory]):
     """Scorer by cosine distances to memories.
 
     Args:

@@ -11,8 +11,6 @@ class GivenScorer:
     Whether these tell how normal clips score depends on who made the rows: see ``autoencoder.folds``.
     """
 
-    note = ""
-
     def fit(self, references: np.ndarray, domains: np.ndarray) -> "GivenScorer":
         self._references, _ = check(references, domains)
         return self

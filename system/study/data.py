@@ -65,8 +65,9 @@ def _from_table(path: Path, threads: int) -> list[Clip]:
     from system.corpora import splits  # a manifest does without what it imports
 
     rows = splits.read_table(path)
-    sounds = inspect_all([str(row.path) for row in rows], threads)
-    problems = [sound for sound in sounds if not isinstance(sound, Sound)]
+    found = inspect_all([str(row.path) for row in rows], threads)
+    sounds = [sound for sound in found if isinstance(sound, Sound)]
+    problems = [sound for sound in found if not isinstance(sound, Sound)]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise WheeltapperError(f"{problems[0]}{more}")
@@ -136,13 +137,13 @@ def split(clips: Iterable[Clip], seed: int, test: float, validation: float, grou
     """
     units: dict[str, list[Clip]] = {}
     for clip in sorted(clips, key=name_of):
-        unit = f"group {clip.group}" if grouped and clip.group else f"clip {name_of(clip)}"
-        units.setdefault(unit, []).append(clip)
+        name = f"group {clip.group}" if grouped and clip.group else f"clip {name_of(clip)}"
+        units.setdefault(name, []).append(clip)
     strata: dict[tuple[str, ...], list[list[Clip]]] = {}
     for unit in units.values():
         leader = next((clip for clip in unit if clip.label == "anomaly"), unit[0])
         strata.setdefault((leader.machine, leader.section, leader.label), []).append(unit)
-    parts = {}
+    parts: dict[str, str] = {}
     for key, members in strata.items():
         generator = np.random.default_rng([seed, *(zlib.crc32(text.encode()) for text in key)])
         shuffled = [members[i] for i in generator.permutation(len(members))]

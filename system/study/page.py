@@ -1,7 +1,7 @@
 """The page of a study: what its networks hear, how their embeddings lie, where they look (MIMII paper, section VI)."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -272,7 +272,7 @@ def _look(study: Study, label: str, row: SplitRow, networks: dict[str, Classifie
         if isinstance(encoder, ResNeXt):
             sign = 1.0 if label == "anomaly" else -1.0
             stages = (STAGES // 2, STAGES)
-            maps = grad_cam(encoder, lambda part, of=network, way=sign: way * of(part), heard.spectrogram, stages)
+            maps = grad_cam(encoder, _signed(network, sign), heard.spectrogram, stages)
             own = [evidence_panel(row.file, heard, found, stage) for stage, found in zip(stages, maps, strict=True)]
             own = [{**panel, "words": panel["words"] or f"speaks for: {label}"} for panel in own]
         else:
@@ -285,3 +285,7 @@ def _look(study: Study, label: str, row: SplitRow, networks: dict[str, Classifie
         "panels": panels,
         "logits": logits,
     }
+
+
+def _signed(network: Classifier, sign: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda part: sign * network(part)

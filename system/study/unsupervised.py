@@ -33,8 +33,8 @@ def autoencoder_scores(
         rows: of the scope. spectrograms: log-mel (T, 64) of each row.
     """
     settings = AutoencoderConfig(**asdict(config), seed=seed, device=device)
-    model = Autoencoder(settings).fit([spectrograms[i] for i in np.flatnonzero(references(rows))], progress)
-    return {"autoencoder": np.array([model.score(spectrograms[i]) for i in np.flatnonzero(evaluated(rows))])}
+    model = Autoencoder(settings).fit([spectrograms[int(i)] for i in np.flatnonzero(references(rows))], progress)
+    return {"autoencoder": np.array([model.score(spectrograms[int(i)]) for i in np.flatnonzero(evaluated(rows))])}
 
 
 def lof_scores(rows: Sequence[SplitRow], embeddings: np.ndarray, config: StudyLofConfig) -> Scores:

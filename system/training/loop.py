@@ -10,12 +10,12 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -30,6 +30,7 @@ from system.errors import WheeltapperError
 from system.training.state import STATE, Events, Position, Row, StateFile, left, step_seed
 
 Batch = dict[str, Any]
+Value = TypeVar("Value")
 
 
 def fit(
@@ -80,7 +81,7 @@ def fit(
             f"{config.accumulate}, found {config.batch_size}"
         )
     groups = parameter_groups(module, config.weight_decay)
-    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=tuple(config.betas))
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.betas[0], config.betas[1]))
     state = StateFile(folder, module, optimizer, accelerator.scaler, _settings(config, seed, settings))
     here = state.read()
     own = range(accelerator.process_index * config.accumulate, (accelerator.process_index + 1) * config.accumulate)
@@ -113,7 +114,7 @@ def fit(
     return here.rows
 
 
-def prepared(make_batch: Callable[..., Batch], keys: Iterable[tuple[int, int, int]], workers: int) -> Iterator[Batch]:
+def prepared(make_batch: Callable[..., Value], keys: Iterable[tuple], workers: int) -> Generator[Value]:
     """``make_batch(*key)`` of every key in order, up to ``workers + 1`` of them ahead, in ``workers`` threads.
 
     What ``make_batch`` raises is raised when that batch's turn comes.

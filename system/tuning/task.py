@@ -150,7 +150,8 @@ def build(runs: Sequence[Run], tune: TuneConfig, todo: Sequence[cache.Job]) -> t
     A scorer must work for every run and view of its branch. Raises WheeltapperError where the configured one does not,
     or the configured view or fusion is not among those that are tried.
     """
-    found, notes, missing = {}, [], {}
+    found, notes = {}, []
+    missing: dict[str, dict[str, str]] = {}
     for job in todo:
         scores, failed = cache.load(job)
         found[job.run, job.branch, job.view] = scores
@@ -168,7 +169,8 @@ def build(runs: Sequence[Run], tune: TuneConfig, todo: Sequence[cache.Job]) -> t
         if value not in known:
             raise WheeltapperError(f"tune.{name}: expected {value} among them, which system 1 has, found {known}")
     space = Space(tuple(tune.views), tuple(tune.fusions), labels)
-    columns, units = [], []
+    columns: list[list[int]] = []
+    units: list[Unit] = []
     for number, run in enumerate(runs):
         rows, of_run = _units(run, number, len(runs) > 1, sum(map(len, columns)))
         columns.append(rows)

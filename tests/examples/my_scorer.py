@@ -13,8 +13,6 @@ class MedianScorer:
         clip: so that a single number does not decide.
     """
 
-    note = ""  # a remark of fit for the log
-
     def __init__(self, clip: float = 10.0):
         self.clip = clip
 

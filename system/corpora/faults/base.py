@@ -154,8 +154,8 @@ def list_files(folder: Path, *extensions: str) -> list[Path]:
         extensions: in lower case with their dots; those of the files may be in any case.
     """
     if not folder.is_dir():
-        found = "a file" if folder.exists() else "nothing"
-        raise WheeltapperError(f"{folder}: expected the folder of a data set, found {found}")
+        kind = "a file" if folder.exists() else "nothing"
+        raise WheeltapperError(f"{folder}: expected the folder of a data set, found {kind}")
     found = [
         path
         for path in sorted(folder.rglob("*"))

@@ -201,8 +201,8 @@ class _Conversion:
     def written(self, recording: Recording, found: _Found, scale: float) -> list[Clip]:
         """The clips of a raw file, written unless they are all there."""
         place, record = self.record(recording)
-        state = {"scale": scale, "unit": self.plan.unit, "seconds": self.plan.seconds}
-        state["names"] = [output.name for output in recording.outputs]
+        names = [output.name for output in recording.outputs]
+        state = {"scale": scale, "unit": self.plan.unit, "seconds": self.plan.seconds, "names": names}
         starts, length = _cuts(found.samples, found.rate, self.plan.seconds)
         if record.get("made") != state or not self._are_there(record["files"]):
             if record.pop("made", None):

@@ -57,7 +57,8 @@ def find(folder: Path) -> list[Recording]:
 
     Raises WheeltapperError for a file whose name has no known number, and for a recording that is there twice.
     """
-    found, seen = [], {}
+    found: list[Recording] = []
+    seen: dict[int, Path] = {}
     for path in list_files(folder, ".mat", *SOUNDS):
         number = _number(path)
         if number in LEFT_OUT:
@@ -66,7 +67,9 @@ def find(folder: Path) -> list[Recording]:
             raise WheeltapperError(f"{path}: expected recording {number} once, found {seen[number]} beside it")
         end, fault, load = NUMBERS[number]
         name = f"{ENDS[end]}_{fault}_{load}_{number}"
-        kind, size, place = re.fullmatch(r"([A-Z]+)(\d+)(@\d+)?", fault).groups()
+        match = re.fullmatch(r"([A-Z]+)(\d+)(@\d+)?", fault)
+        assert match is not None  # of every fault in NUMBERS
+        kind, size, place = match.groups()
         facts = (("size", size), ("load", str(load)))
         output = Output(name, name, ("signal",), _channel(path))
         found.append(Recording(path, f"{end}_{'OC' if kind == 'OR' else kind}{place or ''}", (output,), facts=facts))

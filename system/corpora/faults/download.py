@@ -48,7 +48,7 @@ def download(
             f"{corpus.name}: no address to fetch from is known; fetch it by hand from {corpus.source} ({corpus.advice})"
         )
     with lock(folder):
-        for item in corpus.downloads or _listed(corpus, folder, api, pause):
+        for item in corpus.downloads or (_listed(corpus.zenodo, folder, api, pause) if corpus.zenodo else ()):
             _fetch(item, folder, progress, say, pause)
     if corpus.advice:
         say(corpus.advice)
@@ -84,10 +84,10 @@ def _check(path: Path, item: Download) -> None:
             raise WheeltapperError(f"{path}: expected MD5 {item.md5}, found {found}; {advice}")
 
 
-def _listed(corpus: Corpus, folder: Path, api: str, pause: float) -> list[Download]:
+def _listed(record: int, folder: Path, api: str, pause: float) -> list[Download]:
     """The files of a Zenodo record, with sizes and MD5, as Zenodo lists them."""
-    found = zenodo.record_files(corpus.zenodo, folder / ZIPS, api, pause).values()
-    address = f"{api}/records/{corpus.zenodo}/files"
+    found = zenodo.record_files(record, folder / ZIPS, api, pause).values()
+    address = f"{api}/records/{record}/files"
     return [
         Download(f"{address}/{item.name}/content", name=item.name, md5=item.md5, bytes=item.bytes) for item in found
     ]

@@ -57,6 +57,7 @@ def find(folder: Path, channels: tuple[str, ...], together: bool = False) -> lis
                 raise WheeltapperError(f"{path}: expected {kind}/{{{','.join(FAULTS)}}}/..., found {'/'.join(parts)}")
             kind = f"{kind}-{parts[1]}"
         name = flat_name(parts)
+        outputs: tuple[Output, ...]
         if together:
             outputs = (Output(name, name, channels, "-".join((channels[0], *channels[1:][-1:]))),)
         else:

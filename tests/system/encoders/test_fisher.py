@@ -208,7 +208,7 @@ def test_unknown_mode(tiny):
 
 def test_depth_runs_the_first_blocks(tiny):
     patches = tiny.embed_patches(torch.randn(1, 32, 100))
-    tokens, updates = tiny.encode(patches, 1, "mlp")
+    tokens, updates = tiny.encode(patches, depth=1, keep="mlp")
     assert len(updates) == 1
     x = tiny.norm(torch.cat([tiny.cls_token, patches], 1))
     torch.testing.assert_close(tokens, tiny.blocks[0](x)[0])
