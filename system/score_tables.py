@@ -71,7 +71,7 @@ def score_machines(
             if note := note_of(scorer):
                 log.warning("%s section %s: %s", machine, section, note)
             reference_scores = scorer.reference_scores()
-            test_scores = scorer.score(np.stack([embeddings[clip.key] for clip in tests])) if tests else np.empty(0)
+            test_scores = scorer.score(_matrix(tests, embeddings)) if tests else np.empty(0)
         except (WheeltapperError, ValueError) as error:
             raise WheeltapperError(f"{machine} section {section}: {error}") from error
         for clip, score in zip(references, reference_scores, strict=True):
@@ -99,9 +99,13 @@ def fit_scorer(
 ) -> scoring.Scorer:
     """A branch's scorer over the normal references of one machine and section; ``embeddings`` by clip key."""
     scorer = scoring.build(config.name, **config.settings)
-    matrix = np.stack([embeddings[clip.key] for clip in references])
-    scorer.fit(matrix, np.array([clip.domain or "source" for clip in references]))
+    scorer.fit(_matrix(references, embeddings), np.array([clip.domain or "source" for clip in references]))
     return scorer
+
+
+def _matrix(clips: Sequence[Clip], embeddings: Mapping[Key, np.ndarray]) -> np.ndarray:
+    """Rows as scorers take them. In single precision a sum depends on the order of the clips, which must not count."""
+    return np.stack([embeddings[clip.key] for clip in clips], dtype=np.float64)
 
 
 def raw_thresholds(run: "Experiment", system: SystemConfig) -> dict[str, float] | None:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from system import audio
 from system.errors import WheeltapperError
@@ -78,19 +78,23 @@ def inspect_all(
 
 def check_recordings(
     clips: Sequence[Clip], where: str | os.PathLike, progress: Callable[[int, int], None] | None = None
-) -> None:
+) -> list[Clip]:
     """Opens the recordings of a manifest and compares them with what it says of them.
 
     Args:
         where: the manifest, for messages. progress: called with (done, total) after each recording.
 
+    Returns:
+        the clips, with their digests where the manifest leaves them out.
+
     Raises WheeltapperError that names the first recording which is not as declared, and how many more there are.
     """
-    problems = []
+    problems, complete = [], []
     for clip, found in zip(clips, inspect_all([clip.path for clip in clips], progress=progress), strict=True):
         if isinstance(found, str):
             problems.append(found)
             continue
+        complete.append(replace(clip, digest=found.digest))
         for name in ("channels", "rate", "samples", "digest"):
             said, heard = getattr(clip, name), getattr(found, name)
             if said and said != heard:
@@ -98,6 +102,7 @@ def check_recordings(
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise WheeltapperError(f"{problems[0]}{more}")
+    return complete
 
 
 def _try_inspect(path: str) -> Sound | str:

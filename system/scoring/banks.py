@@ -18,10 +18,10 @@ class Scorer(Protocol):
     """What every anomaly scorer offers; arrays come without names, a higher score is more anomalous."""
 
     def fit(self, references: np.ndarray, domains: np.ndarray) -> object:
-        """references (N, D) or (N, bands, D) of normal clips and their domains (N,) 'source' | 'target'."""
+        """references float64 (N, D) or (N, bands, D) of normal clips and their domains (N,) 'source' | 'target'."""
 
     def score(self, embeddings: np.ndarray) -> np.ndarray:
-        """(M, D) or (M, bands, D) to anomaly scores (M,)."""
+        """float64 (M, D) or (M, bands, D) to anomaly scores (M,)."""
 
     def reference_scores(self) -> np.ndarray:
         """(N,) score of each reference against the references without it (leave one out)."""
