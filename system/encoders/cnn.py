@@ -61,7 +61,7 @@ class ResNeXt(Encoder):
     def __init__(self, config: ResNeXtConfig):
         super().__init__(config)
         self.network = ResNet(
-            Bottleneck,  # type: ignore[arg-type]  # timm means the class, its annotation says an instance
+            Bottleneck,
             config.layers,
             num_classes=0,
             cardinality=config.cardinality,

@@ -66,9 +66,7 @@ def open_journal(folder: str | os.PathLike) -> "optuna.storages.BaseStorage":
     finally:
         lock.release()
     try:
-        # The base class of optuna's locks is not public.
-        backend = JournalFileBackend(str(path), lock_obj=lock)  # type: ignore[arg-type]
-        return optuna.storages.JournalStorage(backend)
+        return optuna.storages.JournalStorage(JournalFileBackend(str(path), lock_obj=lock))
     except (ValueError, KeyError) as error:
         raise WheeltapperError(f"{path}: expected a journal of optuna, found damage ({error})") from error
 
