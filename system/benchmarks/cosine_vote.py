@@ -5,7 +5,6 @@ cannot tell who is the nearest, or which class wins, the similarities in questio
 precision: the classes are those of a computation in double precision throughout.
 """
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -18,7 +17,7 @@ ROWS = 128  # whose neighbours are looked for at once: their similarities stay i
 def classify(
     embeddings: np.ndarray,
     labels: np.ndarray,
-    tests: Sequence[np.ndarray],
+    tests: np.ndarray,
     neighbours: int = 5,
     absent: float = 0.0,
     memory: int = MEMORY,

@@ -183,6 +183,6 @@ def _rows(bad: np.ndarray, files: np.ndarray) -> str:
     return named if len(bad) <= SHOWN else f"{named} and {len(bad) - SHOWN} more"
 
 
-def _some(names: Sequence) -> str:
+def _some(names: Sequence | np.ndarray) -> str:
     named = ", ".join(str(name) for name in names[:SHOWN])
     return named if len(names) <= SHOWN else f"{named} and {len(names) - SHOWN} more"

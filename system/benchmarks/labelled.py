@@ -1,6 +1,7 @@
 """What a labelled manifest asks of embeddings, and the figures that answer."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,10 @@ from system.manifest import Clip, group_by
 
 ANOMALIES, FOLDS, FILES = "anomalies", "folds", "files"
 OVERALL = ""  # beside the machines' names
-SCORERS = {"Mahalanobis": ("mahalanobis", {"standardize": True}), "1-NN": ("knn", {"k": 1})}
+SCORERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "Mahalanobis": ("mahalanobis", {"standardize": True}),
+    "1-NN": ("knn", {"k": 1}),
+}
 
 
 def choose_task(clips: Sequence[Clip]) -> tuple[str, list[Clip]]:
@@ -52,8 +56,8 @@ def figures(clips: Sequence[Clip], task: str, vectors: np.ndarray) -> dict[str, 
     if task == ANOMALIES:
         return {
             f"{name} {machine}".strip(): value
-            for name, how in SCORERS.items()
-            for machine, value in official(clips, vectors, *how).items()
+            for name, (scorer, settings) in SCORERS.items()
+            for machine, value in official(clips, vectors, scorer, settings).items()
         }
     classes = [class_of(clip) for clip in clips]
     if task == FOLDS:

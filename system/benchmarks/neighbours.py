@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from system.errors import WheeltapperError
 
@@ -15,7 +16,7 @@ METRICS = ("cosine", "euclidean")
 
 
 def folds_accuracy(
-    embeddings: np.ndarray, classes: Sequence, folds: Sequence, k: int = 1, metric: str = "cosine"
+    embeddings: np.ndarray, classes: ArrayLike, folds: ArrayLike, k: int = 1, metric: str = "cosine"
 ) -> float:
     """Cross-validation over given folds: each is classified by its nearest neighbours in all the others.
 
@@ -43,10 +44,10 @@ def folds_accuracy(
 
 def leave_one_out_accuracy(
     embeddings: np.ndarray,
-    classes: Sequence,
+    classes: ArrayLike,
     k: int = 1,
     metric: str = "cosine",
-    groups: Sequence | None = None,
+    groups: ArrayLike | None = None,
 ) -> float:
     """Each clip classified by its nearest neighbours among all others.
 
@@ -114,8 +115,8 @@ def vote(classes: np.ndarray) -> np.ndarray:
 def probe_accuracy(
     encoder: "Encoder",
     recordings: Sequence[tuple[np.ndarray, int]],
-    classes: Sequence,
-    folds: Sequence | None = None,
+    classes: ArrayLike,
+    folds: ArrayLike | None = None,
 ) -> dict[str, float]:
     """1-NN accuracy (cosine) of an encoder in the midst of its training, on a few labelled recordings.
 
@@ -153,13 +154,13 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float64).tiny)
 
 
-def _check(embeddings: np.ndarray, classes: Sequence, k: int, metric: str) -> tuple[np.ndarray, np.ndarray]:
+def _check(embeddings: np.ndarray, classes: ArrayLike, k: int, metric: str) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings as float64, in which neighbours are exact, and classes as numbers."""
-    embeddings = np.asarray(embeddings, np.float64)
+    embeddings, classes = np.asarray(embeddings, np.float64), np.asarray(classes)
     if embeddings.ndim != 2 or len(embeddings) != len(classes) or not len(classes):
         raise ValueError(f"embeddings {embeddings.shape} and {len(classes)} classes do not belong together")
     if k < 1:
         raise WheeltapperError(f"k: expected at least 1 neighbour, found {k}")
     if metric not in METRICS:
         raise WheeltapperError(f"metric: expected one of {', '.join(METRICS)}, found {metric!r}")
-    return embeddings, np.unique(np.asarray(classes), return_inverse=True)[1]
+    return embeddings, np.unique(classes, return_inverse=True)[1]

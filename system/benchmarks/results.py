@@ -156,7 +156,7 @@ def condition_table(result: Result) -> str:
 
 def runs_text(result: Result) -> str:
     """What ``of_diagnosis`` gave."""
-    rows = [["run", "seed used", "test clips", "macro accuracy %"]]
+    rows: list[Sequence[Any]] = [["run", "seed used", "test clips", "macro accuracy %"]]
     for number, run in enumerate(result["runs"], 1):
         rows.append([number, run["seed_used"], run["n_test"], run["macro_accuracy"]])
     mean = f"macro accuracy {result['mean']:.2f} ± {result['std']:.2f} % (mean and deviation of the runs)"

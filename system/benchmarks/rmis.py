@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from system.benchmarks.cosine_vote import MEMORY, classify, tally
 from system.benchmarks.neighbours import nearest
@@ -102,7 +103,7 @@ class Diagnosis:
         runs = self.class_recalls
         return {name: self._round(np.mean([run[name] for run in runs])) for name in self.classes}
 
-    def _round(self, value: float) -> float:
+    def _round(self, value: float | np.floating) -> float:
         return round(float(value), DIGITS) if self.rounded else float(value)
 
 
@@ -130,8 +131,8 @@ class OfficialSplit:
 
 def fixed_split(
     embeddings: np.ndarray,
-    labels: Sequence,
-    groups: Sequence,
+    labels: ArrayLike,
+    groups: ArrayLike,
     runs: int = RUNS,
     test_size: float = 0.5,
     neighbours: int = NEIGHBOURS,
@@ -160,8 +161,8 @@ def fixed_split(
 
 def multi_split(
     embeddings: np.ndarray,
-    labels: Sequence,
-    groups: Sequence,
+    labels: ArrayLike,
+    groups: ArrayLike,
     mode: str = CLEAN,
     classes: Sequence[str] | None = None,
     memory: int = MEMORY,
@@ -185,7 +186,7 @@ def multi_split(
 
 def official_split(
     embeddings: np.ndarray,
-    labels: Sequence,
+    labels: ArrayLike,
     tested: np.ndarray,
     mode: str = CLEAN,
     classes: Sequence[str] | None = None,
@@ -275,7 +276,7 @@ def _diagnose(
     return found
 
 
-def _numbered(labels: Sequence, classes: Sequence[str] | None) -> tuple[np.ndarray, list[str]]:
+def _numbered(labels: ArrayLike, classes: Sequence[str] | None) -> tuple[np.ndarray, list[str]]:
     """Class numbers (N,) and the classes' names."""
     if classes is not None:
         return np.asarray(labels), list(classes)

@@ -5,9 +5,10 @@ majority vote, of a tie the class that is met first from near to far. CWRU leave
 IIEE a test side of its own. Figures are plain accuracies in percent.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from system.benchmarks.neighbours import BLOCK, closest, usable, vote
 from system.benchmarks.protocols import CLEAN, check_mode
@@ -39,7 +40,7 @@ def changes(mode: str, task: str, count: int, dim: int, channels: int | None = N
 
 
 def leave_one_file_out(
-    embeddings: np.ndarray, classes: Sequence, mode: str = CLEAN, groups: Sequence | None = None
+    embeddings: np.ndarray, classes: ArrayLike, mode: str = CLEAN, groups: ArrayLike | None = None
 ) -> float:
     """Percentage of recordings classified correctly by ``predict_left_out``."""
     return 100.0 * float(np.mean(predict_left_out(embeddings, classes, mode, groups) == np.asarray(classes)))
@@ -47,9 +48,9 @@ def leave_one_file_out(
 
 def predict_left_out(
     embeddings: np.ndarray,
-    classes: Sequence,
+    classes: ArrayLike,
     mode: str = CLEAN,
-    groups: Sequence | None = None,
+    groups: ArrayLike | None = None,
     channels: int | None = None,
 ) -> np.ndarray:
     """Class of each recording by its neighbours among all others: (N,).
@@ -78,9 +79,9 @@ def predict_left_out(
 
 def predict_folds(
     embeddings: np.ndarray,
-    classes: Sequence,
+    classes: ArrayLike,
     mode: str = CLEAN,
-    groups: Sequence | None = None,
+    groups: ArrayLike | None = None,
     channels: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Class of each recording by its neighbours in the other four of five folds, and its fold: both (N,).
@@ -101,7 +102,7 @@ def predict_folds(
 
 
 def predict_test(
-    embeddings: np.ndarray, classes: Sequence, tested: np.ndarray, mode: str = CLEAN, channels: int | None = None
+    embeddings: np.ndarray, classes: ArrayLike, tested: np.ndarray, mode: str = CLEAN, channels: int | None = None
 ) -> np.ndarray:
     """Class of each test row by its neighbours among all other rows: (test rows,).
 

@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from system.errors import WheeltapperError
 
@@ -29,7 +30,7 @@ def test_count(units: int, test_size: float) -> int:
     return math.ceil(test_size * units)
 
 
-def in_order(groups: Sequence) -> tuple[np.ndarray, np.ndarray]:
+def in_order(groups: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """The distinct groups in order of first appearance, and each row's number in them (N,)."""
     names, first, members = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
     order = np.argsort(first)
@@ -38,7 +39,7 @@ def in_order(groups: Sequence) -> tuple[np.ndarray, np.ndarray]:
     return names[order], rank[members.reshape(-1)]
 
 
-def holdings(labels: np.ndarray, classes: int, groups: Sequence) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def holdings(labels: np.ndarray, classes: int, groups: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """``in_order``, and which classes each of the groups holds: bool (groups, classes).
 
     Args:
@@ -60,7 +61,7 @@ class Splitter:
     Raises WheeltapperError where a class is in one recording only, so that no split could serve.
     """
 
-    def __init__(self, labels: np.ndarray, classes: Sequence[str], groups: Sequence) -> None:
+    def __init__(self, labels: np.ndarray, classes: Sequence[str], groups: ArrayLike) -> None:
         self.labels, self.classes = labels, classes
         self.units, self.members, self.holds = holdings(labels, len(classes), groups)
         check_recordings(self.holds, classes, self.units)
@@ -95,7 +96,7 @@ class Splitter:
         return count
 
 
-def check_recordings(holds: np.ndarray, classes: Sequence[str], units: Sequence) -> None:
+def check_recordings(holds: np.ndarray, classes: Sequence[str], units: Sequence | np.ndarray) -> None:
     """Raises WheeltapperError that names the classes which only one recording holds.
 
     Args:
@@ -103,7 +104,7 @@ def check_recordings(holds: np.ndarray, classes: Sequence[str], units: Sequence)
     """
     lonely = np.flatnonzero(holds.sum(axis=0) < 2)
     if len(lonely):
-        named = ", ".join(f"{classes[c]} ({units[holds[:, c].argmax()]})" for c in lonely)
+        named = ", ".join(f"{classes[int(c)]} ({units[int(holds[:, c].argmax())]})" for c in lonely)
         raise WheeltapperError(
             f"expected at least 2 recordings of every class, to learn from and to ask about, found 1 of: {named}"
         )
@@ -118,11 +119,11 @@ def check_sides(labels: np.ndarray, classes: Sequence[str], tested: np.ndarray) 
     for side, rows in (("test", tested), ("training", ~tested)):
         missing = np.flatnonzero(np.bincount(labels[rows], minlength=len(classes)) == 0)
         if len(missing):
-            named = ", ".join(classes[c] for c in missing)
+            named = ", ".join(classes[int(c)] for c in missing)
             raise WheeltapperError(f"expected {side} rows of every class, found none of {named}")
 
 
-def stratified_folds(labels: Sequence, folds: int, seed: int, groups: Sequence | None = None) -> np.ndarray:
+def stratified_folds(labels: ArrayLike, folds: int, seed: int, groups: ArrayLike | None = None) -> np.ndarray:
     """The fold of each row (N,), classes spread evenly, rows shuffled within their class.
 
     As scikit-learn's ``StratifiedKFold``; with groups its ``StratifiedGroupKFold``, which keeps a group in one fold.
