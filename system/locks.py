@@ -65,4 +65,4 @@ def release_byte(file: IO, number: int) -> None:
 
 def _by_msvcrt(file: IO, number: int, mode: int) -> None:
     os.lseek(file.fileno(), number, os.SEEK_SET)
-    msvcrt.locking(file.fileno(), mode, 1)
+    msvcrt.locking(file.fileno(), mode, 1)  # type: ignore[attr-defined]  # of Windows alone

@@ -16,6 +16,9 @@ LABELS = ("normal", "anomaly", "")
 DOMAINS = ("source", "target", "")
 
 
+Key = tuple[str, str, str, str]  # machine, section, split, file
+
+
 @dataclass(frozen=True)
 class Clip:
     """A recording, identified by machine, section, split and file."""
@@ -36,7 +39,7 @@ class Clip:
     digest: str = ""  # hash of the content, see audio.digest
 
     @property
-    def key(self) -> tuple[str, str, str, str]:
+    def key(self) -> Key:
         return (self.machine, self.section, self.split, self.file)
 
     @property

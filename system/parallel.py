@@ -1,16 +1,17 @@
 """Computation in threads, with results in order."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 AHEAD = 4  # finished or queued items per worker
 
-Item, Value = TypeVar("Item"), TypeVar("Value")
+Item = TypeVar("Item")
+Value = TypeVar("Value")
 
 
-def map_in_order(function: Callable[[Item], Value], items: Iterable[Item], workers: int) -> Iterator[Value]:
+def map_in_order(function: Callable[[Item], Value], items: Iterable[Item], workers: int) -> Generator[Value]:
     """Like ``map``, in threads; only a few results are kept at a time, so memory does not grow with the items.
 
     Args:

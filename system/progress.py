@@ -4,6 +4,7 @@ import contextlib
 import sys
 import time
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from system import processes
 
@@ -103,7 +104,7 @@ class DownloadBars:
     """Progress bars of downloads, one per file."""
 
     def __init__(self) -> None:
-        self.bar = None
+        self.bar: Any = None  # ``Lines`` or tqdm's, which has no types
 
     def __enter__(self) -> "DownloadBars":
         return self

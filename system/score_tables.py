@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from system import scoring
-from system.config import ScorerConfig, SystemConfig
+from system.config import AutoencoderBranch, ScorerConfig, SystemConfig
 from system.errors import WheeltapperError
 from system.evaluation import challenge_csv
 from system.files import open_atomic, read_json, write_json
-from system.manifest import Clip, group_by
+from system.manifest import Clip, Key, group_by
 from system.scoring import calibrate
+from system.scoring.banks import note_of
 
 if TYPE_CHECKING:
     from system.experiment import Experiment
@@ -42,7 +43,7 @@ class ScoreRow:
 
 def score_machines(
     clips: Sequence[Clip],
-    embeddings: Mapping[tuple[str, ...], np.ndarray],
+    embeddings: Mapping[Key, np.ndarray],
     config: ScorerConfig,
     seed: int,
     progress: Callable[[int], None] | None = None,
@@ -74,10 +75,10 @@ def score_machines(
             raise WheeltapperError(f"{machine} section {section}: expected embedded training clips, found {found}")
         try:
             scorer = fit_scorer(references, embeddings, config)
-            if scorer.note:
-                log.warning("%s section %s: %s", machine, section, scorer.note)
+            if note := note_of(scorer):
+                log.warning("%s section %s: %s", machine, section, note)
             reference_scores = scorer.reference_scores()
-            test_scores = scorer.score(np.stack([embeddings[clip.key] for clip in tests])) if tests else []
+            test_scores = scorer.score(_matrix(tests, embeddings)) if tests else np.empty(0)
         except (WheeltapperError, ValueError) as error:
             raise WheeltapperError(f"{machine} section {section}: {error}") from error
         for clip, score in zip(references, reference_scores, strict=True):
@@ -109,7 +110,7 @@ def shuffled(clips: Sequence[Clip], seed: int) -> dict[tuple[str, str], tuple[li
 
 
 def fit_scorer(
-    references: Sequence[Clip], embeddings: Mapping[tuple[str, ...], np.ndarray], config: ScorerConfig
+    references: Sequence[Clip], embeddings: Mapping[Key, np.ndarray], config: ScorerConfig
 ) -> scoring.Scorer:
     """Fits the scorer of a branch to the normal references of one machine and section.
 
@@ -119,8 +120,13 @@ def fit_scorer(
         config: name and settings of the scorer.
     """
     scorer = scoring.build(config.name, **config.settings)
-    matrix = np.stack([embeddings[clip.key] for clip in references])
-    return scorer.fit(matrix, np.array([clip.domain or "source" for clip in references]))
+    scorer.fit(_matrix(references, embeddings), np.array([clip.domain or "source" for clip in references]))
+    return scorer
+
+
+def _matrix(clips: Sequence[Clip], embeddings: Mapping[Key, np.ndarray]) -> np.ndarray:
+    """Rows as scorers take them. In single precision a sum depends on the order of the clips, which must not count."""
+    return np.stack([embeddings[clip.key] for clip in clips], dtype=np.float64)
 
 
 def raw_thresholds(run: "Experiment", system: SystemConfig) -> dict[str, float] | None:
@@ -139,10 +145,15 @@ def raw_thresholds(run: "Experiment", system: SystemConfig) -> dict[str, float] 
     if system.threshold == "references":
         return None
     name = next(name for name, weight in system.weights.items() if weight > 0)
-    score, thresholds = run.config.branches[name].autoencoder.score, {}
+    branch = run.config.branches[name]
+    if not isinstance(branch, AutoencoderBranch):
+        raise ValueError(f"branch {name}: a {branch.kind} branch has no losses on batches")
+    thresholds = {}
     for machine, losses in read_json(run.batches(name)).items():
         try:
-            thresholds[machine] = calibrate.gamma_threshold(losses[score], run.config.false_positive_rate)
+            thresholds[machine] = calibrate.gamma_threshold(
+                losses[branch.autoencoder.score], run.config.false_positive_rate
+            )
         except WheeltapperError as error:
             raise WheeltapperError(f"{machine}: {error}") from error
     return thresholds

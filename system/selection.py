@@ -4,7 +4,7 @@ development machines and frozen; the final run may use no other."""
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -200,6 +200,7 @@ def config_hash(config: Config) -> str:
 
 def flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted key, value) of everything in nested mappings and lists of mappings; an empty one is a value."""
+    items: Iterable[tuple[Any, Any]]
     if isinstance(value, dict) and value:
         items = value.items()
     elif isinstance(value, list) and value and all(isinstance(item, dict) for item in value):

@@ -45,7 +45,8 @@ def seconds(case: str, references: np.ndarray, domains: np.ndarray, tests: np.nd
     """Of fitting a scorer and taking all scores."""
     name, settings = CASES[case]
     begin = time.perf_counter()
-    scorer = scoring.build(name, **settings).fit(references, domains)
+    scorer = scoring.build(name, **settings)
+    scorer.fit(references, domains)
     scorer.reference_scores()
     scorer.score(tests)
     return time.perf_counter() - begin

@@ -48,6 +48,7 @@ done < <(find "$PWD" \( -name .git -o -path "$WHEELTAPPER_VENV" -o -path "$PWD/e
 
 check "ruff check" ruff check .
 check "ruff format" ruff format --check .
+check "types" mypy --cache-dir .mypy_cache  # 20 s the first time, then a second or two: what has changed
 if command -v shellcheck >/dev/null; then
     check "shellcheck" shellcheck --external-sources "${scripts[@]}" .ci/run
 else

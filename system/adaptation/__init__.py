@@ -16,6 +16,7 @@ from system.adaptation.pseudo_attributes import Key
 from system.config import SIMAM, EncoderBranch
 from system.corpora.attributes import attribute_class
 from system.encoders import checkpoints
+from system.encoders.base import Encoder
 from system.errors import WheeltapperError
 from system.frontends.channels import select_inputs
 from system.manifest import Clip, check_training, group_by
@@ -28,7 +29,7 @@ ALIGNMENT_CLIPS = 512  # at most so many training clips determine the initial pr
 
 
 def adapt(
-    encoder: nn.Module,
+    encoder: Encoder,
     clips: Sequence[Clip],
     config: EncoderBranch,
     rate: int,

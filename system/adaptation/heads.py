@@ -129,6 +129,7 @@ class AdaCos(Head):
     ):
         super().__init__(dim, classes, subclusters, trainable_centres)
         self.adaptive_scale = adaptive_scale
+        self.scale: Tensor
         self.register_buffer("scale", torch.tensor(self.first_scale()))
 
     def first_scale(self) -> float:
@@ -214,8 +215,8 @@ def orthonormal(vectors: Tensor) -> Tensor:
 
 def build_head(config: HeadConfig, dim: int, classes: int) -> Head:
     """Builds the head that the settings of a branch select, for ``classes`` classes."""
-    centres = {"subclusters": config.subclusters, "trainable_centres": config.trainable_centres}
+    subclusters, trainable = config.subclusters, config.trainable_centres
     if config.kind == "arcface":
-        return ArcFace(dim, classes, config.scale, config.margin, **centres)
+        return ArcFace(dim, classes, config.scale, config.margin, subclusters, trainable)
     kind = AdaCos if config.kind == "adacos" else AdaProj
-    return kind(dim, classes, **centres, adaptive_scale=config.adaptive_scale)
+    return kind(dim, classes, subclusters, trainable, config.adaptive_scale)

@@ -56,7 +56,9 @@ def _named(encoder: nn.Module, kind: type[nn.Module]) -> list[str]:
 
 
 def _targets(encoder: nn.Module, config: LoraConfig) -> list[str]:
-    return list(config.targets or getattr(encoder, "lora_targets", ()))
+    if config.targets:
+        return list(config.targets)
+    return list(getattr(encoder, "lora_targets", ()))
 
 
 def _matching(encoder: nn.Module, targets: list[str]) -> dict[str, nn.Module]:
@@ -100,7 +102,8 @@ def merge_tensors(
     Raises:
         WheeltapperError: the tensors do not belong to the layers that ``config`` selects.
     """
-    layers = _matching(encoder, _targets(encoder, config))
+    matching = _matching(encoder, _targets(encoder, config))
+    layers = {name: layer for name, layer in matching.items() if isinstance(layer, nn.Linear)}
     pairs = nn.ParameterDict()
     for name, layer in layers.items():
         pairs[_key(name, "A")] = torch.empty(config.rank, layer.in_features)

@@ -11,7 +11,7 @@ from system.adaptation.fusion import GatedFusion
 from system.adaptation.heads import Head, build_head
 from system.adaptation.lora import add_lora
 from system.config import SIMAM, EncoderBranch
-from system.encoders.base import Tokens
+from system.encoders.base import Encoder, Tokens
 from system.encoders.pooling import Pooling, pool_tokens, select
 from system.frontends.simam import enhance_rows
 
@@ -39,7 +39,7 @@ class AdaptedEncoder(nn.Module):
         torch.Size([1, 256])
     """
 
-    def __init__(self, encoder: nn.Module, config: EncoderBranch, rate: int, simam: Mapping[str, str] | None = None):
+    def __init__(self, encoder: Encoder, config: EncoderBranch, rate: int, simam: Mapping[str, str] | None = None):
         super().__init__()
         self.config, self.rate, self.simam = config, rate, dict(simam or {})
         with torch.no_grad():  # a second of silence gives the sizes at this rate and depth
@@ -196,7 +196,8 @@ def _tunable(encoder: nn.Module, config: EncoderBranch, spectrogram: Tensor) -> 
     be stored and counted for nothing.
     """
     if config.tune == "lora":
-        return add_lora(encoder, config.lora)
+        add_lora(encoder, config.lora)
+        return encoder
     encoder.requires_grad_(False)
     if config.tune == "full":
         parameters = [p for p in encoder.parameters() if p.is_floating_point()]

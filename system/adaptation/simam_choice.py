@@ -77,7 +77,7 @@ def kinds_of_machines(
     done, total = 0, sum(map(len, samples.values()))
     encoder.to(device).eval()
     for machine, own in samples.items():
-        rows = []
+        rows: list[np.ndarray] = []
         for clip in own:
             rows.append(_embed_copies(encoder, clip, rate, depth, step_seed(seed, len(rows))))
             done += 1
@@ -125,11 +125,12 @@ def _held_out(embeddings: np.ndarray, domains: np.ndarray) -> np.ndarray:
     """
     fold = np.empty(len(domains), int)
     fold[np.argsort(domains, kind="stable")] = np.arange(len(domains)) % FOLDS
-    scores = np.empty(embeddings.shape[:2])
+    clips, copies, dim = embeddings.shape
+    scores = np.empty((clips, copies))
     for number in range(FOLDS):
         held = fold == number
         scorer = KnnScorer(k=1, bank="domain", standardize=True).fit(embeddings[~held, 0], domains[~held])
-        scores[held] = scorer.score(embeddings[held].reshape(-1, embeddings.shape[2])).reshape(-1, scores.shape[1])
+        scores[held] = scorer.score(embeddings[held].reshape(-1, dim)).reshape(-1, copies)
     return scores
 
 

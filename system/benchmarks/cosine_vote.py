@@ -5,7 +5,6 @@ which neighbour is nearer or which class wins, the similarities in question are 
 classes are therefore those of a computation in double precision.
 """
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -18,7 +17,7 @@ ROWS = 128  # rows per search for neighbours, so that their similarities fit in 
 def classify(
     embeddings: np.ndarray,
     labels: np.ndarray,
-    tests: Sequence[np.ndarray],
+    tests: np.ndarray,
     neighbours: int = 5,
     absent: float = 0.0,
     memory: int = MEMORY,

@@ -55,8 +55,8 @@ def figures(clips: Sequence[Clip], task: str, vectors: np.ndarray) -> dict[str, 
     if task == ANOMALIES:
         return {
             f"{name} {machine}".strip(): value
-            for name, how in SCORERS.items()
-            for machine, value in official(clips, vectors, *how).items()
+            for name, (scorer, settings) in SCORERS.items()
+            for machine, value in official(clips, vectors, scorer, settings).items()
         }
     classes = [class_of(clip) for clip in clips]
     if task == FOLDS:
@@ -80,7 +80,8 @@ def official(clips: Sequence[Clip], vectors: np.ndarray, name: str, settings: di
     for key, rows in group_by(clips, "machine", "section").items():
         train = [i for i in rows if clips[i].split == "train"]
         test = [i for i in rows if clips[i].split == "test"]
-        scorer = scoring.build(name, **settings).fit(vectors[train], np.array([clips[i].domain for i in train]))
+        scorer = scoring.build(name, **settings)
+        scorer.fit(vectors[train], np.array([clips[i].domain for i in train]))
         values = scorer.score(vectors[test])
         scores[key] = {clips[i].file: float(value) for i, value in zip(test, values, strict=True)}
     truth = [Truth(c.machine, c.section, c.file, c.domain, c.label) for c in clips if c.split == "test"]

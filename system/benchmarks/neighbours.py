@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from system.errors import WheeltapperError
 
@@ -15,7 +16,7 @@ METRICS = ("cosine", "euclidean")
 
 
 def folds_accuracy(
-    embeddings: np.ndarray, classes: Sequence, folds: Sequence, k: int = 1, metric: str = "cosine"
+    embeddings: np.ndarray, classes: ArrayLike, folds: ArrayLike, k: int = 1, metric: str = "cosine"
 ) -> float:
     """Cross-validation with given folds: the rows of each are classified by their nearest neighbours in the others.
 
@@ -47,10 +48,10 @@ def folds_accuracy(
 
 def leave_one_out_accuracy(
     embeddings: np.ndarray,
-    classes: Sequence,
+    classes: ArrayLike,
     k: int = 1,
     metric: str = "cosine",
-    groups: Sequence | None = None,
+    groups: ArrayLike | None = None,
 ) -> float:
     """Classifies each clip by its nearest neighbours among all others.
 
@@ -127,8 +128,8 @@ def vote(classes: np.ndarray) -> np.ndarray:
 def probe_accuracy(
     encoder: "Encoder",
     recordings: Sequence[tuple[np.ndarray, int]],
-    classes: Sequence,
-    folds: Sequence | None = None,
+    classes: ArrayLike,
+    folds: ArrayLike | None = None,
 ) -> dict[str, float]:
     """1-NN accuracy (cosine) of an encoder during its training, on a few labelled recordings.
 
@@ -177,4 +178,4 @@ def _check(embeddings: np.ndarray, classes: Sequence, k: int, metric: str) -> tu
         raise WheeltapperError(f"k: expected at least 1 neighbour, found {k}")
     if metric not in METRICS:
         raise WheeltapperError(f"metric: expected one of {', '.join(METRICS)}, found {metric!r}")
-    return embeddings, np.unique(np.asarray(classes), return_inverse=True)[1]
+    return embeddings, np.unique(classes, return_inverse=True)[1]

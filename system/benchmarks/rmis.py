@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from system.benchmarks.cosine_vote import MEMORY, classify, tally
 from system.benchmarks.neighbours import nearest
@@ -106,7 +107,7 @@ class Diagnosis:
         runs = self.class_recalls
         return {name: self._round(np.mean([run[name] for run in runs])) for name in self.classes}
 
-    def _round(self, value: float) -> float:
+    def _round(self, value: float | np.floating) -> float:
         return round(float(value), DIGITS) if self.rounded else float(value)
 
 
@@ -134,8 +135,8 @@ class OfficialSplit:
 
 def fixed_split(
     embeddings: np.ndarray,
-    labels: Sequence,
-    groups: Sequence,
+    labels: ArrayLike,
+    groups: ArrayLike,
     runs: int = RUNS,
     test_size: float = 0.5,
     neighbours: int = NEIGHBOURS,
@@ -173,8 +174,8 @@ def fixed_split(
 
 def multi_split(
     embeddings: np.ndarray,
-    labels: Sequence,
-    groups: Sequence,
+    labels: ArrayLike,
+    groups: ArrayLike,
     mode: str = CLEAN,
     classes: Sequence[str] | None = None,
     memory: int = MEMORY,
@@ -196,7 +197,7 @@ def multi_split(
 
 def official_split(
     embeddings: np.ndarray,
-    labels: Sequence,
+    labels: ArrayLike,
     tested: np.ndarray,
     mode: str = CLEAN,
     classes: Sequence[str] | None = None,

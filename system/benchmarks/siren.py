@@ -5,9 +5,10 @@ Each recording has one embedding, not normalised, and is classified by a majorit
 IIEE has a published test set. The metric is accuracy in percent.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from system.benchmarks.neighbours import BLOCK, closest, usable, vote
 from system.benchmarks.protocols import CLEAN, check_mode
@@ -47,7 +48,7 @@ def changes(mode: str, task: str, count: int, dim: int, channels: int | None = N
 
 
 def leave_one_file_out(
-    embeddings: np.ndarray, classes: Sequence, mode: str = CLEAN, groups: Sequence | None = None
+    embeddings: np.ndarray, classes: ArrayLike, mode: str = CLEAN, groups: ArrayLike | None = None
 ) -> float:
     """Accuracy of ``predict_left_out`` in percent."""
     return 100.0 * float(np.mean(predict_left_out(embeddings, classes, mode, groups) == np.asarray(classes)))
@@ -55,9 +56,9 @@ def leave_one_file_out(
 
 def predict_left_out(
     embeddings: np.ndarray,
-    classes: Sequence,
+    classes: ArrayLike,
     mode: str = CLEAN,
-    groups: Sequence | None = None,
+    groups: ArrayLike | None = None,
     channels: int | None = None,
 ) -> np.ndarray:
     """Predicts the class of each recording from its neighbours among all others.
@@ -90,9 +91,9 @@ def predict_left_out(
 
 def predict_folds(
     embeddings: np.ndarray,
-    classes: Sequence,
+    classes: ArrayLike,
     mode: str = CLEAN,
-    groups: Sequence | None = None,
+    groups: ArrayLike | None = None,
     channels: int | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Predicts the class of each recording from its neighbours in the other four of five folds.
@@ -114,7 +115,7 @@ def predict_folds(
 
 
 def predict_test(
-    embeddings: np.ndarray, classes: Sequence, tested: np.ndarray, mode: str = CLEAN, channels: int | None = None
+    embeddings: np.ndarray, classes: ArrayLike, tested: np.ndarray, mode: str = CLEAN, channels: int | None = None
 ) -> np.ndarray:
     """Predicts the class of each test row from its neighbours among all other rows.
 

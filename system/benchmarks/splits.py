@@ -7,6 +7,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from system.errors import WheeltapperError
 
@@ -64,7 +65,7 @@ class Splitter:
         WheeltapperError: a class has only one recording.
     """
 
-    def __init__(self, labels: np.ndarray, classes: Sequence[str], groups: Sequence) -> None:
+    def __init__(self, labels: np.ndarray, classes: Sequence[str], groups: ArrayLike) -> None:
         self.labels, self.classes = labels, classes
         self.units, self.members, self.holds = holdings(labels, len(classes), groups)
         check_recordings(self.holds, classes, self.units)
@@ -113,7 +114,7 @@ def check_recordings(holds: np.ndarray, classes: Sequence[str], units: Sequence)
     """
     lonely = np.flatnonzero(holds.sum(axis=0) < 2)
     if len(lonely):
-        named = ", ".join(f"{classes[c]} ({units[holds[:, c].argmax()]})" for c in lonely)
+        named = ", ".join(f"{classes[int(c)]} ({units[int(holds[:, c].argmax())]})" for c in lonely)
         raise WheeltapperError(
             f"expected at least 2 recordings of every class, one for training and one for testing, found 1 of: {named}"
         )
@@ -130,7 +131,7 @@ def check_sides(labels: np.ndarray, classes: Sequence[str], tested: np.ndarray) 
     for side, rows in (("test", tested), ("training", ~tested)):
         missing = np.flatnonzero(np.bincount(labels[rows], minlength=len(classes)) == 0)
         if len(missing):
-            named = ", ".join(classes[c] for c in missing)
+            named = ", ".join(classes[int(c)] for c in missing)
             raise WheeltapperError(f"expected {side} rows of every class, found none of {named}")
 
 

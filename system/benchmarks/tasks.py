@@ -119,13 +119,14 @@ def _splits(data: Labelled, options: Options) -> tuple[dict[str, Any], np.ndarra
             f"--memory, --workers: expected at least 1, found {options.memory} and {options.workers}"
         )
     name, groups = _together(data, options) if options.sealed else ("ori", data.ori)
+    assert groups is not None  # both tasks need the field
     head = {"changes": _rmis_changes(options), "kept_together": name, "recordings": len(set(groups))}
     how = {"mode": options.protocol, "classes": data.classes, "memory": options.memory << 20}
     return head | {"neighbours": rmis.NEIGHBOURS}, groups, how | {"workers": options.workers}
 
 
 def _rmis_official(data: Labelled, options: Options) -> Answer:
-    tested = data.split == "test"
+    tested = np.asarray(data.split == "test")
     found = rmis.official_split(data.embeddings, data.labels, tested, options.protocol, data.classes)
     head = {"changes": _rmis_changes(options), "neighbours": rmis.NEIGHBOURS}
     result = head | results.of_official_split(found)
@@ -157,7 +158,7 @@ def _folds(data: Labelled, options: Options) -> Answer:
 
 
 def _siren_official(data: Labelled, options: Options) -> Answer:
-    tested = data.split == "test"
+    tested = np.asarray(data.split == "test")
     check_sides(data.labels, data.classes, tested)
     predicted = siren.predict_test(data.embeddings, data.labels, tested, options.protocol, options.channels)
     extra = {"kept_together": None, **_conditions(data, tested, predicted)}
@@ -168,7 +169,8 @@ def _siren(
     data: Labelled, options: Options, task: str, asked: np.ndarray, predicted: np.ndarray, extra: dict[str, Any]
 ) -> Answer:
     result = results.of_predictions(asked, predicted, data.classes)
-    changes = siren.changes(options.protocol, task, *data.embeddings.shape, options.channels)
+    rows, dimensions = data.embeddings.shape
+    changes = siren.changes(options.protocol, task, rows, dimensions, options.channels)
     text = f"accuracy {result['accuracy']:.2f} %: {result['correct']} of {result['n_test']}"
     result = {"changes": changes, "neighbours": siren.NEIGHBOURS} | extra | result
     return result, f"{results.class_table(result)}\n\n{results.condition_table(result)}{text}"

@@ -111,7 +111,8 @@ def check_recordings(run: Experiment, clips: Sequence[Clip]) -> ComplianceRule:
         rule.notes.append("stage 0 has no record: the origin of the recordings was not checked")
         return rule
     folder = run.folder / "data" if data == SYNTHETIC else Path(data)
-    known = {path.resolve() for path in audio.list_files(folder)}
+    files = (clip.path for clip in manifest.read(folder)) if folder.is_file() else audio.list_files(folder)
+    known = {Path(path).resolve() for path in files}
     foreign = [clip.path for clip in used if Path(clip.path).resolve() not in known]
     rule.break_each([f"{path}: expected a recording in {folder}, found one elsewhere" for path in foreign])
     return rule

@@ -120,9 +120,11 @@ def score_alone(
             continue
         scorer = scoring.build(name, **settings)
         domains = np.array([clip.domain or "source" for clip in references])
-        scorer.fit(np.stack([embeddings[clip.key] for clip in references]), domains)
+        scorer.fit(np.stack([embeddings[clip.key] for clip in references], dtype=np.float64), domains)
         found |= {clip.key: float(s) for clip, s in zip(references, scorer.reference_scores(), strict=True)}
-        found |= {clip.key: float(scorer.score(embeddings[clip.key][None])[0]) for clip in tests}
+        found |= {
+            clip.key: float(scorer.score(np.asarray(embeddings[clip.key], np.float64)[None])[0]) for clip in tests
+        }
     return found
 
 

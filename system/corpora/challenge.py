@@ -10,13 +10,12 @@ from system.checked_yaml import Strict, read_checked
 from system.corpora.year_files import known_years, year_path
 from system.errors import WheeltapperError
 
-PARTS = ("dev", "train", "test")
-
 Section = Annotated[str, StringConstraints(pattern=r"^[0-9]{2}$")]
 Md5 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_{}][A-Za-z0-9_{}.-]*$")]
 PhaseName = Literal["dev", "eval"]
 PartName = Literal["dev", "train", "test"]
+PARTS: tuple[PartName, ...] = ("dev", "train", "test")
 
 
 class Machine(Strict):

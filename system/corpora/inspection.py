@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from system import audio
 from system.errors import WheeltapperError
@@ -90,11 +90,12 @@ def check_recordings(
     Raises:
         WheeltapperError: names the first recording that differs, and the number of further ones.
     """
-    problems = []
+    problems, complete = [], []
     for clip, found in zip(clips, inspect_all([clip.path for clip in clips], progress=progress), strict=True):
         if isinstance(found, str):
             problems.append(found)
             continue
+        complete.append(replace(clip, digest=found.digest))
         for name in ("channels", "rate", "samples", "digest"):
             declared, measured = getattr(clip, name), getattr(found, name)
             if declared and declared != measured:
@@ -102,6 +103,7 @@ def check_recordings(
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise WheeltapperError(f"{problems[0]}{more}")
+    return complete
 
 
 def _try_inspect(path: str) -> InspectedSound | str:

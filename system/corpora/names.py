@@ -154,8 +154,8 @@ def attribute_pairs(attributes: str) -> list[tuple[str, str]]:
     words = strip_no_attribute(attributes).split("_")
     if words == [""]:
         return []
-    glued = [_GLUED.fullmatch(word) for word in words]
-    if all(glued):
+    glued = [match for word in words if (match := _GLUED.fullmatch(word))]
+    if len(glued) == len(words):
         return [(match[1], match[2]) for match in glued]
     pairs = []
     position = 0

@@ -12,7 +12,7 @@ HEADER = ("machine", "phase", "sections", "train", "source", "target", "test", "
 def machine_summary(clips: Sequence[Clip]) -> str:
     """A table with one line a machine: phase, clips of each split and domain, clip length (s), channels, rate (Hz)."""
     development = manifest.is_development(clips)
-    rows = [(*HEADER, "channels", "rate")]
+    rows: list[tuple] = [(*HEADER, "channels", "rate")]
     for machine in manifest.machines(clips):
         own = [clip for clip in clips if clip.machine == machine]
         train = [clip for clip in own if clip.split == "train"]
@@ -40,7 +40,7 @@ def machine_summary(clips: Sequence[Clip]) -> str:
 
 def class_summary(clips: Sequence[Clip]) -> str:
     """A table with one line a class: clips of each split, groups that no split separates, hours."""
-    rows = [("class", "train", "test", "groups", "hours", "channels", "rate")]
+    rows: list[tuple] = [("class", "train", "test", "groups", "hours", "channels", "rate")]
     for kind in dict.fromkeys(class_of(clip) for clip in clips):
         own = [clip for clip in clips if class_of(clip) == kind]
         train = sum(clip.split == "train" for clip in own)

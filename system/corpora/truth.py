@@ -118,11 +118,12 @@ def _read_values(
     folder: Path, meanings: dict[str, str], year: Year, required: bool = True
 ) -> dict[tuple[str, str, str], str]:
     values: dict[tuple[str, str, str], str] = {}
-    files = [(file, _GROUND_TRUTH.fullmatch(file.name)) for file in sorted(folder.glob("*.csv"))]
-    if required and not any(match for _, match in files):
+    named = ((file, _GROUND_TRUTH.fullmatch(file.name)) for file in sorted(folder.glob("*.csv")))
+    files = [(file, match) for file, match in named if match]
+    if required and not files:
         raise WheeltapperError(f"{folder}: expected ground_truth_<machine>_section_<NN>_test.csv, found none")
     for file, match in files:
-        for where, cells in _lines(file) if match else ():
+        for where, cells in _lines(file):
             if len(cells) != 2 or cells[1] not in meanings:
                 raise WheeltapperError(f"{where}: expected name.wav,0 or name.wav,1, found {','.join(cells)!r}")
             try:

@@ -52,3 +52,10 @@ def record_files(record: int, folder: Path, api: str = API, pause: float = 2.0) 
             "delete it and start again"
         ) from error
     return {item.name: item for item in found}
+
+
+def _md5(checksum: str) -> str:
+    found = re.fullmatch("md5:([0-9a-f]{32})", checksum)
+    if found is None:
+        raise ValueError(f"checksum {checksum}")
+    return found[1]

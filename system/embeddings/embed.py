@@ -28,7 +28,8 @@ GATE_SLOTS = 32  # time slots of the gate's profile
 AHEAD = 4  # recordings per worker that are read ahead
 WAITING = 8  # size of the queue, in batches, in which recordings wait for others of equal length
 
-Item, Value = TypeVar("Item"), TypeVar("Value")
+Item = TypeVar("Item")
+Value = TypeVar("Value")
 
 
 def choose_precision(precision: str, device: str) -> torch.dtype:
@@ -151,7 +152,7 @@ def embed_branch(
             own = [clips[row] for row in rows]
             part = embed_machine(model, own, workers, device, progress, batch_size, readouts)
             with open_atomic(path, "wb") as file:
-                np.savez(file, **part)
+                np.savez(file, **part)  # type: ignore[arg-type]  # NumPy's stub has a bool among the keywords
         elif progress:
             progress(len(rows))
         for name, values in part.items():

@@ -13,7 +13,7 @@ import numpy as np
 
 from system.errors import WheeltapperError
 from system.files import open_atomic
-from system.manifest import Clip
+from system.manifest import Clip, Key
 
 # Exceptions of NumPy for damaged npy and npz files: its own, those of zip and deflate, and of the header's parser.
 READ_ERRORS = (
@@ -40,17 +40,25 @@ def write_index(path: str | os.PathLike, clips: Sequence[Clip]) -> None:
         writer.writerows([getattr(clip, name) for name in INDEX] for clip in clips)
 
 
-def read_rows(index: str | os.PathLike, embeddings: str | os.PathLike) -> dict[tuple[str, ...], np.ndarray]:
+def read_index(path: str | os.PathLike) -> list[Key]:
+    """The (machine, section, split, file) of each row of an embedding file.
+
+    Raises WheeltapperError where a line has other columns.
+    """
+    try:
+        with open(path, newline="", encoding="utf-8") as file:
+            return [(machine, section, split, name) for machine, section, split, name in csv.reader(file)][1:]
+    except (ValueError, csv.Error) as error:
+        raise WheeltapperError(f"{path}: expected UTF-8 text with commas ({','.join(INDEX)}), found {error}") from error
+
+
+def read_rows(index: str | os.PathLike, embeddings: str | os.PathLike) -> dict[Key, np.ndarray]:
     """The embedding of each clip by (machine, section, split, file).
 
     Raises:
         WheeltapperError: a file is damaged, or the two do not belong together.
     """
-    try:
-        with open(index, newline="", encoding="utf-8") as file:
-            keys = [tuple(row) for row in csv.reader(file)][1:]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise WheeltapperError(f"{index}: expected UTF-8 text with commas, found {error}") from error
+    keys = read_index(index)
     try:
         values = np.load(embeddings)
         if not isinstance(values, np.ndarray) or not values.ndim:

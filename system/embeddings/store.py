@@ -172,7 +172,10 @@ class EmbeddingStore:
         for path in sorted(self.folder.glob("*.rows")):
             found |= {digest: row for digest, row in _records(path) if digest in wanted}
         for path in sorted(self.folder.glob("*.json")):
-            digests, rows = _finished(path) or ((), np.empty((0, 0), np.float32))
+            finished = _finished(path)
+            if finished is None:
+                continue
+            digests, rows = finished
             for number, digest in enumerate(digests):
                 if digest in wanted:
                     position = rows.offset + number * rows.strides[0]

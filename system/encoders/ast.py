@@ -173,7 +173,7 @@ class Ast(Encoder):
         for name in tensors:
             match = _LAYER.fullmatch(name)
             part = styles[match[1]].get(match[3]) if match else None
-            names[name] = f"blocks.{match[2]}.{part}.{match[4]}" if part else outer.get(name, name)
+            names[name] = f"blocks.{match[2]}.{part}.{match[4]}" if match and part else outer.get(name, name)
         return {names[name]: tensor for name, tensor in tensors.items()}
 
     @classmethod

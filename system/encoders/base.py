@@ -4,16 +4,16 @@ Each family is one module of this package with one subclass of ``Encoder``. Tens
 ``to_published`` and ``published`` convert to and from the layouts of the released checkpoints.
 """
 
-import dataclasses
 import json
 import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, get_args, get_type_hints
 
 import torch
 import torch.nn.functional as F
+from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from system import audio
@@ -414,12 +414,20 @@ class Encoder(nn.Module):
             WheeltapperError: a value that is not a number, or sizes that cannot be built.
         """
         kind = type(next(iter(cls.SIZES.values())))
-        known = {field.name: type(field.default) for field in dataclasses.fields(kind)}
+        hints = get_type_hints(kind)
+        values = {
+            name: settings[name]
+            for name, hint in hints.items()
+            if name in settings and (settings[name] is not None or type(None) in get_args(hint))
+        }  # without null where that is no value of the field: other programs write it for the default
         try:
-            values = {name: known[name](settings[name]) for name in known if settings.get(name) is not None}
-        except (TypeError, ValueError, OverflowError) as error:
-            raise WheeltapperError(f"{path}: cfg: expected numbers, found {error}") from error
-        config = kind(**values)
+            config = TypeAdapter(kind).validate_python(values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = str(first["loc"][0])
+            expected = hints[name].__name__ if isinstance(hints[name], type) else hints[name]
+            found = "nothing" if first["type"] == "missing" else repr(first["input"])
+            raise WheeltapperError(f"{path}: cfg.{name}: expected {expected}, found {found:.80}") from error
         if not cls.is_possible(config):
             raise WheeltapperError(f"{path}: cfg: impossible sizes {asdict(config)}")
         return config
@@ -427,11 +435,19 @@ class Encoder(nn.Module):
     @classmethod
     def is_possible(cls, config) -> bool:
         """Whether a network with the sizes of the configuration can be built."""
-        numbers = [value for value in asdict(config).values() if isinstance(value, int | float)]
+        known = [asdict(size) for size in cls.SIZES.values()]
+        odd = {
+            name: value
+            for name, value in asdict(config).items()
+            if isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and all(value != size[name] for size in known)
+        }
         return (
-            all(0 < value <= 16384 for value in numbers)
-            and config.embed_dim % getattr(config, "num_heads", 1) == config.embed_dim % 4 == 0
-            and config.depth <= 256
+            all(0 < value <= 16384 for value in odd.values())
+            and odd.get("depth", 1) <= 256
+            and odd.get("embed_dim", 4) % 4 == 0
+            and getattr(config, "embed_dim", 0) % getattr(config, "num_heads", 1) == 0
         )
 
 
@@ -448,4 +464,5 @@ def heads_of(dim: int) -> int:
 
 def _weighted_mean(values: list[Tensor], pieces: list[Tensor]) -> Tensor:
     total = sum(piece.shape[1] for piece in pieces)
-    return sum(value * (piece.shape[1] / total) for value, piece in zip(values, pieces, strict=True))
+    parts = (value * (piece.shape[1] / total) for value, piece in zip(values, pieces, strict=True))
+    return sum(parts, torch.zeros(()))

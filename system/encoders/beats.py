@@ -131,7 +131,7 @@ class Beats(Encoder):
     # Published layout.
 
     def to_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        published = {}
+        published: dict[str, Tensor] = {}
         for name, tensor in state.items():
             if name == _TABLE:  # copies, because a safetensors file must not share tensors
                 published |= {_table_of(layer): tensor.clone() for layer in range(self.depth)}

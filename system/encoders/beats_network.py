@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from system.encoders.transformer import SeparateAttention
+from system.encoders.transformer import SeparateProjections
 
 BIAS_NUMBERS = 1 << 18  # values of the attention bias that a CPU processes at once, so that they stay in its cache
 TAPS = 8  # taps of the position convolution that a CPU multiplies at once
@@ -84,7 +84,7 @@ class PositionConv(nn.Module):
         return out.flatten(2)
 
 
-class GatedAttention(SeparateAttention):
+class GatedAttention(SeparateProjections):
     """Self-attention with a relative position bias that is scaled by a gate of every query.
 
     With ``grep_a`` = 1 the gate is between 1 and 2. All layers share the bias.

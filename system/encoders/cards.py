@@ -262,7 +262,9 @@ def recognise(tensors: Mapping[str, Any] | Iterable[str]) -> str | None:
     if family != "fisher":
         return family
     table = next((name for name in names if name.endswith("positions")), None)
-    shape = getattr(tensors[table], "shape", ()) if isinstance(tensors, Mapping) and table else ()
+    shape: tuple[int, ...] = ()
+    if isinstance(tensors, Mapping) and table:
+        shape = getattr(tensors[table], "shape", ())
     if len(shape) == 3:
         return "fisher" if shape[1] == _FISHER_ROWS else "eat"
     return "eat" if any(".decoder." in name or name.startswith("_ema") for name in names) else "fisher"

@@ -112,9 +112,12 @@ class ResNeXt(Encoder):
         image = spectrogram.transpose(1, 2).unsqueeze(1).expand(-1, 3, -1, -1)
         x = network.conv1(image.contiguous(memory_format=torch.channels_last))  # the faster layout
         x = network.maxpool(network.act1(network.bn1(x)))
-        for stage in (network.layer1, network.layer2, network.layer3, network.layer4)[:depth]:
+        for stage in self._stages()[:depth]:
             x = stage(x)
         return x
+
+    def _stages(self) -> list[nn.Module]:
+        return [self.network.get_submodule(f"layer{number}") for number in range(1, STAGES + 1)]
 
     def _forward_piece(self, spectrogram: Tensor, depth: int | None) -> Tokens:
         features = self._passes(lambda part: self.feature_map(part, depth), spectrogram, spectrogram.shape[1])

@@ -86,6 +86,8 @@ class Echo(Encoder):
         "small-overlap": EchoConfig(embed_dim=384, num_heads=6, patch_frames=32),
     }
 
+    positions: Tensor
+
     def __init__(self, config: EchoConfig):
         super().__init__(config)
         dim, patches = config.embed_dim, -(-config.frame_limit // config.patch_stride)
@@ -193,7 +195,7 @@ class Echo(Encoder):
         """
         return self.patch_embed(patches) + self.positions[:, 1 : 1 + patches.shape[1]] + code
 
-    def encode(self, patches: Tensor, code: Tensor, keep: str = "") -> tuple[Tensor, list[Tensor]]:
+    def encode(self, patches: Tensor, code: Tensor, *, keep: str = "") -> tuple[Tensor, list[Tensor]]:
         """Runs all blocks over [CLS, patches] of sub-bands.
 
         Args:

@@ -66,6 +66,8 @@ class SubbandEncoder(Encoder):
     fixed: ClassVar[dict[str, Any]] = {}  # values that distinguish EAT from FISHER
     left_out: ClassVar[tuple[str, ...]] = ()  # parts of tensor names that inference does not need
 
+    positions: Tensor
+
     def __init__(self, config: SubbandConfig):
         super().__init__(config)
         self.patch_embed = nn.Conv2d(1, config.embed_dim, config.patch_size, config.patch_size)
@@ -115,7 +117,7 @@ class SubbandEncoder(Encoder):
             )
         return patches + self.positions[:, : patches.shape[1]]
 
-    def encode(self, patches: Tensor, depth: int | None = None, keep: str = "") -> tuple[Tensor, list[Tensor]]:
+    def encode(self, patches: Tensor, *, depth: int | None = None, keep: str = "") -> tuple[Tensor, list[Tensor]]:
         """Runs the blocks over [CLS, patches].
 
         Args:
@@ -133,7 +135,7 @@ class SubbandEncoder(Encoder):
         batch = len(spectrogram)
         rows = self.split_bands(spectrogram)
         tokens = 1 + rows.shape[1] // self.patch_frames * self.patches_per_band
-        x = self._passes(lambda part: self.encode(self.embed_patches(part), depth)[0], rows, tokens)
+        x = self._passes(lambda part: self.encode(self.embed_patches(part), depth=depth)[0], rows, tokens)
         bands, per_band = len(x) // batch, self.patches_per_band
         grid = x[:, 1:].reshape(batch, bands, -1, per_band, self.dim).transpose(1, 2).flatten(2, 3)
         return Tokens(grid, x[:, 0].reshape(batch, bands, self.dim))

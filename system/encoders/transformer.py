@@ -25,8 +25,8 @@ class Attention(nn.Module):
         return self.proj(x.transpose(1, 2).reshape(rows, length, dim))
 
 
-class SeparateAttention(nn.Module):
-    """Multi-head self-attention with separate matrices for query, key and value."""
+class SeparateProjections(nn.Module):
+    """Separate matrices for query, key, value and output of multi-head self-attention."""
 
     def __init__(self, dim: int, num_heads: int):
         super().__init__()
@@ -39,6 +39,10 @@ class SeparateAttention(nn.Module):
     def heads(self, x: Tensor) -> Tensor:
         """Splits (B, N, D) into heads (B, heads, N, D / heads)."""
         return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+
+
+class SeparateAttention(SeparateProjections):
+    """Multi-head self-attention with separate matrices for query, key and value."""
 
     def forward(self, x: Tensor) -> Tensor:
         q, k, v = (self.heads(project(x)) for project in (self.q_proj, self.k_proj, self.v_proj))

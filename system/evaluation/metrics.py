@@ -130,7 +130,7 @@ def measure(counts: np.ndarray, measures: Mapping[str, Measure]) -> dict[str, np
         Name to values (...).
     """
     cells = counts.reshape(*counts.shape[:-2], len(DOMAINS), len(LABELS), counts.shape[-1])
-    values = {}
+    values: dict[str, float] = {}
     for name, measure in measures.items():
         area = roc.partial_auc_from_counts if measure.partial else roc.auc_from_counts
         normal = cells[..., list(measure.normals), 0, :].sum(axis=-2)
@@ -161,11 +161,11 @@ def _check_classes(section: JoinedSection, rule: ScoreRule) -> None:
                 )
 
 
-def _decision_metrics(section: JoinedSection, rule: ScoreRule) -> dict[str, float]:
-    values = {}
+def _decision_metrics(section: JoinedSection, decided: np.ndarray, rule: ScoreRule) -> dict[str, float]:
+    values: dict[str, float] = {}
     for index, domain in enumerate(DOMAINS if rule.domains else ("all",)):
         inside = section.domain == index
-        results = precision_recall_f1(section.decided[inside], section.anomalous[inside])
+        results = precision_recall_f1(decided[inside], section.anomalous[inside])
         values |= {
             f"{name} ({domain})": value
             for name, value in zip(("precision", "recall", "F1 score"), results, strict=True)
@@ -249,7 +249,7 @@ def _per_machine(
         if not rule.harmonic:
             values["mean"] = float(np.mean(official))
         if section.decided is not None:
-            values |= _decision_metrics(section, rule)
+            values |= _decision_metrics(section, section.decided, rule)
         sections.setdefault(section.key[0], {})[section.key[1]] = values
     return {machine: _combine(found, rule) for machine, found in sections.items()}
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from system.encoders.base import Encoder
 from system.encoders.beats_network import GatedAttention
-from system.encoders.transformer import Attention, SeparateAttention
+from system.encoders.transformer import Attention, SeparateProjections
 from system.explain.grid import PatchGrid, evaluating, patch_grid, pieces, resize
 
 
@@ -95,10 +95,10 @@ def _attend_piece(encoder: Encoder, piece: Tensor) -> AttentionMaps:
     frames, bins = piece.shape[1:]
     grid = patch_grid(encoder, frames)
     between = grid.distances().to(piece.device)
-    layers = [module for module in encoder.modules() if isinstance(module, Attention | SeparateAttention)]
+    layers = [module for module in encoder.modules() if isinstance(module, Attention | SeparateProjections)]
     kept: dict[nn.Module, list[tuple[Tensor, Tensor]]] = {layer: [] for layer in layers}
 
-    def look(layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    def look(layer: Attention | SeparateProjections, inputs: tuple[Tensor, ...]) -> None:
         attention = probabilities(layer, *inputs)
         kept[layer].append((_distance(attention, grid, between), attention.mean(1)))
 

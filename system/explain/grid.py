@@ -53,8 +53,8 @@ class PatchGrid:
             places = np.stack([np.tile(self.times, rows), np.repeat(self.bins, columns)], 1)
         else:
             places = np.stack([np.repeat(self.times, rows), np.tile(self.bins, columns)], 1)
-        places = torch.from_numpy(places)
-        return torch.cdist(places, places, compute_mode="donot_use_mm_for_euclid_dist").float()
+        centres = torch.from_numpy(places)
+        return torch.cdist(centres, centres, compute_mode="donot_use_mm_for_euclid_dist").float()
 
 
 def patch_grid(encoder: Encoder, frames: int) -> PatchGrid:
@@ -75,11 +75,11 @@ def patch_grid(encoder: Encoder, frames: int) -> PatchGrid:
         special = 0 if isinstance(encoder, Beats) else 1
     else:
         raise WheeltapperError(f"attention: expected a transformer, found {encoder.family}, which has no attention")
-    centres = [
+    times, bins = (
         np.arange((length - patch) // stride + 1) * stride + (patch - 1) / 2
         for length, patch, stride in zip((max(frames, size[0]), width), size, strides, strict=True)
-    ]
-    return PatchGrid(special, *centres, width, first)
+    )
+    return PatchGrid(special, times, bins, width, first)
 
 
 def pieces(encoder: Encoder, spectrogram: Tensor, mode: str = "") -> list[Tensor]:

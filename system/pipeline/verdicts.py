@@ -69,7 +69,10 @@ class Judge:
 
     def score(self, rows: Mapping[str, np.ndarray]) -> float:
         """Fused score of one clip from its row (1, ...) by each branch."""
-        calibrated = {name: standard(scorer.score(rows[name])) for name, (scorer, standard) in self.scorers.items()}
+        calibrated = {
+            name: standard(scorer.score(np.asarray(rows[name], np.float64)))
+            for name, (scorer, standard) in self.scorers.items()
+        }
         return float(fuse(calibrated, self.system)[0])
 
 

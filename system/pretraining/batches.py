@@ -40,12 +40,13 @@ class Batches:
         size = self.config.loop.batch_size // parts
         picks = self.mixture.draw(rate, self.config.loop.batch_size, rng)[part * size : (part + 1) * size]
         samples = round(self.config.crop_seconds * rate)
+        lowest, highest = self.config.mix_snr
         crops, others, snrs, drawn = [], [], [], []
         for place, pick in enumerate(picks, part * size):
             own = step_seed(step_seed(self.seed, step), place)
             rng = np.random.default_rng(own)
             crops.append(self.mixture.crop(pick, self.config.crop_seconds, rng))
-            snrs.append(rng.uniform(*self.config.mix_snr) if rng.random() < self.config.mix_share else np.inf)
+            snrs.append(rng.uniform(lowest, highest) if rng.random() < self.config.mix_share else np.inf)
             if snrs[-1] < np.inf:
                 others.append(self.mixture.crop(self.mixture.draw(rate, 1, rng)[0], self.config.crop_seconds, rng))
             drawn.append(self.task.draw(rate, frame_count(samples, rate), torch.Generator().manual_seed(own)))

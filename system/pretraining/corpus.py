@@ -2,8 +2,9 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -98,7 +99,8 @@ def describe(source: SourceConfig) -> dict[str, Any]:
     }
 
 
-class Pick(NamedTuple):
+@dataclass(frozen=True)
+class Pick:
     """A channel of a recording that was drawn for a batch of the given rate (Hz)."""
 
     corpus: int

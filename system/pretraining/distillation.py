@@ -20,7 +20,7 @@ import copy
 import itertools
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
@@ -28,10 +28,13 @@ from torch import Generator, Tensor, nn
 
 from system import audio
 from system.config import DecoderConfig, PretrainConfig
-from system.encoders.base import Encoder
 from system.errors import WheeltapperError
 from system.pretraining.whitening import Whitening
 from system.training.crops import fit_length
+
+if TYPE_CHECKING:
+    from system.encoders.echo import Echo
+    from system.encoders.subband import SubbandEncoder
 
 Batch = dict[str, Any]
 SILENCE = 1e-8
@@ -68,7 +71,9 @@ class SelfDistillation(nn.Module):
 
     patches_per_band: int  # along frequency
 
-    def __init__(self, student: Encoder, config: PretrainConfig):
+    student: "SubbandEncoder | Echo"
+
+    def __init__(self, student: "SubbandEncoder | Echo", config: PretrainConfig):
         super().__init__()
         self.config = config
         self.student = student
@@ -213,7 +218,8 @@ class SelfDistillation(nn.Module):
     def update_statistics(self) -> None:
         """Adds the targets of this step, of all processes, to the running statistics."""
         for whitening in self.whitening.values():
-            whitening.update()
+            if isinstance(whitening, Whitening):
+                whitening.update()
 
     @torch.no_grad()
     def update_teacher(self, step: int) -> float:

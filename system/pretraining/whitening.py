@@ -26,6 +26,8 @@ class Whitening(nn.Module):
         diagonal: divide each channel by its standard deviation, without regard to correlations.
     """
 
+    moments: Tensor
+
     def __init__(self, dim: int, floor: float, places: int = 1, codes: int = 0, diagonal: bool = False):
         super().__init__()
         self.floor, self.codes, self.diagonal = floor, codes, diagonal

@@ -40,7 +40,7 @@ def score_histogram(
         _alarm_line(plot, threshold)
         plots.append(plot)
     height = 16 + 94 * len(rows) + 22
-    parts = [*plots, _outliers(cut_low, cut_high, height + 10)]
+    parts: list[Plot | str] = [*plots, _outliers(cut_low, cut_high, height + 10)]
     return figure(f"{name}: histogram of anomaly scores by domain and label", (WIDTH, height + 16), parts)
 
 
@@ -61,7 +61,7 @@ def anonymous_histogram(
     plot.steps(edges, known, "reference")
     plot.steps(edges, tested, "normal")
     _alarm_line(plot, threshold)
-    parts = [plot, _outliers(cut_low, cut_high, 188)]
+    parts: list[Plot | str] = [plot, _outliers(cut_low, cut_high, 188)]
     return figure(f"{name}: histogram of anomaly scores of references and test clips", (WIDTH, 194), parts)
 
 

@@ -56,7 +56,8 @@ def gate_chart(
     plot.area(times, np.zeros(len(times)), first, "near")
     plot.area(times, first, np.ones(len(times)), "far")
     if spread:
-        plot.area(times, *(np.pad(edge, 1, "edge") for edge in spread), "both")
+        low, high = (np.pad(edge, 1, "edge") for edge in spread)
+        plot.area(times, low, high, "both")
     for number, (_, profile) in enumerate(profiles):
         plot.line(times, profile, "both" if number == 0 else "both dashed")
     plot.text(52, height + 4, inputs[0], "tick onband")

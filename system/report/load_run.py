@@ -12,11 +12,12 @@ import numpy as np
 from system import config as configuration
 from system import manifest
 from system.config import Config, SystemConfig
+from system.embeddings.files import read_index
 from system.errors import WheeltapperError
 from system.evaluation import challenge_csv
 from system.experiment import Experiment
 from system.files import read_json
-from system.manifest import Clip
+from system.manifest import Clip, Key
 from system.score_tables import REFERENCES, THRESHOLDS
 from system.stage import MARKERS
 
@@ -244,9 +245,8 @@ def _read_curve(path: Path) -> Curve:
 def read_array(run: RunData, branch: str, path: Path) -> tuple[list[tuple[str, ...]], np.ndarray] | None:
     """Keys (machine, section, split, file) and rows (N, dimensions) of an array of a branch with its index.csv."""
 
-    def read(path: Path) -> tuple[list[tuple[str, ...]], np.ndarray]:
-        with open(run.paths.index(branch), newline="", encoding="utf-8") as file:
-            keys = [tuple(row) for row in csv.reader(file)][1:]
+    def read(path: Path) -> tuple[list[Key], np.ndarray]:
+        keys = read_index(run.paths.index(branch))
         values = np.load(path, mmap_mode="r", allow_pickle=False)
         if values.ndim < 2 or len(values) != len(keys):
             raise WheeltapperError(f"{path}: expected {len(keys)} rows as in index.csv, found {values.shape}")

@@ -73,8 +73,8 @@ def overview(run: RunData, judged: dict[str, Judgement]) -> dict[str, Any]:
     }
     return {
         "cards": [_card(run, name, found) for name, found in judged.items()],
-        "alarms": sum(int(unit.decided.sum()) for unit in decided),
-        "clips": sum(len(unit.clips) for unit in decided),
+        "alarms": sum(int(unit.sum()) for unit in decided),
+        "clips": sum(map(len, decided)),
         "verdicts": {key: group for key, group in by_verdict.items() if group["machines"]},
         "judged_well": len(by_verdict["well"]["machines"]),
         "known": sum(found.score is not None for found in judged.values()),

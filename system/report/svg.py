@@ -40,6 +40,9 @@ def _number(value: float) -> str:
     return f"{value:.1f}".removesuffix(".0")
 
 
+Numbers = Sequence[float] | np.ndarray
+
+
 class Plot:
     """One pair of axes in a figure. Takes data coordinates and collects SVG elements.
 
@@ -80,9 +83,9 @@ class Plot:
     def _axes(self, x_label, y_label, x_ticks, y_ticks, x_format) -> None:
         left, top, width, height = self.box
         for value in ticks(*self.y, 4) if y_ticks is None else y_ticks:
-            y = self.py(value)
-            self.parts.append(f'<path class="gridline" d="M{_number(left)} {_number(y)}h{_number(width)}"/>')
-            self.text(left - 5, y + 4, f"{value:g}", "tick end")
+            height_of = self.py(value)
+            self.parts.append(f'<path class="gridline" d="M{_number(left)} {_number(height_of)}h{_number(width)}"/>')
+            self.text(left - 5, height_of + 4, f"{value:g}", "tick end")
         for value in ticks(*self.x) if x_ticks is None else x_ticks:
             self.text(self.px(value), top + height + 14, format(value, x_format), "tick mid")
         self.parts.append(f'<path class="axis" d="M{_number(left)} {_number(top + height)}h{_number(width)}"/>')
@@ -98,33 +101,33 @@ class Plot:
         """Text at a position in px."""
         self.parts.append(f'<text class="{css}" x="{_number(x)}" y="{_number(y)}">{escape(text)}</text>')
 
-    def _points(self, xs: Sequence[float], ys: Sequence[float]) -> list[str]:
+    def _points(self, xs: Numbers, ys: Numbers) -> list[str]:
         return [
             f"{_number(self.px(x))} {_number(self.py(y))}"
             for x, y in zip(xs, ys, strict=True)
             if math.isfinite(x) and math.isfinite(y)
         ]
 
-    def line(self, xs: Sequence[float], ys: Sequence[float], css: str) -> None:
+    def line(self, xs: Numbers, ys: Numbers, css: str) -> None:
         """A line through the finite points."""
         points = self._points(xs, ys)
         if points:
             self.parts.append(f'<path class="line {css}" d="M{"L".join(points)}"/>')
 
-    def area(self, xs: Sequence[float], low: Sequence[float], high: Sequence[float], css: str) -> None:
+    def area(self, xs: Numbers, low: Numbers, high: Numbers, css: str) -> None:
         """The space between two curves."""
         points = self._points(xs, high) + self._points(xs, low)[::-1]
         if points:
             self.parts.append(f'<path class="area {css}" d="M{"L".join(points)}z"/>')
 
-    def steps(self, edges: Sequence[float], counts: Sequence[float], css: str) -> None:
+    def steps(self, edges: Numbers, counts: Numbers, css: str) -> None:
         """A histogram: filled bars with an outline. edges: (n + 1,), counts: (n,)."""
         path = [f"M{_number(self.px(edges[0]))} {_number(self.py(0))}"]
         for right, count in zip(edges[1:], counts, strict=True):
             path.append(f"V{_number(self.py(count))}H{_number(self.px(right))}")
         self.parts.append(f'<path class="steps {css}" d="{"".join(path)}V{_number(self.py(0))}z"/>')
 
-    def dots(self, xs: Sequence[float], ys: Sequence[float], css: str, shape: str = "circle") -> None:
+    def dots(self, xs: Numbers, ys: Numbers, css: str, shape: str = "circle") -> None:
         """Points as circles, triangles or crosses."""
         mark = {"circle": "h0", "triangle": "m0-3.6l3.6 6.2h-7.2z", "cross": "m-3-3l6 6m0-6l-6 6"}[shape]
         path = "".join(f"M{point}{mark}" for point in self._points(xs, ys))

@@ -9,6 +9,7 @@ import numpy as np
 
 from system.config import AutoencoderBranch, EncoderBranch
 from system.files import read_json
+from system.manifest import Key
 from system.report import curves
 from system.report.load_run import Curve, RunData, read_array, read_curve
 from system.report.results import PageSection
@@ -50,9 +51,10 @@ def training(run: RunData) -> PageSection:
     ):
         if chart:
             found.append({"title": title, "chart": chart, "text": text})
-    for branch in run.paths.network_branches if run.config else ():
+    branches = run.config.branches if run.config else {}
+    for branch in run.paths.network_branches if branches else ():
         curve = read_curve(run, paths.card(branch).parent / "curve.csv")
-        if isinstance(run.config.branches[branch], AutoencoderBranch):
+        if isinstance(branches[branch], AutoencoderBranch):
             found += _autoencoder_curves(branch, curve)
             continue
         chart = curves.curve_chart(
@@ -92,16 +94,16 @@ class Gates:
 
     inputs: Sequence[str]
     values: np.ndarray
-    rows: Mapping[tuple[str, ...], int]
+    rows: Mapping[Key, int]
 
 
 def gates(run: RunData) -> dict[str, Gates]:
     """The stored gate weights of the branches with two inputs."""
     found = {}
     for branch, config in run.config.branches.items() if run.config else ():
-        gated = isinstance(config, EncoderBranch) and len(config.inputs) > 1
-        table = read_array(run, branch, run.paths.gate(branch)) if gated else None
-        if table:
+        if not isinstance(config, EncoderBranch) or len(config.inputs) < 2:
+            continue
+        if table := read_array(run, branch, run.paths.gate(branch)):
             found[branch] = Gates(config.inputs, table[1], {key: row for row, key in enumerate(table[0])})
     return found
 

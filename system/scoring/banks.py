@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Generic, Literal, Protocol, TypeVar
 
 import numpy as np
 
@@ -18,7 +18,7 @@ MEAN = "mean"
 class Scorer(Protocol):
     """Interface of every anomaly scorer. Clips come without names, and a higher score is more anomalous."""
 
-    def fit(self, references: np.ndarray, domains: np.ndarray) -> "Scorer":
+    def fit(self, references: np.ndarray, domains: np.ndarray) -> object:
         """Fits the scorer to normal clips.
 
         Args:
@@ -33,6 +33,11 @@ class Scorer(Protocol):
         """Leave-one-out scores (N,): each reference against all others."""
 
 
+def note_of(scorer: Scorer) -> str:
+    """What a fitted scorer did otherwise than asked, for the log: its ``note`` where it has one."""
+    return str(getattr(scorer, "note", ""))
+
+
 class Bank(Protocol):
     """A set of normal references and a distance to it. Rows have the shape that ``BankScorer.arrange`` returns."""
 
@@ -43,7 +48,10 @@ class Bank(Protocol):
         """Distance (N,) of each reference to the bank without it."""
 
 
-class BankScorer:
+AnyBank = TypeVar("AnyBank", bound=Bank)
+
+
+class BankScorer(Generic[AnyBank]):
     """Base of scorers that take the distance to the nearest of one or several banks.
 
     The nearest bank counts because the domain of a test clip is unknown (Wang and Liu 2026, section 4.1).
@@ -66,7 +74,7 @@ class BankScorer:
         """Converts rows (N, D) or (N, bands, D) to the shape that the banks use; by default bands are concatenated."""
         return flat(rows)
 
-    def fit_bank(self, rows: np.ndarray) -> Bank:
+    def fit_bank(self, rows: np.ndarray) -> AnyBank:
         """Fits one bank to the arranged references with the indices ``rows``."""
         raise NotImplementedError
 
@@ -103,7 +111,7 @@ class BankScorer:
             distances.append(distance)
         return self._nearest(distances)
 
-    def distance_of_others(self, bank: Bank, others: np.ndarray) -> np.ndarray:
+    def distance_of_others(self, bank: AnyBank, others: np.ndarray) -> np.ndarray:
         """Distances to a bank of the references with the indices ``others``, which are not in it."""
         return bank.distance(self._references[others])
 

@@ -18,7 +18,7 @@ class ZScore:
     centre: float
     scale: float
 
-    def __call__(self, scores: np.ndarray) -> np.ndarray:
+    def __call__(self, scores: np.ndarray | float) -> np.ndarray:
         return (np.asarray(scores, np.float64) - self.centre) / self.scale
 
 
@@ -81,7 +81,7 @@ def fuse(branches: Mapping[str, np.ndarray], weights: Mapping[str, float], how: 
         if len(set(used.values())) > 1:
             raise WheeltapperError(f"weights: expected equal ones for a minimum, found {used}")
         return np.min([branches[name] for name in used], axis=0)
-    return sum(weight / total * np.asarray(branches[name]) for name, weight in weights.items())
+    return np.sum([weight / total * np.asarray(branches[name]) for name, weight in weights.items()], axis=0)
 
 
 def threshold(reference_scores: np.ndarray, domains: np.ndarray, false_positive_rate: float) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from system.scoring.banks import BankScorer
+from system.scoring.banks import Bank, BankScorer
 
 SMALLEST_SCALE = np.finfo(float).tiny ** 0.5  # for identical references; its inverse and its square are finite
 
@@ -51,14 +51,14 @@ class GaussianBank:
         return np.sqrt(squares_without(self, *shrinkage_without(self)))
 
 
-class MahalanobisScorer(BankScorer):
+class MahalanobisScorer(BankScorer[Bank]):
     """s(x) = min over banks of sqrt((x - mu)^T Sigma^-1 (x - mu)), Sigma by Ledoit and Wolf (2004)."""
 
     # Leave-one-out leaves three of four clips, the fewest that define directions.
     smallest_bank = 4
     fewest_references = 3
 
-    def fit_bank(self, rows: np.ndarray) -> GaussianBank:
+    def fit_bank(self, rows: np.ndarray) -> Bank:
         return fit_gaussian(self._references[rows])
 
 

@@ -147,13 +147,13 @@ def split(clips: Iterable[Clip], seed: int, test: float, validation: float, grou
     """
     units: dict[str, list[Clip]] = {}
     for clip in sorted(clips, key=name_of):
-        unit = f"group {clip.group}" if grouped and clip.group else f"clip {name_of(clip)}"
-        units.setdefault(unit, []).append(clip)
+        name = f"group {clip.group}" if grouped and clip.group else f"clip {name_of(clip)}"
+        units.setdefault(name, []).append(clip)
     strata: dict[tuple[str, ...], list[list[Clip]]] = {}
     for unit in units.values():
         leader = next((clip for clip in unit if clip.label == "anomaly"), unit[0])
         strata.setdefault((leader.machine, leader.section, leader.label), []).append(unit)
-    parts = {}
+    parts: dict[str, str] = {}
     for key, members in strata.items():
         generator = np.random.default_rng([seed, *(zlib.crc32(text.encode()) for text in key)])
         shuffled = [members[i] for i in generator.permutation(len(members))]

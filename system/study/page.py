@@ -1,7 +1,7 @@
 """The page of a study: spectrograms, maps of the embeddings, attention and Grad-CAM (MIMII paper, section VI)."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -291,3 +291,7 @@ def _look(study: Study, label: str, row: SplitRow, networks: dict[str, Classifie
         "panels": panels,
         "logits": logits,
     }
+
+
+def _signed(network: Classifier, sign: float) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda part: sign * network(part)

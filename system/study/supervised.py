@@ -19,7 +19,7 @@ from system.files import open_atomic
 from system.training.loop import fit, step_seed
 
 HIDDEN, DROPOUT = 256, 0.1  # of the head
-ADAM = {"betas": [0.9, 0.999], "weight_decay": 0.0}  # AdamW without weight decay is Adam
+BETAS = [0.9, 0.999]  # of Adam
 UNCLIPPED = 1e9  # no gradient clipping, as in the paper
 FACTS = "classifier"  # key of the metadata in the file
 
@@ -93,7 +93,7 @@ def load_classifier(path: str | os.PathLike) -> Classifier:
         raise WheeltapperError(f"{path}: expected a classifier of wheeltapper study, found other metadata") from error
     with torch.device("meta"):  # allocates no memory before the file's shapes are checked
         classifier = Classifier(kind(config).set_front_end(*front_end), mode, rate)
-    whose = {part: {} for part in ("encoder", "head")}
+    whose: dict[str, dict[str, Tensor]] = {part: {} for part in ("encoder", "head")}
     for name, tensor in loaded["model"].items():
         part, _, inner = name.partition(".")
         whose.setdefault(part, {})[inner] = tensor
@@ -212,7 +212,8 @@ def _loop(config: StudyModelConfig, steps: int) -> LoopConfig:
         clip_norm=UNCLIPPED,
         log_every=1,
         save_every=config.save_every,
-        **ADAM,
+        betas=BETAS,
+        weight_decay=0.0,  # AdamW without decay of weights is Adam
     )
 
 
@@ -249,5 +250,6 @@ def write_embeddings(
 ) -> Path:
     """Writes embeddings.npz atomically: names, labels, parts (N,) and arrays (N, D)."""
     with open_atomic(path, "wb") as file:
-        np.savez(file, names=np.array(names), labels=np.array(labels), parts=np.array(parts), **embeddings)
+        texts = {"names": np.array(names), "labels": np.array(labels), "parts": np.array(parts)}
+        np.savez(file, **texts, **embeddings)  # type: ignore[arg-type]  # NumPy's stub has a bool among the keywords
     return Path(path)

@@ -39,8 +39,8 @@ def autoencoder_scores(
         progress: called after each epoch with its number and the losses.
     """
     settings = AutoencoderConfig(**asdict(config), seed=seed, device=device)
-    model = Autoencoder(settings).fit([spectrograms[i] for i in np.flatnonzero(references(rows))], progress)
-    return {"autoencoder": np.array([model.score(spectrograms[i]) for i in np.flatnonzero(evaluated(rows))])}
+    model = Autoencoder(settings).fit([spectrograms[int(i)] for i in np.flatnonzero(references(rows))], progress)
+    return {"autoencoder": np.array([model.score(spectrograms[int(i)]) for i in np.flatnonzero(evaluated(rows))])}
 
 
 def lof_scores(rows: Sequence[SplitRow], embeddings: np.ndarray, config: StudyLofConfig) -> Scores:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator
@@ -29,6 +29,7 @@ from system.errors import WheeltapperError
 from system.training.state import STATE, Events, Position, Row, StateFile, left, step_seed
 
 Batch = dict[str, Any]
+Value = TypeVar("Value")
 
 
 def fit(
@@ -86,7 +87,7 @@ def fit(
             f"{config.accumulate}, found {config.batch_size}"
         )
     groups = parameter_groups(module, config.weight_decay)
-    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=tuple(config.betas))
+    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.betas[0], config.betas[1]))
     state = StateFile(folder, module, optimizer, accelerator.scaler, _settings(config, seed, settings))
     here = state.read()
     own = range(accelerator.process_index * config.accumulate, (accelerator.process_index + 1) * config.accumulate)

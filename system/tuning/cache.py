@@ -16,7 +16,7 @@ from system.config import ScorerConfig
 from system.embeddings.files import read_rows
 from system.errors import WheeltapperError
 from system.files import open_atomic
-from system.manifest import Clip
+from system.manifest import Clip, Key
 from system.tuning.workers import POLL, Claims
 
 TOLERANCE = 1e-6  # relative difference allowed between two computations of a score
@@ -128,7 +128,7 @@ def _score(job: ScoreJob, files: Mapping[str, Path]) -> Iterator[None]:
 
 def check_inductive(
     clips: Sequence[Clip],
-    embeddings: Mapping[tuple[str, ...], np.ndarray],
+    embeddings: Mapping[Key, np.ndarray],
     scorer: ScorerConfig,
     seed: int,
     rows: Sequence[score_tables.ScoreRow],

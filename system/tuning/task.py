@@ -168,7 +168,8 @@ def build(
     Raises:
         WheeltapperError: the configured scorer does not work, or the configured view or fusion is not in the space.
     """
-    found, notes, missing = {}, [], {}
+    found, notes = {}, []
+    missing: dict[str, dict[str, str]] = {}
     for job in todo:
         scores, failed = cache.load(job)
         found[job.run, job.branch, job.view] = scores
@@ -186,7 +187,8 @@ def build(
         if value not in known:
             raise WheeltapperError(f"tune.{name}: expected {value}, the setting of system 1, among them, found {known}")
     space = Space(tuple(tune.views), tuple(tune.fusions), labels)
-    columns, units = [], []
+    columns: list[list[int]] = []
+    units: list[ScoredSection] = []
     for number, run in enumerate(runs):
         rows, of_run = _units(run, number, len(runs) > 1, sum(map(len, columns)))
         columns.append(rows)

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+import yaml
 
-from system import adaptation, manifest, score_tables, scoring
+from system import adaptation, audio, manifest, score_tables, scoring
 from system.bin import PLUGINS, main
 from system.config import EncoderBranch, EncoderConfig, LoopConfig, LoraConfig, ScorerConfig
 from system.encoders import FAMILIES, load_encoder
@@ -111,6 +112,40 @@ def test_a_corpus_is_where_a_run_begins(tmp_path, capsys):
     (folder / "saw.wav").write_bytes(b"")
     with pytest.raises(WheeltapperError, match="expected a name such as"):
         list(my_corpus.clips(folder))
+
+
+def test_a_corpus_that_says_only_what_it_must(tmp_path, monkeypatch, capsys):
+    """Clips without label, domain, attributes and content hash go through to a package."""
+    generator = np.random.default_rng(0)
+    clips = []
+    for number in range(16):
+        machine, path = ("saw", "mill")[number % 2], tmp_path / "raw" / f"{number}.wav"
+        path.parent.mkdir(exist_ok=True)
+        soundfile.write(path, generator.normal(0, 0.1, 4000), 8000)
+        clips.append(
+            manifest.Clip(
+                "mill",
+                machine,
+                "00",
+                "train" if number < 10 else "test",
+                path.name,
+                str(path),
+                channels=1,
+                rate=8000,
+                samples=4000,
+            )
+        )
+    manifest.write(tmp_path / "m.csv", clips)
+    conf = {
+        "branches": {"main": {"inputs": ["near"], "spectrum": {"merge": 16}, "scorer": {"name": "knn"}}},
+        "systems": [{"name": "Saw", "abbreviation": "saw", "weights": {"main": 1.0}}],
+    }
+    (tmp_path / "conf.yaml").write_text(yaml.safe_dump(conf))
+    monkeypatch.chdir(tmp_path)
+    options = ["--exp", "exp", "--conf", "conf.yaml", "--data", "m.csv", "--stop-stage", "7"]
+    assert main(["run", *options]) == 0, capsys.readouterr().err
+    assert [clip.digest for clip in manifest.read("exp/manifest.csv")] == [audio.digest(clip.path) for clip in clips]
+    assert list((tmp_path / "exp").glob("*.zip"))
 
 
 def test_a_module_that_is_not_there(monkeypatch, tmp_path, capsys):

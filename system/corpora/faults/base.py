@@ -155,8 +155,8 @@ def list_files(folder: Path, *extensions: str) -> list[Path]:
         WheeltapperError: no folder, or no such file.
     """
     if not folder.is_dir():
-        found = "a file" if folder.exists() else "nothing"
-        raise WheeltapperError(f"{folder}: expected the folder of a data set, found {found}")
+        kind = "a file" if folder.exists() else "nothing"
+        raise WheeltapperError(f"{folder}: expected the folder of a data set, found {kind}")
     found = [
         path
         for path in sorted(folder.rglob("*"))

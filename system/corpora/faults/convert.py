@@ -209,8 +209,8 @@ class _Conversion:
     def written(self, recording: RawRecording, found: _Found, scale: float) -> list[Clip]:
         """Clips of a raw file; writes its sound files unless they all exist."""
         place, record = self.record(recording)
-        state = {"scale": scale, "unit": self.plan.unit, "seconds": self.plan.seconds}
-        state["names"] = [output.name for output in recording.outputs]
+        names = [output.name for output in recording.outputs]
+        state = {"scale": scale, "unit": self.plan.unit, "seconds": self.plan.seconds, "names": names}
         starts, length = _cuts(found.samples, found.rate, self.plan.seconds)
         if record.get("made") != state or not self._are_there(record["files"]):
             if record.pop("made", None):

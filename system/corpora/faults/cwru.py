@@ -67,7 +67,8 @@ def find_recordings(folder: Path) -> list[RawRecording]:
     Raises:
         WheeltapperError: a file name without a known number, or a recording that occurs twice.
     """
-    found, seen = [], {}
+    found: list[RawRecording] = []
+    seen: dict[int, Path] = {}
     for path in list_files(folder, ".mat", *SOUNDS):
         number = _number(path)
         if number in LEFT_OUT:
@@ -76,7 +77,9 @@ def find_recordings(folder: Path) -> list[RawRecording]:
             raise WheeltapperError(f"{path}: expected recording {number} once, found also {seen[number]}")
         end, fault, load = NUMBERS[number]
         name = f"{ENDS[end]}_{fault}_{load}_{number}"
-        kind, size, place = re.fullmatch(r"([A-Z]+)(\d+)(@\d+)?", fault).groups()
+        match = re.fullmatch(r"([A-Z]+)(\d+)(@\d+)?", fault)
+        assert match is not None  # of every fault in NUMBERS
+        kind, size, place = match.groups()
         facts = (("size", size), ("load", str(load)))
         output = PlannedFile(name, name, ("signal",), _channel(path))
         found.append(RawRecording(path, f"{end}_{'OC' if kind == 'OR' else kind}{place or ''}", (output,), facts=facts))

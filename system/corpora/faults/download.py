@@ -52,7 +52,7 @@ def download(
             f"{corpus.name}: no download address is known; download it by hand from {corpus.source} ({corpus.advice})"
         )
     with lock(folder):
-        for item in corpus.downloads or _listed(corpus, folder, api, pause):
+        for item in corpus.downloads or (_listed(corpus.zenodo, folder, api, pause) if corpus.zenodo else ()):
             _fetch(item, folder, progress, say, pause)
     if corpus.advice:
         say(corpus.advice)

@@ -58,6 +58,7 @@ def find_recordings(folder: Path, channels: tuple[str, ...], together: bool = Fa
                 raise WheeltapperError(f"{path}: expected {kind}/{{{','.join(FAULTS)}}}/..., found {'/'.join(parts)}")
             kind = f"{kind}-{parts[1]}"
         name = flat_name(parts)
+        outputs: tuple[PlannedFile, ...]
         if together:
             outputs = (PlannedFile(name, name, channels, "-".join((channels[0], *channels[1:][-1:]))),)
         else:

@@ -187,7 +187,7 @@ def emulate(
         record = {"identity": identity, "machines": mixer.describe(), "clips": clips, "left_out": _left_out(splits)}
         write_json(places[0] / RECORD, record)
         if len(places) > 1:
-            copies = {f"{kind}/{name}": {} for kind in ("clean", "near") for name in clips}
+            copies: dict[str, dict] = {f"{kind}/{name}": {} for kind in ("clean", "near") for name in clips}
             write_json(places[1] / RECORD, {"identity": identity, "clips": copies})
 
 

@@ -181,7 +181,7 @@ def moments(
     times = times[(times >= 0) & (times < seconds)]
     if not len(times):
         times = np.array([0.3 * seconds])
-    strengths = rng.lognormal(0, log_uniform(rng, 0.02, 1.0), len(times))
+    strengths: np.ndarray = rng.lognormal(0, log_uniform(rng, 0.02, 1.0), len(times))
     if pattern == "bouncing":
         strengths = rng.uniform(0.85, 0.98) ** np.arange(len(times))
     return times, strengths, str(pattern)
@@ -199,7 +199,7 @@ def colour(rng: np.random.Generator, rate: int) -> np.ndarray:
         gain = bell(f, log_uniform(rng, 60, 0.45 * rate), log_uniform(rng, 0.1, 4)) + 10 ** (rng.uniform(-80, -20) / 20)
     else:
         gain = np.full(GRID, 10 ** (rng.uniform(-50, -15) / 20))
-        for centre in log_uniform(rng, 60, 0.45 * rate, rng.integers(1, 9)):
+        for centre in log_uniform(rng, 60, 0.45 * rate, int(rng.integers(1, 9))):
             gain = gain + rng.uniform(0.1, 1) * bell(f, centre, log_uniform(rng, 0.02, 0.6))
     gain = gain * (f / (f + log_uniform(rng, 10, 80))) ** 2
     return gain * smooth_response(rng, rng.uniform(0, 6), GRID, rate)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -293,7 +294,7 @@ def _render(plan: _Plan, settings: SyntheticSettings, seed: int) -> tuple[np.nda
     wave = wave + hall + own
     # A fixed amplifier gain, reduced for the rare clips that would overload.
     gain = min(0.03, 0.95 / float(np.abs(wave).max()))
-    facts = {name: round(value, 4) for name, value in condition.items()}
+    facts: dict[str, Any] = {name: round(value, 4) for name, value in condition.items()}
     facts |= {"domain": plan.domain, "fault": plan.fault, "severity": round(severity, 4), "snr_db": round(snr_db, 3)}
     return (gain * wave).astype(np.float32), facts
 

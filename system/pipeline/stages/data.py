@@ -79,8 +79,7 @@ def _of_manifest(run: Experiment, path: Path) -> list[manifest.Clip]:
 
     clips = manifest.of_machines(manifest.read(path), run.config.data.machines, path)
     with progress_bar(0, "reading") as bar:
-        check_recordings(clips, path, bar.to)
-    return clips
+        return check_recordings(clips, path, bar.to)
 
 
 def _simulate(run: Experiment, folder: Path) -> None:

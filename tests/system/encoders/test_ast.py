@@ -208,7 +208,7 @@ def test_bad_checkpoints(folder, tmp_path, name, value, text):
         ({"hidden_act": "relu"}, "hidden_act: expected gelu, found 'relu'"),
         ({"qkv_bias": False}, "qkv_bias: expected True, found False"),
         ({"num_attention_heads": 5}, "impossible sizes"),
-        ({"patch_size": [16, 16]}, "expected numbers"),
+        ({"patch_size": [16, 16]}, r"cfg\.patch_size: expected int, found \[16, 16\]"),
         ({"max_length": 8}, "impossible sizes"),
         ({"time_stride": 0}, "impossible sizes"),
         ({"max_length": 512}, r"positions \(1, 1214, 48\) instead of \(1, 602, 48\)"),

@@ -171,7 +171,7 @@ def setting(**values):
         (setting(conv_pos_groups=7), "impossible sizes"),
         (setting(input_patch_size=129), "impossible sizes"),
         (setting(encoder_embed_dim=8192), "impossible sizes|instead of|does not fit"),
-        (setting(encoder_layers="many"), "cfg: expected numbers"),
+        (setting(encoder_layers="many"), "cfg.depth: expected int, found 'many'"),
     ],
 )
 def test_bad_checkpoints(tmp_path, edit, text):

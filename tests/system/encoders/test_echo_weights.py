@@ -109,7 +109,7 @@ def put(name, value):
         (drop("pos_embed"), "expected an ECHO checkpoint"),
         (lambda state: state.update(encoder=3), "expected an ECHO checkpoint"),
         (lambda state: state.update(heads=3), "impossible sizes"),
-        (lambda state: state.update(heads="two"), "cfg: expected numbers"),
+        (lambda state: state.update(heads="two"), "cfg.num_heads: expected int, found 'two'"),
     ],
 )
 def test_bad_checkpoints(tmp_path, change, text):

@@ -208,7 +208,7 @@ def test_unknown_mode(tiny):
 
 def test_depth_runs_the_first_blocks(tiny):
     patches = tiny.embed_patches(torch.randn(1, 32, 100))
-    tokens, updates = tiny.encode(patches, 1, "mlp")
+    tokens, updates = tiny.encode(patches, depth=1, keep="mlp")
     assert len(updates) == 1
     x = tiny.norm(torch.cat([tiny.cls_token, patches], 1))
     torch.testing.assert_close(tokens, tiny.blocks[0](x)[0])
@@ -304,8 +304,8 @@ BIAS = "blocks.0.norm1.bias"
         (setting(patch_size=200), "impossible sizes"),
         (setting(max_length=10**9), "impossible sizes"),
         (setting(mlp_ratio=float("nan")), "impossible sizes"),
-        (setting(depth=float("inf")), "cfg: expected numbers"),
-        (setting(depth="twelve"), "cfg: expected numbers"),
+        (setting(depth=float("inf")), "cfg.depth: expected int, found inf"),
+        (setting(depth="twelve"), "cfg.depth: expected int, found 'twelve'"),
         (setting(layer_norm_first=True), "cfg.layer_norm_first: expected False, found True"),
         (setting(num_extra_tokens=2), "cfg.num_extra_tokens: expected 1, found 2"),
     ],

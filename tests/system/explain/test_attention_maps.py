@@ -17,7 +17,7 @@ from system.encoders.eat import TABLE, Eat
 from system.encoders.echo import Echo, EchoConfig
 from system.encoders.fisher import Fisher
 from system.encoders.subband import SubbandConfig
-from system.encoders.transformer import Attention, SeparateAttention
+from system.encoders.transformer import Attention, SeparateProjections
 from system.errors import WheeltapperError
 from system.explain import attention
 from system.explain.attention import attend, probabilities
@@ -74,7 +74,7 @@ def test_probabilities_times_values_are_what_the_layers_give(name):
         seen.append((layer, inputs, output))
 
     for module in encoder.modules():
-        if isinstance(module, Attention | SeparateAttention):
+        if isinstance(module, Attention | SeparateProjections):
             module.register_forward_hook(keep)
     encoder(encoder.spectrogram(0.1 * noise(1, 8000), RATE))
     assert len(seen) == 2
