@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from system import config as configuration
-from system.config import Branch, Config, EncoderBranch, EncoderConfig, SharedBranch
+from system.config import BranchConfig, Config, EncoderBranchConfig, EncoderConfig, SharedBranchConfig
 from system.errors import WheeltapperError
 from system.files import tree_signature
 from system.stage import Stage
@@ -34,12 +34,12 @@ class Experiment:
     def network_branch(self, branch: str) -> str:
         """The branch whose network or spectrum a branch uses: itself, or the one that it shares."""
         own = self.config.branches[branch]
-        return own.shares if isinstance(own, SharedBranch) else branch
+        return own.shares if isinstance(own, SharedBranchConfig) else branch
 
     @property
-    def network_branches(self) -> dict[str, Branch]:
+    def network_branches(self) -> dict[str, BranchConfig]:
         """The branches that share nobody's network or spectrum."""
-        return {name: own for name, own in self.config.branches.items() if not isinstance(own, SharedBranch)}
+        return {name: own for name, own in self.config.branches.items() if not isinstance(own, SharedBranchConfig)}
 
     def adapted(self, branch: str) -> Path:
         return self.folder / "adapt" / self.network_branch(branch)
@@ -57,9 +57,9 @@ class Experiment:
         return self.adapted(branch) / "batches.json"
 
     @property
-    def encoder_branches(self) -> list[str]:
-        """Names of the branches that adapt an encoder."""
-        return [name for name, branch in self.config.branches.items() if isinstance(branch, EncoderBranch)]
+    def encoder_branches(self) -> dict[str, EncoderBranchConfig]:
+        """The branches that adapt an encoder, by name."""
+        return {name: own for name, own in self.config.branches.items() if isinstance(own, EncoderBranchConfig)}
 
     @property
     def has_encoder(self) -> bool:
@@ -89,7 +89,7 @@ class Experiment:
     def encoder_config(self, branch: str) -> EncoderConfig:
         """Settings of a branch's encoder: its own, or those of the pre-training stage."""
         own = self.config.branches[self.network_branch(branch)]
-        return (own.encoder if isinstance(own, EncoderBranch) else None) or self.config.encoder
+        return (own.encoder if isinstance(own, EncoderBranchConfig) else None) or self.config.encoder
 
     @property
     def team(self) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from system import scoring
-from system.config import AutoencoderBranch, ScorerConfig, SystemConfig
+from system.config import AutoencoderBranchConfig, ScorerConfig, SystemConfig
 from system.errors import WheeltapperError
 from system.evaluation import challenge_csv
 from system.files import open_atomic, read_json, write_json
@@ -146,7 +146,7 @@ def raw_thresholds(run: "Experiment", system: SystemConfig) -> dict[str, float] 
         return None
     name = next(name for name, weight in system.weights.items() if weight > 0)
     branch = run.config.branches[name]
-    if not isinstance(branch, AutoencoderBranch):
+    if not isinstance(branch, AutoencoderBranchConfig):
         raise ValueError(f"branch {name}: a {branch.kind} branch has no losses on batches")
     thresholds = {}
     for machine, losses in read_json(run.batches(name)).items():

@@ -11,7 +11,7 @@ from types import NoneType
 from typing import Any, Literal, get_args, get_origin
 
 from system import scoring
-from system.config import Branch, Config
+from system.config import BranchConfig, Config
 from system.config.branches import BRANCHES
 from system.config.hints import bounds, essence, hints, in_bounds, wanted
 from system.files import open_atomic
@@ -79,7 +79,7 @@ def _find(kind: type, path: str, places: dict[type, list[str]]) -> None:
 
 def _inner(hint: Any, name: str) -> Iterator[tuple[type, str]]:
     """Settings classes within a type, each with the key that leads there."""
-    kinds = get_args(Branch) if Branch in (hint, *get_args(hint)) else [essence(hint)]
+    kinds = get_args(BranchConfig) if BranchConfig in (hint, *get_args(hint)) else [essence(hint)]
     for kind in kinds:
         if is_dataclass(kind):
             yield kind, name

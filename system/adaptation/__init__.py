@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from system.adaptation.lora import all_linear, merge_lora, merge_tensors
 from system.adaptation.model import AdaptationTask, AdaptedEncoder
 from system.adaptation.pseudo_attributes import Key
-from system.config import SIMAM, EncoderBranch
+from system.config import SIMAM, EncoderBranchConfig
 from system.corpora.attributes import attribute_class
 from system.encoders import checkpoints
 from system.encoders.base import Encoder
@@ -31,7 +31,7 @@ ALIGNMENT_CLIPS = 512  # at most so many training clips determine the initial pr
 def adapt(
     encoder: Encoder,
     clips: Sequence[Clip],
-    config: EncoderBranch,
+    config: EncoderBranchConfig,
     rate: int,
     folder: str | os.PathLike,
     seed: int,
@@ -63,8 +63,8 @@ def adapt(
         WheeltapperError: a clip is not a normal training clip, or ``config.learn_from`` leaves none.
 
     Example:
-        >>> task = adapt(encoder, clips, EncoderBranch(), rate=16000, folder="adapt/main", seed=0)
-        >>> model = load_adapted(new_encoder, "adapt/main/adapter.safetensors", EncoderBranch())
+        >>> task = adapt(encoder, clips, EncoderBranchConfig(), rate=16000, folder="adapt/main", seed=0)
+        >>> model = load_adapted(new_encoder, "adapt/main/adapter.safetensors", EncoderBranchConfig())
     """
     from system.training.loop import fit  # imports accelerate, which takes seconds and is not needed for inference
 
@@ -91,7 +91,7 @@ def adapt(
     return task
 
 
-def training_clips(clips: Sequence[Clip], config: EncoderBranch) -> list[Clip]:
+def training_clips(clips: Sequence[Clip], config: EncoderBranchConfig) -> list[Clip]:
     """The clips that a branch is trained on, selected by its setting ``learn_from``.
 
     Raises:
@@ -103,7 +103,7 @@ def training_clips(clips: Sequence[Clip], config: EncoderBranch) -> list[Clip]:
     return kept
 
 
-def input_crop(clip: Clip, config: EncoderBranch, rate: int, generator: np.random.Generator) -> np.ndarray:
+def input_crop(clip: Clip, config: EncoderBranchConfig, rate: int, generator: np.random.Generator) -> np.ndarray:
     """The inputs of a branch for a random crop of a recording, float32 (inputs, samples).
 
     The residual is computed within the crop: over a few seconds its gains are as good as those of the whole clip.
@@ -113,7 +113,7 @@ def input_crop(clip: Clip, config: EncoderBranch, rate: int, generator: np.rando
 
 
 @torch.inference_mode()
-def _pooled_crops(model: AdaptedEncoder, clips: Sequence[Clip], config: EncoderBranch, seed: int) -> Tensor:
+def _pooled_crops(model: AdaptedEncoder, clips: Sequence[Clip], config: EncoderBranchConfig, seed: int) -> Tensor:
     """Pooled tokens (N, width) of the first input, for one crop of each of at most ALIGNMENT_CLIPS training clips."""
     generator = np.random.default_rng(step_seed(seed, -2))
     rows = []
@@ -125,7 +125,7 @@ def _pooled_crops(model: AdaptedEncoder, clips: Sequence[Clip], config: EncoderB
     return torch.stack(rows)
 
 
-def load_adapted(encoder: nn.Module, path: str | os.PathLike, config: EncoderBranch) -> AdaptedEncoder:
+def load_adapted(encoder: nn.Module, path: str | os.PathLike, config: EncoderBranchConfig) -> AdaptedEncoder:
     """Loads the adapted encoder of a branch for inference, with LoRA adapters merged into the weights.
 
     Args:
@@ -190,7 +190,7 @@ def make_batch(
     clips: Sequence[Clip],
     attributes: np.ndarray,
     domains: np.ndarray,
-    config: EncoderBranch,
+    config: EncoderBranchConfig,
     rate: int,
     seed: int,
     step: int,

@@ -10,7 +10,7 @@ from system.adaptation import augment
 from system.adaptation.fusion import GatedFusion
 from system.adaptation.heads import Head, build_head
 from system.adaptation.lora import add_lora
-from system.config import SIMAM, EncoderBranch
+from system.config import SIMAM, EncoderBranchConfig
 from system.encoders.base import Encoder, Tokens
 from system.encoders.pooling import Pooling, pool_tokens, select
 from system.frontends.simam import enhance_rows
@@ -34,12 +34,14 @@ class AdaptedEncoder(nn.Module):
         simam: kind of SimAM by machine, applied after the encoder's front end.
 
     Example:
-        >>> model = AdaptedEncoder(encoder, EncoderBranch(inputs=["near", "far"]), rate=16000)
+        >>> model = AdaptedEncoder(encoder, EncoderBranchConfig(inputs=["near", "far"]), rate=16000)
         >>> model.views(torch.randn(1, 2, 160000)).two_channel.shape
         torch.Size([1, 256])
     """
 
-    def __init__(self, encoder: Encoder, config: EncoderBranch, rate: int, simam: Mapping[str, str] | None = None):
+    def __init__(
+        self, encoder: Encoder, config: EncoderBranchConfig, rate: int, simam: Mapping[str, str] | None = None
+    ):
         super().__init__()
         self.config, self.rate, self.simam = config, rate, dict(simam or {})
         with torch.no_grad():  # a second of silence gives the sizes at this rate and depth
@@ -189,7 +191,7 @@ class AdaptationTask(nn.Module):
         return share * own + (1.0 - share) * head(embedding, labels[partner])
 
 
-def _tunable(encoder: nn.Module, config: EncoderBranch, spectrogram: Tensor) -> nn.Module:
+def _tunable(encoder: nn.Module, config: EncoderBranchConfig, spectrogram: Tensor) -> nn.Module:
     """Enables gradients for the part of the encoder that ``config.tune`` selects.
 
     ``full`` selects the weights that influence the pooled tokens; others, such as blocks above ``config.depth``, would

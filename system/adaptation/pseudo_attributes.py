@@ -18,7 +18,7 @@ import numpy as np
 import torch
 
 from system import audio
-from system.config import EncoderBranch
+from system.config import EncoderBranchConfig
 from system.encoders.base import Encoder
 from system.encoders.pooling import pool_tokens, select
 from system.errors import WheeltapperError
@@ -56,7 +56,7 @@ class PseudoAttribute:
 def cluster_clips(
     encoder: Encoder,
     clips: Sequence[Clip],
-    config: EncoderBranch,
+    config: EncoderBranchConfig,
     rate: int,
     seed: int,
     device: str = "cpu",
@@ -169,7 +169,7 @@ def summary(rows: Sequence[PseudoAttribute]) -> dict[str, dict]:
 
 
 @torch.inference_mode()
-def _embed(encoder: Encoder, clip: Clip, config: EncoderBranch, rate: int, simam: str) -> np.ndarray:
+def _embed(encoder: Encoder, clip: Clip, config: EncoderBranchConfig, rate: int, simam: str) -> np.ndarray:
     """Features (D,) of the first input of a whole clip, by which it is clustered."""
     wave, found = audio.read(clip.path)
     first = select_inputs(audio.resample(wave[:2], found, rate), rate, config.inputs[:1], config.subtraction, clip.path)

@@ -210,7 +210,7 @@ class _Readout:
 
 
 @dataclass
-class EncoderBranch(_Readout, _Inputs, _Branch):
+class EncoderBranchConfig(_Readout, _Inputs, _Branch):
     """An encoder adapted to the normal clips, and its scorer."""
 
     kind: Literal["encoder"] = key("encoder", "Kind of the branch; may be left out")
@@ -246,7 +246,7 @@ class EncoderBranch(_Readout, _Inputs, _Branch):
 
 
 @dataclass
-class SpectrumBranch(_Inputs, _Branch):
+class SpectrumBranchConfig(_Inputs, _Branch):
     """Statistics of a spectrogram, and their scorer."""
 
     kind: Literal["spectrum"] = key("spectrum", "Kind of the branch; may be left out if there is a key spectrum")
@@ -254,7 +254,7 @@ class SpectrumBranch(_Inputs, _Branch):
 
 
 @dataclass
-class AutoencoderBranch(_Branch):
+class AutoencoderBranchConfig(_Branch):
     """An autoencoder for each machine, and a scorer."""
 
     kind: Literal["autoencoder"] = key(
@@ -264,17 +264,17 @@ class AutoencoderBranch(_Branch):
 
 
 @dataclass
-class SharedBranch(_Readout, _Branch):
+class SharedBranchConfig(_Readout, _Branch):
     """Another scorer on the network or the spectrum of another branch."""
 
     kind: Literal["shared"] = key("shared", "Kind of the branch; may be left out if there is a key shares")
     shares: str = key("", "Name of the branch whose network or spectrum is used")
 
 
-Branch = EncoderBranch | SpectrumBranch | AutoencoderBranch | SharedBranch
-BRANCHES: dict[str, type[Branch]] = {
-    "encoder": EncoderBranch,
-    "spectrum": SpectrumBranch,
-    "autoencoder": AutoencoderBranch,
-    "shared": SharedBranch,
+BranchConfig = EncoderBranchConfig | SpectrumBranchConfig | AutoencoderBranchConfig | SharedBranchConfig
+BRANCHES: dict[str, type[BranchConfig]] = {
+    "encoder": EncoderBranchConfig,
+    "spectrum": SpectrumBranchConfig,
+    "autoencoder": AutoencoderBranchConfig,
+    "shared": SharedBranchConfig,
 }

@@ -4,12 +4,12 @@ from collections.abc import Iterator
 
 from system.config.branches import (
     PRECOMPUTED,
-    AutoencoderBranch,
-    Branch,
-    EncoderBranch,
+    AutoencoderBranchConfig,
+    BranchConfig,
+    EncoderBranchConfig,
     EncoderConfig,
-    SharedBranch,
-    SpectrumBranch,
+    SharedBranchConfig,
+    SpectrumBranchConfig,
 )
 from system.config.families import FAMILIES, has_filterbank
 from system.config.schema import Config, StudyConfig, SystemConfig
@@ -64,24 +64,24 @@ def _encoder_problems(encoder: EncoderConfig, name: str) -> Iterator[str]:
         yield f"{name}.filterbank: expected mel with {encoder.family}, found {encoder.filterbank!r}"
 
 
-def _branch_problems(branch: Branch, name: str) -> Iterator[str]:
-    if isinstance(branch, EncoderBranch):
+def _branch_problems(branch: BranchConfig, name: str) -> Iterator[str]:
+    if isinstance(branch, EncoderBranchConfig):
         if branch.encoder:
             yield from _encoder_problems(branch.encoder, f"{name}.encoder")
         if branch.heads.kind == "adaproj" and branch.heads.subclusters >= branch.embedding_dim:
             limit = f"below {branch.embedding_dim} (embedding_dim)"
             yield f"{name}.heads.subclusters: expected a number {limit} for adaproj, found {branch.heads.subclusters}"
         yield from _loop_problems(branch.loop, f"{name}.loop")
-    if isinstance(branch, AutoencoderBranch):
+    if isinstance(branch, AutoencoderBranchConfig):
         score, scorer, folds = branch.autoencoder.score, branch.scorer.name, branch.autoencoder.folds
         if score != "residual" and scorer != PRECOMPUTED:
             yield f"{name}.scorer.name: expected {PRECOMPUTED} for autoencoder.score {score}, found {scorer!r}"
         if folds == 1:
             yield f"{name}.autoencoder.folds: expected 0, or 2 and more, found 1"
-    if isinstance(branch, SpectrumBranch) and branch.spectrum.bands % branch.spectrum.merge:
+    if isinstance(branch, SpectrumBranchConfig) and branch.spectrum.bands % branch.spectrum.merge:
         merge, bands = branch.spectrum.merge, branch.spectrum.bands
         yield f"{name}.spectrum.merge: expected a divisor of {bands} bands, found {merge}"
-    if isinstance(branch, EncoderBranch | SpectrumBranch):
+    if isinstance(branch, EncoderBranchConfig | SpectrumBranchConfig):
         inputs, subtraction = branch.inputs, branch.subtraction
         if not 1 <= len(inputs) <= 2 or len(set(inputs)) < len(inputs):
             yield f"{name}.inputs: expected one or two of near, far, residual, found {inputs}"
@@ -91,13 +91,13 @@ def _branch_problems(branch: Branch, name: str) -> Iterator[str]:
 
 def _sharing_problems(config: Config) -> Iterator[str]:
     """Branches that share another's network or rows: it must be there, and share nothing itself."""
-    owners = {name: branch for name, branch in config.branches.items() if not isinstance(branch, SharedBranch)}
+    owners = {name: branch for name, branch in config.branches.items() if not isinstance(branch, SharedBranchConfig)}
     for name, branch in config.branches.items():
-        owner = owners.get(branch.shares if isinstance(branch, SharedBranch) else name)
-        if isinstance(branch, SharedBranch):
+        owner = owners.get(branch.shares if isinstance(branch, SharedBranchConfig) else name)
+        if isinstance(branch, SharedBranchConfig):
             if owner is None:
                 yield f"branches.{name}.shares: expected one of {', '.join(owners)}, found {branch.shares!r}"
-            elif branch.readout != "projection" and not isinstance(owner, EncoderBranch):
+            elif branch.readout != "projection" and not isinstance(owner, EncoderBranchConfig):
                 yield f"branches.{name}.readout: expected projection, since no encoder is there to read out"
         if owner and branch.scorer.name == "conditional_mahalanobis" and _is_one_vector(branch, owner):
             yield (
@@ -106,9 +106,9 @@ def _sharing_problems(config: Config) -> Iterator[str]:
             )
 
 
-def _is_one_vector(branch: Branch, owner: Branch) -> bool:
+def _is_one_vector(branch: BranchConfig, owner: BranchConfig) -> bool:
     """Whether a branch describes a clip by one vector, and not by one for each input or band."""
-    if isinstance(owner, SpectrumBranch):
+    if isinstance(owner, SpectrumBranchConfig):
         return len(owner.inputs) == 1
     return not branch.readout_name
 
@@ -149,7 +149,7 @@ def _systems_problems(config: Config) -> Iterator[str]:
 
 def _fusion_problems(config: Config, system: SystemConfig, name: str) -> Iterator[str]:
     used = [config.branches.get(branch) for branch in system.branches]
-    own = [each for each in used if isinstance(each, AutoencoderBranch) and each.scorer.name == PRECOMPUTED]
+    own = [each for each in used if isinstance(each, AutoencoderBranchConfig) and each.scorer.name == PRECOMPUTED]
     if system.threshold == "batches" and not len(own) == len(used) == 1:
         yield f"{name}.threshold: batches: expected one autoencoder branch with the scorer {PRECOMPUTED}"
     weights = {branch: system.weights[branch] for branch in system.branches}

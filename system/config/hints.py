@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 from pydantic.fields import FieldInfo
 
 from system.config import kinds
-from system.config.branches import Branch
+from system.config.branches import BranchConfig
 from system.config.schema import Config
 
 # What pydantic calls numbers out of bounds.
@@ -28,7 +28,7 @@ def essence(hint: Any, value: Any = None) -> Any:
     """A type without bounds and ``| None``; of branches the class for the settings ``value``."""
     if get_origin(hint) is Annotated:
         return essence(get_args(hint)[0], value)
-    if hint == Branch:
+    if hint == BranchConfig:
         return kinds.class_of(value)
     if get_origin(hint) in (Union, types.UnionType) and type(None) in get_args(hint):
         return essence(next(kind for kind in get_args(hint) if kind is not type(None)), value)

@@ -3,7 +3,7 @@
 from dataclasses import fields
 from typing import Any
 
-from system.config.branches import BRANCHES, Branch
+from system.config.branches import BRANCHES, BranchConfig
 from system.config.reading import Null
 
 TELLING = {"spectrum": "spectrum", "autoencoder": "autoencoder", "shares": "shared"}  # key to the kind that has it
@@ -17,7 +17,7 @@ def stated(settings: dict[str, Any]) -> str:
     return next((kind for key, kind in TELLING.items() if not _is_nothing(settings.get(key))), "")
 
 
-def class_of(settings: Any) -> type[Branch]:
+def class_of(settings: Any) -> type[BranchConfig]:
     """The class of a branch by its settings."""
     kind = stated(settings) if isinstance(settings, dict) else ""
     return BRANCHES.get(kind or "encoder", BRANCHES["encoder"])

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, with_config
 
-from system.config.branches import AutoencoderConfig, Branch, EncoderConfig
+from system.config.branches import AutoencoderConfig, BranchConfig, EncoderConfig
 from system.config.keys import File, Natural, NonNegative, Positive, Seed, key
 from system.config.package import PackageConfig
 from system.config.training import PretrainConfig
@@ -166,7 +166,7 @@ class Config:
     data: DataConfig = key(DataConfig, "Recordings")
     encoder: EncoderConfig = key(EncoderConfig, "Encoder of the pre-training stage")
     pretrain: PretrainConfig = key(PretrainConfig, "Pre-training")
-    branches: dict[str, Annotated[Branch, Field(discriminator="kind")]] = key(dict, "Branches by name")
+    branches: dict[str, Annotated[BranchConfig, Field(discriminator="kind")]] = key(dict, "Branches by name")
     systems: list[SystemConfig] = key(list, "Systems of the submission, one to four")
     embed: EmbedConfig = key(EmbedConfig, "Embedding stage")
     evaluate: EvaluateConfig = key(EvaluateConfig, "Evaluation stage")

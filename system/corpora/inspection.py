@@ -79,13 +79,16 @@ def inspect_all(
 
 def check_recordings(
     clips: Sequence[Clip], where: str | os.PathLike, progress: Callable[[int, int], None] | None = None
-) -> None:
+) -> list[Clip]:
     """Compares the recordings of a manifest with the properties in it.
 
     Args:
         clips: clips of the manifest.
         where: path of the manifest, for messages.
         progress: called with (done, total) after each recording.
+
+    Returns:
+        The clips, with digests where the manifest has none.
 
     Raises:
         WheeltapperError: names the first recording that differs, and the number of further ones.

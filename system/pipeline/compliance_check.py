@@ -1,7 +1,7 @@
 """A finished run checked against the rules of the challenge that a program can check."""
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,13 +9,11 @@ from system import compliance, manifest
 from system.compliance import package as sent
 from system.experiment import Experiment
 from system.pipeline import resources
-from system.pipeline.branches import clip_embedder
+from system.pipeline.branches import Rows, clip_embedder
 from system.pipeline.stages import package, stages_of
 from system.progress import progress_bar
 
 if TYPE_CHECKING:
-    import numpy as np
-
     from system.compliance.rule import ComplianceRule
 
 SLACK = {"fp32": 1e-4, "bf16": 0.05}  # between one embedding and the same on another machine or in a batch
@@ -48,7 +46,7 @@ def _embed_again(run: Experiment, clips: Sequence[manifest.Clip], count: int) ->
     total = len(branches) * min(count, sum(clip.split == "test" for clip in clips))
     with tempfile.TemporaryDirectory() as folder, progress_bar(total, "embedding once more") as bar:
 
-        def embed(branch: str, clip: manifest.Clip) -> "Mapping[str, np.ndarray]":
+        def embed(branch: str, clip: manifest.Clip) -> Rows:
             bar.update(1)
             return again(branch, clip)
 

@@ -43,7 +43,8 @@ def check(run: "Experiment", stages: Iterable[int], source: "Source | None") -> 
     disks: dict[int, list[Need]] = {}
     for need in needs:
         disks.setdefault(os.stat(nearest(need.folder)).st_dev, []).append(need)
-    notes, problems = [], []
+    notes: list[str] = []
+    problems: list[str] = []
     for own in disks.values():
         free = shutil.disk_usage(nearest(own[0].folder)).free
         least, likely = sum(need.least for need in own), sum(need.likely for need in own)
@@ -76,7 +77,7 @@ def _needs(run: "Experiment", stages: Iterable[int], source: "Source | None") ->
     """What stages that were never complete will write. What they left for other settings is not looked at."""
     fresh = [number for number in stages if not run.marker(number).is_file()]
     config = run.config
-    if 0 in fresh and source and source.year:
+    if 0 in fresh and source and source.year and source.folder:
         from system.corpora.download import space
 
         yield Need(source.folder, f"recordings of {source.data}", *space(source.year, source.folder))
@@ -86,15 +87,14 @@ def _needs(run: "Experiment", stages: Iterable[int], source: "Source | None") ->
     if 1 in fresh and run.has_encoder:
         copies = 1 + STATE * bool(config.pretrain.loop.steps)
         yield Need(run.folder, "the encoder", 0, copies * _weights(config.encoder, config.data.folder))
-    full = [name for name in run.encoder_branches if config.branches[name].tune == "full"]
+    full = [name for name, branch in run.encoder_branches.items() if branch.tune == "full"]
     if 2 in fresh and full:
         sizes = [_weights(run.encoder_config(name), config.data.folder) for name in full]
         yield Need(run.folder, "fine-tuned encoders", 0, sum(sizes) + STATE * max(sizes))
     if 3 in fresh and run.manifest.is_file():
         with open(run.manifest, "rb") as file:
             clips = sum(1 for _ in file)
-        views = {name: run.views[name] for name in run.encoder_branches}
-        numbers = sum(config.branches[name].embedding_dim * len(own) for name, own in views.items())
+        numbers = sum(branch.embedding_dim * len(run.views[name]) for name, branch in run.encoder_branches.items())
         yield Need(run.folder, "embeddings", 0, 4 * clips * numbers)
 
 

@@ -79,7 +79,7 @@ def check(plan: Plan) -> list[str]:
     config, problems = found.of(_configuration, plan) or (None, [])
     found.extend(problems)
     source = found.of(_source, plan, config) if 0 in plan.stages else None
-    notes = []
+    notes: list[str] = []
     if config is not None:
         _check_configured(found, plan, config, problems)
         # What the later stages write depends on branches that may be wrong.
@@ -163,7 +163,7 @@ def _source(plan: Plan, config: Any) -> Any:
     data = plan.data or source.remembered(plan.exp, downloads) or source.SYNTHETIC
     found = source.find_source(data, plan.exp, downloads)
     source.check(found)
-    if found.year:
+    if found.year and found.folder:
         check_folder(found.folder)
     return found
 

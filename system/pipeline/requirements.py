@@ -14,7 +14,7 @@ READS = {1: (0,), 2: (0, 1), 3: (0, 1, 2), 4: (0, 3), 5: (4,), 6: (0, 5), 7: (0,
 def encoders(run: Experiment, stages: Iterable[int]) -> dict[str, EncoderConfig]:
     """The encoders that some stages, by number, take from the configuration, by key."""
     config, numbers = run.config, set(stages)
-    own = {f"branches.{name}.encoder": config.branches[name].encoder for name in run.encoder_branches}
+    own = {f"branches.{name}.encoder": branch.encoder for name, branch in run.encoder_branches.items()}
     found = {key: encoder for key, encoder in own.items() if encoder and numbers & {2, 3}}
     if run.has_encoder and 1 in numbers:
         found["encoder"] = config.encoder

@@ -43,7 +43,7 @@ def base_encoder(run: Experiment, branch: str) -> "Encoder":
     """The encoder that a branch adapts: its own, or the one that the pre-training stage left."""
     from system.encoders import load_encoder
 
-    own = run.config.branches[run.network_branch(branch)].encoder
+    own = run.encoder_branches[run.network_branch(branch)].encoder
     if own:
         return configured_encoder(run, own)
     return load_encoder(for_all_machines(run.config.encoder), run.config.seed, run.encoder)

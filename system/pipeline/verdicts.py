@@ -113,8 +113,8 @@ def judges(run: Experiment, number: int, clips: Sequence[Clip], groups: Sequence
         if key not in thresholds:
             raise WheeltapperError(f"{path}: expected a threshold of {key}, found {', '.join(thresholds)}")
         references = calibrate.robust_z(fuse(fused[group], system))
-        own = members[group][0]
-        made = min(clip.channels for clip in own), min(clip.rate for clip in own)
+        normal = members[group][0]
+        made = min(clip.channels for clip in normal), min(clip.rate for clip in normal)
         found[group] = Judge(system, fitted[group], float(thresholds[key]), references, *made, run.config.data.rate)
     return found
 
@@ -131,8 +131,10 @@ def judge_file(path: Path, group: Group, judge: Judge, embed: Embed) -> Verdict:
     Raises WheeltapperError for a recording that cannot be read or embedded, by name.
     """
     sound = inspect(path)
-    facts = {"channels": sound.channels, "rate": sound.rate, "samples": sound.samples, "digest": sound.digest}
-    clip = Clip("new", *group, "test", path.name, str(path), **facts)
+    clip = Clip(
+        "new", *group, "test", path.name, str(path),
+        channels=sound.channels, rate=sound.rate, samples=sound.samples, digest=sound.digest,
+    )  # fmt: skip
     score = judge.score(embed(clip))
     if not np.isfinite(score):
         raise WheeltapperError(f"{path}: expected a finite score, found {score}")

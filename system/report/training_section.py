@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from system.config import AutoencoderBranch, EncoderBranch
+from system.config import AutoencoderBranchConfig, EncoderBranchConfig
 from system.files import read_json
 from system.manifest import Key
 from system.report import curves
@@ -54,7 +54,7 @@ def training(run: RunData) -> PageSection:
     branches = run.config.branches if run.config else {}
     for branch in run.paths.network_branches if branches else ():
         curve = read_curve(run, paths.card(branch).parent / "curve.csv")
-        if isinstance(branches[branch], AutoencoderBranch):
+        if isinstance(branches[branch], AutoencoderBranchConfig):
             found += _autoencoder_curves(branch, curve)
             continue
         chart = curves.curve_chart(
@@ -101,7 +101,7 @@ def gates(run: RunData) -> dict[str, Gates]:
     """The stored gate weights of the branches with two inputs."""
     found = {}
     for branch, config in run.config.branches.items() if run.config else ():
-        if not isinstance(config, EncoderBranch) or len(config.inputs) < 2:
+        if not isinstance(config, EncoderBranchConfig) or len(config.inputs) < 2:
             continue
         if table := read_array(run, branch, run.paths.gate(branch)):
             found[branch] = Gates(config.inputs, table[1], {key: row for row, key in enumerate(table[0])})

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from system import scoring
-from system.config import Branch, ScorerConfig
+from system.config import BranchConfig, ScorerConfig
 
 PRECOMPUTED = "precomputed"  # for branches whose embeddings are scores already; their only candidate
 
@@ -24,7 +24,7 @@ def label(scorer: ScorerConfig) -> str:
     return " ".join([scorer.name, *(f"{key}={value}" for key, value in scorer.settings.items())])
 
 
-def of_branch(branch: Branch, grid: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, ScorerConfig]:
+def of_branch(branch: BranchConfig, grid: Mapping[str, Mapping[str, Sequence[Any]]]) -> dict[str, ScorerConfig]:
     """The candidates of a branch by label; the configured scorer is the first.
 
     Args:

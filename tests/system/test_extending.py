@@ -11,7 +11,7 @@ import yaml
 
 from system import adaptation, audio, manifest, score_tables, scoring
 from system.bin import PLUGINS, main
-from system.config import EncoderBranch, EncoderConfig, LoopConfig, LoraConfig, ScorerConfig
+from system.config import EncoderBranchConfig, EncoderConfig, LoopConfig, LoraConfig, ScorerConfig
 from system.encoders import FAMILIES, load_encoder
 from system.errors import WheeltapperError
 
@@ -73,7 +73,7 @@ def test_an_encoder_is_adapted_like_any_other(plugged, train_clips, tmp_path):
     encoder.save(tmp_path / "pocket.safetensors")
     again = load_encoder(EncoderConfig(family="pocket"), seed=4, path=tmp_path / "pocket.safetensors")
     torch.testing.assert_close(again.embed(wave, 16000), encoder.embed(wave, 16000), rtol=0.0, atol=0.0)
-    config = EncoderBranch(
+    config = EncoderBranchConfig(
         crop_seconds=0.4, embedding_dim=6, lora=LoraConfig(rank=2), loop=LoopConfig(steps=2, batch_size=2)
     )
     task = adaptation.adapt(encoder, train_clips, config, 16000, tmp_path, seed=0)

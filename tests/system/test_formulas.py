@@ -15,7 +15,7 @@ from system.config import (
     POOLS,
     SIMAM,
     AutoencoderConfig,
-    EncoderBranch,
+    EncoderBranchConfig,
     EncoderConfig,
     HeadConfig,
     PretrainConfig,
@@ -60,7 +60,7 @@ CHOICES = {
         *(kind for kind in SIMAM if kind != "auto"),
     ],
     "Front ends of the encoders": list(FAMILIES),
-    "Pooling": [*POOLS, *words(EncoderBranch, "readout")],
+    "Pooling": [*POOLS, *words(EncoderBranchConfig, "readout")],
 }
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from system.adaptation.model import AdaptedEncoder
-from system.config import EncoderBranch, ScorerConfig, SystemConfig
+from system.config import EncoderBranchConfig, ScorerConfig, SystemConfig
 from system.embeddings.embed import embed_branch
 from system.manifest import Clip
 from system.score_tables import fuse_system, score_machines
@@ -28,7 +28,7 @@ SYSTEM = SystemConfig(weights={"main": 0.85, "aux": 0.15, "bands": 0.3})
 @pytest.fixture
 def model(tiny_encoder) -> AdaptedEncoder:
     torch.manual_seed(0)
-    built = AdaptedEncoder(tiny_encoder(), EncoderBranch(embedding_dim=8), RATE).eval()
+    built = AdaptedEncoder(tiny_encoder(), EncoderBranchConfig(embedding_dim=8), RATE).eval()
     with torch.no_grad():
         for parameter in built.parameters():
             if parameter.requires_grad:

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from submission.texts import BranchText
-from system.config import VIEWS
-from system.config import AutoencoderBranch as AutoencoderBranchConfig
+from system.config import VIEWS, AutoencoderBranchConfig
 from system.experiment import Experiment
 from system.files import open_atomic, write_json
 from system.manifest import Clip
@@ -24,15 +23,11 @@ if TYPE_CHECKING:
 METHODS = {"mse": "mean squared error", "mahalanobis": "selective Mahalanobis distance"}
 
 
-class AutoencoderBranch(Branch):
+class AutoencoderBranch(Branch[AutoencoderBranchConfig]):
     """See ``pipeline.branches.base.Branch``. The near channel is the only input."""
 
     features = "log-mel energies"
-
-    @property
-    def config(self) -> AutoencoderBranchConfig:
-        """The settings of the branch."""
-        return self.run.config.branches[self.name]
+    settings = AutoencoderBranchConfig
 
     @property
     def folder(self) -> Path:

@@ -1,18 +1,19 @@
 """What every kind of branch answers for itself."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import numpy as np
 
 from submission.texts import BranchText
+from system.config import AutoencoderBranchConfig, EncoderBranchConfig, SpectrumBranchConfig
 from system.experiment import Experiment
 from system.files import read_json
 from system.manifest import Clip
 
-Rows = Mapping[str, np.ndarray]  # rows of clips by view and readout
+Rows = dict[str, np.ndarray]  # rows of clips by view and readout
 
 METHODS = {
     "mahalanobis": "Mahalanobis distance",
@@ -24,7 +25,10 @@ METHODS = {
 }
 
 
-class Branch(ABC):
+Settings = TypeVar("Settings", EncoderBranchConfig, SpectrumBranchConfig, AutoencoderBranchConfig)
+
+
+class Branch(ABC, Generic[Settings]):
     """A branch that describes clips by a network or a spectrum of its own.
 
     Args:
@@ -33,9 +37,17 @@ class Branch(ABC):
     """
 
     features: ClassVar[str]  # acoustic features, as a meta file names them
+    settings: type[Settings]  # class of its settings
 
     def __init__(self, run: Experiment, name: str):
         self.run, self.name = run, name
+
+    @property
+    def config(self) -> Settings:
+        """The settings of the branch."""
+        found = self.run.config.branches[self.name]
+        assert isinstance(found, self.settings)
+        return found
 
     @property
     def card(self) -> dict[str, Any]:
@@ -82,7 +94,7 @@ class Branch(ABC):
     def clip_embedder(self) -> Callable[[Clip], Rows]:
         """The network, loaded now, as a function of one clip that gives its row (1, ...)."""
 
-    def clear_parts(self) -> None:  # noqa: B027 - most kinds keep none
+    def clear_parts(self) -> None:
         """Removes parts of the rows that only serve to resume, once the whole is on disk."""
 
     @abstractmethod

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from submission.texts import BranchText, subtraction_text
 from system import manifest
-from system.config import EncoderBranch as EncoderBranchConfig
-from system.config import EncoderConfig, SharedBranch
+from system.config import EncoderBranchConfig, EncoderConfig, SharedBranchConfig
 from system.experiment import Experiment
 from system.files import write_json
 from system.manifest import Clip
@@ -26,15 +25,11 @@ if TYPE_CHECKING:
 NOT_IN_TRAINING = ("kind", "scorer", "readout", "readout_power")
 
 
-class EncoderBranch(Branch):
+class EncoderBranch(Branch[EncoderBranchConfig]):
     """See ``pipeline.branches.base.Branch``."""
 
     features = "log-amplitude spectrogram"
-
-    @property
-    def config(self) -> EncoderBranchConfig:
-        """The settings of the branch."""
-        return self.run.config.branches[self.name]
+    settings = EncoderBranchConfig
 
     @property
     def encoder_config(self) -> EncoderConfig:
@@ -61,7 +56,7 @@ class EncoderBranch(Branch):
         return {
             branch.readout_name: (branch.readout, branch.readout_power)
             for branch in sharing
-            if isinstance(branch, EncoderBranchConfig | SharedBranch) and branch.readout_name
+            if isinstance(branch, EncoderBranchConfig | SharedBranchConfig) and branch.readout_name
         }
 
     def adapt(self, clips: Sequence[Clip], rate: int) -> list[Path]:
@@ -139,6 +134,7 @@ class EncoderBranch(Branch):
         if name == self.name:
             system = encoder_texts.system_lines(name, self.config, family, self.card, subtraction, simam)
         else:
+            assert isinstance(own, SharedBranchConfig)
             how = "projection" if own.readout == "projection" else f"{own.readout} pooling without projection"
             system = [f"Branch {name}: the network of branch {self.name}, read by {how}."]
         pretrained = config.pretrain.loop.steps and self.config.encoder is None

@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from system.config import AugmentConfig, EncoderConfig
-from system.config import EncoderBranch as EncoderBranchConfig
+from system.config import AugmentConfig, EncoderBranchConfig, EncoderConfig
 from system.config.package import ExternalResource
 from system.encoders.cards import CARDS
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 
 from submission.texts import BranchText, subtraction_text
-from system.config import VIEWS
-from system.config import SpectrumBranch as SpectrumBranchConfig
+from system.config import VIEWS, SpectrumBranchConfig
 from system.experiment import Experiment
 from system.files import write_json
 from system.manifest import Clip
@@ -19,15 +18,11 @@ from system.pipeline.branches.base import Branch, Rows
 from system.progress import progress_bar
 
 
-class SpectrumBranch(Branch):
+class SpectrumBranch(Branch[SpectrumBranchConfig]):
     """See ``pipeline.branches.base.Branch``."""
 
     features = "log-mel energies"
-
-    @property
-    def config(self) -> SpectrumBranchConfig:
-        """The settings of the branch."""
-        return self.run.config.branches[self.name]
+    settings = SpectrumBranchConfig
 
     def training_settings(self) -> dict[str, Any]:
         return {"spectrum": {}}
@@ -116,7 +111,7 @@ def _describe(run: Experiment, rates: Mapping[str, int], clip: Clip) -> dict[str
     selected: list[tuple[tuple, np.ndarray]] = []
     found = {}
     for name, rate in rates.items():
-        branch = run.config.branches[name]
+        branch = SpectrumBranch(run, name).config
         way = (branch.inputs, branch.subtraction, rate)
         if all(way != other for other, _ in selected):
             resampled = audio.resample(wave[:2], native, rate)

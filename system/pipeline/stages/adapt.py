@@ -24,7 +24,7 @@ def stage(run: Experiment) -> Stage:
         "seed": config.seed,
         "clips": manifest.fingerprint(resources.training_clips(run)),
     }
-    encoders = [config.branches[name].encoder for name in run.encoder_branches]
+    encoders = [branch.encoder for branch in run.encoder_branches.values()]
     own = [checkpoint_file(encoder, config.data.folder) for encoder in encoders if encoder]
     reads = [*([run.encoder] if run.has_encoder else []), *filter(None, own)]
     return run.stage("adapt", settings, reads, owns=["adapt"], partly=[run.manifest])

@@ -50,7 +50,7 @@ def work(run: Experiment) -> Iterable[Path]:
     for encoder_name, encoder in encoders.items():
         with progress_bar(len(paths), f"benchmark, {encoder_name}") as bar:
             mode, rate = encoder.full_length_mode, run.config.data.rate
-            rows = embed_files(encoder, paths, mode, rate, workers, bar.update) if paths else []
+            rows = embed_files(encoder, paths, mode, rate, workers, bar.update) if paths else np.zeros((0, 0))
         by_path = dict(zip(paths, rows, strict=True))
         for name, members in found.items():
             diagnosis = fixed_split(

@@ -3,9 +3,11 @@
 import sys
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from system import manifest
 from system.corpora import source
+from system.corpora.challenge import Year
 from system.corpora.source import Source
 from system.corpora.summary import machine_summary
 from system.experiment import Experiment
@@ -24,16 +26,20 @@ def stage(run: Experiment, data: str = "") -> Stage:
     if found.manifest:
         path = found.manifest
         clips = manifest.of_machines(manifest.read(path), config.data.machines, path)
-        settings = {"data": str(path.resolve()), "machines": config.data.machines}
-        stage = run.stage("data", settings, [path], owns=["manifest.csv", "data"])
+        chosen = {"data": str(path.resolve()), "machines": config.data.machines}
+        stage = run.stage("data", chosen, [path], owns=["manifest.csv", "data"])
         stage.watch = lambda: files_signature(clip.path for clip in clips)
         return stage
-    settings = {"data": found.data if found.synthetic else str(found.folder.resolve()), "corpus": config.data.corpus}
+    folder = _folder(found)
+    settings: dict[str, Any] = {
+        "data": found.data if found.synthetic else str(folder.resolve()),
+        "corpus": config.data.corpus,
+    }
     if config.data.machines != "all":
         settings["machines"] = config.data.machines
     if found.synthetic:
         settings |= {"synthetic": config.data.synthetic, "seed": config.seed}
-    return run.stage("data", settings, [], owns=["manifest.csv", "data"], watched=found.folder)
+    return run.stage("data", settings, [], owns=["manifest.csv", "data"], watched=folder)
 
 
 def work(run: Experiment, data: str = "") -> Iterable[Path]:
@@ -43,9 +49,11 @@ def work(run: Experiment, data: str = "") -> Iterable[Path]:
         print(f"note: {run.folder} was made from {before}; --data {data} takes its place", flush=True)
     if found.manifest:
         return write_manifest(run.manifest, _of_manifest(run, found.manifest))
+    folder = _folder(found)
     if found.synthetic:
-        _simulate(run, found.folder)
-    folder = _download(found) if found.year else found.folder
+        _simulate(run, folder)
+    if found.year:
+        folder = _download(found.year, folder)
     clips = prepare(folder, run.config.data.corpus or Path(found.data).name)
     return write_manifest(run.manifest, manifest.of_machines(clips, run.config.data.machines, folder))
 
@@ -74,6 +82,12 @@ def _find(run: Experiment, data: str) -> Source:
     return source.find_source(data or _remembered(run) or source.SYNTHETIC, run.folder, Path(run.config.data.folder))
 
 
+def _folder(found: Source) -> Path:
+    if found.folder is None:
+        raise ValueError(f"{found.data}: a manifest has no folder")
+    return found.folder
+
+
 def _of_manifest(run: Experiment, path: Path) -> list[manifest.Clip]:
     from system.corpora.inspection import check_recordings
 
@@ -90,14 +104,14 @@ def _simulate(run: Experiment, folder: Path) -> None:
         synthesize(folder, settings, run.config.seed, workers=2, progress=bar.to)
 
 
-def _download(found: Source) -> Path:
+def _download(year: Year, folder: Path) -> Path:
     from system.corpora.download import download_dcase
 
     with progress_bar(0, "downloading") as bar:
-        (folder,) = download_dcase(
-            found.year,
-            found.folder,
+        (place,) = download_dcase(
+            year,
+            folder,
             progress=lambda name, done, total: bar.to(done, total),
             say=lambda text: print(text, file=sys.stderr),
         )
-    return folder
+    return place

@@ -9,7 +9,7 @@ import torch
 
 from system.adaptation import ADAPTER, adapt, attribute_labels, domain_labels, load_adapted, make_batch
 from system.adaptation.model import AdaptationTask, AdaptedEncoder
-from system.config import AugmentConfig, EncoderBranch, HeadConfig, LoopConfig
+from system.config import AugmentConfig, EncoderBranchConfig, HeadConfig, LoopConfig
 from system.encoders import checkpoints
 from system.encoders.fisher import Fisher
 from system.errors import WheeltapperError
@@ -17,10 +17,10 @@ from system.errors import WheeltapperError
 RATE = 8000
 
 
-def config(**values) -> EncoderBranch:
+def config(**values) -> EncoderBranchConfig:
     loop = LoopConfig(steps=6, batch_size=4, learning_rate=5e-3, warmup_steps=2, save_every=2, log_every=1)
     settings = {"embedding_dim": 8, "crop_seconds": 0.3, "loop": loop} | values
-    return EncoderBranch(**settings)
+    return EncoderBranchConfig(**settings)
 
 
 def waves(batch: int = 2, channels: int = 2, samples: int = 4000) -> torch.Tensor:
@@ -39,7 +39,7 @@ def trained(encoder) -> AdaptedEncoder:
 
 
 def test_what_trains_in_a_branch():
-    task = AdaptationTask(AdaptedEncoder(Fisher.build("nano", 0), EncoderBranch(), 16000), 5, 4)
+    task = AdaptationTask(AdaptedEncoder(Fisher.build("nano", 0), EncoderBranchConfig(), 16000), 5, 4)
     names = [name for name, p in task.named_parameters() if p.requires_grad]
     lora = [f"model.encoder.blocks.{b}.attn.qkv.lora_{x}.default.weight" for b in range(4) for x in "AB"]
     rest = ["fusion.gate.weight", "fusion.gate.bias", "projection.weight", "projection.bias"]

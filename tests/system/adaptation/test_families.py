@@ -8,7 +8,7 @@ import torch
 
 from system.adaptation import ADAPTER, adapt, load_adapted
 from system.adaptation.model import AdaptationTask, AdaptedEncoder
-from system.config import EncoderBranch, HeadConfig, LoopConfig, LoraConfig
+from system.config import EncoderBranchConfig, HeadConfig, LoopConfig, LoraConfig
 from system.encoders import FAMILIES, family_class
 from system.errors import WheeltapperError
 
@@ -28,7 +28,7 @@ LAYERS = {
 @pytest.mark.parametrize("family", FAMILIES)
 def test_what_trains(family):
     encoder = family_class(family).build("nano", 0)
-    task = AdaptationTask(AdaptedEncoder(encoder, EncoderBranch(), RATE), 3, 4)
+    task = AdaptationTask(AdaptedEncoder(encoder, EncoderBranchConfig(), RATE), 3, 4)
     found = sorted(name for name, p in task.named_parameters() if p.requires_grad)
     adapters = [
         f"model.encoder.{layer.format(block)}.lora_{x}.default.weight"
@@ -49,7 +49,9 @@ def test_what_trains(family):
 def test_adapters_of_rank_64(family):
     """On q and v, or on the joint q, k, v layer: every matrix gets a gradient at the latest in the second step."""
     encoder = family_class(family).build("nano", 0)
-    task = AdaptationTask(AdaptedEncoder(encoder, EncoderBranch(lora=LoraConfig(64, 64), pool="attentive"), RATE), 3, 4)
+    task = AdaptationTask(
+        AdaptedEncoder(encoder, EncoderBranchConfig(lora=LoraConfig(64, 64), pool="attentive"), RATE), 3, 4
+    )
     adapters = {name: p for name, p in task.named_parameters() if "lora_" in name}
     assert {p.shape[0] if "lora_A" in name else p.shape[1] for name, p in adapters.items()} == {64}
     with torch.no_grad():
@@ -65,7 +67,7 @@ def test_adapters_of_rank_64(family):
 @pytest.mark.parametrize("pool", ["cls", "attentive", "rdp"])
 def test_a_branch_of_each_family(family, pool, train_clips, tmp_path):
     depth = 3 if pool == "rdp" else 0
-    config = EncoderBranch(
+    config = EncoderBranchConfig(
         pool=pool,
         depth=depth,
         embedding_dim=8,
@@ -100,7 +102,7 @@ def test_a_waveform_of_another_shape_is_refused(family, shape):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_fine_tuning_of_each_family(family, train_clips, tmp_path):
     """Every weight that influences the pooled tokens changes, is saved and counted; buffers do not change."""
-    config = EncoderBranch(
+    config = EncoderBranchConfig(
         tune="full",
         depth=2,
         embedding_dim=8,

@@ -11,7 +11,7 @@ from system import audio, manifest
 from system.adaptation import attribute_labels, pseudo_attributes
 from system.adaptation.pseudo_attributes import PseudoAttribute, cluster, cluster_clips
 from system.bin import main
-from system.config import AugmentConfig, EncoderBranch, HeadConfig, LoopConfig, PseudoConfig
+from system.config import AugmentConfig, EncoderBranchConfig, HeadConfig, LoopConfig, PseudoConfig
 from system.encoders.fisher import Fisher
 from system.errors import WheeltapperError
 from system.files import read_json
@@ -20,11 +20,11 @@ from system.manifest import Clip
 RATE = 8000
 
 
-def config(clusters: int = 2, **values) -> EncoderBranch:
+def config(clusters: int = 2, **values) -> EncoderBranchConfig:
     loop = LoopConfig(steps=2, batch_size=4, warmup_steps=1)
     settings = {"embedding_dim": 8, "crop_seconds": 0.3, "loop": loop}
     pseudo = {name: values.pop(name) for name in ("method", "by") if name in values}
-    return EncoderBranch(**(settings | {"pseudo_attributes": PseudoConfig(clusters, **pseudo)} | values))
+    return EncoderBranchConfig(**(settings | {"pseudo_attributes": PseudoConfig(clusters, **pseudo)} | values))
 
 
 def tone(record, number: int, hertz: float, far: float = 3000.0, **fields) -> Clip:

@@ -10,7 +10,7 @@ from system import audio
 from system.adaptation import ADAPTER, adapt, load_adapted, simam_choice
 from system.adaptation.model import AdaptationTask, AdaptedEncoder
 from system.adaptation.perturbations import perturb
-from system.config import AugmentConfig, EncoderBranch, EncoderConfig, LoopConfig
+from system.config import AugmentConfig, EncoderBranchConfig, EncoderConfig, LoopConfig
 from system.embeddings.embed import embed_branch
 from system.errors import WheeltapperError
 from system.frontends.simam import enhance
@@ -19,10 +19,10 @@ RATE = 8000
 KINDS = {"fan": "local", "pump": "global"}
 
 
-def config(**values) -> EncoderBranch:
+def config(**values) -> EncoderBranchConfig:
     loop = LoopConfig(steps=3, batch_size=4, learning_rate=5e-3, warmup_steps=1)
     augment = AugmentConfig(channel_swap=0.0, channel_drop=0.0, gain_db=0.0)
-    return EncoderBranch(**({"embedding_dim": 8, "crop_seconds": 0.3, "loop": loop, "augment": augment} | values))
+    return EncoderBranchConfig(**({"embedding_dim": 8, "crop_seconds": 0.3, "loop": loop, "augment": augment} | values))
 
 
 def by_hand(model: AdaptedEncoder, encoder, clip, kind: str) -> np.ndarray:

@@ -7,7 +7,7 @@ import torch
 
 from system.adaptation import ADAPTER, adapt, load_adapted, make_batch
 from system.adaptation.model import AdaptationTask, AdaptedEncoder
-from system.config import AugmentConfig, EncoderBranch, LoopConfig
+from system.config import AugmentConfig, EncoderBranchConfig, LoopConfig
 from system.encoders import checkpoints
 from system.errors import WheeltapperError
 from system.training.loop import parameter_groups
@@ -15,10 +15,10 @@ from system.training.loop import parameter_groups
 RATE = 8000
 
 
-def config(**values) -> EncoderBranch:
+def config(**values) -> EncoderBranchConfig:
     loop = LoopConfig(steps=4, batch_size=4, learning_rate=5e-3, warmup_steps=1, weight_decay=0.0, save_every=2)
     augment = AugmentConfig(channel_swap=0.0, channel_drop=0.0, gain_db=0.0)
-    return EncoderBranch(**({"embedding_dim": 8, "crop_seconds": 0.3, "loop": loop, "augment": augment} | values))
+    return EncoderBranchConfig(**({"embedding_dim": 8, "crop_seconds": 0.3, "loop": loop, "augment": augment} | values))
 
 
 def waves() -> torch.Tensor:

@@ -6,12 +6,12 @@ import pytest
 import yaml
 
 from system.config import (
-    AutoencoderBranch,
-    EncoderBranch,
+    AutoencoderBranchConfig,
+    EncoderBranchConfig,
     LoopConfig,
     ScorerConfig,
-    SharedBranch,
-    SpectrumBranch,
+    SharedBranchConfig,
+    SpectrumBranchConfig,
     SpectrumConfig,
     load,
     save,
@@ -33,15 +33,15 @@ def conf(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "kind"),
     [
-        ("{}", EncoderBranch),
-        ("{pool: mean}", EncoderBranch),
-        ("{kind: encoder}", EncoderBranch),
-        ("{spectrum: {}}", SpectrumBranch),
-        ("{kind: spectrum}", SpectrumBranch),
-        ("{kind: spectrum, spectrum: {level: 0.2}}", SpectrumBranch),
-        ("{autoencoder: {}, scorer: {name: precomputed}}", AutoencoderBranch),
-        ("{kind: autoencoder, scorer: {name: precomputed}}", AutoencoderBranch),
-        ("{shares: a}", SharedBranch),
+        ("{}", EncoderBranchConfig),
+        ("{pool: mean}", EncoderBranchConfig),
+        ("{kind: encoder}", EncoderBranchConfig),
+        ("{spectrum: {}}", SpectrumBranchConfig),
+        ("{kind: spectrum}", SpectrumBranchConfig),
+        ("{kind: spectrum, spectrum: {level: 0.2}}", SpectrumBranchConfig),
+        ("{autoencoder: {}, scorer: {name: precomputed}}", AutoencoderBranchConfig),
+        ("{kind: autoencoder, scorer: {name: precomputed}}", AutoencoderBranchConfig),
+        ("{shares: a}", SharedBranchConfig),
     ],
 )
 def test_the_kind_follows_from_the_keys(conf, tmp_path, settings, kind):
@@ -76,11 +76,13 @@ def test_settings_of_another_kind_are_refused(conf, settings, expected):
 def test_a_later_file_makes_a_branch_of_another_kind(conf):
     conf("a: {crop_seconds: 2, loop: {steps: 3}, inputs: [near], scorer: {name: knn}}", name="low.yaml")
     spectrum = load(conf("a: {spectrum: {level: 0.2}}", "base: low.yaml\n"))
-    assert spectrum.branches["a"] == SpectrumBranch(
+    assert spectrum.branches["a"] == SpectrumBranchConfig(
         scorer=ScorerConfig("knn"), inputs=["near"], spectrum=SpectrumConfig(level=0.2)
     )
     back = load(conf("a: {kind: encoder, loop: {steps: 5}}", "base: c.yaml\n", "top.yaml"))
-    assert back.branches["a"] == EncoderBranch(scorer=ScorerConfig("knn"), inputs=["near"], loop=LoopConfig(steps=5))
+    assert back.branches["a"] == EncoderBranchConfig(
+        scorer=ScorerConfig("knn"), inputs=["near"], loop=LoopConfig(steps=5)
+    )
     with pytest.raises(WheeltapperError, match=r"top\.yaml: branches\.a\.pool: a spectrum branch has no such setting"):
         load(conf("a: {pool: mean}", "base: c.yaml\n", "top.yaml"))
 
@@ -88,14 +90,17 @@ def test_a_later_file_makes_a_branch_of_another_kind(conf):
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        (["branches.a.spectrum.level=0.2"], SpectrumBranch(spectrum=SpectrumConfig(level=0.2))),
-        (["branches.a.kind=spectrum"], SpectrumBranch()),
-        (["branches.a={kind: spectrum, inputs: [far]}"], SpectrumBranch(inputs=["far"])),
-        (["branches={a: {spectrum: {}}}"], SpectrumBranch()),
-        (["branches.a.kind=spectrum", "branches.a.spectrum.level=0.2", "branches.a.kind=encoder"], EncoderBranch()),
-        (["branches.a.spectrum={}", "branches.a.spectrum=null"], EncoderBranch()),
-        (["branches.a.shares=b"], SharedBranch(shares="b")),
-        (["branches.a.of=b"], SharedBranch(shares="b")),
+        (["branches.a.spectrum.level=0.2"], SpectrumBranchConfig(spectrum=SpectrumConfig(level=0.2))),
+        (["branches.a.kind=spectrum"], SpectrumBranchConfig()),
+        (["branches.a={kind: spectrum, inputs: [far]}"], SpectrumBranchConfig(inputs=["far"])),
+        (["branches={a: {spectrum: {}}}"], SpectrumBranchConfig()),
+        (
+            ["branches.a.kind=spectrum", "branches.a.spectrum.level=0.2", "branches.a.kind=encoder"],
+            EncoderBranchConfig(),
+        ),
+        (["branches.a.spectrum={}", "branches.a.spectrum=null"], EncoderBranchConfig()),
+        (["branches.a.shares=b"], SharedBranchConfig(shares="b")),
+        (["branches.a.of=b"], SharedBranchConfig(shares="b")),
     ],
 )
 def test_an_option_makes_a_branch_of_another_kind(conf, given, expected):
@@ -103,7 +108,7 @@ def test_an_option_makes_a_branch_of_another_kind(conf, given, expected):
 
 
 def test_a_saved_configuration_of_an_earlier_version(tmp_path):
-    every = asdict(EncoderBranch(crop_seconds=1.0)) | {"autoencoder": None, "spectrum": None, "of": ""}
+    every = asdict(EncoderBranchConfig(crop_seconds=1.0)) | {"autoencoder": None, "spectrum": None, "of": ""}
     del every["kind"]
     former = {
         "a": every,
@@ -115,10 +120,10 @@ def test_a_saved_configuration_of_an_earlier_version(tmp_path):
     text = yaml.safe_dump({"branches": former, "systems": systems, "tune": {"views": ["near_only"]}})
     (tmp_path / "config.yaml").write_text(text)
     config = load(tmp_path / "config.yaml")
-    assert config.branches["a"] == EncoderBranch(crop_seconds=1.0)
-    assert config.branches["b"] == SpectrumBranch(inputs=["far"], spectrum=SpectrumConfig(level=0.2))
+    assert config.branches["a"] == EncoderBranchConfig(crop_seconds=1.0)
+    assert config.branches["b"] == SpectrumBranchConfig(inputs=["far"], spectrum=SpectrumConfig(level=0.2))
     assert (config.branches["c"].autoencoder.epochs, config.branches["c"].scorer.name) == (3, "precomputed")
-    assert config.branches["d"] == SharedBranch(shares="b")
+    assert config.branches["d"] == SharedBranchConfig(shares="b")
     assert (config.systems[0].view, config.tune.views) == ("near_only", ["near_only"])
 
 

@@ -14,7 +14,7 @@ from numpy_fisher import NumpyFisher
 from system import audio
 from system.adaptation.model import AdaptedEncoder
 from system.bin import main
-from system.config import EncoderBranch
+from system.config import EncoderBranchConfig
 from system.embeddings import embed, files
 from system.embeddings.embed import GATE_SLOTS, choose_precision, embed_branch, embed_files, run_batches
 from system.encoders import cards
@@ -28,7 +28,7 @@ RATE = 8000
 @pytest.fixture
 def model(tiny_encoder) -> AdaptedEncoder:
     torch.manual_seed(0)
-    built = AdaptedEncoder(tiny_encoder(), EncoderBranch(embedding_dim=6), RATE).eval()
+    built = AdaptedEncoder(tiny_encoder(), EncoderBranchConfig(embedding_dim=6), RATE).eval()
     with torch.no_grad():
         for parameter in built.parameters():
             if parameter.requires_grad:

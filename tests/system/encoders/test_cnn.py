@@ -22,7 +22,7 @@ from timm.models.resnet import Bottleneck, ResNet
 
 from system.adaptation.lora import add_lora
 from system.adaptation.model import AdaptationTask, AdaptedEncoder
-from system.config import EncoderBranch, EncoderConfig, LoraConfig
+from system.config import EncoderBranchConfig, EncoderConfig, LoraConfig
 from system.encoders import checkpoints, load_encoder
 from system.encoders.cnn import ResNeXt, ResNeXtConfig
 from system.errors import WheeltapperError
@@ -216,7 +216,7 @@ def test_no_adapters_unless_asked_for(nano):
 @pytest.mark.parametrize(("depth", "pool"), [(0, "band"), (2, "mean"), (3, "cls"), (1, "attentive")])
 def test_a_branch_trains_on_any_stage(depth, pool):
     torch.manual_seed(0)
-    branch = EncoderBranch(depth=depth, pool=pool, embedding_dim=8)
+    branch = EncoderBranchConfig(depth=depth, pool=pool, embedding_dim=8)
     task = AdaptationTask(AdaptedEncoder(ResNeXt.build("nano", 0), branch, RATE), 2, 2).train()
     waves = 0.1 * torch.randn(2, 2, RATE)
     labels = torch.tensor([0, 1])

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from system.adaptation.lora import add_lora
 from system.adaptation.model import AdaptedEncoder
 from system.benchmarks import embedders
-from system.config import EncoderBranch, EncoderConfig, LoraConfig
+from system.config import EncoderBranchConfig, EncoderConfig, LoraConfig
 from system.encoders import FAMILIES, family_class, load_encoder
 from system.encoders.base import Encoder, Mode, Tokens
 from system.errors import WheeltapperError
@@ -115,7 +115,7 @@ def test_adapters(encoder):
 
 
 def test_readouts_of_a_branch(encoder):
-    model = AdaptedEncoder(encoder, EncoderBranch(tune="frozen", embedding_dim=5), RATE).eval()
+    model = AdaptedEncoder(encoder, EncoderBranchConfig(tune="frozen", embedding_dim=5), RATE).eval()
     with torch.inference_mode():
         both, first, gate = model.heard(waves().unsqueeze(0))
         assert model.read(both).shape == (1, 5)

@@ -8,7 +8,7 @@ import numpy as np
 
 from system import audio, manifest, stage
 from system import config as configuration
-from system.config import Config, EncoderBranch, SystemConfig
+from system.config import Config, EncoderBranchConfig, SystemConfig
 from system.evaluation import challenge_csv, metrics
 from system.evaluation.truth import Truth
 from system.manifest import Clip
@@ -41,7 +41,7 @@ def build(folder: Path, channels: int = 2, development: tuple = DEVELOPMENT, eva
     """Writes all files of the stages before the report, with synthetic values."""
     rng = np.random.default_rng(1)
     config = Config(
-        branches={"main": EncoderBranch(), "aux": EncoderBranch()},
+        branches={"main": EncoderBranchConfig(), "aux": EncoderBranchConfig()},
         systems=[
             SystemConfig("Ensemble", "ens", "near_only", {"main": 0.8, "aux": 0.2}),
             SystemConfig("Single & simple", "single", "two_channel", {"main": 1.0}),

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from system import manifest, score_tables, scoring
-from system.config import EncoderBranch, ScorerConfig, TuneConfig
+from system.config import EncoderBranchConfig, ScorerConfig, TuneConfig
 from system.embeddings.files import read_rows
 from system.errors import WheeltapperError
 from system.files import file_hash
@@ -154,7 +154,7 @@ def machines_truth(clip):
 
 
 def test_candidates_are_products_with_the_own_scorer_first():
-    branch = EncoderBranch(scorer=ScorerConfig("knn", {"k": 1, "bank": "global"}))
+    branch = EncoderBranchConfig(scorer=ScorerConfig("knn", {"k": 1, "bank": "global"}))
     found = candidates.of_branch(branch, {"knn": {"k": [1, 3], "bank": ["global", "domain"]}, "lof": {}})
     assert list(found) == [
         "knn k=1 bank=global",
@@ -163,9 +163,9 @@ def test_candidates_are_products_with_the_own_scorer_first():
         "knn k=3 bank=domain",
         "lof",
     ]
-    usual = candidates.of_branch(EncoderBranch(), {})
+    usual = candidates.of_branch(EncoderBranchConfig(), {})
     assert {scorer.name for scorer in usual.values()} == set(scoring.SCORERS) - {"precomputed"}
     for scorer in usual.values():
         scoring.build(scorer.name, **scorer.settings)
-    precomputed = EncoderBranch(scorer=ScorerConfig("precomputed", {}))
+    precomputed = EncoderBranchConfig(scorer=ScorerConfig("precomputed", {}))
     assert list(candidates.of_branch(precomputed, {})) == ["precomputed"]
