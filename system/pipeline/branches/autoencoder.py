@@ -150,12 +150,14 @@ def _card(model: "Autoencoder", count: int, clips: Sequence[Clip], rate: int) ->
 
     seconds = max(clip.seconds for clip in clips)
     vectors = 1 + int(seconds * rate) // HOP - model.config.frames + 1
-    parameters = sum(parameter.numel() for parameter in model.network.parameters())
+    network = model.network
+    assert network is not None  # the network of a trained autoencoder
+    parameters = sum(parameter.numel() for parameter in network.parameters())
     return {
         "networks": count,
         "total_parameters": parameters,
         "trainable_parameters": parameters,
-        "macs": dict.fromkeys(VIEWS, vectors * multiply_adds(model.network)),
+        "macs": dict.fromkeys(VIEWS, vectors * multiply_adds(network)),
         "seconds": seconds,
         "rate": rate,
     }
