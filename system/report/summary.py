@@ -66,7 +66,7 @@ def _interval(run: RunData, machine: str, rule: int) -> list[float] | None:
 
 def overview(run: RunData, judged: dict[str, Judgement]) -> dict[str, Any]:
     """The machines as cards, the number of clips that raised an alarm, and the machines by verdict."""
-    decided = [unit for unit in run.units if unit.decided is not None]
+    decided = [unit.decided for unit in run.units if unit.decided is not None]
     by_verdict = {
         key: {"word": word, "machines": [name for name, found in judged.items() if found.verdict == key]}
         for key, word in VERDICTS.items()
