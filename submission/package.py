@@ -13,6 +13,7 @@ from pathlib import Path
 from submission import declared, meta, pdf, technical_report
 from submission.archive import TASK
 from submission.declared import label
+from submission.entry import SystemEntry
 from submission.facts import RunFacts
 from submission.findings import ERROR, Collector, Finding, listing
 from submission.machines_check import OFFICIAL_CLIPS, development_year, find_scope
@@ -30,35 +31,6 @@ from system.manifest import Clip, is_development
 # The earliest time that a zip can store.
 ZIP_TIME = (1980, 1, 1, 0, 0, 0)
 README = "README.md"
-
-
-@dataclass(frozen=True)
-class SystemEntry:
-    """One of up to four systems of a submission.
-
-    Args:
-        index: 1 to 4, the end of its label.
-        name: name in the meta file and the report.
-        abbreviation: at most 10 characters.
-        description: fields of ``system.description``; None for not applicable.
-        total_parameters: parameters of all subsystems, including encoders.
-        macs: multiply-accumulate operations per clip, None if not counted.
-        subsystem_count: number of branches.
-        results: development machine -> {"auc_source", "auc_target", "pauc"} in percent.
-        scores_dir: folder with the challenge CSVs (scores and decisions) of all machines.
-        summary: one sentence for the report.
-    """
-
-    index: int
-    name: str
-    abbreviation: str
-    description: Mapping[str, str | int | None]
-    total_parameters: int
-    macs: int | None
-    subsystem_count: int
-    results: Mapping[str, Mapping[str, float]]
-    scores_dir: Path
-    summary: str = ""
 
 
 @dataclass

@@ -4,18 +4,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from submission import texts
+from submission.entry import SystemEntry
 from submission.machines_check import development_year
 from submission.meta_check import RESULTS
 from submission.texts import BranchText
 from system.config.package import PackageConfig
 from system.evaluation.metrics import harmonic_mean
 from system.leaderboard import published
-
-if TYPE_CHECKING:
-    from submission.package import SystemEntry
 
 TEMPLATES = Path(__file__).parent / "templates"
 SECTIONS = ("task", "system", "training", "scoring", "fusion", "compliance", "complexity")
@@ -44,7 +41,7 @@ class ReportFacts:
 
 def markdown(
     config: PackageConfig,
-    systems: Sequence["SystemEntry"],
+    systems: Sequence[SystemEntry],
     machines: Sequence[str],
     rehearsal: bool,
     facts: ReportFacts | None = None,
@@ -99,7 +96,7 @@ def markdown(
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
 
-def results_table(systems: Sequence["SystemEntry"], official: frozenset[str] = frozenset()) -> list[list[str]]:
+def results_table(systems: Sequence[SystemEntry], official: frozenset[str] = frozenset()) -> list[list[str]]:
     """Table 1: results on the development machines, one column per baseline and system.
 
     Each machine has three rows (AUC source, AUC target, pAUC). Then follow harmonic means over the machines; the last
@@ -132,7 +129,7 @@ def results_table(systems: Sequence["SystemEntry"], official: frozenset[str] = f
     return rows
 
 
-def systems_table(config: PackageConfig, systems: Sequence["SystemEntry"]) -> list[list[str]]:
+def systems_table(config: PackageConfig, systems: Sequence[SystemEntry]) -> list[list[str]]:
     """Table 2: label, name, subsystems, parameters and operations of each system."""
     rows = [["System", "Name", "Subsystems", "Parameters", "MACs per clip"]]
     for system in systems:
@@ -142,7 +139,7 @@ def systems_table(config: PackageConfig, systems: Sequence["SystemEntry"]) -> li
     return rows
 
 
-def _baselines(systems: Sequence["SystemEntry"], official: frozenset[str]) -> dict[str, dict[str, dict[str, float]]]:
+def _baselines(systems: Sequence[SystemEntry], official: frozenset[str]) -> dict[str, dict[str, dict[str, float]]]:
     """Baseline -> machine -> results, for the official machines among the results; may be empty."""
     machines = {machine for system in systems for machine in system.results} & official
     table = published.find(f"dcase{development_year(official)}", published.DEVELOPMENT)

@@ -4,7 +4,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from submission.package import SystemEntry, write_package
+from submission.entry import SystemEntry
+from submission.package import write_package
 from system.config.package import PackageConfig
 from system.evaluation import challenge_csv
 from system.manifest import Clip

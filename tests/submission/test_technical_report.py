@@ -9,7 +9,7 @@ import pytest
 from run_builder import KEYS, PUBLISHED, make_clips, make_systems, write_run
 
 from submission import pdf, technical_report
-from submission.package import SystemEntry
+from submission.entry import SystemEntry
 from submission.technical_report import ReportFacts, results_table
 from system.config.package import PackageConfig
 from system.errors import WheeltapperError

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from submission import texts
+from submission.entry import SystemEntry
 from submission.facts import RunFacts
-from submission.package import SystemEntry, make_meta, official_machines, write_package
+from submission.package import make_meta, official_machines, write_package
 from submission.technical_report import ReportFacts
 from submission.texts import BranchText
 from system import compliance, manifest, selection
