@@ -117,12 +117,12 @@ def test_adapters(encoder):
 def test_readouts_of_a_branch(encoder):
     model = AdaptedEncoder(encoder, EncoderBranchConfig(tune="frozen", embedding_dim=5), RATE).eval()
     with torch.inference_mode():
-        both, first, gate = model.heard(waves().unsqueeze(0))
-        assert model.read(both).shape == (1, 5)
+        both, first, gate = model.encode_inputs(waves().unsqueeze(0))
+        assert model.readout(both).shape == (1, 5)
         assert torch.isfinite(gate).all()
-        assert model.read(first, "mean").shape == (1, encoder.dim)
+        assert model.readout(first, "mean").shape == (1, encoder.dim)
         for readout in ("band", "gem", "rdp", "cls"):
-            found = model.read(both, readout)
+            found = model.readout(both, readout)
             assert found.dim() == 3
             assert found.shape[2] == encoder.dim
             assert torch.isfinite(found).all()
