@@ -88,10 +88,10 @@ def _check(path: Path, item: Download) -> None:
             raise WheeltapperError(f"{path}: expected MD5 {item.md5}, found {found}; {advice}")
 
 
-def _listed(corpus: FaultCorpus, folder: Path, api: str, pause: float) -> list[Download]:
-    """Files of the data set's Zenodo record, with sizes and MD5."""
-    found = zenodo.record_files(corpus.zenodo, folder / ZIPS, api, pause).values()
-    address = f"{api}/records/{corpus.zenodo}/files"
+def _listed(record: int, folder: Path, api: str, pause: float) -> list[Download]:
+    """Files of a Zenodo record, with sizes and MD5."""
+    found = zenodo.record_files(record, folder / ZIPS, api, pause).values()
+    address = f"{api}/records/{record}/files"
     return [
         Download(f"{address}/{item.name}/content", name=item.name, md5=item.md5, bytes=item.bytes) for item in found
     ]
