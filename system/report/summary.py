@@ -66,14 +66,14 @@ def _interval(run: RunData, machine: str, rule: int) -> list[float] | None:
 
 def overview(run: RunData, judged: dict[str, Judgement]) -> dict[str, Any]:
     """The machines as cards, the number of clips that raised an alarm, and the machines by verdict."""
-    decided = [unit for unit in run.units if unit.decided is not None]
+    decided = [unit.decided for unit in run.units if unit.decided is not None]
     by_verdict = {
         key: {"word": word, "machines": [name for name, found in judged.items() if found.verdict == key]}
         for key, word in VERDICTS.items()
     }
     return {
         "cards": [_card(run, name, found) for name, found in judged.items()],
-        "alarms": sum(int(unit.sum()) for unit in decided),
+        "alarms": sum(int(alarms.sum()) for alarms in decided),
         "clips": sum(map(len, decided)),
         "verdicts": {key: group for key, group in by_verdict.items() if group["machines"]},
         "judged_well": len(by_verdict["well"]["machines"]),
