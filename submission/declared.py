@@ -3,6 +3,7 @@
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
@@ -112,7 +113,8 @@ def problems(config: PackageConfig, systems: Sequence[tuple[str, str]] = ()) -> 
         yield f"package.year: expected 0, to infer it from the machines, or one of {known}, found {config.year}"
     yield from _report_problems(config)
     sample = build_meta(config, "A_B_task2_1", ("System", "System"), dict.fromkeys(DESCRIPTION, "text"), 1, 1, {})
-    sample.description[SUBSYSTEMS] = config.description.get(SUBSYSTEMS) and sample.description[SUBSYSTEMS]
+    subsystems = config.description.get(SUBSYSTEMS) and sample.description[SUBSYSTEMS]
+    sample = replace(sample, description={**sample.description, SUBSYSTEMS: subsystems})
     for found in check(sample.document(), {}, ""):
         if found.level == ERROR:
             yield from _of_configuration(found.message)

@@ -136,7 +136,7 @@ class _Dumper(yaml.SafeDumper):
         return True
 
     def process_scalar(self) -> None:
-        if self.event.tag == "tag:yaml.org,2002:null":
+        if isinstance(self.event, yaml.ScalarEvent) and self.event.tag == "tag:yaml.org,2002:null":
             self.write_indicator("!!null", True)
             self.analysis = self.style = None
         else:

@@ -3,7 +3,7 @@
 import importlib.util
 import io
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from xml.sax.saxutils import escape
 
 if TYPE_CHECKING:
@@ -12,8 +12,15 @@ if TYPE_CHECKING:
 FONT_SIZES = (8.5, 8, 7.5, 7, 6.5, 6)
 PADDING = 3
 
+Block = (
+    tuple[Literal["heading"], tuple[int, str]]
+    | tuple[Literal["paragraph"], str]
+    | tuple[Literal["bullets"], list[str]]
+    | tuple[Literal["table"], list[list[str]]]
+)
 
-def blocks(markdown: str) -> list[tuple[str, object]]:
+
+def blocks(markdown: str) -> list[Block]:
     """Takes Markdown apart: headings, paragraphs, lists, tables, bold and code; all else is text.
 
     Returns:
@@ -24,7 +31,7 @@ def blocks(markdown: str) -> list[tuple[str, object]]:
     from markdown_it.tree import SyntaxTreeNode
 
     parser = MarkdownIt("zero").enable(["heading", "list", "table", "emphasis", "backticks", "escape", "newline"])
-    found: list[tuple[str, object]] = []
+    found: list[Block] = []
     for node in SyntaxTreeNode(parser.parse(markdown)).children:
         texts = [_markup(inline) for inline in node.walk() if inline.type == "inline"]
         if node.type == "table":
@@ -32,8 +39,10 @@ def blocks(markdown: str) -> list[tuple[str, object]]:
             found.append(("table", [[_plain(cell) for cell in row] for row in rows]))
         elif node.type == "heading":
             found.append(("heading", (int(node.tag[1:]), texts[0])))
+        elif node.type == "paragraph":
+            found.append(("paragraph", texts[0]))
         else:
-            found.append(("paragraph", texts[0]) if node.type == "paragraph" else ("bullets", texts))
+            found.append(("bullets", texts))
     return found
 
 
@@ -83,21 +92,21 @@ def flowables(markdown: str, width: float, fonts: tuple[str, str] = ("Helvetica"
 
     styles = _styles(fonts)
     story: list[tuple[str, object]] = []
-    for kind, content in blocks(markdown):
-        if kind == "heading":
-            level, text = content
-            story.append((kind, Paragraph(text, styles[f"heading{min(level, 3)}"])))
-        elif kind == "paragraph":
-            story.append((kind, Paragraph(content, styles["body"])))
-        elif kind == "bullets":
-            story += [(kind, Paragraph(text, styles["item"], bulletText="\u2022")) for text in content]
+    for block in blocks(markdown):
+        if block[0] == "heading":
+            level, text = block[1]
+            story.append((block[0], Paragraph(text, styles[f"heading{min(level, 3)}"])))
+        elif block[0] == "paragraph":
+            story.append((block[0], Paragraph(block[1], styles["body"])))
+        elif block[0] == "bullets":
+            story += [(block[0], Paragraph(text, styles["item"], bulletText="\u2022")) for text in block[1]]
         else:
             # A caption and the heading above it stay with their table, and a table on one page where it fits.
-            group = [_table(content, width, fonts, styles)]
+            group = [_table(block[1], width, fonts, styles)]
             for wanted in ("paragraph", "heading"):
                 if story and story[-1][0] == wanted:
                     group.insert(0, story.pop()[1])
-            story += [(kind, KeepTogether(group)), (kind, Spacer(1, 8))]
+            story += [(block[0], KeepTogether(group)), (block[0], Spacer(1, 8))]
     return [flowable for _, flowable in story]
 
 

@@ -217,12 +217,12 @@ def check_training(clips: Sequence[Clip], where: str | os.PathLike = "training")
             raise WheeltapperError(f"{where}: {clip.path}: expected a normal training clip, found {found}")
 
 
-def group_by(clips: Sequence[Clip], *names: str) -> dict[tuple, list[int]]:
-    """Groups clips by fields.
+def group_by(clips: Sequence[object], *names: str) -> dict[tuple, list[int]]:
+    """Groups clips, or other records, by fields.
 
     Args:
         clips: the clips.
-        *names: names of fields of ``Clip``.
+        *names: names of their fields.
 
     Returns:
         Values of the fields to indices of clips, in order of first appearance.

@@ -258,9 +258,9 @@ def read_rows(path: str | os.PathLike) -> list[ScoreRow]:
     try:
         with open(path, newline="", encoding="utf-8") as file:
             lines = list(csv.reader(file))
-        rows = []
-        for machine, section, split, name, domain, score, *_ in lines[1:]:
-            rows.append(ScoreRow(machine, section, split, name, domain, float(score)))
-        return rows
+        return [
+            ScoreRow(machine, section, split, file, domain, float(score))
+            for machine, section, split, file, domain, score, *_ in lines[1:]
+        ]
     except (OSError, ValueError, IndexError, UnicodeDecodeError) as error:
         raise WheeltapperError(f"{path}: expected scores ({','.join(COLUMNS)}), found damage ({error})") from error

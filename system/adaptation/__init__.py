@@ -125,7 +125,7 @@ def _pooled_crops(model: AdaptedEncoder, clips: Sequence[Clip], config: EncoderB
     return torch.stack(rows)
 
 
-def load_adapted(encoder: nn.Module, path: str | os.PathLike, config: EncoderBranchConfig) -> AdaptedEncoder:
+def load_adapted(encoder: Encoder, path: str | os.PathLike, config: EncoderBranchConfig) -> AdaptedEncoder:
     """Loads the adapted encoder of a branch for inference, with LoRA adapters merged into the weights.
 
     Args:

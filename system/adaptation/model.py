@@ -191,7 +191,7 @@ class AdaptationTask(nn.Module):
         return share * own + (1.0 - share) * head(embedding, labels[partner])
 
 
-def _tunable(encoder: nn.Module, config: EncoderBranchConfig, spectrogram: Tensor) -> nn.Module:
+def _tunable(encoder: Encoder, config: EncoderBranchConfig, spectrogram: Tensor) -> Encoder:
     """Enables gradients for the part of the encoder that ``config.tune`` selects.
 
     ``full`` selects the weights that influence the pooled tokens; others, such as blocks above ``config.depth``, would

@@ -70,7 +70,9 @@ def kinds_of_machines(
         raise WheeltapperError(
             f"encoder.simam_machines: expected machines among {', '.join(machines)}, found {', '.join(unknown)}"
         )
-    result = {m: {"kind": config.simam_machines.get(m, config.simam), "by_hand": True} for m in machines}
+    result: dict[str, dict[str, Any]] = {
+        m: {"kind": config.simam_machines.get(m, config.simam), "by_hand": True} for m in machines
+    }
     if config.simam != "auto":
         return result
     samples = {m: _sample(clips, m, seed) for m in machines if m not in config.simam_machines}

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from system.corpora.challenge import SUBSETS
 from system.embeddings.files import READ_ERRORS
 from system.errors import WheeltapperError
 
 SPLITS = ("train", "test")
-SUBSETS = ("dev", "eval")
 OPTIONAL = ("ori", "group", "split", "condition")  # optional fields of rows with classes
 MAX_LISTED = 3  # rows listed in an error message
 
@@ -213,6 +213,6 @@ def _rows(bad: np.ndarray, files: np.ndarray) -> str:
     return named if len(bad) <= MAX_LISTED else f"{named} and {len(bad) - MAX_LISTED} more"
 
 
-def _some(names: Sequence) -> str:
+def _some(names: Sequence | np.ndarray) -> str:
     named = ", ".join(str(name) for name in names[:MAX_LISTED])
     return named if len(names) <= MAX_LISTED else f"{named} and {len(names) - MAX_LISTED} more"

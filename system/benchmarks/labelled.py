@@ -1,6 +1,7 @@
 """The tasks for which the labels of a manifest suffice, and their metrics."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,10 @@ from system.manifest import Clip, group_by
 
 ANOMALIES, FOLDS, FILES = "anomalies", "folds", "files"
 OVERALL = ""  # key of the result for all machines, beside the machines' names
-SCORERS = {"Mahalanobis": ("mahalanobis", {"standardize": True}), "1-NN": ("knn", {"k": 1})}
+SCORERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "Mahalanobis": ("mahalanobis", {"standardize": True}),
+    "1-NN": ("knn", {"k": 1}),
+}
 
 
 def choose_task(clips: Sequence[Clip]) -> tuple[str, list[Clip]]:

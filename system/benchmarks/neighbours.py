@@ -169,9 +169,9 @@ def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), np.finfo(np.float64).tiny)
 
 
-def _check(embeddings: np.ndarray, classes: Sequence, k: int, metric: str) -> tuple[np.ndarray, np.ndarray]:
+def _check(embeddings: np.ndarray, classes: ArrayLike, k: int, metric: str) -> tuple[np.ndarray, np.ndarray]:
     """Embeddings in float64, so that neighbours are exact, and classes as numbers."""
-    embeddings = np.asarray(embeddings, np.float64)
+    embeddings, classes = np.asarray(embeddings, np.float64), np.asarray(classes)
     if embeddings.ndim != 2 or len(embeddings) != len(classes) or not len(classes):
         raise ValueError(f"embeddings {embeddings.shape} and {len(classes)} classes do not belong together")
     if k < 1:

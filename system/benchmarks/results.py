@@ -164,7 +164,7 @@ def condition_table(result: Result) -> str:
 
 def runs_text(result: Result) -> str:
     """The result of ``of_diagnosis`` as text."""
-    rows = [["run", "seed used", "test clips", "macro accuracy %"]]
+    rows: list[Sequence[Any]] = [["run", "seed used", "test clips", "macro accuracy %"]]
     for number, run in enumerate(result["runs"], 1):
         rows.append([number, run["seed_used"], run["n_test"], run["macro_accuracy"]])
     mean = f"macro accuracy {result['mean']:.2f} ± {result['std']:.2f} % (mean and standard deviation of the runs)"

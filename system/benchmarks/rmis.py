@@ -291,7 +291,7 @@ def _diagnose(
     return found
 
 
-def _numbered(labels: Sequence, classes: Sequence[str] | None) -> tuple[np.ndarray, list[str]]:
+def _numbered(labels: ArrayLike, classes: Sequence[str] | None) -> tuple[np.ndarray, list[str]]:
     """Class numbers (N,) and names of the classes."""
     if classes is not None:
         return np.asarray(labels), list(classes)

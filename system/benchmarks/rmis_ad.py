@@ -95,7 +95,7 @@ def detect(clips: Machines, year: int, mode: str = CLEAN) -> RmisDetection:
         columns = areas(clips, section, distances.min(axis=0), measures)
         columns["hmean" if rule.harmonic else "mean"] = _mean(list(columns.values()), rule)
         measured[section] = columns
-    subsets = {
+    subsets: dict[str, Subset] = {
         name: _subset({key: columns for key, columns in measured.items() if key.subset == name}, rule, as_coded)
         for name in SUBSETS
         if name in clips.subset

@@ -30,7 +30,7 @@ def test_count(units: int, test_size: float) -> int:
     return math.ceil(test_size * units)
 
 
-def in_order(groups: Sequence) -> tuple[np.ndarray, np.ndarray]:
+def in_order(groups: ArrayLike) -> tuple[np.ndarray, np.ndarray]:
     """The distinct groups in order of first appearance, and the index of each row's group, (N,)."""
     names, first, members = np.unique(np.asarray(groups), return_index=True, return_inverse=True)
     order = np.argsort(first)
@@ -39,7 +39,7 @@ def in_order(groups: Sequence) -> tuple[np.ndarray, np.ndarray]:
     return names[order], rank[members.reshape(-1)]
 
 
-def holdings(labels: np.ndarray, classes: int, groups: Sequence) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def holdings(labels: np.ndarray, classes: int, groups: ArrayLike) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """``in_order``, and the classes that each group contains, bool (groups, classes).
 
     Args:
@@ -104,7 +104,7 @@ class Splitter:
         return count
 
 
-def check_recordings(holds: np.ndarray, classes: Sequence[str], units: Sequence) -> None:
+def check_recordings(holds: np.ndarray, classes: Sequence[str], units: Sequence | np.ndarray) -> None:
     """Raises WheeltapperError that lists the classes with only one recording.
 
     Args:
@@ -135,7 +135,7 @@ def check_sides(labels: np.ndarray, classes: Sequence[str], tested: np.ndarray) 
             raise WheeltapperError(f"expected {side} rows of every class, found none of {named}")
 
 
-def stratified_folds(labels: Sequence, folds: int, seed: int, groups: Sequence | None = None) -> np.ndarray:
+def stratified_folds(labels: ArrayLike, folds: int, seed: int, groups: ArrayLike | None = None) -> np.ndarray:
     """The fold of each row, (N,), stratified by class and shuffled within each class.
 
     As scikit-learn's ``StratifiedKFold``, or with groups ``StratifiedGroupKFold``, which keeps each group in one fold.

@@ -4,9 +4,10 @@ A prepared data set is a folder of its name with a ``manifest.csv`` of ``wheelta
 """
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TypedDict
 
 import numpy as np
 
@@ -14,11 +15,11 @@ from system import manifest
 from system.benchmarks import embedders
 from system.benchmarks.anomaly import YEARS, check_year
 from system.benchmarks.embedders import Embedder
-from system.benchmarks.embedding_tables import SUBSETS, Labelled, Machines, check_rows
+from system.benchmarks.embedding_tables import Labelled, Machines, check_rows
 from system.benchmarks.tasks import Options
 from system.corpora import faults
 from system.corpora.benchmark_years import subset_of
-from system.corpora.challenge import load_year
+from system.corpora.challenge import SUBSETS, load_year
 from system.corpora.faults.base import RECORDING
 from system.corpora.faults.convert import CLAIM, MANIFEST
 from system.corpora.names import attribute_pairs
@@ -34,6 +35,14 @@ CHALLENGE_RATE = 16000  # Hz, to which RMIS resamples the clips of the challenge
 SECONDS = 10.0  # default length of a segment (RMIS)
 
 
+class Settings(TypedDict, total=False):
+    """Fields of ``tasks.Options`` that differ between data sets."""
+
+    test_size: float
+    channels: int
+    year: int
+
+
 @dataclass(frozen=True)
 class DatasetPlan:
     """What a benchmark does with one data set.
@@ -42,7 +51,7 @@ class DatasetPlan:
         name: of the data set and its folder.
         task: name in ``tasks.TASKS``.
         view: benchmark for which the set is prepared.
-        settings: fields of ``tasks.Options``.
+        settings: options of the task for this data set.
         seconds: length of a segment (RMIS).
         each: embed every channel (SIREN).
         shown: whether the table of the benchmark has a column for it.
@@ -52,7 +61,7 @@ class DatasetPlan:
     name: str
     task: str
     view: str
-    settings: Mapping[str, int | float] = field(default_factory=dict)
+    settings: Settings = field(default_factory=Settings)
     seconds: float = SECONDS
     each: bool = False
     shown: bool = True

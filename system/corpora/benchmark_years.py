@@ -5,14 +5,12 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from system.corpora.challenge import Year, load_year
+from system.corpora.challenge import SUBSETS, Year, load_year
 from system.corpora.dcase import prepare_dcase
 from system.corpora.truth import read_truth
 from system.errors import WheeltapperError
 from system.evaluation.truth import Truth
 from system.manifest import Clip
-
-SUBSETS = ("dev", "eval")
 
 
 def prepare_year(

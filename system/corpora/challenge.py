@@ -14,6 +14,7 @@ Section = Annotated[str, StringConstraints(pattern=r"^[0-9]{2}$")]
 Md5 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 FileName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_{}][A-Za-z0-9_{}.-]*$")]
 PhaseName = Literal["dev", "eval"]
+SUBSETS: tuple[PhaseName, ...] = ("dev", "eval")
 PartName = Literal["dev", "train", "test"]
 PARTS: tuple[PartName, ...] = ("dev", "train", "test")
 

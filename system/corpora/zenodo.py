@@ -41,8 +41,7 @@ def record_files(record: int, folder: Path, api: str = API, pause: float = 2.0) 
         fetch(f"{api}/records/{record}", path, pause=pause)
     try:
         found = [
-            RecordFile(entry["key"], re.fullmatch("md5:([0-9a-f]{32})", entry["checksum"])[1], int(entry["size"]))
-            for entry in read_json(path)["files"]
+            RecordFile(entry["key"], _md5(entry["checksum"]), int(entry["size"])) for entry in read_json(path)["files"]
         ]
         if not found or not all(SAFE.fullmatch(item.name) for item in found):
             raise ValueError("no file, or one with a path")

@@ -168,7 +168,8 @@ class EmbeddingStore:
 
     def _known(self) -> dict[bytes, Location]:
         """Locations of the rows computed so far for these clips, by content hash."""
-        wanted, found = set(self.digests), {}
+        wanted = set(self.digests)
+        found: dict[bytes, Location] = {}
         for path in sorted(self.folder.glob("*.rows")):
             found |= {digest: row for digest, row in _records(path) if digest in wanted}
         for path in sorted(self.folder.glob("*.json")):

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from system.encoders import checkpoints
-from system.encoders.base import Encoder, Mode, Tokens, heads_of
+from system.encoders.base import Encoder, Mode, Tokens
+from system.encoders.configs import heads_of
 from system.encoders.eat import AUDIOSET_DEVIATION, AUDIOSET_MEAN
 from system.encoders.transformer import PreNormBlock, SeparateAttention, init_linear, init_patches
 from system.errors import WheeltapperError

@@ -10,7 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from system.encoders import checkpoints
-from system.encoders.base import Encoder, Mode, Tokens, heads_of
+from system.encoders.base import Encoder, Mode, Tokens
+from system.encoders.configs import heads_of
 from system.encoders.eat import AUDIOSET_DEVIATION, AUDIOSET_MEAN
 from system.encoders.transformer import Attention, PreNormBlock, grid_positions, init_linear, init_patches
 from system.errors import WheeltapperError

@@ -4,27 +4,24 @@ Each family is one module of this package with one subclass of ``Encoder``. Tens
 ``to_published`` and ``published`` convert to and from the layouts of the released checkpoints.
 """
 
-import json
 import math
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, ClassVar, NamedTuple, get_args, get_type_hints
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 import torch.nn.functional as F
-from pydantic import TypeAdapter, ValidationError
 from torch import Tensor, nn
 
 from system import audio
-from system.encoders import checkpoints
+from system.encoders import checkpoints, configs
 from system.encoders.shapes import building_shapes
 from system.errors import WheeltapperError
 from system.frontends.simam import SIMAM, enhance
 
 PASS_TOKENS = 1024  # tokens that a CPU processes at once
 FRAMES_PER_SECOND = 100  # approximate; all front ends have a hop of about 10 ms
-HEAD_DIM = 64  # channels of an attention head in every published transformer
 
 
 class Tokens(NamedTuple):
@@ -367,7 +364,8 @@ class Encoder(nn.Module):
     def _from_loaded(cls, loaded: dict[str, Any], settings: dict[str, Any], path: str | os.PathLike) -> "Encoder":
         metadata = loaded.get("metadata")
         if isinstance(metadata, dict) and "config" in metadata:
-            config, tensors = cls._own_config(metadata, path), cls.from_published(loaded["model"])
+            config = cls.make_config(configs.saved_settings(metadata, cls.family, path), path)
+            tensors = cls.from_published(loaded["model"])
         else:
             beside = checkpoints.read_config_beside(path)
             config, tensors = cls.published(loaded, {**beside, **settings}, path)
@@ -392,17 +390,6 @@ class Encoder(nn.Module):
         return dict(tensors)
 
     @classmethod
-    def _own_config(cls, metadata: dict, path: str | os.PathLike):
-        try:
-            family, settings = metadata.get("family", cls.family), json.loads(metadata["config"])
-        except (ValueError, RecursionError):
-            family, settings = cls.family, None
-        if family != cls.family or not isinstance(settings, dict):
-            found = family if isinstance(settings, dict) else "none"
-            raise WheeltapperError(f"{path}: expected a {cls.family} config in its metadata, found {found}")
-        return cls.make_config(settings, path)
-
-    @classmethod
     def make_config(cls, settings: Mapping[str, Any], path: str | os.PathLike):
         """Builds a configuration.
 
@@ -411,23 +398,10 @@ class Encoder(nn.Module):
             path: checkpoint, for messages.
 
         Raises:
-            WheeltapperError: a value that is not a number, or sizes that cannot be built.
+            WheeltapperError: a missing value, one of another type, or sizes that cannot be built.
         """
         kind = type(next(iter(cls.SIZES.values())))
-        hints = get_type_hints(kind)
-        values = {
-            name: settings[name]
-            for name, hint in hints.items()
-            if name in settings and (settings[name] is not None or type(None) in get_args(hint))
-        }  # without null where that is no value of the field: other programs write it for the default
-        try:
-            config = TypeAdapter(kind).validate_python(values)
-        except ValidationError as error:
-            first = error.errors()[0]
-            name = str(first["loc"][0])
-            expected = hints[name].__name__ if isinstance(hints[name], type) else hints[name]
-            found = "nothing" if first["type"] == "missing" else repr(first["input"])
-            raise WheeltapperError(f"{path}: cfg.{name}: expected {expected}, found {found:.80}") from error
+        config = configs.config_of(kind, settings, path)
         if not cls.is_possible(config):
             raise WheeltapperError(f"{path}: cfg: impossible sizes {asdict(config)}")
         return config
@@ -435,31 +409,13 @@ class Encoder(nn.Module):
     @classmethod
     def is_possible(cls, config) -> bool:
         """Whether a network with the sizes of the configuration can be built."""
-        known = [asdict(size) for size in cls.SIZES.values()]
-        odd = {
-            name: value
-            for name, value in asdict(config).items()
-            if isinstance(value, int | float)
-            and not isinstance(value, bool)
-            and all(value != size[name] for size in known)
-        }
-        return (
-            all(0 < value <= 16384 for value in odd.values())
-            and odd.get("depth", 1) <= 256
-            and odd.get("embed_dim", 4) % 4 == 0
-            and getattr(config, "embed_dim", 0) % getattr(config, "num_heads", 1) == 0
-        )
+        return configs.has_possible_sizes(config, cls.SIZES.values())
 
 
 def check_wave(wave: Tensor) -> None:
     """Raises WheeltapperError if a waveform is not (B, samples) or has no samples."""
     if wave.dim() != 2 or wave.shape[1] == 0:
         raise WheeltapperError(f"waveform: expected (recordings, samples), found shape {tuple(wave.shape)}")
-
-
-def heads_of(dim: int) -> int:
-    """Number of attention heads if the checkpoint does not store it: 64 channels each, and at least two heads."""
-    return max(2, dim // HEAD_DIM)
 
 
 def _weighted_mean(values: list[Tensor], pieces: list[Tensor]) -> Tensor:

@@ -284,7 +284,9 @@ def _nearest(name: str) -> str:
 
 def listing(folder: Path) -> list[tuple[str, ...]]:
     """A table of all checkpoints with a head; the last column says whether the file is in the folder."""
-    rows = [("name", "family", "size", "rate", "numbers at 16/48 kHz", "parameters", "licence", "file")]
+    rows: list[tuple[str, ...]] = [
+        ("name", "family", "size", "rate", "numbers at 16/48 kHz", "parameters", "licence", "file")
+    ]
     for card in CARDS.values():
         state = "to be fetched" if card.url else "no address known"
         if (OWN / card.file).is_file():

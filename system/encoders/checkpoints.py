@@ -7,7 +7,7 @@ import json
 import os
 import pickle
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,8 @@ from system.files import open_atomic
 
 # Plain types that published checkpoints contain besides tensors: training settings, and NumPy scalars (with the module
 # names before and since NumPy 2). Creating them runs no code from the file.
-_SCALAR = np.float64(0).__reduce__()[0]
-HARMLESS = [
+_SCALAR: Any = np.float64(0).__reduce__()[0]  # a function; NumPy's stubs say that it may be text
+HARMLESS: list[Callable | tuple[Callable, str]] = [
     argparse.Namespace,
     np.dtype,
     *(type(np.dtype(kind)) for kind in "?bBhHiIlLqQefd"),

@@ -84,9 +84,7 @@ class ResNeXt(Encoder):
 
     def layers(self) -> list[list[nn.Module]]:
         """See ``Encoder.layers``: the bottleneck blocks, from the last one on, in the order of the MIMII paper."""
-        network = self.network
-        stages = (network.layer4, network.layer3, network.layer2, network.layer1)
-        return [[block] for stage in stages for block in reversed(stage)]
+        return [[block] for stage in reversed(self._stages()) for block in reversed(list(stage.children()))]
 
     def train(self, mode: bool = True) -> "ResNeXt":
         """Sets training mode, except for batch normalisation, which stays in evaluation mode."""

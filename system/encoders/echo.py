@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from system.encoders import checkpoints
-from system.encoders.base import Encoder, Mode, Tokens, check_wave, heads_of
+from system.encoders.base import Encoder, Mode, Tokens, check_wave
+from system.encoders.configs import heads_of
 from system.encoders.shapes import shapes_alone
 from system.encoders.transformer import PostNormBlock, run_blocks, sine_cosine
 from system.errors import WheeltapperError

@@ -13,7 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from system.encoders import checkpoints
-from system.encoders.base import Encoder, Tokens, heads_of
+from system.encoders.base import Encoder, Tokens
+from system.encoders.configs import heads_of
 from system.encoders.transformer import PostNormBlock, grid_positions, init_linear, init_patches, run_blocks
 from system.errors import WheeltapperError
 

@@ -77,11 +77,11 @@ class PostNormBlock(nn.Module):
         return self.norm2(x + update), update
 
 
-def run_blocks(blocks: Iterable[PostNormBlock], x: Tensor, keep: str = "") -> tuple[Tensor, list[Tensor]]:
+def run_blocks(blocks: Iterable[nn.Module], x: Tensor, keep: str = "") -> tuple[Tensor, list[Tensor]]:
     """Runs tokens through transformer blocks.
 
     Args:
-        blocks: the blocks.
+        blocks: modules that return what ``PostNormBlock`` returns.
         x: (R, N, D).
         keep: activations to keep from each block: ``mlp`` for the MLP's output before the residual, ``block`` for the
             block's output, empty for none.

@@ -130,7 +130,7 @@ def measure(counts: np.ndarray, measures: Mapping[str, Measure]) -> dict[str, np
         Name to values (...).
     """
     cells = counts.reshape(*counts.shape[:-2], len(DOMAINS), len(LABELS), counts.shape[-1])
-    values: dict[str, float] = {}
+    values = {}
     for name, measure in measures.items():
         area = roc.partial_auc_from_counts if measure.partial else roc.auc_from_counts
         normal = cells[..., list(measure.normals), 0, :].sum(axis=-2)

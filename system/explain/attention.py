@@ -34,7 +34,7 @@ class AttentionMaps:
     rollout: np.ndarray
 
 
-def probabilities(layer: nn.Module, x: Tensor, bias: Tensor | None = None) -> Tensor:
+def probabilities(layer: Attention | SeparateProjections, x: Tensor, bias: Tensor | float = 0.0) -> Tensor:
     """Attention probabilities (R, H, N, N) of a layer's input; rows sum to one over the keys.
 
     Args:

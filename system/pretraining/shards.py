@@ -221,8 +221,8 @@ def _write_shard(
 
 def _read_pcm(clip: Clip) -> tuple[np.ndarray, float]:
     """A recording as int16 (channels, samples), and the factor of the integers."""
-    if clip.digest and (found := audio.digest(clip.path)) != clip.digest:
-        raise WheeltapperError(f"{clip.path}: expected content of digest {clip.digest} (manifest), found {found}")
+    if clip.digest and (digest := audio.digest(clip.path)) != clip.digest:
+        raise WheeltapperError(f"{clip.path}: expected content of digest {clip.digest} (manifest), found {digest}")
     wave, rate = audio.read(clip.path)
     expected, found = (clip.rate, clip.channels, clip.samples), (rate, *wave.shape)
     if found != expected:

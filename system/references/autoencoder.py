@@ -52,10 +52,17 @@ class Autoencoder:
 
     def __init__(self, config: AutoencoderConfig | None = None) -> None:
         self.config = config or AutoencoderConfig()
-        self.network: nn.Sequential | None = None
+        self._network: nn.Sequential | None = None
         self.selective: SelectiveMahalanobis | None = None
         self.batch_losses = self.batch_distances = np.empty(0)
         self.curve = np.empty((0, 2))
+
+    @property
+    def network(self) -> nn.Sequential:
+        """The trained network; WheeltapperError before ``fit``."""
+        if self._network is None:
+            raise WheeltapperError("autoencoder: expected a fit before a score, found none")
+        return self._network
 
     def fit(
         self, clips: Sequence[np.ndarray], progress: Progress | None = None, domains: Sequence[str] | None = None
@@ -80,7 +87,7 @@ class Autoencoder:
                 f"found {len(training)} in {len(clips)} clips"
             )
         vectors = _Vectors(frames.to(config.device), starts, config.frames)
-        self.network = build(config.frames * frames.shape[1], config).to(config.device)
+        self._network = build(config.frames * frames.shape[1], config).to(config.device)
         self._train(vectors, training, validation, generator, progress)
         self.network.eval()
         if domains is not None:
@@ -163,7 +170,7 @@ class Autoencoder:
     def residual(self, clip: np.ndarray) -> np.ndarray:
         """Mean residual of one spectrogram (frames, bands), float64 (bands,): over its vectors and their frames."""
         parts = [error.view(-1, clip.shape[1]) for error in self._clip_residuals(clip)]
-        total = sum(part.sum(0, dtype=torch.float64) for part in parts)
+        total = sum((part.sum(0, dtype=torch.float64) for part in parts), torch.zeros(()))
         return (total / sum(map(len, parts))).cpu().numpy()
 
     def distances(self, clip: np.ndarray) -> np.ndarray:
@@ -174,8 +181,6 @@ class Autoencoder:
         return self.selective.distances(torch.from_numpy(self.residual(clip))[None])[0]
 
     def _clip_residuals(self, clip: np.ndarray) -> Iterator[Tensor]:
-        if self.network is None:
-            raise WheeltapperError("autoencoder: expected a fit before a score, found none")
         frames, starts, _ = _vectors([clip], self.config.frames)
         vectors = _Vectors(frames.to(self.config.device), starts, self.config.frames)
         return self._residuals(vectors, torch.arange(len(starts)).split(ROWS))
@@ -201,7 +206,7 @@ class Autoencoder:
         network = build(first.shape[1], config)
         own = {name.removeprefix("network."): t for name, t in tensors.items() if name.startswith("network.")}
         checkpoints.load_strict(network, own, path)
-        model.network = network.to(config.device).eval()
+        model._network = network.to(config.device).eval()
         for name in ("batch_losses", "covariances", "batch_distances"):
             if name in tensors and not tensors[name].isfinite().all():
                 raise WheeltapperError(f"{path}: {name}: expected finite numbers, found NaN or infinity")

@@ -20,6 +20,7 @@ from system.references import CHANNELS, SYSTEMS
 
 if TYPE_CHECKING:
     from system.references.autoencoder import Autoencoder
+    from system.scoring import Scorer
 
 Scores = dict[tuple[str, str], dict[str, float]]
 Say = Callable[[str], None]
@@ -101,8 +102,8 @@ def score_manifest(
                 network = _fit_autoencoder(own, features, seed, epochs, say)
                 say(f"{machine}: autoencoder trained in {time.monotonic() - begin:.1f} s")
             for name in own_names:
-                begin = time.monotonic()
-                scores[name] |= _score_machine(SYSTEMS[name].method, own, features, network)
+                begin, method = time.monotonic(), SYSTEMS[name].method
+                scores[name] |= _score_machine(method, own, features, network if method in AUTOENCODERS else None)
                 say(f"{machine}: {name} in {time.monotonic() - begin:.1f} s")
     if not any(scores.values()):
         raise WheeltapperError(f"expected test clips to score, found none among {len(clips)} clips")
@@ -122,7 +123,7 @@ def _score_machine(
     scores: Scores = {}
     for section in sections:
         pairs = [pair for pair in zip(clips, features, strict=True) if pair[0].section == section]
-        if method in AUTOENCODERS:
+        if network is not None:
             score = network.score if method == "autoencoder" else lambda x: float(network.distances(x).min())
         else:
             score = _fit_statistics(method, [pair for pair in pairs if pair[0].split == "train"])
@@ -149,9 +150,11 @@ def _fit_statistics(method: str, train: Sequence[tuple[Clip, np.ndarray]]) -> Ca
     from system.scoring.knn import KnnScorer
     from system.scoring.mahalanobis import MahalanobisScorer
 
-    scorer, pool = (KnnScorer(k=1, bank="global"), mean_and_deviation)
+    scorer: Scorer
     if method == "mahalanobis":
         scorer, pool = MahalanobisScorer(bank="domain"), mean
+    else:
+        scorer, pool = KnnScorer(k=1, bank="global"), mean_and_deviation
     try:
         scorer.fit(np.stack([pool(x) for _, x in train]), np.array([clip.domain for clip, _ in train]))
     except WheeltapperError as error:

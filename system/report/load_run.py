@@ -242,7 +242,7 @@ def _read_curve(path: Path) -> Curve:
     return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
 
 
-def read_array(run: RunData, branch: str, path: Path) -> tuple[list[tuple[str, ...]], np.ndarray] | None:
+def read_array(run: RunData, branch: str, path: Path) -> tuple[list[Key], np.ndarray] | None:
     """Keys (machine, section, split, file) and rows (N, dimensions) of an array of a branch with its index.csv."""
 
     def read(path: Path) -> tuple[list[Key], np.ndarray]:

@@ -73,7 +73,7 @@ def overview(run: RunData, judged: dict[str, Judgement]) -> dict[str, Any]:
     }
     return {
         "cards": [_card(run, name, found) for name, found in judged.items()],
-        "alarms": sum(int(unit.sum()) for unit in decided),
+        "alarms": sum(int(alarms.sum()) for alarms in decided),
         "clips": sum(map(len, decided)),
         "verdicts": {key: group for key, group in by_verdict.items() if group["machines"]},
         "judged_well": len(by_verdict["well"]["machines"]),

@@ -114,7 +114,9 @@ def gate(run: RunData) -> PageSection:
         return "The recordings have one channel, so there is nothing for the gate to choose between."
     found = gates(run)
     if not found:
-        if run.config and not any(len(run.config.branches[name].inputs) > 1 for name in run.paths.encoder_branches):
+        branches = run.config.branches.values() if run.config else ()
+        encoders = [branch for branch in branches if isinstance(branch, EncoderBranchConfig)]
+        if run.config and not any(len(branch.inputs) > 1 for branch in encoders):
             return "No network has two inputs, so there is no gate."
         return "The run has no weights of the gate."
     inputs = next(iter(found.values())).inputs

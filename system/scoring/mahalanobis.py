@@ -62,7 +62,9 @@ class MahalanobisScorer(BankScorer[Bank]):
         return fit_gaussian(self._references[rows])
 
 
-def ledoit_wolf(squares: np.ndarray, frobenius: float, count: int, dim: int) -> tuple[float, float]:
+def ledoit_wolf(
+    squares: np.ndarray, frobenius: float | np.ndarray, count: int, dim: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Shrinkage intensity and scale of Ledoit and Wolf (2004), computed from sums only.
 
     Args:
@@ -121,9 +123,9 @@ def fit_gaussian(references: np.ndarray) -> GaussianBank:
     count, dim = references.shape
     mean = references.mean(axis=0)
     axes, variances = principal_axes(references - mean)
-    shrinkage, scale = ledoit_wolf(((references - mean) ** 2).sum(axis=1), (variances**2).sum(), count, dim)
+    shrinkage, variance = ledoit_wolf(((references - mean) ** 2).sum(axis=1), (variances**2).sum(), count, dim)
     # Identical references have no spread: distances are then in units of the smallest scale.
-    scale = max(float(scale), SMALLEST_SCALE)
+    scale = max(float(variance), SMALLEST_SCALE)
     return GaussianBank(references, mean, axes, variances, float(shrinkage), scale)
 
 

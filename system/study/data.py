@@ -71,8 +71,9 @@ def _from_table(path: Path, threads: int) -> list[Clip]:
     from system.corpora import splits  # its imports are not needed for a manifest
 
     rows = splits.read_table(path)
-    sounds = inspect_all([str(row.path) for row in rows], threads)
-    problems = [sound for sound in sounds if not isinstance(sound, InspectedSound)]
+    found = inspect_all([str(row.path) for row in rows], threads)
+    sounds = [sound for sound in found if isinstance(sound, InspectedSound)]
+    problems = [sound for sound in found if not isinstance(sound, InspectedSound)]
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise WheeltapperError(f"{problems[0]}{more}")

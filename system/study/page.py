@@ -278,7 +278,7 @@ def _look(study: Study, label: str, row: SplitRow, networks: dict[str, Classifie
         if isinstance(encoder, ResNeXt):
             sign = 1.0 if label == "anomaly" else -1.0
             stages = (STAGES // 2, STAGES)
-            maps = grad_cam(encoder, lambda part, of=network, way=sign: way * of(part), encoded.spectrogram, stages)
+            maps = grad_cam(encoder, _signed(network, sign), encoded.spectrogram, stages)
             own = [evidence_panel(row.file, encoded, found, stage) for stage, found in zip(stages, maps, strict=True)]
             own = [{**panel, "words": panel["words"] or f"speaks for: {label}"} for panel in own]
         else:

@@ -9,7 +9,7 @@ import math
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from itertools import islice
@@ -120,7 +120,7 @@ def fit(
     return here.rows
 
 
-def prepared(make_batch: Callable[..., Batch], keys: Iterable[tuple[int, int, int]], workers: int) -> Iterator[Batch]:
+def prepared(make_batch: Callable[..., Value], keys: Iterable[tuple], workers: int) -> Generator[Value]:
     """Yields ``make_batch(*key)`` for every key in order, computed up to ``workers + 1`` batches ahead in threads.
 
     An exception of ``make_batch`` is raised when its batch is due.

@@ -24,8 +24,8 @@ Row = dict[str, float]
 
 def kept_names(module: nn.Module) -> list[str]:
     """Names of the tensors that a state contains: trainable parameters and those of ``module.extra_state()``."""
-    extra = module.extra_state() if hasattr(module, "extra_state") else []
-    return [name for name, p in module.named_parameters() if p.requires_grad] + list(extra)
+    extra = getattr(module, "extra_state", list)
+    return [name for name, p in module.named_parameters() if p.requires_grad] + list(extra())
 
 
 def step_seed(seed: int, step: int) -> int:

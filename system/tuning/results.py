@@ -176,8 +176,7 @@ def configuration(config: Config, tuned: Tuned, scorers: Mapping[str, Mapping[st
 
 def _system(choice: Choice, name: str, abbreviation: str) -> SystemConfig:
     weights = {branch: weight for branch, weight in choice.weights.items() if weight > 0}
-    fusion = {} if choice.fusion == "sum" else {"fusion": choice.fusion}
-    return SystemConfig(name=name, abbreviation=abbreviation, view=choice.view, weights=weights, **fusion)
+    return SystemConfig(name, abbreviation, choice.view, weights, fusion=choice.fusion)
 
 
 def described(tuned: Tuned) -> dict[str, Any]:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from system.config.tuning import Fusion, View
+
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
 
@@ -34,8 +36,8 @@ class Points:
 class Choice:
     """One choice by name: view, fusion, and the scorer (its label) and the weight of each branch."""
 
-    view: str
-    fusion: str
+    view: View
+    fusion: Fusion
     scorers: dict[str, str]
     weights: dict[str, float]
 
@@ -44,8 +46,8 @@ class Choice:
 class Space:
     """The views, the fusions, and the labels of the scorers of each branch."""
 
-    views: tuple[str, ...]
-    fusions: tuple[str, ...]
+    views: tuple[View, ...]
+    fusions: tuple[Fusion, ...]
     scorers: Mapping[str, tuple[str, ...]]
 
     def points(self, choices: Sequence[Choice]) -> Points:
