@@ -92,12 +92,12 @@ def abstract(config: PackageConfig, branches: Sequence[BranchText], systems: Seq
         return "A clip is scored against the normal references of its machine. All calibration comes from normal clips."
     count = COUNTS[len(branches)] if len(branches) < len(COUNTS) else f"{len(branches)} branches"
     subjects = _listing(_distinct(branch.subject for branch in branches))
-    verb = "describes" if len(branches) == 1 else "describe"
-    sentences = [f"{_capital(count)} {verb} a clip: by {subjects}."]
+    sentences = [f"A clip is described by {count}: {subjects}."]
     encoders = [branch for branch in branches if branch.kind == "encoder"]
     if any("fine-tuning" in branch.data_usage for branch in encoders):
         classes = _listing(_distinct(branch.attributes for branch in encoders if branch.attributes))
-        sentences.append(f"Encoders are fitted to normal machine sounds{f' by {classes}' if classes else ''}.")
+        usage = f"; attributes serve as {classes}" if classes else ""
+        sentences.append(f"Encoders are fitted to normal machine sounds{usage}.")
     if any(branch.gate for branch in encoders):
         sentences.append("A learned gate joins the two inputs of an encoder.")
     if any("residual" in branch.inputs for branch in branches):
