@@ -15,6 +15,7 @@ from system.config.keys import File, Natural, NonNegative, Positive, Seed, key
 from system.config.package import PackageConfig
 from system.config.training import PretrainConfig
 from system.config.tuning import Fusion, TuneConfig, View
+from system.corpora.year_files import latest_year
 
 CHECKPOINTS = "checkpoints"  # folder of downloaded weights, within the data folder
 
@@ -77,7 +78,7 @@ class EmbedConfig:
 class EvaluateConfig:
     """Metrics."""
 
-    year: int = key(2026, "Year of the challenge whose rules are used")
+    year: int = key(latest_year, "Year of the challenge whose rules are used; default: the latest year known")
     bootstrap: Natural = key(1000, "Resamples for the confidence interval")
 
 
