@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Runs all checks: set-up, ruff, shellcheck, then the tests.
+# Runs all checks: set-up, ruff, types (mypy), shellcheck, then the tests.
 #
 # Usage: tools/test.sh [--all] [--coverage] [PYTEST_ARGUMENTS]
 #

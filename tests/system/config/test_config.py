@@ -397,7 +397,7 @@ def test_files_of_branches_that_share(tmp_path):
     branches = f"a: {{}}, b: {{shares: a, readout: rdp, readout_power: 8}}, c: {{{SPECTRUM}}}, d: {{shares: c}}"
     (tmp_path / "c.yaml").write_text(f"branches: {{{branches}}}\nsystems: [{{weights: {{a: 1}}}}]\n")
     run = Experiment(tmp_path, load(tmp_path / "c.yaml"))
-    assert run.encoder_branches == ["a"]
+    assert list(run.encoder_branches) == ["a"]
     assert list(run.network_branches) == ["a", "c"]
     assert run.adapter("b") == run.adapter("a") == tmp_path / "adapt/a/adapter.safetensors"
     assert run.embeddings("a", "two_channel") == tmp_path / "embeddings/a/two_channel.npy"
