@@ -42,6 +42,7 @@ values, lies in `EXP/config.yaml`. NAME is a name of your own.
 * **Kinds of branches**: a branch is of the kind that its keys tell, or that `kind` names: `spectrum`, `autoencoder` and
   `shares` make a spectrum, an autoencoder and a shared branch, all others are encoders. If a later file or `--set`
   makes a branch of another kind, keys that only the former kind has are dropped; in one file they are refused.
+  The same holds for the settings of a scorer when a later file names another scorer.
 
 All mistakes are reported at once, before anything runs, each with its file or `--set` and what was expected: unknown
 keys, wrong types, settings that contradict one another, unknown settings of a scorer, and anything under `package` from

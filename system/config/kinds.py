@@ -3,7 +3,7 @@
 from dataclasses import fields
 from typing import Any
 
-from system.config.branches import BRANCHES, BranchConfig
+from system.config.branches import BRANCHES, BranchConfig, ScorerConfig
 from system.config.reading import Null
 
 TELLING = {"spectrum": "spectrum", "autoencoder": "autoencoder", "shares": "shared"}  # key to the kind that has it
@@ -25,7 +25,7 @@ def class_of(settings: Any) -> type[BranchConfig]:
 
 def make_way(tree: dict[str, Any], given: dict[str, Any]) -> None:
     """Readies the branches of a tree for later settings: where these make a branch of another kind, the keys go that
-    this kind does not have.
+    this kind does not have. In the same way the settings of a scorer go where another scorer is named.
 
     Configurations that earlier versions saved name the keys of all kinds for each branch, ``spectrum: null`` among
     them; there what does not belong to the kind is dropped from ``given``.
@@ -36,10 +36,19 @@ def make_way(tree: dict[str, Any], given: dict[str, Any]) -> None:
             for key in _foreign(settings, kind or "encoder"):
                 del settings[key]
         before = _branches(tree).get(name)
+        if before:
+            _make_way_for_scorer(before, settings)
         if before and kind and kind != (stated(before) or "encoder"):
             before.pop("kind", None)
             for key in _foreign(before, kind):
                 del before[key]
+
+
+def _make_way_for_scorer(before: dict[str, Any], given: dict[str, Any]) -> None:
+    old, new = before.get("scorer"), given.get("scorer")
+    name = new.get("name") if isinstance(new, dict) else None
+    if isinstance(old, dict) and isinstance(name, str) and name != old.get("name", ScorerConfig().name):
+        old.pop("settings", None)
 
 
 def settle(tree: dict[str, Any]) -> None:

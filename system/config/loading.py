@@ -57,7 +57,8 @@ def read(
         kinds.make_way(tree, content)
         _merge(tree, content, str(file), origins)
     given = list(given or ())
-    for override in overrides.split(given):
+    # A scorer's name first: it takes the settings of the former scorer away, not those given beside it.
+    for override in sorted(overrides.split(given), key=lambda text: ".scorer.name=" not in text):
         try:
             tree = _override(tree, override, origins, override not in given)
         except WheeltapperError as error:

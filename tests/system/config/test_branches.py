@@ -88,6 +88,23 @@ def test_a_later_file_makes_a_branch_of_another_kind(conf):
 
 
 @pytest.mark.parametrize(
+    ("settings", "given", "expected"),
+    [
+        ("{name: knn, settings: {k: 3}}", [], ScorerConfig("knn", {"k": 3})),
+        ("{name: knn}", [], ScorerConfig("knn")),
+        ("{name: mahalanobis}", [], ScorerConfig("mahalanobis", {"standardize": True})),
+        ("{settings: {bank: global}}", [], ScorerConfig("mahalanobis", {"standardize": True, "bank": "global"})),
+        ("{}", ["branches.a.scorer.name=knn"], ScorerConfig("knn")),
+        ("{}", ["branches.a.scorer.settings.k=5", "branches.a.scorer.name=knn"], ScorerConfig("knn", {"k": 5})),
+    ],
+)
+def test_another_scorer_starts_without_settings(conf, settings, given, expected):
+    conf("a: {scorer: {settings: {standardize: true}}}", name="low.yaml")
+    found = load(conf(f"a: {{scorer: {settings}}}", "base: low.yaml\n"), given)
+    assert found.branches["a"].scorer == expected
+
+
+@pytest.mark.parametrize(
     ("given", "expected"),
     [
         (["branches.a.spectrum.level=0.2"], SpectrumBranchConfig(spectrum=SpectrumConfig(level=0.2))),
