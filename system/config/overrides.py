@@ -41,9 +41,9 @@ def key_and_value(override: str) -> tuple[str, str]:
 
 
 def start(steps: list[str], value: str) -> dict[str, Any]:
-    """What an override says of a branch's kind, as settings in a tree: the first three steps of its key."""
-    tree: Any = {} if len(steps) > 3 else _value(Any, value)
-    for step in reversed(steps[:3]):
+    """What an override says of the kind or the scorer of a branch, as settings in a tree: the first four steps."""
+    tree: Any = {} if len(steps) > 4 else _value(Any, value)
+    for step in reversed(steps[:4]):
         tree = {step: tree}
     return tree
 
