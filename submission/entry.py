@@ -1,8 +1,10 @@
 """One system of a submission, as the package writes it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from system.config.package import ExternalResource
 
 
 @dataclass(frozen=True)
@@ -32,3 +34,4 @@ class SystemEntry:
     results: Mapping[str, Mapping[str, float]]
     scores_dir: Path
     summary: str = ""
+    external: Sequence[ExternalResource] = ()

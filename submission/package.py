@@ -186,6 +186,7 @@ def make_meta(config: PackageConfig, system: SystemEntry) -> meta.Meta:
         machine: {key: round(float(values[key]), 4) for key in RESULTS if _is_figure(values.get(key))}
         for machine, values in system.results.items()
     }
+    config = dataclasses.replace(config, external_datasets=[*config.external_datasets, *system.external])
     macs = system.macs and int(system.macs)
     texts = (system.name, system.abbreviation)
     return declared.build_meta(

@@ -10,7 +10,7 @@ from submission.entry import SystemEntry
 from submission.machines_check import development_year
 from submission.meta_check import RESULTS
 from submission.texts import BranchText
-from system.config.package import PackageConfig
+from system.config.package import ExternalResource, PackageConfig
 from system.evaluation.metrics import harmonic_mean
 from system.leaderboard import published
 
@@ -81,7 +81,8 @@ def markdown(
         kinds=[branch.kind for branch in facts.branches],
         gate=any(branch.gate for branch in facts.branches),
         two_inputs=any(len(branch.inputs) > 1 for branch in facts.branches),
-        per_domain=any(branch.bank_per_domain for branch in facts.branches),
+        per_domain=_branches_with_banks(facts.branches),
+        trained=any("fine-tuning" in branch.data_usage for branch in facts.branches),
         methods=[branch.method for branch in facts.branches],
         attributes=any(branch.attributes for branch in facts.branches),
         batch_thresholds=facts.batch_thresholds,
@@ -91,7 +92,7 @@ def markdown(
         caption=f"**Table 1.** AUC and pAUC on the development machines in percent{beside}.",
         systems="**Table 2.** Submitted systems.\n\n" + _markdown_table(systems_table(config, systems)),
         summaries=[f"`task2_{s.index}`: {_line(s.summary or s.name)}" for s in systems],
-        external=_external(config),
+        external=_external([*config.external_datasets, *(each for system in systems for each in system.external)]),
     )
     return re.sub(r"\n{3,}", "\n\n", text).strip() + "\n"
 
@@ -139,6 +140,14 @@ def systems_table(config: PackageConfig, systems: Sequence[SystemEntry]) -> list
     return rows
 
 
+def _branches_with_banks(branches: Sequence[BranchText]) -> str:
+    """Where each domain has a bank, as the beginning of a sentence; empty if nowhere."""
+    names = [branch.name for branch in branches if branch.bank_per_domain]
+    if not names:
+        return ""
+    return "In all branches" if len(names) == len(branches) else f"In {', '.join(names)}"
+
+
 def _baselines(systems: Sequence[SystemEntry], official: frozenset[str]) -> dict[str, dict[str, dict[str, float]]]:
     """Baseline -> machine -> results, for the official machines among the results; may be empty."""
     machines = {machine for system in systems for machine in system.results} & official
@@ -173,12 +182,11 @@ def _bullets(lines: Sequence[str]) -> str:
     return "".join(f"- {_line(line)}\n" for line in lines) + ("\n" if lines else "")
 
 
-def _external(config: PackageConfig) -> str:
-    if not config.external_datasets:
+def _external(entries: Sequence[ExternalResource]) -> str:
+    if not entries:
         return "None: neither data nor weights from outside the task were used."
-    return "\n".join(
-        f"- {_line(entry.name)}{f' ({_line(entry.url)})' if entry.url else ''}" for entry in config.external_datasets
-    )
+    lines = (f"- {_line(entry.name)}{f' ({_line(entry.url)})' if entry.url else ''}" for entry in entries)
+    return "\n".join(dict.fromkeys(lines))
 
 
 def _affiliation(author) -> str:

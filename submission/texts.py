@@ -33,7 +33,7 @@ class BranchText:
         gate: whether a learned gate joins two inputs.
         bank_per_domain: whether source and target references have banks of their own.
         reference_scores: how the references are scored, for the threshold: ``leave-one-out``, ``cross-fitted``, or
-            empty where a network scores clips that it has learned from.
+            empty where a network scores its own training clips.
         data_usage: what the normal training clips are used for.
         external: data and weights from outside the challenge.
         system, training, scoring: sentences for these sections of the technical report.
@@ -140,7 +140,7 @@ def description(
         "aggregation_method": ", ".join(_distinct(branch.aggregation for branch in branches)),
         "domain_adaptation_method": "references of each domain apart" if per_domain else None,
         "domain_generalization_method": "minimum over the domains" if per_domain else None,
-        "decision_making": f"{weighting}threshold at {threshold(system, branches, false_positive_rate)}",
+        "decision_making": f"{weighting}threshold {threshold(system, branches, false_positive_rate)}",
         "attribute_usage": "; ".join(_distinct(b.attributes for b in branches if b.attributes)) or None,
         "external_data_usage": "pre-training" if any(branch.external for branch in branches) else None,
         "development_data_usage": _data_usage(branches),
@@ -151,10 +151,10 @@ def threshold(system: SystemConfig, branches: Sequence[BranchText], false_positi
     """Where the threshold of a system lies, in words."""
     rate = f"{100 * false_positive_rate:g} %"
     if system.threshold == "batches":
-        return f"{rate} of a gamma distribution fitted to mean losses of training batches"
+        return f"exceeded by {rate} of a gamma distribution fitted to mean losses of training batches"
     kinds = _distinct(branch.reference_scores for branch in branches)
     kind = "" if "" in kinds else "cross-fitted " if kinds == ["cross-fitted"] else "leave-one-out "
-    return f"{rate} of {kind}scores of normal references"
+    return f"exceeded by {rate} of the {kind}scores of normal references, domains weighted equally"
 
 
 def summary(system: SystemConfig, branches: Sequence[BranchText], label: str) -> str:
@@ -197,6 +197,12 @@ def external(branches: Iterable[BranchText]) -> list[str]:
     return _distinct(resource.name.split(" (")[0] for branch in branches for resource in branch.external)
 
 
+def external_resources(branches: Iterable[BranchText]) -> tuple[ExternalResource, ...]:
+    """External resources of branches that have an address; weights of the user's own have none to declare."""
+    found = {resource.name: resource for branch in branches for resource in branch.external if resource.url}
+    return tuple(found.values())
+
+
 def report_lines(branches: Sequence[BranchText]) -> Mapping[str, list[str]]:
     """Sentences of all branches for the sections system, training and scoring of the technical report."""
     sections = ("system", "training", "scoring")
@@ -208,7 +214,7 @@ def _data_usage(branches: Sequence[BranchText]) -> str:
     if all(branch.kind == "spectrum" for branch in branches):
         return "references"
     if any(branch.kind == "encoder" for branch in branches):
-        return ", ".join(word for word in ("pre-training", "fine-tuning") if word in used)
+        return ", ".join(word for word in ("pre-training", "fine-tuning") if word in used) or "references"
     return "training"
 
 

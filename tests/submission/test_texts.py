@@ -87,9 +87,13 @@ def test_fields_that_do_not_apply_are_null():
 @pytest.mark.parametrize(
     ("one", "branches", "expected"),
     [
-        (system("main"), [ENCODER], "10 % of leave-one-out scores of normal references"),
-        (system("box"), [AUTOENCODER], "10 % of scores of normal references"),
-        (system("box", threshold="batches"), [AUTOENCODER], "10 % of a gamma distribution"),
+        (
+            system("main"),
+            [ENCODER],
+            "exceeded by 10 % of the leave-one-out scores of normal references, domains weighted",
+        ),
+        (system("box"), [AUTOENCODER], "exceeded by 10 % of the scores of normal references"),
+        (system("box", threshold="batches"), [AUTOENCODER], "exceeded by 10 % of a gamma distribution"),
     ],
 )
 def test_the_threshold(one, branches, expected):

@@ -1,6 +1,7 @@
 """What every kind of branch answers for itself."""
 
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
@@ -12,6 +13,7 @@ from system.config import AutoencoderBranchConfig, EncoderBranchConfig, Spectrum
 from system.experiment import Experiment
 from system.files import read_json
 from system.manifest import Clip
+from system.pipeline import resources
 
 Rows = dict[str, np.ndarray]  # rows of clips by view and readout
 
@@ -53,6 +55,11 @@ class Branch(ABC, Generic[Settings]):
     def card(self) -> dict[str, Any]:
         """What adaptation recorded of the branch: size, cost at inference, rate (Hz)."""
         return read_json(self.run.card(self.name))
+
+    @property
+    def training(self) -> list[Clip]:
+        """Normal training clips of the run: the references."""
+        return resources.training_clips(self.run)
 
     @property
     def rate(self) -> int:
@@ -102,16 +109,29 @@ class Branch(ABC, Generic[Settings]):
         """What a package says of the branch ``name``, which is this one or shares its network."""
 
     def scorer_text(self, name: str) -> dict[str, Any]:
-        """Fields of ``BranchText`` that follow from the scorer of a branch."""
+        """Fields of ``BranchText`` that follow from the scorer of a branch and the references it meets."""
         from system import scoring
         from system.scoring.banks import DOMAIN
 
         scorer = self.run.config.branches[name].scorer
         method = METHODS.get(scorer.name, scorer.name)
-        settings = ", ".join(f"{key} {value}" for key, value in scorer.settings.items())
+        settings = ", ".join(f"{key} {_word(value)}" for key, value in scorer.settings.items())
         built = scoring.build(scorer.name, **scorer.settings)
+        smallest = getattr(built, "smallest_bank", 1)
         return {
             "method": method,
             "scoring": (f"Branch {name}: {method}{f' ({settings})' * bool(settings)}.",),
-            "bank_per_domain": getattr(built, "bank", "") == DOMAIN,
+            "bank_per_domain": getattr(built, "bank", "") == DOMAIN and self._has_both_domains(smallest),
         }
+
+    def _has_both_domains(self, smallest: int) -> bool:
+        """Whether a machine has references enough of both domains for a bank each."""
+        counts = Counter((clip.machine, clip.section, clip.domain or "source") for clip in self.training)
+        return any(
+            min(counts[machine, section, "source"], counts[machine, section, "target"]) >= smallest
+            for machine, section, _ in counts
+        )
+
+
+def _word(value: Any) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -126,34 +126,37 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
         shutil.rmtree(self.parts, ignore_errors=True)
 
     def text(self, name: str) -> BranchText:
-        config, own = self.run.config, self.run.config.branches[name]
-        family = encoder_texts.family(self.encoder_config, self.card["encoder"])
-        tuned = encoder_texts.TUNED[self.config.tune]
-        subtraction = subtraction_text(self.config.inputs, self.config.subtraction)
-        simam = encoder_texts.simam(self.card)
+        config, own, card, training = self.config, self.run.config.branches[name], self.card, self.training
+        two_channels = max(clip.channels for clip in training) > 1
+        trained = bool(config.loop.steps)
+        family = encoder_texts.family(self.encoder_config, card["encoder"])
+        tuned = encoder_texts.TUNED[config.tune if trained else "frozen"]
+        subtraction = subtraction_text(config.inputs, config.subtraction) if two_channels else ""
+        simam = encoder_texts.simam(card)
         if name == self.name:
-            system = encoder_texts.system_lines(name, self.config, family, self.card, subtraction, simam)
+            system = encoder_texts.system_lines(name, config, family, card, subtraction, simam)
         else:
             assert isinstance(own, SharedBranchConfig)
             how = "projection" if own.readout == "projection" else f"{own.readout} pooling without projection"
             system = [f"Branch {name}: the network of branch {self.name}, read by {how}."]
-        pretrained = config.pretrain.loop.steps and self.config.encoder is None
+        pretrained = self.run.config.pretrain.loop.steps and config.encoder is None
+        known = any(clip.attributes for clip in training) or config.pseudo_attributes.clusters
         return BranchText(
             name=name,
             kind="encoder",
             subject=f"{family} {tuned}",
-            inputs=tuple(self.config.inputs),
+            inputs=tuple(config.inputs) if two_channels else tuple(config.inputs[:1]),
             features=self.features,
             embedding=family,
             tuning=tuned,
             front_end=tuple(text for text in (subtraction, simam) if text),
-            augmentation=tuple(encoder_texts.augmentation(self.config.augment)),
-            attributes=encoder_texts.attributes(self.config),
-            gate=len(self.config.inputs) > 1,
-            data_usage=(*(("pre-training",) if pretrained else ()), "fine-tuning"),
+            augmentation=tuple(encoder_texts.augmentation(config.augment, two_channels)) if trained else (),
+            attributes=encoder_texts.attributes(config) if trained and known else "",
+            gate=two_channels and len(config.inputs) > 1,
+            data_usage=(*["pre-training"] * bool(pretrained), "fine-tuning" if trained else "references"),
             external=tuple(encoder_texts.resources(self.encoder_config, family)),
             system=tuple(system),
-            training=(encoder_texts.training_line(name, self.config, self.card),) * (name == self.name),
+            training=(encoder_texts.training_line(name, config, card),) * (trained and name == self.name),
             **self.scorer_text(name),
         )
 

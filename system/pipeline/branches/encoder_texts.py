@@ -32,12 +32,12 @@ def resources(config: EncoderConfig, family: str) -> list[ExternalResource]:
     return [ExternalResource(f"{family} ({config.checkpoint})", card.source)] if card else [ExternalResource(family)]
 
 
-def augmentation(config: AugmentConfig) -> Iterator[str]:
-    """Names of the augmentations with a strength above zero."""
+def augmentation(config: AugmentConfig, two_channels: bool) -> Iterator[str]:
+    """Names of the augmentations that take place: strength above zero, and two channels where they need them."""
     for name, strength in (
-        ("channel swap", config.channel_swap),
+        ("channel swap", config.channel_swap * two_channels),
         ("channel gain", config.gain_db),
-        ("channel dropout", config.channel_drop),
+        ("channel dropout", config.channel_drop * two_channels),
         ("mixup", config.mixup),
         ("SpecAugment", config.time_mask + config.frequency_mask),
     ):
@@ -47,7 +47,7 @@ def augmentation(config: AugmentConfig) -> Iterator[str]:
 
 def attributes(config: EncoderBranchConfig) -> str:
     """How attributes are used; empty where they are not."""
-    if config.heads.attribute_weight <= 0 or not config.loop.steps:
+    if config.heads.attribute_weight <= 0:
         return ""
     return f"classes of {LOSSES.get(config.heads.kind, config.heads.kind)}"
 
@@ -72,8 +72,9 @@ def system_lines(
 ) -> list[str]:
     """Inputs, network and front end of a branch, one sentence each."""
     lines = [f"Inputs of branch {name}: {', '.join(config.inputs)}; {subtraction}."] if subtraction else []
+    blocks = f" (first {config.depth} blocks)" if config.depth else ""
     lines.append(
-        f"Branch {name}: {family}, {config.pool} pooling, embedding of {config.embedding_dim}, "
+        f"Branch {name}: {family}{blocks}, {config.pool} pooling, embedding of {config.embedding_dim}, "
         f"{card['total_parameters']:,} parameters."
     )
     if card["filterbank"] != "mel" or simam:

@@ -77,7 +77,8 @@ class SpectrumBranch(Branch[SpectrumBranchConfig]):
         statistic = "mean" if config.statistic == "mean" else f"{100 * config.level:g} % quantile"
         merged = f", {config.merge} neighbours averaged" if config.merge > 1 else ""
         bands = f"log-{config.filterbank} bands"
-        subtraction = subtraction_text(self.config.inputs, self.config.subtraction)
+        two_channels = max(clip.channels for clip in self.training) > 1
+        subtraction = subtraction_text(self.config.inputs, self.config.subtraction) if two_channels else ""
         system = [f"Branch {name}: described as branch {self.name}."]
         if name == self.name:
             system = [f"Inputs of branch {name}: {', '.join(self.config.inputs)}; {subtraction}."] * bool(subtraction)
@@ -86,7 +87,7 @@ class SpectrumBranch(Branch[SpectrumBranchConfig]):
             name=name,
             kind="spectrum",
             subject=f"the {statistic} over time of {config.bands} {bands}",
-            inputs=tuple(self.config.inputs),
+            inputs=tuple(self.config.inputs) if two_channels else ("near",),
             features=self.features,
             front_end=(subtraction,) * bool(subtraction),
             data_usage=("references",),

@@ -54,30 +54,24 @@ def work(run: Experiment) -> Iterable[Path]:
 
 
 def branch_texts(run: Experiment, names: Iterable[str] | None = None) -> list[BranchText]:
-    """What the package says of branches, those of the whole run if ``names`` is None."""
-    return [network_branch(run, name).text(name) for name in names or run.config.branches]
+    """What the package says of branches, those that some system uses if ``names`` is None."""
+    used = {name for system in run.config.systems for name in system.branches}
+    chosen = names if names is not None else (name for name in run.config.branches if name in used)
+    return [network_branch(run, name).text(name) for name in chosen]
 
 
 def declared(run: Experiment) -> PackageConfig:
-    """The configured package, completed by the run: title, abstract, and external data that branches use.
-
-    Weights of the user's own, a file, have no address that could be declared for them.
-    """
+    """The configured package with title and abstract, made from the branches where the configuration has none."""
     config, branches = run.config.package, branch_texts(run)
-    found = {resource.name: resource for branch in branches for resource in branch.external if resource.url}
-    return replace(
-        config,
-        title=texts.title(config, branches),
-        abstract=texts.abstract(config, branches, run.config.systems),
-        external_datasets=[*config.external_datasets, *found.values()],
-    )
+    title, abstract = texts.title(config, branches), texts.abstract(config, branches, run.config.systems)
+    return replace(config, title=title, abstract=abstract)
 
 
 def report_facts(run: Experiment) -> ReportFacts:
     """Facts of the run for the technical report."""
     config, branches = run.config, branch_texts(run)
     lines = dict(texts.report_lines(branches))
-    if run.has_encoder:
+    if any(branch.kind == "encoder" for branch in branches):
         first = []
         if config.pretrain.loop.steps:
             first.append(f"Pre-training of {config.pretrain.loop.steps} steps on the same normal clips.")
@@ -87,7 +81,7 @@ def report_facts(run: Experiment) -> ReportFacts:
     by_hand = any(run.encoder_config(name).simam_machines for name in run.encoder_branches)
     lines["task"] = [] if by_hand else ["Every machine is treated with one and the same configuration."]
     lines["fusion"] = [
-        f"{label}: threshold at {texts.threshold(system, _used(run, system), config.false_positive_rate)}."
+        f"{label}: threshold {texts.threshold(system, _used(run, system), config.false_positive_rate)}."
         for label, system in zip(run.labels, config.systems, strict=True)
         if system.threshold == "batches"
     ]
@@ -147,6 +141,7 @@ def _entry(run: Experiment, results: dict[str, dict[str, float]], number: int) -
         results=results,
         scores_dir=run.system(run.labels[number - 1]),
         summary=texts.summary(system, branches, system.name or "System"),
+        external=texts.external_resources(branches),
     )
 
 
