@@ -30,6 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_example(
         parser,
         "wheeltapper evaluate --scores exp/default/systems/Wheeltapper_Demo_task2_1 --truth exp/default/data/truth.csv",
+        note="The official score is over all machines of the truth, development and evaluation machines alike.",
     )
 
 

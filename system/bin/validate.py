@@ -17,7 +17,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(parser.add_argument_group("outputs"), "--json", type=str)
     options.add_example(
         parser,
-        "wheeltapper validate exp/default/package --json findings.json",
+        "wheeltapper validate exp/default/Wheeltapper_Demo_task2.zip --json findings.json",
         note="Exit status: 0 valid (warnings allowed), 1 invalid.",
     )
 

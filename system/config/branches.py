@@ -39,7 +39,7 @@ class EncoderConfig:
 
     @property
     def per_machine(self) -> bool:
-        """Whether machines may be heard through different front ends."""
+        """Whether the front end differs between machines."""
         return self.simam == "auto" or bool(self.simam_machines)
 
 
@@ -101,9 +101,13 @@ class SubtractionConfig:
     n_fft: Annotated[int, Field(ge=16)] = key(1024, "Window length in samples, an even number")
     hop: Natural = key(0, "Window step in samples, at most half the window; 0: half the window")
     taps: Positive = key(1, "Far frames that explain a near frame; least_squares only")
-    stretch: NonNegative = key(0.0, "Seconds around a frame from which its gain is estimated; 0: the whole clip")
+    stretch: NonNegative = key(
+        0.0, "Seconds around a frame from which its gain is estimated; 0: the whole clip; not for magnitude"
+    )
     balance: Share = key(
-        0.0, "Exponent of the far power by which frames weigh less: 0, loud ones dominate; 1, all count alike"
+        0.0,
+        "Frames are weighted by far power to the power of -balance: 0, loud frames dominate; 1, all frames count "
+        "equally; least_squares only",
     )
     coherence: bool = key(False, "Whether less is subtracted where the far channel explains less; least_squares only")
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from system.audio import EXTENSIONS
+from system.audio import EXTENSIONS, list_files
 from system.corpora.attributes import FILE as ATTRIBUTE_FILE
 from system.corpora.attributes import Pairs, contradicts, join_pairs, read_attributes
 from system.corpora.inspection import InspectedSound, inspect_all
@@ -118,6 +118,8 @@ def _machine_folders(folder: Path, problems: list[str]) -> list[Path]:
     if not machines:
         deeper = [path for path in inside if any(_is_machine(below) for below in _folders(path))]
         advice = f"; machines lie one level down: give {' or '.join(map(str, deeper))}" if deeper else ""
+        if not inside and list_files(folder):
+            advice = "; wheeltapper prepare --layout files takes a folder of sound files"
         raise WheeltapperError(f"{expected}, found no machine{advice}")
     problems.extend(
         f"{path}: expected train/ and test/ in a machine's folder, found recordings without them"

@@ -123,8 +123,8 @@ def split_machine(
         seed: seed of the assignment of groups.
         train_source: largest number of normal source recordings for training.
         train_target: largest number of normal target recordings for training.
-        test: largest number of test recordings for each domain and label; None for a balanced test set, in which every
-            non-empty combination has as many recordings as the smallest one, at most 50.
+        test: largest number of test recordings for each domain and label; None for a balanced test set: each
+            combination of domain and label that occurs gets the size of the smallest one, at most 50.
 
     Raises:
         WheeltapperError: too few recordings to train and test.
@@ -135,7 +135,7 @@ def split_machine(
     for recording in sorted(recordings, key=lambda recording: (recording.group, recording.file)):
         groups[recording.group].append(recording)
     shuffled = [list(groups.values())[k] for k in rng.permutation(len(groups))]
-    spoilt = [group for group in shuffled if any(recording.label == "anomaly" for recording in group)]
+    with_anomalies = [group for group in shuffled if any(recording.label == "anomaly" for recording in group)]
     clean = [group for group in shuffled if all(recording.label == "normal" for recording in group)]
     of_target = [group for group in clean if any(recording.domain == "target" for recording in group)]
     of_source = [group for group in clean if all(recording.domain == "source" for recording in group)]
@@ -144,8 +144,8 @@ def split_machine(
             f"{machine}: expected at least 2 groups of normal source recordings without anomalies (to train "
             f"and to test), found {len(of_source)}"
         )
-    pool = _Pool(spoilt)
-    taught, tested = _deal(of_target, train_target)
+    pool = _Pool(with_anomalies)
+    trained, tested = _deal(of_target, train_target)
     pool.add(tested)
     anomalies = [len(pool.cells[domain, "anomaly"]) for domain in DOMAINS]
     size = test if test is not None else min([50, *filter(None, (*anomalies, len(pool.cells["target", "normal"])))])
@@ -157,7 +157,7 @@ def split_machine(
     if test is None:
         size = min([size, *(len(cell) for cell in pool.cells.values() if cell)])
     source = [group for group in of_source if not any(group is other for other in tested)]
-    return _collect(pool, taught, source, size, train_source, train_target, rng)
+    return _collect(pool, trained, source, size, train_source, train_target, rng)
 
 
 class _Pool:
@@ -185,14 +185,14 @@ def _deal(
     return groups, []
 
 
-def _collect(pool, taught, source, size: int, train_source: int, train_target: int, rng: np.random.Generator) -> Split:
+def _collect(pool, trained, source, size: int, train_source: int, train_target: int, rng: np.random.Generator) -> Split:
     left_out: list[tuple[TableRecording, str]] = []
 
     def take(recordings: list[TableRecording], most: int, reason: str) -> list[TableRecording]:
         left_out.extend((recording, reason) for recording in recordings[most:])
         return recordings[:most]
 
-    flat = [recording for group in (*taught, *source) for recording in group]
+    flat = [recording for group in (*trained, *source) for recording in group]
     train = take([r for r in flat if r.domain == "source"], train_source, "source training recordings are complete")
     train += take([r for r in flat if r.domain == "target"], train_target, "target training recordings are complete")
     test: list[TableRecording] = []

@@ -64,7 +64,7 @@ def run_batches(
 
     With batches of one, every item is loaded and computed in its own thread, ``workers`` at once. On a CPU larger
     batches gain nothing, and the result depends on the item only, bit for bit. Otherwise items of equal shape are
-    computed together; an item without enough others of its shape does not wait forever.
+    computed together; an item whose shape stays rare is computed in a smaller batch.
 
     Args:
         items: what to compute.

@@ -85,9 +85,13 @@ def judges(run: Experiment, number: int, clips: Sequence[Clip], groups: Sequence
     """Fits a system of a finished run from its embeddings, one judge for each of ``groups``.
 
     Args:
-        number: of the system, from 1. clips: of the run's manifest.
+        run: the finished run.
+        number: of the system, from 1.
+        clips: of the run's manifest.
+        groups: machines and sections.
 
-    Raises WheeltapperError where the run has no threshold or no embedding of a reference.
+    Raises:
+        WheeltapperError: the run has no threshold, or no embedding of a reference.
     """
     system, path = run.config.systems[number - 1], run.system(run.labels[number - 1]) / score_tables.THRESHOLDS
     thresholds, members = read_json(path), score_tables.shuffled(clips, run.config.seed)

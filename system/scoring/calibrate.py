@@ -61,7 +61,7 @@ def fuse(branches: Mapping[str, np.ndarray], weights: Mapping[str, float], how: 
         branches: branch name to calibrated scores (N,).
         weights: branch name to weight.
         how: ``sum`` for the weighted sum, with weights scaled to sum to one; ``minimum`` for the smallest score among
-            the branches with a weight above zero, which must be equal.
+            the branches with a weight above zero; these weights must be equal.
 
     Returns:
         Fused scores (N,).
