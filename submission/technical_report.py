@@ -16,6 +16,7 @@ from system.leaderboard import published
 
 TEMPLATES = Path(__file__).parent / "templates"
 SECTIONS = ("task", "system", "training", "scoring", "fusion", "compliance", "complexity")
+FUSIONS = {"sum": "added with fixed weights", "minimum": "replaced by their minimum"}
 METRICS = dict(zip(RESULTS, ("AUC(source)", "AUC(target)", "pAUC"), strict=True))
 
 
@@ -29,14 +30,14 @@ class ReportFacts:
             baselines stand beside them.
         branches: of all systems; their kinds, gates and banks decide what the sections say.
         batch_thresholds: whether some system takes its threshold from the training batches.
-        fused: whether some system fuses several branches.
+        fusions: how systems fuse several branches, each way once.
     """
 
     lines: Mapping[str, Sequence[str]] = field(default_factory=dict)
     official: frozenset[str] = frozenset()
     branches: Sequence[BranchText] = ()
     batch_thresholds: bool = False
-    fused: bool = True
+    fusions: Sequence[str] = ("sum",)
 
 
 def markdown(
@@ -86,7 +87,8 @@ def markdown(
         methods=[branch.method for branch in facts.branches],
         attributes=any(branch.attributes for branch in facts.branches),
         batch_thresholds=facts.batch_thresholds,
-        fused=facts.fused,
+        fused=bool(facts.fusions),
+        fusion=" or, as stated below, ".join(FUSIONS[fusion] for fusion in facts.fusions),
         facts={name: _bullets(facts.lines.get(name, ())) for name in SECTIONS},
         table=_markdown_table(table) if table else "",
         caption=f"**Table 1.** AUC and pAUC on the development machines in percent{beside}.",

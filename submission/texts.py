@@ -61,9 +61,15 @@ class BranchText:
     scoring: tuple[str, ...] = ()
 
 
-def name(system: SystemConfig, branches: Sequence[BranchText]) -> str:
-    """Name of a system: the configured one, or what its branches are."""
-    return system.name or _capital(_listing(_distinct(branch.subject for branch in branches)))
+def name(system: SystemConfig, branches: Sequence[BranchText], number: int) -> str:
+    """Name of a system: the configured one, or what its branches are.
+
+    Args:
+        system: settings of the system.
+        branches: that count in it.
+        number: of the system, from 1, which keeps names apart.
+    """
+    return system.name or f"{_capital(_listing(_distinct(branch.subject for branch in branches)))} ({number})"
 
 
 def abbreviation(system: SystemConfig, number: int) -> str:

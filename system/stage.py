@@ -20,6 +20,7 @@ from system.files import TEMPORARY, file_hash, open_atomic, read_json, write_jso
 from system.record import run_record
 
 MARKERS = "stages"
+FORMAT = 2  # of the files that stages leave; those of another format are made again
 
 
 @dataclass
@@ -60,6 +61,7 @@ class Stage:
         """Hash of settings, inputs and program version; raises where an input is missing."""
         state = {
             "version": __version__,
+            "format": FORMAT,
             "settings": self.settings,
             "reads": {_relative(path, self.exp): file_hash(path) for path in self.reads},
         }

@@ -205,3 +205,28 @@ def test_the_tool_names_and_writes_stale_pages(tool, tmp_path, monkeypatch, caps
     assert tool.main(["--write"]) == 0
     assert "| 1 |" in (tmp_path / "RESULTS.md").read_text()
     assert tool.main([]) == 0
+
+
+TABLE = "<!-- table: recipes/siren/results/headline.csv -->\nold\n<!-- end -->\n"
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        TABLE.replace("<!-- end -->\n", "") + "text\n" + TABLE,
+        TABLE.replace("<!-- table: recipes/siren/results/headline.csv -->\n", "") + TABLE,
+        TABLE.replace("table:", "tabel:"),
+        TABLE + "<!-- end -->\n",
+    ],
+)
+def test_a_lost_mark_is_refused_and_nothing_is_written(tool, page):
+    with pytest.raises(tool.WheeltapperError, match="marks: expected"):
+        tool.fill(page)
+
+
+def test_a_whole_page_is_filled(tool):
+    found = tool.fill(f"before\n{TABLE}between\n{TABLE}after\n")
+    assert found.startswith("before\n")
+    assert found.endswith("after\n")
+    assert "between" in found
+    assert "old" not in found

@@ -37,7 +37,14 @@ def pages(root: Path = ROOT) -> list[Path]:
 
 
 def fill(text: str, root: Path = ROOT) -> str:
-    """The text of a page with every table made from its csv files."""
+    """The text of a page with every table made from its csv files.
+
+    Raises:
+        WheeltapperError: a mark is misspelt, or one of a pair is missing.
+    """
+    marks = re.findall(r"<!-- *(table|end)\b[^\n]*-->|<!--[^\n]*-->", text)
+    if marks != ["table", "end"] * (len(marks) // 2):
+        raise WheeltapperError("marks: expected <!-- table: ... --> and <!-- end --> in turn, and no other comment")
     return TABLE.sub(lambda found: f"{found['mark']}{_table(found['request'], root)}{found['end']}", text)
 
 
@@ -45,7 +52,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
     """The rows of a csv file; WheeltapperError where it is missing or a row has too few or too many cells."""
     if not path.is_file():
         raise WheeltapperError(f"{path}: expected a csv file of results, found nothing")
-    with open(path, newline="", encoding="utf-8") as file:
+    with open(path, newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         rows = list(reader)
         for line, row in enumerate(rows, 2):
@@ -57,7 +64,7 @@ def read_rows(path: Path) -> list[dict[str, str]]:
 def _table(request: str, root: Path) -> str:
     """The Markdown table that a mark asks for."""
     files, *options = (part.strip() for part in request.split(";"))
-    wanted = dict(option.split(": ", 1) for option in options)
+    wanted = {name: value for name, _, value in (option.partition(": ") for option in options)}
     unknown = wanted.keys() - {"columns", "where"}
     if unknown:
         raise WheeltapperError(f"table: {request}: expected columns or where, found {', '.join(sorted(unknown))}")
@@ -109,7 +116,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         for path in pages():
             text = path.read_text(encoding="utf-8")
-            filled = fill(text)
+            try:
+                filled = fill(text)
+            except WheeltapperError as error:
+                raise WheeltapperError(f"{path}: {error}") from error
             if filled != text:
                 stale.append(path.relative_to(ROOT))
                 if args.write:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from types import ModuleType
 
 from system import __version__, machine, plugins
-from system.bin.parsing import Parser
+from system.bin.parsing import Parser, check_outputs
 from system.dependencies import import_failure
 from system.errors import WheeltapperError
 
@@ -74,6 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         args, module = _read(argv, command)
         if module is None:
             return 2
+        check_outputs(args)
         if command not in OWN_PLUGINS:
             plugins.load()
         return module.main(args) or 0

@@ -103,7 +103,8 @@ def add_configuration_arguments(group: Group, detail: str = "") -> None:
 def add_experiments(group: Group, detail: str, several: bool = False) -> None:
     """Adds --exp for one or several folders, which may also be given without the option's name (``experiments``)."""
     either = group.add_mutually_exclusive_group(required=True)
-    add(either, "--exp", detail, nargs="+" if several else None, type=Path)
+    several_times = {"nargs": "+", "action": "extend"} if several else {}
+    add(either, "--exp", detail, type=Path, **several_times)
     either.add_argument("folders", nargs="*", type=Path, default=[], help=argparse.SUPPRESS)
 
 

@@ -4,7 +4,10 @@ import argparse
 import difflib
 import sys
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NoReturn
+
+from system.errors import WheeltapperError
 
 
 class Parser(argparse.ArgumentParser):
@@ -46,3 +49,18 @@ def nearest(wrong: str, known: Iterable[str]) -> str:
     by_lower = {name.lower().replace("_", "-"): name for name in known if name != "--help"}
     near = difflib.get_close_matches(wrong.lower().replace("_", "-"), by_lower, 1)
     return f"; did you mean {by_lower[near[0]]}?" if near else ""
+
+
+def check_outputs(args: argparse.Namespace) -> None:
+    """Refuses result files that cannot be written, before anything is computed.
+
+    Raises:
+        WheeltapperError: --json or --csv names a folder, or both name one file.
+    """
+    given = {name: getattr(args, name, None) for name in ("json", "csv")}
+    paths = {name: Path(path) for name, path in given.items() if isinstance(path, str | Path)}
+    for name, path in paths.items():
+        if path.is_dir():
+            raise WheeltapperError(f"--{name}: expected a file to write, found the folder {path}")
+    if len(paths) > len(set(paths.values())):
+        raise WheeltapperError(f"--json, --csv: expected two files, found {paths['json']} twice")

@@ -1,5 +1,6 @@
 """Rules over several keys of a configuration; what a single key may hold stands in ``schema.py``."""
 
+import math
 from collections.abc import Iterator
 
 from system.config.branches import (
@@ -143,7 +144,7 @@ def _systems_problems(config: Config) -> Iterator[str]:
         if unknown or not system.weights:
             known, found = ", ".join(config.branches), ", ".join(map(repr, unknown)) or "nothing"
             yield f"{name}.weights: expected branches among {known}, found {found}"
-        elif min(system.weights.values()) < 0 or not system.branches:
+        elif min(system.weights.values()) < 0 or not system.branches or math.isinf(sum(system.weights.values())):
             yield f"{name}.weights: expected none below zero and one above it"
 
 

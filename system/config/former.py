@@ -1,6 +1,6 @@
 """Former names of settings and of their values, which files and options may still say."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -11,28 +11,36 @@ VALUES = {
     "branches.*.scorer.name": {"given": "precomputed"},
     "systems.*.view": {"left_duplicated": "near_only"},
     "tune.views.*": {"left_duplicated": "near_only"},
+    # Earlier versions saved these with every run, whatever its systems were.
+    "package.title": {"Gated near and far channels with normal-reference scoring for anomalous machine sounds": ""},
+    "package.abstract": {
+        "A pre-trained acoustic encoder is adapted to normal machine sounds with low-rank adapters. A learned gate "
+        "joins the near and the far microphone, classes of attributes and domains shape the embedding, and a clip is "
+        "scored by its distance to the normal references of its machine. All calibration comes from normal clips.": ""
+    },
 }
 
 
 def key(name: str) -> str:
     """A whole key as it is called now."""
     parts = name.split(".")
-    for end in range(1, len(parts) + 1):
-        for pattern, new in KEYS.items():
-            if _matches(parts[:end], pattern):
-                parts[end - 1] = new
-    return ".".join(parts)
+    return ".".join(_last(parts[:end]) for end in range(1, len(parts) + 1))
 
 
-def rename_keys(tree: dict[str, Any], above: str = "") -> None:
-    """Renames former keys of a file's settings; one that stands beside its new name stays and is refused."""
+def rename_keys(tree: dict[str, Any], above: tuple[str, ...] = ()) -> None:
+    """Renames former keys of settings; one that stands beside its new name stays and is refused."""
     for name in list(tree):
-        place = f"{above}.{name}" if above else name
+        place = (*above, name)
         if isinstance(tree[name], dict):
             rename_keys(tree[name], place)
-        new = key(place).rpartition(".")[2]
+        new = _last(place)
         if new != name and new not in tree:
             tree[new] = tree.pop(name)
+
+
+def _last(place: Sequence[str]) -> str:
+    """The last part of a key, as it is called now."""
+    return next((new for pattern, new in KEYS.items() if _matches(place, pattern)), place[-1])
 
 
 def rename_values(tree: dict[str, Any]) -> None:
@@ -51,6 +59,6 @@ def _leaves(value: Any, above: str) -> Iterator[tuple[Any, Any, str]]:
         yield from _leaves(item, place)
 
 
-def _matches(parts: list[str], pattern: str) -> bool:
+def _matches(parts: Sequence[str], pattern: str) -> bool:
     wanted = pattern.split(".")
     return len(parts) == len(wanted) and all(fnmatchcase(*pair) for pair in zip(parts, wanted, strict=True))

@@ -31,11 +31,13 @@ def make_way(tree: dict[str, Any], given: dict[str, Any]) -> None:
     them; there what does not belong to the kind is dropped from ``given``.
     """
     for name, settings in _branches(given).items():
-        kind = stated(settings)
-        if any(key in settings and _is_nothing(settings[key]) for key in TELLING):
+        kind, before = stated(settings), _branches(tree).get(name)
+        nothing = [TELLING[key] for key in TELLING if key in settings and _is_nothing(settings[key])]
+        if before and not kind and stated(before) in nothing:
+            kind = "encoder"  # what told the kind is taken away
+        if nothing:
             for key in _foreign(settings, kind or "encoder"):
                 del settings[key]
-        before = _branches(tree).get(name)
         if before:
             _make_way_for_scorer(before, settings)
         if before and kind and kind != (stated(before) or "encoder"):

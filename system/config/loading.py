@@ -128,8 +128,11 @@ def _override(tree: dict[str, Any], override: str, origins: Origins, one_of_seve
         quotes = "(where it is a part of a value, put that in quotes)"
         raise WheeltapperError(f"{said}: unknown key {key}: {hints.advice(first, known)} {quotes}")
     try:
-        kinds.make_way(tree, overrides.start(key.split("."), value))
+        start = overrides.start(key.split("."), value)
+        former.rename_keys(start)
+        kinds.make_way(tree, start)
         tree = overrides.assign(Config, tree, Config(), key.split("."), value)
+        former.rename_keys(tree)
     except WheeltapperError as error:
         raise WheeltapperError(f"{said}: {error}") from error
     _forget(key, origins)

@@ -34,7 +34,7 @@ def everything(branches: list[BranchText], systems: list[SystemConfig]) -> str:
     found = [texts.description(one, branches, 16000, 0.1) for one in systems]
     words = [str(value) for description in found for value in description.values()]
     words += [texts.summary(one, branches, "System") for one in systems]
-    words += [texts.name(one, branches) for one in systems]
+    words += [texts.name(one, branches, 1) for one in systems]
     facts = ReportFacts(texts.report_lines(branches), branches=branches)
     report = markdown(PackageConfig(), [], ["SimFan"], True, facts)
     return "\n".join([*words, texts.abstract(PackageConfig(), branches, systems), report]).lower()
@@ -105,7 +105,7 @@ def test_what_the_team_writes_stands():
     assert texts.title(config, [SPECTRUM]) == "Ours"
     assert texts.abstract(config, [SPECTRUM], []) == "We listened."
     given = system("low", name="Low", abbreviation="lo")
-    assert (texts.name(given, [SPECTRUM]), texts.abbreviation(given, 3)) == ("Low", "lo")
+    assert (texts.name(given, [SPECTRUM], 3), texts.abbreviation(given, 3)) == ("Low", "lo")
 
 
 def test_the_summary_names_the_fusion_and_the_inputs():

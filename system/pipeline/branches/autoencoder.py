@@ -20,6 +20,11 @@ from system.progress import progress_bar
 if TYPE_CHECKING:
     from system.references.autoencoder import Autoencoder
 
+SCORES = {
+    "mse": "the score of a clip is its mean squared error",
+    "mahalanobis": "the score of a clip is the Mahalanobis distance of its mean residual to the nearer domain",
+    "residual": "a clip is described by its mean squared residual in each band",
+}
 METHODS = {"mse": "mean squared error", "mahalanobis": "selective Mahalanobis distance"}
 
 
@@ -130,7 +135,7 @@ class AutoencoderBranch(Branch[AutoencoderBranchConfig]):
                 f"Branch {name}: Adam at {config.learning_rate:g}, {config.epochs} epochs in batches of {config.batch} "
                 f"vectors, {100 * config.validation:g} % of them held out; {card['networks']} networks in all.",
             ),
-            scoring=(scoring, f"Branch {name}: {references}."),
+            scoring=(scoring, f"Branch {name}: {SCORES[config.score]}; {references}."),
         )
 
 

@@ -89,6 +89,7 @@ class SpectrumBranch(Branch[SpectrumBranchConfig]):
             subject=f"the {statistic} over time of {config.bands} {bands}",
             inputs=tuple(self.config.inputs) if two_channels else ("near",),
             features=self.features,
+            aggregation="average" if config.statistic == "mean" else statistic,
             front_end=(subtraction,) * bool(subtraction),
             data_usage=("references",),
             system=tuple(system),

@@ -89,7 +89,7 @@ def report_facts(run: Experiment) -> ReportFacts:
         lines=lines,
         branches=branches,
         batch_thresholds=any(system.threshold == "batches" for system in config.systems),
-        fused=any(len(system.branches) > 1 for system in config.systems),
+        fusions=list(dict.fromkeys(system.fusion for system in config.systems if len(system.branches) > 1)),
     )
 
 
@@ -132,17 +132,27 @@ def _entry(run: Experiment, results: dict[str, dict[str, float]], number: int) -
     cards = [read_json(run.card(name)) for name in system.branches]
     return SystemEntry(
         index=number,
-        name=texts.name(system, branches),
+        name=texts.name(system, branches, number),
         abbreviation=texts.abbreviation(system, number),
         description=texts.description(system, branches, config.data.rate, config.false_positive_rate),
         total_parameters=sum(card["total_parameters"] for card in cards),
-        macs=sum(card["macs"][system.view] for card in cards),
+        macs=sum(_macs(run, name, system.view) for name in system.branches),
         subsystem_count=len(system.branches),
         results=results,
         scores_dir=run.system(run.labels[number - 1]),
         summary=texts.summary(system, branches, system.name or "System"),
         external=texts.external_resources(branches),
     )
+
+
+def _macs(run: Experiment, branch: str, view: str) -> int:
+    """Multiply-accumulate operations of a branch for one clip, from its card."""
+    macs = read_json(run.card(branch))["macs"]
+    if view not in macs:
+        raise WheeltapperError(
+            f"{run.card(branch)}: macs: expected the view {view}, found {', '.join(macs)}; run stage 2"
+        )
+    return int(macs[view])
 
 
 def _used(run: Experiment, system: SystemConfig) -> list[BranchText]:

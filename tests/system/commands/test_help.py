@@ -143,3 +143,18 @@ def test_a_missing_or_doubled_folder_is_wrong_usage(command, capsys):
             parser.parse_args(words)
         assert ended.value.code == 2
         assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("option", ["--json", "--csv"])
+def test_a_folder_for_results_is_refused_at_once(tmp_path, capsys, option):
+    assert (
+        commands.main(["evaluate", "--scores", str(tmp_path / "none"), "--truth", "none.csv", option, str(tmp_path)])
+        == 1
+    )
+    assert f"{option}: expected a file to write, found the folder" in capsys.readouterr().err
+
+
+def test_two_results_in_one_file_are_refused(tmp_path, capsys):
+    same = str(tmp_path / "x")
+    assert commands.main(["evaluate", "--scores", "none", "--truth", "none.csv", "--json", same, "--csv", same]) == 1
+    assert "expected two files" in capsys.readouterr().err

@@ -152,3 +152,45 @@ def test_former_words_in_options(conf):
 def test_a_former_name_beside_its_new_one_is_refused(conf):
     with pytest.raises(WheeltapperError, match=r"unknown key branches\.b\.of"):
         load(conf("a: {}, b: {shares: a, of: a}"))
+
+
+def test_names_with_a_dot_stay_whole(conf):
+    """Former names are looked up by the parts of a key, not by what follows its last dot."""
+    path = conf("a: {encoder: {family: eat, simam_machines: {fan.v2: local}}}")
+    assert load(path).branches["a"].encoder.simam_machines == {"fan.v2": "local"}
+    with pytest.raises(WheeltapperError, match=r"a\.b"):
+        load(conf("a: {}, a.b: {}"))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        ["branches.b={of: a}"],
+        ["branches.b={kind: shared, of: a}"],
+        ["branches={a: {}, b: {of: a}}"],
+        ["branches.b.of=a"],
+    ],
+)
+def test_former_names_in_an_override(conf, given):
+    assert load(conf("a: {}"), given).branches["b"] == SharedBranchConfig(shares="a")
+
+
+def test_what_told_the_kind_is_taken_away(conf):
+    conf("a: {inputs: [near], spectrum: {level: 0.2}}", name="low.yaml")
+    found = load(conf("a: {spectrum: null}", "base: low.yaml\n"))
+    assert found.branches["a"] == EncoderBranchConfig(inputs=["near"])
+
+
+@pytest.mark.parametrize("weights", ["{a: 1.0e308, b: 1.0e308}", "{a: -1.0, b: 2.0}", "{a: 0.0}"])
+def test_weights_without_a_sum(tmp_path, weights):
+    (tmp_path / "c.yaml").write_text(f"branches: {{a: {{}}, b: {{}}}}\nsystems: [{{weights: {weights}}}]\n")
+    with pytest.raises(WheeltapperError, match=r"systems\.0\.weights: expected none below zero"):
+        load(tmp_path / "c.yaml")
+
+
+def test_texts_that_earlier_versions_saved_are_not_the_team_s(tmp_path):
+    title = "Gated near and far channels with normal-reference scoring for anomalous machine sounds"
+    (tmp_path / "c.yaml").write_text(f"package: {{title: {title}}}\n")
+    assert load(tmp_path / "c.yaml").package.title == ""
+    (tmp_path / "c.yaml").write_text("package: {title: Ours}\n")
+    assert load(tmp_path / "c.yaml").package.title == "Ours"
