@@ -30,10 +30,10 @@ from system.machine import peak_memory_mb
 from system.machine import threads as usual_threads
 from system.record import run_record
 from system.references import dense
-from system.references.autoencoder import Autoencoder, AutoencoderConfig, build
+from system.references.autoencoder import Autoencoder, AutoencoderSettings, build
 
 BANDS = 128
-CONFIG = AutoencoderConfig()
+CONFIG = AutoencoderSettings()
 PEER_MINUTES = 64.0  # the official program at 1,000 clips x 100 epochs, measured on two cores
 
 
@@ -178,7 +178,7 @@ def train_once(clips: int, frames: int) -> dict:
     recordings = [generator.normal(-40, 5, (frames, BANDS)).astype(np.float32) for _ in range(clips)]
     domains = ["target" if number < 10 else "source" for number in range(clips)]
     begin = time.perf_counter()
-    Autoencoder(AutoencoderConfig(epochs=1)).fit(recordings, domains=domains)
+    Autoencoder(AutoencoderSettings(epochs=1)).fit(recordings, domains=domains)
     return {"seconds_of_an_epoch": round(time.perf_counter() - begin, 1), "peak_memory_mb": peak_memory_mb()}
 
 

@@ -17,7 +17,7 @@ from pydantic import Field, PositiveInt, model_validator
 from system.checked_yaml import Strict, read_checked
 from system.errors import WheeltapperError
 from system.leaderboard.boards import Board
-from system.leaderboard.table import MEASURE_MEANS, SCORE, TASK_MEANS, Entry, Figure, Key, Runs, Source, Table
+from system.leaderboard.table import MEASURE_MEANS, SCORE, TASK_MEANS, Entry, Figure, Key, PublishedSource, Runs, Table
 
 FOLDER = Path(__file__).parent / "published"
 SCORES = "dcase_scores.yaml"
@@ -66,9 +66,9 @@ class _System(Strict):
     note: str = ""
     full_name: str = ""
 
-    def as_source(self) -> Source:
+    def as_source(self) -> PublishedSource:
         names = ("address", "by", "copied_from", "parameters", "note", "full_name")
-        return Source(self.source, **{name: getattr(self, name) for name in names})
+        return PublishedSource(self.source, **{name: getattr(self, name) for name in names})
 
 
 class _Scored(_System):
@@ -207,7 +207,7 @@ def encoders(board: Board) -> list[Entry]:
             figures = {figure.key: (float(line.pop(figure.name)),) for figure in board.figures}
             columns = {task.name: f"mean_{task.name}" for task in board.tasks} | {SCORE: SCORE}
             means = {name: (float(line.pop(column)),) for name, column in columns.items() if column in line}
-            found.append(Entry(line.pop("encoder"), figures, means, Source(line.pop("source"), **line)))
+            found.append(Entry(line.pop("encoder"), figures, means, PublishedSource(line.pop("source"), **line)))
     return found
 
 

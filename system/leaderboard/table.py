@@ -87,7 +87,7 @@ MEASURE_MEANS = Rule("name", harmonic)  # the challenge's official score
 
 
 @dataclass(frozen=True)
-class Source:
+class PublishedSource:
     """Where a published entry is printed.
 
     Args:
@@ -126,7 +126,7 @@ class Entry:
     name: str
     figures: Mapping[Key, Runs]
     given: Mapping[str, Runs] = field(default_factory=dict)
-    source: Source | None = None
+    source: PublishedSource | None = None
     protocol: str = AS_CODED
     files: tuple[str, ...] = ()
     records: tuple[Mapping[str, str], ...] = ()

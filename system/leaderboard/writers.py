@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from system.files import open_atomic
-from system.leaderboard.table import SCORE, Entry, Line, Source, Table
+from system.leaderboard.table import SCORE, Entry, Line, PublishedSource, Table
 
 
 def markdown(found: Iterable[Table]) -> str:
@@ -56,7 +56,7 @@ def write_entries(path: str | os.PathLike, found: Sequence[Table]) -> None:
 
 
 def _row(table: Table, number: int, entry: Entry) -> dict[str, Any]:
-    source = entry.source or Source("")
+    source = entry.source or PublishedSource("")
     record = entry.records[0] if entry.records else {}
     cells = [(line, row[number]) for line, row in zip(table.lines, table.cells, strict=True)]
     whole = next(cell for line, cell in cells if line.name == SCORE)

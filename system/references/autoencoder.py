@@ -29,14 +29,14 @@ ROWS = 4096  # vectors through the network at once when scoring
 
 
 @dataclass
-class AutoencoderConfig(configuration.AutoencoderConfig):
+class AutoencoderSettings(configuration.AutoencoderConfig):
     """Settings of the official baseline; ``device`` as torch names it."""
 
     seed: int = 13711
     device: str = "cpu"
 
 
-def build(inputs: int, config: AutoencoderConfig) -> nn.Sequential:
+def build(inputs: int, config: AutoencoderSettings) -> nn.Sequential:
     """The network for vectors of ``inputs`` elements: (B, inputs) -> (B, inputs); its weights follow from the seed."""
     sizes = [inputs, *config.hidden, config.bottleneck, *reversed(config.hidden), inputs]
     return dense.build(sizes, config.batch_norm, config.seed)
@@ -50,8 +50,8 @@ class Autoencoder:
     validation loss. With domains also ``selective`` and ``batch_distances``, the same for the Mahalanobis score.
     """
 
-    def __init__(self, config: AutoencoderConfig | None = None) -> None:
-        self.config = config or AutoencoderConfig()
+    def __init__(self, config: AutoencoderSettings | None = None) -> None:
+        self.config = config or AutoencoderSettings()
         self._network: nn.Sequential | None = None
         self.selective: SelectiveMahalanobis | None = None
         self.batch_losses = self.batch_distances = np.empty(0)
@@ -195,7 +195,7 @@ class Autoencoder:
         checkpoints.save(path, tensors, {"autoencoder": asdict(self.config)})
 
     @classmethod
-    def load(cls, path: Path, config: AutoencoderConfig) -> "Autoencoder":
+    def load(cls, path: Path, config: AutoencoderSettings) -> "Autoencoder":
         """An autoencoder of the network that ``config`` describes; WheeltapperError where the file holds another one,
         or is missing or damaged."""
         tensors = checkpoints.load_file(path)["model"]

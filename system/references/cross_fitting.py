@@ -17,7 +17,7 @@ from system.files import open_atomic
 from system.frontends.logmel import log_mel
 from system.manifest import Clip, check_training, group_by, machines
 from system.parallel import map_in_order
-from system.references.autoencoder import Autoencoder, AutoencoderConfig
+from system.references.autoencoder import Autoencoder, AutoencoderSettings
 
 ALL = -1  # fold of the network that learns from all clips
 FOLDS = "folds.csv"
@@ -69,10 +69,10 @@ def _group(clip: Clip) -> str:
     return clip.group or "/".join(clip.key)
 
 
-def settings(config: configuration.AutoencoderConfig, seed: int, device: str) -> AutoencoderConfig:
+def settings(config: configuration.AutoencoderConfig, seed: int, device: str) -> AutoencoderSettings:
     """The network's settings from the branch's."""
     known = {field.name: getattr(config, field.name) for field in fields(configuration.AutoencoderConfig)}
-    return AutoencoderConfig(**known, seed=seed, device=device)
+    return AutoencoderSettings(**known, seed=seed, device=device)
 
 
 def spectrogram(clip: Clip, rate: int) -> np.ndarray:

@@ -134,14 +134,14 @@ def _score_machine(
 def _fit_autoencoder(
     clips: Sequence[Clip], features: Sequence[np.ndarray], seed: int, epochs: int, say: Say
 ) -> "Autoencoder":
-    from system.references.autoencoder import Autoencoder, AutoencoderConfig
+    from system.references.autoencoder import Autoencoder, AutoencoderSettings
 
     def progress(epoch: int, loss: float, validation: float) -> None:
         if epoch % 10 == 0 or epoch == epochs:
             say(f"{clips[0].machine}: epoch {epoch} of {epochs}, loss {loss:.3f}, validation {validation:.3f}")
 
     train = [(clip, x) for clip, x in zip(clips, features, strict=True) if clip.split == "train"]
-    model = Autoencoder(AutoencoderConfig(epochs=epochs, seed=seed))
+    model = Autoencoder(AutoencoderSettings(epochs=epochs, seed=seed))
     return model.fit([x for _, x in train], progress, [clip.domain for clip, _ in train])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from system import config as configuration
 from system.config import StudyLofConfig
 from system.errors import WheeltapperError
-from system.references.autoencoder import Autoencoder, AutoencoderConfig
+from system.references.autoencoder import Autoencoder, AutoencoderSettings
 from system.scoring import lof
 from system.study.data import SplitRow, evaluated, references
 
@@ -38,7 +38,7 @@ def autoencoder_scores(
         device: cpu or cuda.
         progress: called after each epoch with its number and the losses.
     """
-    settings = AutoencoderConfig(**asdict(config), seed=seed, device=device)
+    settings = AutoencoderSettings(**asdict(config), seed=seed, device=device)
     model = Autoencoder(settings).fit([spectrograms[int(i)] for i in np.flatnonzero(references(rows))], progress)
     return {"autoencoder": np.array([model.score(spectrograms[int(i)]) for i in np.flatnonzero(evaluated(rows))])}
 

@@ -13,7 +13,7 @@ from system.errors import WheeltapperError
 from system.leaderboard import comparison, our_results, published, writers
 from system.leaderboard.comparison import MEASURES, NOT_COMPARABLE
 from system.leaderboard.published import DEVELOPMENT, EVALUATION, Published, measured
-from system.leaderboard.table import MEASURE_MEANS, SCORE, Cell, Entry, Source, Table
+from system.leaderboard.table import MEASURE_MEANS, SCORE, Cell, Entry, PublishedSource, Table
 from system.manifest import Clip
 
 DEV, EVAL = tuple(load_year(2026).dev), tuple(load_year(2026).eval)
@@ -198,7 +198,7 @@ SMALL = Published(
                 )
             ),
             {SCORE: (53.34,)},
-            Source("A paper", by="authors"),
+            PublishedSource("A paper", by="authors"),
         ),
     ),
     MEASURE_MEANS,

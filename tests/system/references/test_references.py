@@ -15,7 +15,7 @@ from system.frontends.farfield import subtract_far
 from system.frontends.logmel import log_mel
 from system.manifest import Clip
 from system.references import SYSTEMS, dense
-from system.references.autoencoder import Autoencoder, AutoencoderConfig, build
+from system.references.autoencoder import Autoencoder, AutoencoderSettings, build
 from system.references.systems import available, score_manifest
 
 RATE = 16000
@@ -45,7 +45,7 @@ def forward_by_numpy(network: torch.nn.Sequential, x: np.ndarray) -> np.ndarray:
 
 
 def test_network_is_the_official_one():
-    network = build(640, AutoencoderConfig())
+    network = build(640, AutoencoderSettings())
     sizes = [(layer.in_features, layer.out_features) for layer in network if isinstance(layer, torch.nn.Linear)]
     assert sizes == [
         *[(640, 128), (128, 128), (128, 128), (128, 128), (128, 8)],
@@ -55,13 +55,13 @@ def test_network_is_the_official_one():
     linear = 2 * 640 * 128 + 6 * 128 * 128 + 2 * 128 * 8 + 8 * 128 + 8 + 640
     assert sum(parameter.numel() for parameter in network.parameters()) == linear + 2 * (8 * 128 + 8)
     assert all(layer.momentum == 0.01 for layer in network if isinstance(layer, torch.nn.BatchNorm1d))
-    config = AutoencoderConfig()
+    config = AutoencoderSettings()
     assert (config.frames, config.epochs, config.batch, config.learning_rate) == (5, 100, 256, 1e-3)
     assert (config.validation, config.seed) == (0.1, 13711)
 
 
 def test_score_equals_a_numpy_forward_of_the_trained_weights():
-    model = Autoencoder(AutoencoderConfig(epochs=3, batch=32, hidden=(24,) * 4)).fit(toy_clips())
+    model = Autoencoder(AutoencoderSettings(epochs=3, batch=32, hidden=(24,) * 4)).fit(toy_clips())
     for clip in (spectrogram(30, 99), spectrogram(5, 98, tilt=1.0)):
         vectors = vectors_by_loops(clip, 5).astype(np.float64)
         expected = np.mean((forward_by_numpy(model.network, vectors) - vectors) ** 2)
@@ -72,7 +72,7 @@ def test_vectors_stay_within_one_clip_and_all_are_used(monkeypatch):
     clips = [np.full((7, 3), 1.0, np.float32), np.full((5, 3), 2.0, np.float32), np.full((9, 3), 3.0, np.float32)]
     batches, step = [], dense.Steps.__call__
     monkeypatch.setattr(dense.Steps, "__call__", lambda self, x: batches.append(x.numpy()) or step(self, x))
-    Autoencoder(AutoencoderConfig(epochs=2, batch=4, hidden=(4,) * 4, validation=0.2)).fit(clips)
+    Autoencoder(AutoencoderSettings(epochs=2, batch=4, hidden=(4,) * 4, validation=0.2)).fit(clips)
     assert [len(batch) for batch in batches] == [4, 3, 4, 3]
     seen = [np.concatenate(batches[:2]), np.concatenate(batches[2:])]
     # 3 + 1 + 5 vectors, of which 20 % rounded up are held out; each vector has the value of its own clip throughout.
@@ -84,7 +84,7 @@ def test_vectors_stay_within_one_clip_and_all_are_used(monkeypatch):
 
 def test_training_lowers_the_loss_and_one_step_moves_every_weight():
     losses = []
-    config = AutoencoderConfig(epochs=60, batch=32, hidden=(24,) * 4, learning_rate=0.02)
+    config = AutoencoderSettings(epochs=60, batch=32, hidden=(24,) * 4, learning_rate=0.02)
     Autoencoder(config).fit(toy_clips(), lambda epoch, loss, validation: losses.append((epoch, loss, validation)))
     assert [epoch for epoch, _, _ in losses] == list(range(1, 61))
     assert losses[-1][1] < 0.2 * losses[0][1]
@@ -98,13 +98,13 @@ def test_training_lowers_the_loss_and_one_step_moves_every_weight():
 
 
 def test_an_outlier_scores_higher():
-    config = AutoencoderConfig(epochs=60, batch=32, hidden=(24,) * 4, learning_rate=0.02)
+    config = AutoencoderSettings(epochs=60, batch=32, hidden=(24,) * 4, learning_rate=0.02)
     model = Autoencoder(config).fit(toy_clips())
     assert model.score(spectrogram(40, 77, tilt=1.5)) > 2 * model.score(spectrogram(40, 77))
 
 
 def test_the_seed_decides_everything_and_the_callers_random_state_is_left_alone():
-    config = AutoencoderConfig(epochs=2, batch=32, hidden=(24,) * 4)
+    config = AutoencoderSettings(epochs=2, batch=32, hidden=(24,) * 4)
     torch.manual_seed(1)
     first = Autoencoder(config).fit(toy_clips())
     torch.manual_seed(2)
@@ -128,7 +128,7 @@ def test_the_seed_decides_everything_and_the_callers_random_state_is_left_alone(
 )
 def test_autoencoder_refuses_what_it_cannot_learn_from(clips, message):
     with pytest.raises(WheeltapperError, match=message):
-        Autoencoder(AutoencoderConfig(epochs=1)).fit(clips)
+        Autoencoder(AutoencoderSettings(epochs=1)).fit(clips)
 
 
 def tone_clip(seed: int, pitch: float, samples: int) -> np.ndarray:

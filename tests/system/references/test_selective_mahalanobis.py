@@ -7,12 +7,12 @@ import torch
 
 from system.errors import WheeltapperError
 from system.references import autoencoder as module
-from system.references.autoencoder import Autoencoder, AutoencoderConfig
+from system.references.autoencoder import Autoencoder, AutoencoderSettings
 from system.references.selective_mahalanobis import SelectiveMahalanobis, covariances
 from system.scoring.calibrate import gamma_threshold
 
 BANDS, WIDTH = 6, 3
-CONFIG = AutoencoderConfig(frames=WIDTH, hidden=[10], bottleneck=4, epochs=4, batch=16, validation=0.2, seed=2)
+CONFIG = AutoencoderSettings(frames=WIDTH, hidden=[10], bottleneck=4, epochs=4, batch=16, validation=0.2, seed=2)
 
 
 def clips(count: int = 8) -> tuple[list[np.ndarray], list[str]]:
@@ -158,7 +158,7 @@ def test_saved_and_loaded_it_scores_the_same_and_damage_is_named(fitted, tmp_pat
     np.testing.assert_array_equal(again.distances(clip), model.distances(clip))
     np.testing.assert_array_equal(again.batch_losses, model.batch_losses)
     with pytest.raises(WheeltapperError, match=r"mill\.safetensors: does not fit"):
-        Autoencoder.load(path, AutoencoderConfig(frames=WIDTH, hidden=[11], bottleneck=4))
+        Autoencoder.load(path, AutoencoderSettings(frames=WIDTH, hidden=[11], bottleneck=4))
     path.write_bytes(path.read_bytes()[:200])
     with pytest.raises(WheeltapperError, match=r"mill\.safetensors: damaged"):
         Autoencoder.load(path, CONFIG)
