@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from system import audio
+from system import waveforms
 from system.config import EncoderBranchConfig
 from system.encoders.base import Encoder
 from system.encoders.pooling import pool_tokens, select
@@ -171,8 +171,8 @@ def summary(rows: Sequence[PseudoAttribute]) -> dict[str, dict]:
 @torch.inference_mode()
 def _embed(encoder: Encoder, clip: Clip, config: EncoderBranchConfig, rate: int, simam: str) -> np.ndarray:
     """Features (D,) of the first input of a whole clip, by which it is clustered."""
-    wave, found = audio.read(clip.path)
-    first = select_inputs(audio.resample(wave[:2], found, rate), rate, config.inputs[:1], config.subtraction, clip.path)
+    wave = waveforms.load(clip, rate)
+    first = select_inputs(wave, rate, config.inputs[:1], config.subtraction, clip.path)
     spectrogram = enhance_rows(encoder.spectrogram(torch.from_numpy(first), rate), [simam])
     if config.pseudo_attributes.by == "spectrum":
         return spectrogram.mean((0, 1)).float().cpu().numpy()

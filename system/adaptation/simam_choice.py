@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from system import audio
+from system import waveforms
 from system.adaptation.perturbations import perturb
 from system.config import EncoderConfig
 from system.encoders.base import Encoder
@@ -151,8 +151,7 @@ def _sample(clips: Sequence[Clip], machine: str, seed: int) -> list[Clip]:
 @torch.inference_mode()
 def _embed_copies(encoder: Encoder, clip: Clip, rate: int, depth: int, seed: int) -> np.ndarray:
     """Frozen embeddings (copies, kinds, dim) of a clip's near channel, unperturbed and perturbed."""
-    wave, found = audio.read(clip.path)
-    near = audio.resample(wave[:1], found, rate)[0]
+    near = waveforms.load(clip, rate)[0]
     rows = []
     for copy in (near, *perturb(near, rate, np.random.default_rng(seed)).values()):
         spectrogram = encoder.spectrogram(torch.from_numpy(copy)[None], rate)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from system import audio
+from system import audio, waveforms
 from system.config import EMBED_PRECISIONS, VIEWS
 from system.encoders.base import Encoder
 from system.encoders.pooling import pool_tokens, select
@@ -175,8 +175,7 @@ def embed_machine(
     config = model.config
 
     def load(clip: Clip) -> Tensor:
-        wave, rate = audio.read(clip.path)
-        wave = audio.resample(wave[:2], rate, model.rate)
+        wave = waveforms.load(clip, model.rate)
         # A mono recording is a single input: its tokens need not be computed twice.
         inputs = config.inputs if len(wave) > 1 else config.inputs[:1]
         return torch.from_numpy(select_inputs(wave, model.rate, inputs, config.subtraction, clip.path))

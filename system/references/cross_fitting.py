@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from system import audio
 from system import config as configuration
+from system import waveforms
 from system.errors import WheeltapperError
 from system.files import open_atomic
 from system.frontends.logmel import log_mel
@@ -77,8 +77,7 @@ def settings(config: configuration.AutoencoderConfig, seed: int, device: str) ->
 
 def spectrogram(clip: Clip, rate: int) -> np.ndarray:
     """Log-mel spectrogram float32 (frames, bands) of the near channel, brought to ``rate`` Hz first."""
-    wave, native = audio.read(clip.path)
-    return log_mel(audio.resample(wave[:1], native, rate), rate)[0]
+    return log_mel(waveforms.load(clip, rate)[:1], rate)[0]
 
 
 def train(

@@ -106,17 +106,17 @@ def _views(both: np.ndarray) -> Rows:
 
 def _describe(run: Experiment, rates: Mapping[str, int], clip: Clip) -> dict[str, np.ndarray]:
     """Statistics (inputs, bands) of a clip by each branch, given each branch's rate in Hz."""
-    from system import audio
+    from system import audio, waveforms
     from system.frontends import channels, spectrum
 
-    wave, native = audio.read(clip.path)
+    wave, native = waveforms.read(clip)
     selected: list[tuple[tuple, np.ndarray]] = []
     found = {}
     for name, rate in rates.items():
         branch = SpectrumBranch(run, name).config
         way = (branch.inputs, branch.subtraction, rate)
         if all(way != other for other, _ in selected):
-            resampled = audio.resample(wave[:2], native, rate)
+            resampled = audio.resample(wave, native, rate)
             selected.append(
                 (way, channels.select_inputs(resampled, rate, branch.inputs, branch.subtraction, clip.path))
             )

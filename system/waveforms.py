@@ -1,0 +1,25 @@
+"""Waveforms of clips as models take them: the near and the far channel, at one sampling rate."""
+
+import numpy as np
+
+from system import audio
+from system.manifest import Clip
+
+
+def read(clip: Clip) -> tuple[np.ndarray, int]:
+    """Reads the near and, if there is one, the far channel of a clip.
+
+    Returns:
+        Waveform, float32 (1 or 2, samples), and its sampling rate in Hz.
+
+    Raises:
+        WheeltapperError: the recording cannot be read, see ``audio.read``.
+    """
+    wave, rate = audio.read(clip.path)
+    return wave[:2], rate
+
+
+def load(clip: Clip, rate: int) -> np.ndarray:
+    """``read``, resampled to ``rate`` Hz: float32 (1 or 2, samples)."""
+    wave, native = read(clip)
+    return audio.resample(wave, native, rate)
