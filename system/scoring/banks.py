@@ -18,19 +18,21 @@ MEAN = "mean"
 class Scorer(Protocol):
     """Interface of every anomaly scorer. Clips come without names, and a higher score is more anomalous."""
 
-    def fit(self, references: np.ndarray, domains: np.ndarray) -> object:
+    def fit(self, references: np.ndarray, domains: np.ndarray, groups: np.ndarray | None = None) -> object:
         """Fits the scorer to normal clips.
 
         Args:
             references: (N, D) or (N, bands, D) embeddings.
             domains: (N,) 'source' or 'target'.
+            groups: (N,) numbers; references with the same number are parts or copies of one recording and are left out
+                together in ``reference_scores``. None if each stands alone.
         """
 
     def score(self, embeddings: np.ndarray) -> np.ndarray:
         """Anomaly scores (M,) of embeddings (M, D) or (M, bands, D)."""
 
     def reference_scores(self) -> np.ndarray:
-        """Leave-one-out scores (N,): each reference against all others."""
+        """Leave-one-out scores (N,): each reference against all others that are not of its group."""
 
 
 def note_of(scorer: Scorer) -> str:
@@ -78,19 +80,26 @@ class BankScorer(Generic[AnyBank]):
         """Fits one bank to the arranged references with the indices ``rows``."""
         raise NotImplementedError
 
-    def fit(self, references: np.ndarray, domains: np.ndarray) -> "BankScorer":
+    def distance_without(self, bank: AnyBank, rows: np.ndarray, group: np.ndarray) -> np.ndarray:
+        """Distances of the references with the indices ``group`` to a bank of ``rows`` without these."""
+        return self.fit_bank(rows[~np.isin(rows, group)]).distance(self._references[group])
+
+    def fit(self, references: np.ndarray, domains: np.ndarray, groups: np.ndarray | None = None) -> "BankScorer":
         """Fits the banks; see ``Scorer.fit``.
 
         Raises:
-            WheeltapperError: fewer than ``fewest_references`` references, or NaN or infinity among them.
+            WheeltapperError: fewer than ``fewest_references`` references, or groups of them; NaN or infinity.
         """
-        references, self._domains = check(references, domains, self.fewest_references)
-        self._references = self.arrange(references)
-        self._rows, self.note = split(self._domains, self.bank, self.smallest_bank)
+        references, self._domains = check(references, domains, self.fewest_references, groups)
+        self._references, self._groups = self.arrange(references), groups
+        self._rows, self.note = split(self._domains, self.bank, self.smallest_bank, groups)
         self._banks = [self.fit_bank(rows) for rows in self._rows]
-        self._own = [bank.leave_one_out() for bank in self._banks]
+        self._left_out = [
+            self.distances_left_out(bank, rows) for bank, rows in zip(self._banks, self._rows, strict=True)
+        ]
         if self.standardize:
-            self._scales = _standards(self._own, mean_z if self.standardize == MEAN else robust_z)
+            own = [distance[rows] for distance, rows in zip(self._left_out, self._rows, strict=True)]
+            self._scales = _standards(own, mean_z if self.standardize == MEAN else robust_z)
         return self
 
     def score(self, embeddings: np.ndarray) -> np.ndarray:
@@ -101,15 +110,20 @@ class BankScorer(Generic[AnyBank]):
         return self._nearest([bank.distance(embeddings) for bank in self._banks])
 
     def reference_scores(self) -> np.ndarray:
-        distances = []
-        for bank, rows, own in zip(self._banks, self._rows, self._own, strict=True):
-            others = np.setdiff1d(np.arange(len(self._references)), rows)
-            distance = np.empty(len(self._references))
-            distance[rows] = own
-            if len(others):
-                distance[others] = self.distance_of_others(bank, others)
-            distances.append(distance)
-        return self._nearest(distances)
+        return self._nearest(self._left_out)
+
+    def distances_left_out(self, bank: AnyBank, rows: np.ndarray) -> np.ndarray:
+        """Distances (N,) of all references to a bank of ``rows``, each without itself and its group."""
+        found = np.empty(len(self._references))
+        found[rows] = bank.leave_one_out()
+        others = np.setdiff1d(np.arange(len(found)), rows)
+        if len(others):
+            found[others] = self.distance_of_others(bank, others)
+        if self._groups is not None:
+            for group in shared(self._groups):
+                if np.isin(rows, group).any():
+                    found[group] = self.distance_without(bank, rows, group)
+        return found
 
     def distance_of_others(self, bank: AnyBank, others: np.ndarray) -> np.ndarray:
         """Distances to a bank of the references with the indices ``others``, which are not in it."""
@@ -138,37 +152,58 @@ def flat(rows: np.ndarray) -> np.ndarray:
     return rows.reshape(len(rows), math.prod(rows.shape[1:]))
 
 
-def check(references: np.ndarray, domains: np.ndarray, fewest: int = 2) -> tuple[np.ndarray, np.ndarray]:
+def check(
+    references: np.ndarray, domains: np.ndarray, fewest: int = 2, groups: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
     """Converts and checks references.
 
     Args:
         references: (N, D) or (N, bands, D).
         domains: (N,).
         fewest: smallest number of references allowed.
+        groups: (N,) numbers of the groups that are left out together, or None.
 
     Returns:
         References as float64 in their shape, and domains as an array.
 
     Raises:
-        WheeltapperError: fewer than ``fewest`` references, or NaN or infinity among them.
+        WheeltapperError: fewer than ``fewest`` references, or groups of them; NaN or infinity.
     """
     references, domains = np.asarray(references, np.float64), np.asarray(domains)
     if references.ndim not in (2, 3) or len(references) != len(domains):
         raise ValueError(f"references {references.shape} and domains {domains.shape} do not belong together")
-    if len(references) < fewest:
-        raise WheeltapperError(f"normal references: expected at least {fewest} clips, found {len(references)}")
+    if groups is not None and np.shape(groups) != (len(references),):
+        raise ValueError(f"references {references.shape} and groups {np.shape(groups)} do not belong together")
+    if (count := independent(groups, len(references))) < fewest:
+        parts = "" if count == len(references) else f" ({len(references)} with their parts and copies)"
+        raise WheeltapperError(f"normal references: expected at least {fewest} clips, found {count}{parts}")
     if not np.isfinite(references).all():
         raise WheeltapperError("normal references: expected finite embeddings, found NaN or infinity")
     return references, domains
 
 
-def split(domains: np.ndarray, mode: str, smallest: int) -> tuple[list[np.ndarray], str]:
+def independent(groups: np.ndarray | None, count: int) -> int:
+    """Number of groups among ``count`` references: the number of references where ``groups`` is None."""
+    return count if groups is None else len(np.unique(groups))
+
+
+def shared(groups: np.ndarray) -> list[np.ndarray]:
+    """Indices of the members of each group that has more than one; ``groups`` (N,) are numbers."""
+    _, inverse, counts = np.unique(groups, return_inverse=True, return_counts=True)
+    order = np.split(np.argsort(inverse, kind="stable"), np.cumsum(counts)[:-1])
+    return [members for members in order if len(members) > 1]
+
+
+def split(
+    domains: np.ndarray, mode: str, smallest: int, groups: np.ndarray | None = None
+) -> tuple[list[np.ndarray], str]:
     """Assigns references to banks.
 
     Args:
         domains: (N,) 'source' or 'target'.
         mode: ``global`` for one bank of all, ``domain`` for one bank per domain.
         smallest: smallest bank that has statistics. If a domain has fewer clips, all references form one bank.
+        groups: (N,) numbers of the groups that are left out together, each of which counts as one clip; or None.
 
     Returns:
         Indices of each bank's references, and a note if the banks differ from what ``mode`` asks for.
@@ -176,8 +211,10 @@ def split(domains: np.ndarray, mode: str, smallest: int) -> tuple[list[np.ndarra
     everything = np.arange(len(domains))
     if mode == GLOBAL:
         return [everything], ""
-    names, counts = np.unique(domains, return_counts=True)
+    names = np.unique(domains)
+    banks = [np.flatnonzero(domains == name) for name in names]
+    counts = np.array([independent(None if groups is None else groups[rows], len(rows)) for rows in banks])
     if counts.min() < smallest:
         few = names[counts.argmin()] or "unknown"
         return [everything], f"{counts.min()} references of domain {few}, fewer than {smallest}: one bank for all"
-    return [np.flatnonzero(domains == name) for name in names], ""
+    return banks, ""

@@ -11,7 +11,9 @@ from system.scoring.mahalanobis import (
     fit_gaussian,
     principal_axes,
     shrinkage_without,
+    shrinkage_without_group,
     squares_without,
+    squares_without_group,
 )
 
 
@@ -34,6 +36,13 @@ class ConditionalBank:
         shrinkage = shrinkage_without(self.joint)
         return _root(squares_without(self.joint, *shrinkage) - squares_without(self.condition, *shrinkage))
 
+    def without(self, members: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
+        """As ``GaussianBank.without``."""
+        dim = embeddings.shape[1] - self.condition.references.shape[1]
+        shrinkage = shrinkage_without_group(self.joint, members)
+        joint = squares_without_group(self.joint, members, embeddings, *shrinkage)
+        return _root(joint - squares_without_group(self.condition, members, embeddings[:, dim:], *shrinkage))
+
 
 class ConditionalMahalanobisScorer(MahalanobisScorer):
     """s = min over banks of sqrt(M^2(x | c)): unusual conditions c alone do not make a clip anomalous.
@@ -48,7 +57,9 @@ class ConditionalMahalanobisScorer(MahalanobisScorer):
         standardize: see BankScorer.
     """
 
-    def fit(self, references: np.ndarray, domains: np.ndarray) -> "ConditionalMahalanobisScorer":
+    def fit(
+        self, references: np.ndarray, domains: np.ndarray, groups: np.ndarray | None = None
+    ) -> "ConditionalMahalanobisScorer":
         shape = np.shape(references)
         if len(shape) != 3 or shape[1] < 2:
             raise WheeltapperError(
@@ -56,7 +67,7 @@ class ConditionalMahalanobisScorer(MahalanobisScorer):
                 f"for the machine and the others for the condition, found {shape[1:]}"
             )
         self._dim = shape[2]
-        super().fit(references, domains)
+        super().fit(references, domains, groups)
         return self
 
     def fit_bank(self, rows: np.ndarray) -> ConditionalBank:

@@ -4,6 +4,7 @@ The factor compares the density of the references around a clip with the density
 """
 
 from collections.abc import Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +44,24 @@ class LofBank:
         distances, neighbours = self.fitted.kneighbors(n_neighbors=k + 1)
         return np.array([_without(i, distances, neighbours, k) for i in range(count)])
 
+    def without(self, gone: np.ndarray) -> np.ndarray:
+        """Factors (m,) of the references with the indices ``gone`` (m,) among the others."""
+        count = self.fitted.n_samples_fit_ - len(gone)
+        k = min(self.k, count - 1)
+        distances, neighbours = self._ordered
+        # All that matters are the k nearest others of each reference, and for these k places beyond the gone suffice.
+        distances, neighbours = distances[:, : k + len(gone)], neighbours[:, : k + len(gone)]
+        kept = np.argsort(np.isin(neighbours, gone), axis=1, kind="stable")[:, :k]
+        distances = np.take_along_axis(distances, kept, axis=1)
+        neighbours = np.take_along_axis(neighbours, kept, axis=1)
+        density = 1.0 / (np.maximum(distances, distances[neighbours, -1]).mean(axis=1) + SMALLEST_REACH)
+        return density[neighbours[gone]].mean(axis=1) / density[gone]
+
+    @cached_property
+    def _ordered(self) -> tuple[np.ndarray, np.ndarray]:
+        """Distances from each reference to all others, ascending, and the indices of these, (N, N - 1) each."""
+        return self.fitted.kneighbors(n_neighbors=self.fitted.n_samples_fit_ - 1)
+
 
 class LofScorer(BankScorer):
     """s(x) = smallest local outlier factor of x over the banks, about 1 for a normal clip.
@@ -62,6 +81,11 @@ class LofScorer(BankScorer):
 
     def fit_bank(self, rows: np.ndarray) -> LofBank:
         return LofBank(self._references[rows], self.k)
+
+    def distance_without(self, bank: LofBank, rows: np.ndarray, group: np.ndarray) -> np.ndarray:
+        if np.isin(group, rows).all():
+            return bank.without(np.searchsorted(rows, group))
+        return super().distance_without(bank, rows, group)
 
 
 class Votes(NamedTuple):

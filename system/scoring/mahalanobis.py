@@ -4,11 +4,14 @@ Written here instead of taken from scikit-learn, because leave-one-out distances
 """
 
 from dataclasses import dataclass
+from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
 from system.scoring.banks import Bank, BankScorer
 
+WELL_CONDITIONED = 1e-6  # shrinkage above which the covariance without a group of references may be downdated
 SMALLEST_SCALE = np.finfo(float).tiny ** 0.5  # for identical references; its inverse and its square are finite
 
 
@@ -27,6 +30,12 @@ class GaussianBank:
     variances: np.ndarray  # (r,) along the axes
     shrinkage: float
     scale: float  # mean variance
+
+    @cached_property
+    def gram(self) -> np.ndarray:
+        """Products (N, N) of the centred references."""
+        z = self.references - self.mean
+        return z @ z.T
 
     def distance(self, embeddings: np.ndarray) -> np.ndarray:
         return np.sqrt(self.squares(embeddings))
@@ -50,16 +59,35 @@ class GaussianBank:
         """
         return np.sqrt(squares_without(self, *shrinkage_without(self)))
 
+    def without(self, members: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
+        """Distances (M,) of embeddings (M, D) with everything re-estimated without some references.
 
-class MahalanobisScorer(BankScorer[Bank]):
+        Args:
+            members: (k,) indices of these references in the bank.
+            embeddings: (M, D).
+        """
+        return np.sqrt(squares_without_group(self, members, embeddings, *shrinkage_without_group(self, members)))
+
+
+class NormalBank(Bank, Protocol):
+    """A bank with a normal distribution: one of embeddings, or of embeddings and conditions."""
+
+    def without(self, members: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
+        """As ``GaussianBank.without``."""
+
+
+class MahalanobisScorer(BankScorer[NormalBank]):
     """s(x) = min over banks of sqrt((x - mu)^T Sigma^-1 (x - mu)), Sigma by Ledoit and Wolf (2004)."""
 
     # Leave-one-out leaves three of four clips, the fewest that define directions.
     smallest_bank = 4
     fewest_references = 3
 
-    def fit_bank(self, rows: np.ndarray) -> Bank:
+    def fit_bank(self, rows: np.ndarray) -> NormalBank:
         return fit_gaussian(self._references[rows])
+
+    def distance_without(self, bank: NormalBank, rows: np.ndarray, group: np.ndarray) -> np.ndarray:
+        return bank.without(np.flatnonzero(np.isin(rows, group)), self._references[group])
 
 
 def ledoit_wolf(
@@ -91,8 +119,7 @@ def ledoit_wolf(
 def shrinkage_without(bank: GaussianBank) -> tuple[np.ndarray, np.ndarray]:
     """Shrinkage and scale (N,) of a bank, estimated without each of its references."""
     count, dim = bank.references.shape
-    z = bank.references - bank.mean
-    gram = z @ z.T
+    gram = bank.gram
     squares = np.diag(gram)
     a, b = count / (count - 1), count / (count - 1) ** 2
     # (i, n): squared distance of clip n from the mean without clip i.
@@ -116,6 +143,57 @@ def squares_without(bank: GaussianBank, shrinkage: np.ndarray, scale: np.ndarray
         inverse_form += np.maximum((z**2).sum(axis=1) - (along**2).sum(axis=1), 0.0) / floor
     inverse_form = inverse_form / np.maximum(1.0 - (1.0 - shrinkage) * b * inverse_form, np.finfo(float).eps)
     return inverse_form * a**2  # x_i lies a * z_i from the mean of the others
+
+
+def _downdate(bank: GaussianBank, members: np.ndarray) -> tuple[np.ndarray, int]:
+    """Vectors u (k + 1, D) and number n of the others, such that the covariance of a bank of N references without k of
+    them is N / n S - sum of u u^T. The last vector is how far the mean moves."""
+    left = len(bank.references) - len(members)
+    z = bank.references[members] - bank.mean
+    return np.concatenate([z / np.sqrt(left), -z.sum(axis=0, keepdims=True) / left]), left
+
+
+def shrinkage_without_group(bank: GaussianBank, members: np.ndarray) -> tuple[float, float]:
+    """Shrinkage and scale of a bank, estimated without the references with the indices ``members`` (k,)."""
+    u, left = _downdate(bank, members)
+    a = len(bank.references) / left
+    moved = bank.gram[:, members].sum(axis=1) / left  # -z u for the last u
+    squares = np.delete(np.diag(bank.gram) + 2.0 * moved, members) + (u[-1] ** 2).sum()
+    form = ((u @ bank.axes.T) ** 2 * bank.variances).sum()
+    frobenius = a**2 * (bank.variances**2).sum() - 2 * a * form + ((u @ u.T) ** 2).sum()
+    shrinkage, scale = ledoit_wolf(squares, frobenius, left, bank.references.shape[1])
+    return float(shrinkage), float(scale)
+
+
+def squares_without_group(
+    bank: GaussianBank, members: np.ndarray, embeddings: np.ndarray, shrinkage: float, scale: float
+) -> np.ndarray:
+    """Squared distances (M,) of embeddings (M, D) to a bank without the references with the indices ``members`` (k,).
+
+    The inverse follows from Woodbury's formula, in O((k + M) D r) for a bank of rank r.
+    """
+    floor = shrinkage * max(scale, SMALLEST_SCALE)
+    u, left = _downdate(bank, members)
+    if shrinkage < WELL_CONDITIONED:  # Woodbury's formula would subtract nearly equal numbers
+        rest = np.delete(bank.references, members, axis=0)
+        axes, variances = principal_axes(rest - rest.mean(axis=0))
+        return GaussianBank(rest, rest.mean(axis=0), axes, variances, shrinkage, max(scale, SMALLEST_SCALE)).squares(
+            embeddings
+        )
+    spread = (1.0 - shrinkage) * len(bank.references) / left * bank.variances + floor
+
+    def inverse_form(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+        along_x, along_y = x @ bank.axes.T, y @ bank.axes.T
+        rest = x @ y.T - along_x @ along_y.T if len(bank.axes) < x.shape[1] else 0.0
+        return (along_x / spread) @ along_y.T + rest / floor
+
+    difference = embeddings - bank.mean - u[-1]
+    core = np.eye(len(u)) / (1.0 - shrinkage) - inverse_form(u, u) if shrinkage < 1.0 else None
+    squares = np.array([inverse_form(row[None], row[None])[0, 0] for row in difference])
+    if core is not None:
+        cross = inverse_form(u, difference)
+        squares += (cross * np.linalg.solve(core, cross)).sum(axis=0)
+    return np.maximum(squares, 0.0)
 
 
 def fit_gaussian(references: np.ndarray) -> GaussianBank:

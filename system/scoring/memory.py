@@ -21,12 +21,21 @@ class Memory:
         k: number of nearest rows to average; all if there are fewer.
         neighbours: number of neighbours whose mean distance is a row's density; 0 if no density is needed.
         factor: distances are factor * (1 - cos).
+        groups: (all references,) numbers of the groups that are left out together, or None; members of a group are not
+            neighbours of each other.
     """
 
     def __init__(
-        self, rows: np.ndarray, parents: np.ndarray, members: np.ndarray, k: int, neighbours: int, factor: float
+        self,
+        rows: np.ndarray,
+        parents: np.ndarray,
+        members: np.ndarray,
+        k: int,
+        neighbours: int,
+        factor: float,
+        groups: np.ndarray | None = None,
     ):
-        self.rows, self.parents, self.members = rows, parents, members
+        self.rows, self.parents, self.members, self.groups = rows, parents, members, groups
         self.k, self.neighbours, self.factor = k, neighbours, factor
         self.densities: list[np.ndarray] = []  # per band, (R,)
         self.near: list[np.ndarray] = []  # per band, neighbours that a row's density is computed from, (R, neighbours)
@@ -36,7 +45,7 @@ class Memory:
             distance = self._between(band)
             count = min(neighbours, len(rows) - 1)
             self.near.append(np.argpartition(distance, count - 1, axis=1)[:, :count])
-            self.densities.append(np.take_along_axis(distance, self.near[-1], axis=1).mean(axis=1))
+            self.densities.append(self._density(np.take_along_axis(distance, self.near[-1], axis=1)))
             self.settings.append(self.fit_band(_masked(distance[: len(members)], gone), self.densities[-1]))
 
     def fit_band(self, distance: np.ndarray, density: np.ndarray) -> float:
@@ -62,8 +71,8 @@ class Memory:
     def without(self, references: np.ndarray, numbers: np.ndarray) -> np.ndarray:
         """Leave-one-out distances (M,) of some references.
 
-        Densities are recomputed without the reference and without rows made from it; the parameter of ``fit_band`` is
-        kept.
+        Densities are recomputed without the reference, the others of its group, and rows made from these; the parameter
+        of ``fit_band`` is kept.
 
         Args:
             references: (M, bands, D).
@@ -89,22 +98,32 @@ class Memory:
         found = np.tile(self.densities[band], (len(gone), 1))
         between, near = self._between(band), self.near[band]
         lost = np.zeros(len(self.rows), bool)
+        alike: dict[int, int] = {}  # references of one group share their list of rows
         for number, rows in enumerate(gone):
-            if len(rows):
+            if (first := alike.setdefault(id(rows), number)) < number:
+                found[number] = found[first]
+            elif len(rows):
                 lost[rows] = True
                 changed = np.flatnonzero(lost[near].any(axis=1) & ~lost)
                 others = between[changed][:, ~lost]
                 count = min(
                     self.neighbours, others.shape[1] - 1
                 )  # the row itself, at infinite distance, does not count
-                found[number, changed] = np.partition(others, count - 1, axis=1)[:, :count].mean(axis=1)
+                found[number, changed] = self._density(np.partition(others, count - 1, axis=1)[:, :count])
                 lost[rows] = False
         return found
 
+    def _density(self, nearest: np.ndarray) -> np.ndarray:
+        """Mean distances (R,) to the nearest rows (R, n); infinite ones, to the row's own group, do not count."""
+        return nearest.mean(axis=1) if self.groups is None else _mean_of_nearest(nearest, nearest.shape[1])
+
     def _between(self, band: int) -> np.ndarray:
-        """Distances (R, R) between the rows, with infinity on the diagonal."""
+        """Distances (R, R) between the rows, with infinity on the diagonal and within groups of references."""
         distance = self._cosine(self.rows[:, band], band)
         np.fill_diagonal(distance, np.inf)
+        if self.groups is not None:
+            own = self.groups[self.members]
+            distance[: len(own), : len(own)][own[:, None] == own] = np.inf
         return distance
 
     def _cosine(self, embeddings: np.ndarray, band: int) -> np.ndarray:
@@ -112,8 +131,12 @@ class Memory:
         return self.factor * np.maximum(1.0 - embeddings @ self.rows[:, band].T, 0.0)
 
     def _gone(self, numbers: np.ndarray) -> list[np.ndarray]:
-        """For each reference, the rows that are the reference itself or made from it."""
-        return [np.flatnonzero((self.parents == number).any(axis=1)) for number in numbers]
+        """For each reference, the rows that are the reference itself or one of its group, or made from these."""
+        parents = self.parents
+        if self.groups is not None:
+            parents, numbers = self.groups[parents], self.groups[numbers]
+        rows = {number: np.flatnonzero((parents == number).any(axis=1)) for number in dict.fromkeys(numbers)}
+        return [rows[number] for number in numbers]
 
 
 class MemoryScorer(BankScorer):
@@ -158,8 +181,8 @@ class MemoryScorer(BankScorer):
             rows = flat(rows)[:, None]
         return unit(rows)
 
-    def fit(self, references: np.ndarray, domains: np.ndarray) -> "MemoryScorer":
-        super().fit(references, domains)
+    def fit(self, references: np.ndarray, domains: np.ndarray, groups: np.ndarray | None = None) -> "MemoryScorer":
+        super().fit(references, domains, groups)
         if (self.smote or self.memmixup) and all(len(bank.rows) == len(bank.members) for bank in self._banks):
             self.note = "; ".join(filter(None, (self.note, "too few target or source clips: no synthetic rows")))
         return self
@@ -173,10 +196,15 @@ class MemoryScorer(BankScorer):
                 self._references, target, source, self.smote, self.memmixup, self.memmixup_neighbours
             )
             references, parents = np.concatenate([references, unit(made)]), np.concatenate([parents, made_of])
-        return self.memory(references, parents, rows, self.k, self.neighbours, self.factor)
+        return self.memory(references, parents, rows, self.k, self.neighbours, self.factor, self._groups)
 
     def distance_of_others(self, bank: Memory, others: np.ndarray) -> np.ndarray:
         return bank.without(self._references[others], others)
+
+    def distances_left_out(self, bank: Memory, rows: np.ndarray) -> np.ndarray:
+        if self._groups is None:
+            return super().distances_left_out(bank, rows)
+        return bank.without(self._references, np.arange(len(self._references)))  # which knows the groups
 
 
 def unit(x: np.ndarray) -> np.ndarray:

@@ -14,7 +14,7 @@ class PrecomputedScorer:
 
     note = ""
 
-    def fit(self, references: np.ndarray, domains: np.ndarray) -> "PrecomputedScorer":
+    def fit(self, references: np.ndarray, domains: np.ndarray, groups: np.ndarray | None = None) -> "PrecomputedScorer":
         self._references, _ = check(references, domains)
         return self
 
