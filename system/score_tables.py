@@ -1,12 +1,13 @@
 """Scores of whole runs: each machine and section is scored against its own normal references, for every branch."""
 
 import csv
+import inspect
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from system.config import AutoencoderBranchConfig, ScorerConfig, SystemConfig
 from system.errors import WheeltapperError
 from system.evaluation import challenge_csv
 from system.files import open_atomic, read_json, write_json
+from system.groups import connected
 from system.manifest import Clip, Key, group_by
 from system.scoring import calibrate
 from system.scoring.banks import note_of
@@ -24,14 +26,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+Group = tuple[str, str]  # machine, section
+
 COLUMNS = ("machine", "section", "split", "file", "domain", "score")
+GROUP = "group"  # a further column where references belong together
 REFERENCES = "references.csv"
 THRESHOLDS = "thresholds.json"
+FALSE_ALARMS = "false_alarms.json"
+GROUPS = "groups"  # argument of a scorer's fit
 
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """Score of a test clip (split ``test``, empty domain), or leave-one-out score of a reference (split ``train``)."""
+    """Score of a test clip (split ``test``, empty domain), or leave-one-out score of a reference (split ``train``).
+
+    References of the same ``group`` were left out together; an empty one stands for a single clip.
+    """
 
     machine: str
     section: str
@@ -39,6 +49,7 @@ class ScoreRow:
     file: str
     domain: str
     score: float
+    group: str = ""
 
 
 def score_machines(
@@ -82,7 +93,7 @@ def score_machines(
         except (WheeltapperError, ValueError) as error:
             raise WheeltapperError(f"{machine} section {section}: {error}") from error
         for clip, score in zip(references, reference_scores, strict=True):
-            rows.append(ScoreRow(machine, section, "train", clip.file, clip.domain, float(score)))
+            rows.append(ScoreRow(machine, section, "train", clip.file, clip.domain, float(score), clip.group))
         for clip, score in zip(tests, test_scores, strict=True):
             rows.append(ScoreRow(machine, section, "test", clip.file, "", float(score)))
         if progress:
@@ -115,13 +126,60 @@ def fit_scorer(
     """Fits the scorer of a branch to the normal references of one machine and section.
 
     Args:
-        references: normal clips; an unknown domain counts as source.
+        references: normal clips; an unknown domain counts as source. Those of one group are left out together.
         embeddings: clip key to embedding (D,) or (bands, D).
         config: name and settings of the scorer.
     """
     scorer = scoring.build(config.name, **config.settings)
-    scorer.fit(_matrix(references, embeddings), np.array([clip.domain or "source" for clip in references]))
-    return scorer
+    rows, domains = _matrix(references, embeddings), np.array([clip.domain or "source" for clip in references])
+    groups = connected([clip.group for clip in references])
+    count = int(groups.max(initial=-1)) + 1
+    if count == len(references):
+        scorer.fit(rows, domains)
+        return scorer
+    if count < max(2, getattr(scorer, "fewest_references", 2)):
+        log.warning(
+            "%s section %s: %d references are parts or copies of %d: each is left out alone, and more normal clips "
+            "than asked will be above the threshold",
+            *(references[0].machine, references[0].section, len(references), count),
+        )
+        scorer.fit(rows, domains)
+        return scorer
+    if GROUPS in inspect.signature(scorer.fit).parameters:
+        scorer.fit(rows, domains, groups)
+        return scorer
+    scorer.fit(rows, domains)
+    return LeaveGroupsOut(scorer, config, rows, domains, groups)
+
+
+class LeaveGroupsOut:
+    """A scorer that knows no groups: one more is fitted without each of them.
+
+    Args:
+        scorer: fitted to all references.
+        config: its name and settings.
+        rows: (N, ...) references.
+        domains: (N,) their domains.
+        groups: (N,) numbers of their groups.
+    """
+
+    def __init__(
+        self, scorer: scoring.Scorer, config: ScorerConfig, rows: np.ndarray, domains: np.ndarray, groups: np.ndarray
+    ):
+        self.note, self.score, self._config = note_of(scorer), scorer.score, config
+        self._rows, self._domains, self._groups = rows, domains, groups
+
+    def fit(self, references: np.ndarray, domains: np.ndarray, groups: np.ndarray | None = None) -> object:
+        raise TypeError("fitted already")
+
+    def reference_scores(self) -> np.ndarray:
+        found = np.empty(len(self._rows))
+        for number in range(self._groups.max() + 1):
+            own = self._groups == number
+            scorer = scoring.build(self._config.name, **self._config.settings)
+            scorer.fit(self._rows[~own], self._domains[~own])
+            found[own] = scorer.score(self._rows[own])
+        return found
 
 
 def _matrix(clips: Sequence[Clip], embeddings: Mapping[Key, np.ndarray]) -> np.ndarray:
@@ -203,12 +261,66 @@ def fuse_system(
             thresholds[group] = calibrate.threshold(fused[train], domains[train], false_positive_rate)
         else:
             thresholds[group] = float(standard(raw_thresholds[group[0]]))
-        rows += [ScoreRow(*key, first[key].domain, float(score)) for key, score in zip(keys, fused, strict=True)]
+        rows += [replace(first[key], score=float(score)) for key, score in zip(keys, fused, strict=True)]
     return rows, thresholds
 
 
+def expected_false_alarms(
+    rows: Sequence[ScoreRow], thresholds: Mapping[Group, float], false_positive_rate: float
+) -> dict[str, dict[str, Any]]:
+    """What false-alarm rates on normal clips to expect of thresholds that come from the references.
+
+    Args:
+        rows: fused rows of one system.
+        thresholds: (machine, section) to threshold.
+        false_positive_rate: the rate that was asked.
+
+    Returns:
+        By machine and section (``threshold_key``): ``asked``; ``domains``, of each the number of references and the
+        range of rates they do not contradict (``calibrate.expected_false_alarms``); ``remark`` on what cannot be
+        promised, or empty.
+    """
+    found = {}
+    for group, threshold in thresholds.items():
+        own = [row for row in rows if (row.machine, row.section, row.split) == (*group, "train")]
+        scores, domains = np.array([row.score for row in own]), np.array([row.domain for row in own])
+        numbers = connected([row.group for row in own])
+        ranges = calibrate.expected_false_alarms(scores, domains, threshold, numbers)
+        found[threshold_key(*group)] = {
+            "asked": false_positive_rate,
+            "domains": {domain: asdict(rates) for domain, rates in ranges.items()},
+            "remark": _promise({domain: rates.references for domain, rates in ranges.items()}, false_positive_rate),
+        }
+    return found
+
+
+def _promise(counts: Mapping[str, int], asked: float) -> str:
+    """What cannot be promised with these numbers of references; empty if what was asked can."""
+    least = calibrate.least_rate(list(counts.values()))
+    if least <= asked:
+        return ""
+    numbers = " and ".join(f"{count} {domain}" for domain, count in counts.items()) if len(counts) > 1 else ""
+    return (
+        f"{numbers or sum(counts.values())} reference{'s' * (sum(counts.values()) > 1)}: a false-alarm rate below "
+        f"{100 * least:.0f} % cannot be promised"
+    )
+
+
+def false_alarm_text(found: Mapping[str, Any]) -> str:
+    """One line on an entry of ``expected_false_alarms``."""
+    ranges = [
+        f"{100 * rates['low']:.0f} to {100 * rates['high']:.0f} % of {domain} clips ({rates['references']} references)"
+        for domain, rates in found["domains"].items()
+    ]
+    remark = f"; {found['remark']}" if found["remark"] else ""
+    return f"false alarms expected, where {100 * found['asked']:g} % were asked: {', '.join(ranges)}{remark}"
+
+
 def write_system(
-    folder: str | os.PathLike, rows: Sequence[ScoreRow], thresholds: Mapping[tuple[str, str], float]
+    folder: str | os.PathLike,
+    rows: Sequence[ScoreRow],
+    thresholds: Mapping[Group, float],
+    expected: Mapping[str, Any] | None = None,
 ) -> list[Path]:
     """Writes the challenge CSVs of one system, and its reference scores and thresholds for later checks.
 
@@ -216,6 +328,7 @@ def write_system(
         folder: folder of the system.
         rows: fused rows.
         thresholds: (machine, section) to threshold.
+        expected: false-alarm rates of ``expected_false_alarms``, or None where nothing is known.
 
     Returns:
         The files written.
@@ -233,6 +346,9 @@ def write_system(
     written += [folder / REFERENCES, folder / THRESHOLDS]
     write_rows(folder / REFERENCES, [row for row in rows if row.split == "train"])
     write_json(folder / THRESHOLDS, {threshold_key(*group): threshold for group, threshold in thresholds.items()})
+    if expected is not None:
+        written.append(folder / FALSE_ALARMS)
+        write_json(written[-1], expected)
     return written
 
 
@@ -242,11 +358,15 @@ def threshold_key(machine: str, section: str) -> str:
 
 
 def write_rows(path: str | os.PathLike, rows: Iterable[ScoreRow]) -> None:
-    """Writes scores as csv with full precision, atomically."""
+    """Writes scores as csv with full precision, atomically; the groups where there are any."""
+    rows = list(rows)
+    more = [GROUP] if any(row.group for row in rows) else []
     with open_atomic(path) as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([*(getattr(row, name) for name in COLUMNS[:-1]), repr(row.score)] for row in rows)
+        writer.writerow([*COLUMNS, *more])
+        for row in rows:
+            known = [getattr(row, name) for name in COLUMNS[:-1]]
+            writer.writerow([*known, repr(row.score), *(getattr(row, name) for name in more)])
 
 
 def read_rows(path: str | os.PathLike) -> list[ScoreRow]:
@@ -259,8 +379,8 @@ def read_rows(path: str | os.PathLike) -> list[ScoreRow]:
         with open(path, newline="", encoding="utf-8") as file:
             lines = list(csv.reader(file))
         return [
-            ScoreRow(machine, section, split, file, domain, float(score))
-            for machine, section, split, file, domain, score, *_ in lines[1:]
+            ScoreRow(machine, section, split, file, domain, float(score), *more[: GROUP in lines[0]])
+            for machine, section, split, file, domain, score, *more in lines[1:]
         ]
     except (OSError, ValueError, IndexError, UnicodeDecodeError) as error:
         raise WheeltapperError(f"{path}: expected scores ({','.join(COLUMNS)}), found damage ({error})") from error

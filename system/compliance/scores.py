@@ -2,12 +2,13 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
-from system import score_tables, scoring
+from system import score_tables
 from system.compliance.rule import ComplianceRule
-from system.config import SystemConfig
+from system.config import ScorerConfig, SystemConfig
 from system.embeddings.files import read_rows
 from system.errors import WheeltapperError
 from system.evaluation import challenge_csv
@@ -102,7 +103,7 @@ def check_anonymous(run: Experiment, clips: Sequence[Clip]) -> ComplianceRule:
 
 
 def score_alone(
-    clips: Sequence[Clip], embeddings: Mapping[Key, np.ndarray], name: str, settings: Mapping[str, object]
+    clips: Sequence[Clip], embeddings: Mapping[Key, np.ndarray], name: str, settings: Mapping[str, Any]
 ) -> Scores:
     """Leave-one-out scores of the references, and the score of every test clip computed separately, by clip key.
 
@@ -118,9 +119,7 @@ def score_alone(
             raise WheeltapperError(f"{'/'.join(missing[0])}: expected its embedding, found none; run stage 3 again")
         if not references:
             continue
-        scorer = scoring.build(name, **settings)
-        domains = np.array([clip.domain or "source" for clip in references])
-        scorer.fit(np.stack([embeddings[clip.key] for clip in references], dtype=np.float64), domains)
+        scorer = score_tables.fit_scorer(references, embeddings, ScorerConfig(name, dict(settings)))
         found |= {clip.key: float(s) for clip, s in zip(references, scorer.reference_scores(), strict=True)}
         found |= {
             clip.key: float(scorer.score(np.asarray(embeddings[clip.key], np.float64)[None])[0]) for clip in tests

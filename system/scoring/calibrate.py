@@ -8,6 +8,10 @@ import numpy as np
 from system.errors import WheeltapperError
 
 MAD_TO_SIGMA = 1.4826  # of a normal distribution: its standard deviation in units of its MAD
+PRIOR_CLIPS = 2  # weight of all domains' deviation beside that of one domain's clips, by tools/false_alarm_study.py
+PRIOR_SHAPE = 50  # most clips of other domains that count for the shape of one domain's distribution
+CONFIDENCE = 0.9
+SOURCE = "source"
 MEAN_TO_SIGMA = 1.2533  # the same in units of its mean absolute deviation
 
 
@@ -90,6 +94,11 @@ def threshold(reference_scores: np.ndarray, domains: np.ndarray, false_positive_
     Both domains have the same weight: normal test clips come equally from both, while 99 % of the references are from
     the source domain. There is no threshold per domain, because the domain of a test clip is unknown.
 
+    A quantile of ten scores varies too much to be a threshold. So a domain's scores are taken to follow their own
+    mean, a deviation that counts those of all domains as ``PRIOR_CLIPS`` clips more, and a distribution around these
+    that is the domain's own with that of the others as at most ``PRIOR_SHAPE`` clips more. With one domain this is the
+    plain quantile.
+
     Args:
         reference_scores: (N,) fused leave-one-out scores.
         domains: (N,) domain of each reference.
@@ -103,7 +112,75 @@ def threshold(reference_scores: np.ndarray, domains: np.ndarray, false_positive_
     """
     if not 0.0 < false_positive_rate < 1.0:
         raise WheeltapperError(f"false_positive_rate: expected a number between 0 and 1, found {false_positive_rate}")
-    return weighted_quantile(_check(reference_scores), domain_weights(domains), 1.0 - false_positive_rate)
+    scores, level = _check(reference_scores), 1.0 - false_positive_rate
+    _, inverse, counts = np.unique(np.asarray(domains), return_inverse=True, return_counts=True)
+    means = np.bincount(inverse, scores) / counts
+    residuals = scores - means[inverse]
+    squares = np.bincount(inverse, residuals**2)
+    # A domain of one clip, or of equal ones, says nothing about the distribution.
+    telling = (squares > 0)[inverse]
+    if len(counts) == 1 or not telling.any():
+        return weighted_quantile(scores, domain_weights(domains), level)
+    pooled = squares.sum() / (counts - 1).sum()
+    deviations = np.sqrt((squares + PRIOR_CLIPS * pooled) / (counts - 1 + PRIOR_CLIPS))
+    inverse, residuals = inverse[telling], residuals[telling]
+    shape = residuals / np.sqrt(squares / np.maximum(counts - 1, 1))[inverse]
+    own = inverse == np.arange(len(counts))[:, None]  # (domains, N)
+    weights = np.where(own, 1.0, np.minimum(1.0, PRIOR_SHAPE / np.maximum((~own).sum(axis=1, keepdims=True), 1)))
+    supposed = means[:, None] + deviations[:, None] * shape
+    return weighted_quantile(supposed.ravel(), (weights / weights.sum(axis=1, keepdims=True)).ravel(), level)
+
+
+@dataclass(frozen=True)
+class FalseAlarms:
+    """Expected false-alarm rate of a threshold on normal clips of one domain, as fractions."""
+
+    references: int  # that can be left out one by one
+    low: float
+    high: float
+
+
+def expected_false_alarms(
+    reference_scores: np.ndarray, domains: np.ndarray, threshold: float, groups: np.ndarray | None = None
+) -> dict[str, FalseAlarms]:
+    """Range of false-alarm rates that the references do not contradict, at ``CONFIDENCE``, for each domain.
+
+    The rate above the k-th smallest of n scores of the same kind follows Beta(n + 1 - k, k). A threshold with r scores
+    above it lies between two of them, so that the rate is between the lower quantile of Beta(r, n + 1 - r) and the
+    upper one of Beta(r + 1, n - r): the interval of Clopper and Pearson (1934).
+
+    Args:
+        reference_scores: (N,) fused leave-one-out scores.
+        domains: (N,) domain of each reference; an empty one counts as source.
+        threshold: score above which a clip is called anomalous.
+        groups: (N,) numbers of the groups that were left out together, each of which counts as one reference; or None.
+
+    Returns:
+        Domain to range.
+    """
+    import scipy.stats
+
+    scores, domains = _check(reference_scores), np.array([str(domain) or SOURCE for domain in domains])
+    tail = (1.0 - CONFIDENCE) / 2.0
+    found = {}
+    for domain in np.unique(domains).tolist():
+        own = domains == domain
+        count = int(own.sum()) if groups is None else len(np.unique(np.asarray(groups)[own]))
+        above = count * float((scores[own] > threshold).mean())
+        low = float(scipy.stats.beta.ppf(tail, above, count + 1 - above)) if above else 0.0
+        high = float(scipy.stats.beta.ppf(1.0 - tail, above + 1, count - above)) if above < count else 1.0
+        found[domain] = FalseAlarms(count, low, high)
+    return found
+
+
+def least_rate(counts: Sequence[int]) -> float:
+    """Lowest false-alarm rate that references can promise, with equal weight of the domains: a threshold at the largest
+    of n scores has the rate 1 / (n + 1) on average over sets of references, and a higher one may have any.
+
+    Args:
+        counts: number of references of each domain.
+    """
+    return float(np.mean([1.0 / (count + 1) for count in counts]))
 
 
 def gamma_threshold(losses: np.ndarray, false_positive_rate: float) -> float:

@@ -38,5 +38,11 @@ def work(run: Experiment) -> Iterable[Path]:
         branches = {name: score_tables.read_rows(run.scores(name, system.view)) for name in system.branches}
         raw = score_tables.raw_thresholds(run, system)
         rows, thresholds = score_tables.fuse_system(branches, system, run.config.false_positive_rate, raw)
-        written += score_tables.write_system(run.system(label), rows, thresholds)
+        expected = None
+        if raw is None:
+            expected = score_tables.expected_false_alarms(rows, thresholds, run.config.false_positive_rate)
+        if label == run.labels[0]:
+            for (machine, section), found in zip(thresholds, (expected or {}).values(), strict=bool(expected)):
+                print(f"{machine} section {section}: {score_tables.false_alarm_text(found)}", flush=True)
+        written += score_tables.write_system(run.system(label), rows, thresholds, expected)
     return written

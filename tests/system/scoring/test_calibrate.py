@@ -2,11 +2,21 @@
 
 import numpy as np
 import pytest
+import scipy.stats
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from system.errors import WheeltapperError
-from system.scoring.calibrate import domain_weights, fuse, mean_z, robust_z, threshold, weighted_quantile
+from system.scoring.calibrate import (
+    domain_weights,
+    expected_false_alarms,
+    fuse,
+    least_rate,
+    mean_z,
+    robust_z,
+    threshold,
+    weighted_quantile,
+)
 
 numbers = st.integers(-1000, 1000).map(lambda n: n / 8)
 samples = st.lists(numbers, min_size=2, max_size=40).map(np.array)
@@ -97,12 +107,86 @@ def test_threshold_gives_the_wanted_rate(count, rate, seed):
 
 def test_threshold_weighs_the_domains_alike():
     generator = np.random.default_rng(0)
-    scores = np.concatenate([generator.normal(0, 1, 9900), generator.normal(3, 1, 100)])
-    domains = np.array(["source"] * 9900 + ["target"] * 100)
+    scores = np.concatenate([generator.normal(0, 1, 9000), generator.normal(3, 1, 1000)])
+    domains = np.array(["source"] * 9000 + ["target"] * 1000)
     limit = threshold(scores, domains, 0.1)
-    rates = [np.mean(scores[domains == name] > limit) for name in ("source", "target")]
-    assert np.mean(rates) == pytest.approx(0.1, abs=0.01)
+    rates = [scipy.stats.norm.sf(limit), scipy.stats.norm.sf(limit - 3)]
+    assert np.mean(rates) == pytest.approx(0.1, abs=0.02)
     assert rates[1] > 0.1  # most alarms come from the target
+
+
+def test_threshold_of_two_domains_by_hand():
+    """Means 1 and 12, own variances 2 and 8, pooled 5; residuals in own deviations are +-1 / sqrt(2) in both."""
+    scores, domains = np.array([0.0, 2.0, 10.0, 14.0]), np.array(["source", "source", "target", "target"])
+    source, target = np.sqrt((2 + 2 * 5) / 3 / 2), np.sqrt((8 + 2 * 5) / 3 / 2)
+    values = [1 - source, 1 - source, 1 + source, 1 + source, 12 - target, 12 - target, 12 + target, 12 + target]
+    assert threshold(scores, domains, 0.1) == pytest.approx(np.quantile(values, 0.9, method="hazen"))
+
+
+@given(samples, levels)
+def test_threshold_of_one_domain_is_the_quantile(scores, rate):
+    found = threshold(scores, np.array(["target"] * len(scores)), rate)
+    assert found == np.quantile(scores, 1 - rate, method="hazen") or found == pytest.approx(
+        np.quantile(scores, 1 - rate, method="hazen")
+    )
+
+
+@given(samples, st.sampled_from([[1], [1, 1], [2, 1], [3, 3]]))
+def test_thresholds_of_few_are_finite_and_among_the_scores(scores, counts):
+    domains = np.array((["target"] * counts[0] + ["source"] * len(scores))[: len(scores)])
+    found = threshold(scores, domains, 0.1)
+    spread = np.ptp(scores)
+    assert scores.min() - 4 * spread <= found <= scores.max() + 4 * spread
+
+
+def false_alarms(rule, seed=0, machines=300):
+    """Rates of thresholds from 60 source scores N(0, 1) and 10 target scores N(1, 1.5), and the share within the
+    expected ranges."""
+    generator = np.random.default_rng(seed)
+    domains, rates, within = np.array(["source"] * 60 + ["target"] * 10), [], []
+    for _ in range(machines):
+        scores = np.concatenate([generator.normal(0, 1, 60), generator.normal(1, 1.5, 10)])
+        limit = rule(scores, domains)
+        found = {"source": scipy.stats.norm.sf(limit), "target": scipy.stats.norm.sf((limit - 1) / 1.5)}
+        rates.append(np.mean(list(found.values())))
+        expected = expected_false_alarms(scores, domains, limit)
+        within += [expected[domain].low <= rate <= expected[domain].high for domain, rate in found.items()]
+    return np.array(rates), np.mean(within)
+
+
+def test_what_was_asked_is_found_on_average_and_more_evenly_than_by_the_plain_quantile():
+    rates, within = false_alarms(lambda scores, domains: threshold(scores, domains, 0.1))
+    plain, _ = false_alarms(lambda scores, domains: weighted_quantile(scores, domain_weights(domains), 0.9))
+    assert rates.mean() == pytest.approx(0.1, abs=0.02)
+    assert rates.std() < 0.95 * plain.std()
+    assert within >= 0.9
+
+
+@pytest.mark.parametrize(("count", "above"), [(3, 0), (10, 1), (22, 2), (60, 60), (1000, 97)])
+def test_expected_false_alarms_are_the_interval_of_clopper_and_pearson(count, above):
+    scores = np.r_[np.zeros(count - above), np.ones(above)]
+    found = expected_false_alarms(scores, np.array([""] * count), 0.5)
+    exact = scipy.stats.binomtest(above, count).proportion_ci(0.9, "exact")
+    assert found["source"].references == count
+    assert (found["source"].low, found["source"].high) == pytest.approx((exact.low, exact.high))
+
+
+def test_copies_count_once():
+    scores, domains = np.repeat(np.arange(12.0), 2), np.array(["source"] * 24)
+    twice = expected_false_alarms(scores, domains, 9.5, np.repeat(np.arange(12), 2))
+    assert twice == expected_false_alarms(np.arange(12.0), domains[:12], 9.5)
+
+
+def test_the_rate_above_an_order_statistic_follows_the_beta_law_that_the_ranges_are_made_of():
+    generator = np.random.default_rng(0)
+    uniform = np.sort(generator.random((4000, 12)), axis=1)
+    rates = 1.0 - uniform[:, 10]  # the eleventh of twelve
+    assert scipy.stats.kstest(rates, scipy.stats.beta(2, 11).cdf).pvalue > 0.01
+
+
+def test_the_least_rate():
+    assert least_rate([3]) == 0.25
+    assert least_rate([12, 4]) == pytest.approx((1 / 13 + 1 / 5) / 2)
 
 
 @pytest.mark.parametrize("rate", [0.0, 1.0, -0.1, np.nan])
