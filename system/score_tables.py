@@ -3,19 +3,20 @@
 import csv
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from system import scoring
+from system import scoring, windows
 from system.config import AutoencoderBranchConfig, ScorerConfig, SystemConfig
 from system.errors import WheeltapperError
 from system.evaluation import challenge_csv
 from system.files import open_atomic, read_json, write_json
-from system.manifest import Clip, Key, group_by
+from system.manifest import WINDOW, Clip, Key, Row, group_by
 from system.scoring import calibrate
 from system.scoring.banks import note_of
 
@@ -26,12 +27,16 @@ log = logging.getLogger(__name__)
 
 COLUMNS = ("machine", "section", "split", "file", "domain", "score")
 REFERENCES = "references.csv"
+COURSES = "courses.csv"
 THRESHOLDS = "thresholds.json"
 
 
 @dataclass(frozen=True)
 class ScoreRow:
-    """Score of a test clip (split ``test``, empty domain), or leave-one-out score of a reference (split ``train``)."""
+    """Score of a test clip (split ``test``, empty domain), or leave-one-out score of a reference (split ``train``).
+
+    ``start`` and ``window`` as of a ``Clip``: zero where the row is of a whole recording.
+    """
 
     machine: str
     section: str
@@ -39,11 +44,21 @@ class ScoreRow:
     file: str
     domain: str
     score: float
+    start: int = 0
+    window: int = 0
+
+    @property
+    def key(self) -> Key:
+        return (self.machine, self.section, self.split, self.file)
+
+    @property
+    def row(self) -> Row:
+        return (*self.key, self.start, self.window) if self.window else self.key
 
 
 def score_machines(
     clips: Sequence[Clip],
-    embeddings: Mapping[Key, np.ndarray],
+    embeddings: Mapping[Row, np.ndarray],
     config: ScorerConfig,
     seed: int,
     progress: Callable[[int], None] | None = None,
@@ -54,40 +69,45 @@ def score_machines(
 
     Args:
         clips: clips of the manifest.
-        embeddings: clip key to embedding (D,) or (bands, D).
+        embeddings: ``Clip.row`` to embedding (D,) or (bands, D); a clip has one for each of its windows.
         config: name and settings of the scorer.
         seed: seed of the shuffling.
         progress: called with the number of clips scored since the last call.
 
     Returns:
-        One row per clip, sorted by machine, section, split and file.
+        One row per window, sorted by machine, section, split, file and start.
 
     Raises:
         WheeltapperError: a machine and section without references, or with clips that have no embedding.
     """
     rows: list[ScoreRow] = []
+    known = {row[:4] for row in embeddings}
     for (machine, section), (references, tests) in shuffled(clips, seed).items():
         if not references and not tests:
             continue
-        missing = [clip.file for clip in references + tests if clip.key not in embeddings]
+        missing = [clip.file for clip in references + tests if clip.key not in known]
         if missing or not references:
             found = f"no embedding of {missing[0]} (run stage 3 again)" if missing else "no normal training clip"
             raise WheeltapperError(f"{machine} section {section}: expected embedded training clips, found {found}")
+        normal, judged = windows.stored(references, embeddings), windows.stored(tests, embeddings)
         try:
-            scorer = fit_scorer(references, embeddings, config)
+            scorer = fit_scorer(normal, embeddings, config)
             if note := note_of(scorer):
                 log.warning("%s section %s: %s", machine, section, note)
             reference_scores = scorer.reference_scores()
-            test_scores = scorer.score(_matrix(tests, embeddings)) if tests else np.empty(0)
+            test_scores = scorer.score(_matrix(judged, embeddings)) if judged else np.empty(0)
         except (WheeltapperError, ValueError) as error:
             raise WheeltapperError(f"{machine} section {section}: {error}") from error
-        for clip, score in zip(references, reference_scores, strict=True):
-            rows.append(ScoreRow(machine, section, "train", clip.file, clip.domain, float(score)))
-        for clip, score in zip(tests, test_scores, strict=True):
-            rows.append(ScoreRow(machine, section, "test", clip.file, "", float(score)))
+        rows += [scored(clip, clip.domain, score) for clip, score in zip(normal, reference_scores, strict=True)]
+        rows += [scored(clip, "", score) for clip, score in zip(judged, test_scores, strict=True)]
         if progress:
             progress(len(references) + len(tests))
-    return sorted(rows, key=lambda row: (row.machine, row.section, row.split, row.file))
+    return sorted(rows, key=lambda row: row.row)
+
+
+def scored(clip: Clip, domain: str, score: float) -> ScoreRow:
+    """The row of a clip or window."""
+    return ScoreRow(*clip.key, domain, float(score), clip.start, clip.window)
 
 
 def shuffled(clips: Sequence[Clip], seed: int) -> dict[tuple[str, str], tuple[list[Clip], list[Clip]]]:
@@ -110,23 +130,61 @@ def shuffled(clips: Sequence[Clip], seed: int) -> dict[tuple[str, str], tuple[li
 
 
 def fit_scorer(
-    references: Sequence[Clip], embeddings: Mapping[Key, np.ndarray], config: ScorerConfig
+    references: Sequence[Clip], embeddings: Mapping[Row, np.ndarray], config: ScorerConfig
 ) -> scoring.Scorer:
     """Fits the scorer of a branch to the normal references of one machine and section.
 
     Args:
-        references: normal clips; an unknown domain counts as source.
-        embeddings: clip key to embedding (D,) or (bands, D).
+        references: windows of normal clips; an unknown domain counts as source. Those of one piece
+            (``windows.pieces``) are left out together.
+        embeddings: ``Clip.row`` to embedding (D,) or (bands, D).
         config: name and settings of the scorer.
+
+    Raises:
+        WheeltapperError: all references are of one piece, or too few.
     """
-    scorer = scoring.build(config.name, **config.settings)
-    scorer.fit(_matrix(references, embeddings), np.array([clip.domain or "source" for clip in references]))
-    return scorer
+    matrix, domains = _matrix(references, embeddings), np.array([clip.domain or "source" for clip in references])
+    groups = windows.pieces(references)
+    if groups.max(initial=0) + 1 == len(groups):
+        scorer = scoring.build(config.name, **config.settings)
+        scorer.fit(matrix, domains)
+        return scorer
+    return LeftOut(config).fit(matrix, domains, groups)
 
 
-def _matrix(clips: Sequence[Clip], embeddings: Mapping[Key, np.ndarray]) -> np.ndarray:
+class LeftOut:
+    """A scorer whose references are left out by groups: it is fitted once more without each group."""
+
+    def __init__(self, config: ScorerConfig):
+        self.config = config
+
+    def fit(self, references: np.ndarray, domains: np.ndarray, groups: np.ndarray | None = None) -> "LeftOut":
+        groups = np.arange(len(references)) if groups is None else groups
+        count = int(groups.max()) + 1
+        if count < 2:
+            raise WheeltapperError("normal references: expected at least 2 recordings, or one of 4 windows, found less")
+        self.scorer, self.own = self._fitted(references, domains), np.empty(len(references))
+        for group in range(count):
+            out = groups == group
+            self.own[out] = self._fitted(references[~out], domains[~out]).score(references[out])
+        self.note = note_of(self.scorer)
+        return self
+
+    def _fitted(self, references: np.ndarray, domains: np.ndarray) -> scoring.Scorer:
+        scorer = scoring.build(self.config.name, **self.config.settings)
+        scorer.fit(references, domains)
+        return scorer
+
+    def score(self, embeddings: np.ndarray) -> np.ndarray:
+        return self.scorer.score(embeddings)
+
+    def reference_scores(self) -> np.ndarray:
+        return self.own
+
+
+def _matrix(clips: Sequence[Clip], embeddings: Mapping[Row, np.ndarray]) -> np.ndarray:
     """Rows as scorers take them. In single precision a sum depends on the order of the clips, which must not count."""
-    return np.stack([embeddings[clip.key] for clip in clips], dtype=np.float64)
+    return np.stack([embeddings[clip.row] for clip in clips], dtype=np.float64)
 
 
 def raw_thresholds(run: "Experiment", system: SystemConfig) -> dict[str, float] | None:
@@ -159,6 +217,38 @@ def raw_thresholds(run: "Experiment", system: SystemConfig) -> dict[str, float] 
     return thresholds
 
 
+def fuse_windows(branches: Mapping[str, Sequence[ScoreRow]], system: SystemConfig) -> list[ScoreRow]:
+    """Calibrates the branches of one system and fuses them into one score per window.
+
+    Args:
+        branches: branch name to rows; all branches have the same windows.
+        system: weights and fusion.
+
+    Raises:
+        WheeltapperError: branches with different clips, or invalid weights.
+    """
+    used = {name: weight for name, weight in system.weights.items() if weight > 0}
+    tables = {name: {row.row: row for row in branches[name]} for name in used}
+    first = next(iter(tables.values()))
+    for name, table in tables.items():
+        if table.keys() != first.keys():
+            odd = next(iter(table.keys() ^ first.keys()))
+            raise WheeltapperError(
+                f"branch {name}: expected the same clips in all branches, {'/'.join(map(str, odd))} is in one"
+            )
+    rows: list[ScoreRow] = []
+    for members in group_by(list(first.values()), "machine", "section").values():
+        own = [list(first.values())[index] for index in members]
+        train = np.array([row.split == "train" for row in own])
+        calibrated = {}
+        for name, table in tables.items():
+            scores = np.array([table[row.row].score for row in own])
+            calibrated[name] = calibrate.robust_z(scores[train])(scores)
+        fused = calibrate.fuse(calibrated, used, system.fusion)
+        rows += [replace(row, score=float(score)) for row, score in zip(own, fused, strict=True)]
+    return rows
+
+
 def fuse_system(
     branches: Mapping[str, Sequence[ScoreRow]],
     system: SystemConfig,
@@ -168,47 +258,83 @@ def fuse_system(
     """Calibrates the branches of one system and fuses them into one score per clip.
 
     Args:
-        branches: branch name to rows; all branches have the same clips.
+        branches: branch name to rows; all branches have the same windows.
         system: weights and fusion.
         false_positive_rate: target fraction of normal clips above the threshold.
         raw_thresholds: machine to threshold on the uncalibrated scores of a single branch, instead of thresholds from
             the references.
 
     Returns:
-        Fused rows, and (machine, section) to threshold.
+        Fused rows of recordings (``collapse``), and (machine, section) to threshold.
 
     Raises:
         WheeltapperError: branches with different clips, or invalid weights.
     """
-    used = {name: weight for name, weight in system.weights.items() if weight > 0}
-    tables = {name: {(r.machine, r.section, r.split, r.file): r for r in branches[name]} for name in used}
-    first = next(iter(tables.values()))
-    for name, table in tables.items():
-        if table.keys() != first.keys():
-            odd = next(iter(table.keys() ^ first.keys()))
-            raise WheeltapperError(f"branch {name}: expected the same clips in all branches, {'/'.join(odd)} is in one")
-    rows: list[ScoreRow] = []
+    fused, rows = fuse_windows(branches, system), []
     thresholds: dict[tuple[str, str], float] = {}
-    for group in dict.fromkeys((key[0], key[1]) for key in first):
-        keys = [key for key in first if key[:2] == group]
-        train = np.array([key[2] == "train" for key in keys])
-        calibrated = {}
-        for name, table in tables.items():
-            scores = np.array([table[key].score for key in keys])
-            standard = calibrate.robust_z(scores[train])
-            calibrated[name] = standard(scores)
-        fused = calibrate.fuse(calibrated, used, system.fusion)
-        domains = np.array([first[key].domain for key in keys])
+    for group, members in group_by(fused, "machine", "section").items():
+        own = collapse([fused[index] for index in members])
+        references = [row for row in own if row.split == "train"]
+        rows += own
         if raw_thresholds is None:
-            thresholds[group] = calibrate.threshold(fused[train], domains[train], false_positive_rate)
+            scores, domains = (np.array([getattr(row, name) for row in references]) for name in ("score", "domain"))
+            thresholds[group] = calibrate.threshold(scores, domains, false_positive_rate)
         else:
-            thresholds[group] = float(standard(raw_thresholds[group[0]]))
-        rows += [ScoreRow(*key, first[key].domain, float(score)) for key, score in zip(keys, fused, strict=True)]
+            (name,) = system.branches
+            raw = [r.score for r in branches[name] if (r.machine, r.section, r.split) == (*group, "train")]
+            thresholds[group] = float(calibrate.robust_z(np.array(raw))(raw_thresholds[group[0]]))
     return rows, thresholds
 
 
+def collapse(rows: Sequence[ScoreRow]) -> list[ScoreRow]:
+    """Scores of recordings from the scores of their windows.
+
+    The score of a test clip is the highest of its windows' less their ``windows.allowance``. References are collapsed
+    by pieces (``windows.pieces``), so that each is a recording or a stretch of one.
+
+    Args:
+        rows: of one machine and section, references among them.
+
+    Returns:
+        One row per test clip and piece of references, in order of first appearance.
+    """
+    recordings = less_allowance(rows)
+    parts = Counter(own[0].key for own in recordings)
+    found = []
+    for own in recordings:
+        start, window = windows.span(own) if parts[own[0].key] > 1 else (0, 0)
+        found.append(replace(own[0], score=max(row.score for row in own), start=start, window=window))
+    return found
+
+
+def less_allowance(rows: Sequence[ScoreRow]) -> list[list[ScoreRow]]:
+    """The windows of each test clip and piece of references, their scores less the allowance.
+
+    Args:
+        rows: of one machine and section, references among them.
+    """
+    references = [row for row in rows if row.split == "train"]
+    tail = windows.tail_scale(np.array([row.score for row in references]))
+    pieces = iter(windows.pieces(references).tolist())
+    members: dict[Hashable, list[ScoreRow]] = {}
+    for row in rows:
+        members.setdefault(next(pieces) if row.split == "train" else row.key, []).append(row)
+    less = [(own, windows.allowance(own, tail)) for own in members.values()]
+    return [[replace(row, score=row.score - allowance) for row in own] for own, allowance in less]
+
+
+def courses(rows: Sequence[ScoreRow]) -> list[ScoreRow]:
+    """Of test clips of several windows the scores of all, on the scale of the clip's: the highest one is the clip's."""
+    groups = group_by(rows, "machine", "section").values()
+    recordings = [own for members in groups for own in less_allowance([rows[index] for index in members])]
+    return [row for own in recordings if len(own) > 1 and own[0].split == "test" for row in own]
+
+
 def write_system(
-    folder: str | os.PathLike, rows: Sequence[ScoreRow], thresholds: Mapping[tuple[str, str], float]
+    folder: str | os.PathLike,
+    rows: Sequence[ScoreRow],
+    thresholds: Mapping[tuple[str, str], float],
+    course: Sequence[ScoreRow] = (),
 ) -> list[Path]:
     """Writes the challenge CSVs of one system, and its reference scores and thresholds for later checks.
 
@@ -216,6 +342,7 @@ def write_system(
         folder: folder of the system.
         rows: fused rows.
         thresholds: (machine, section) to threshold.
+        course: ``courses`` of its test clips; without any there is no file of them.
 
     Returns:
         The files written.
@@ -232,6 +359,9 @@ def write_system(
         challenge_csv.write_decisions(written[-1], {name: int(score > threshold) for name, score in scores.items()})
     written += [folder / REFERENCES, folder / THRESHOLDS]
     write_rows(folder / REFERENCES, [row for row in rows if row.split == "train"])
+    if course:
+        written.append(folder / COURSES)
+        write_rows(written[-1], course)
     write_json(folder / THRESHOLDS, {threshold_key(*group): threshold for group, threshold in thresholds.items()})
     return written
 
@@ -242,11 +372,15 @@ def threshold_key(machine: str, section: str) -> str:
 
 
 def write_rows(path: str | os.PathLike, rows: Iterable[ScoreRow]) -> None:
-    """Writes scores as csv with full precision, atomically."""
+    """Writes scores as csv with full precision, atomically; where some are of windows, first sample and samples too."""
+    rows = list(rows)
+    extra = WINDOW if any(row.window for row in rows) else ()
     with open_atomic(path) as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        writer.writerows([*(getattr(row, name) for name in COLUMNS[:-1]), repr(row.score)] for row in rows)
+        writer.writerow((*COLUMNS, *extra))
+        for row in rows:
+            texts = [getattr(row, name) for name in COLUMNS[:-1]]
+            writer.writerow([*texts, repr(row.score), *(getattr(row, name) for name in extra)])
 
 
 def read_rows(path: str | os.PathLike) -> list[ScoreRow]:
@@ -259,8 +393,8 @@ def read_rows(path: str | os.PathLike) -> list[ScoreRow]:
         with open(path, newline="", encoding="utf-8") as file:
             lines = list(csv.reader(file))
         return [
-            ScoreRow(machine, section, split, file, domain, float(score))
-            for machine, section, split, file, domain, score, *_ in lines[1:]
+            ScoreRow(machine, section, split, file, domain, float(score), *map(int, of_window))
+            for machine, section, split, file, domain, score, *of_window in lines[1:]
         ]
-    except (OSError, ValueError, IndexError, UnicodeDecodeError) as error:
+    except (OSError, TypeError, ValueError, IndexError, UnicodeDecodeError) as error:
         raise WheeltapperError(f"{path}: expected scores ({','.join(COLUMNS)}), found damage ({error})") from error

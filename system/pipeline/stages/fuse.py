@@ -38,5 +38,6 @@ def work(run: Experiment) -> Iterable[Path]:
         branches = {name: score_tables.read_rows(run.scores(name, system.view)) for name in system.branches}
         raw = score_tables.raw_thresholds(run, system)
         rows, thresholds = score_tables.fuse_system(branches, system, run.config.false_positive_rate, raw)
-        written += score_tables.write_system(run.system(label), rows, thresholds)
+        course = score_tables.courses(score_tables.fuse_windows(branches, system))
+        written += score_tables.write_system(run.system(label), rows, thresholds, course)
     return written
