@@ -289,8 +289,8 @@ def fuse_system(
 def collapse(rows: Sequence[ScoreRow]) -> list[ScoreRow]:
     """Scores of recordings from the scores of their windows.
 
-    The score of a test clip is the highest of its windows' less their ``windows.allowance``. References are collapsed
-    by pieces (``windows.pieces``), so that each is a recording or a stretch of one.
+    The score of a test clip is the highest of ``windows.scores``. References are collapsed by pieces
+    (``windows.pieces``), so that each is a recording or a stretch of one.
 
     Args:
         rows: of one machine and section, references among them.
@@ -298,7 +298,7 @@ def collapse(rows: Sequence[ScoreRow]) -> list[ScoreRow]:
     Returns:
         One row per test clip and piece of references, in order of first appearance.
     """
-    recordings = less_allowance(rows)
+    recordings = by_recording(rows)
     parts = Counter(own[0].key for own in recordings)
     found = []
     for own in recordings:
@@ -307,11 +307,11 @@ def collapse(rows: Sequence[ScoreRow]) -> list[ScoreRow]:
     return found
 
 
-def less_allowance(rows: Sequence[ScoreRow]) -> list[list[ScoreRow]]:
-    """The windows of each test clip and piece of references, their scores less the allowance.
+def by_recording(rows: Sequence[ScoreRow]) -> list[list[ScoreRow]]:
+    """The windows of each test clip and piece of references with their ``windows.scores``.
 
     Args:
-        rows: of one machine and section, references among them.
+        rows: of one machine and section, by start, references among them.
     """
     references = [row for row in rows if row.split == "train"]
     tail = windows.tail_scale(np.array([row.score for row in references]))
@@ -319,14 +319,17 @@ def less_allowance(rows: Sequence[ScoreRow]) -> list[list[ScoreRow]]:
     members: dict[Hashable, list[ScoreRow]] = {}
     for row in rows:
         members.setdefault(next(pieces) if row.split == "train" else row.key, []).append(row)
-    less = [(own, windows.allowance(own, tail)) for own in members.values()]
-    return [[replace(row, score=row.score - allowance) for row in own] for own, allowance in less]
+    found = []
+    for own in members.values():
+        scores = windows.scores(own, np.array([row.score for row in own]), tail)
+        found.append([replace(row, score=float(score)) for row, score in zip(own, scores, strict=True)])
+    return found
 
 
 def courses(rows: Sequence[ScoreRow]) -> list[ScoreRow]:
-    """Of test clips of several windows the scores of all, on the scale of the clip's: the highest one is the clip's."""
+    """Of test clips of several windows the ``windows.scores`` of all: the highest is the clip's."""
     groups = group_by(rows, "machine", "section").values()
-    recordings = [own for members in groups for own in less_allowance([rows[index] for index in members])]
+    recordings = [own for members in groups for own in by_recording([rows[index] for index in members])]
     return [row for own in recordings if len(own) > 1 and own[0].split == "test" for row in own]
 
 

@@ -4,12 +4,15 @@ The level of a machine's sound is the same in a short and in a long recording, b
 less, and a fault that lasts seconds vanishes in the mean over minutes. So the clips of a machine and section are
 compared at one length. A longer recording is cut into windows that overlap, a shorter one is repeated.
 
-The score of a recording is max_w s_w - tail * ln K: the worst of its windows, less what the worst of K windows of a
-normal recording exceeds a single one by. For scores whose upper tail is exponential, P(s > t) = c exp(-t / tail),
-the worst of K exceeds t + tail * ln K as often as a single one exceeds t, so that one threshold holds for all lengths.
-K is the length of the recording in windows; a recording of one window has the score of that window.
+The score of a recording is max_i min(s_i, s_i+1) - tail * ln K over its windows, for one window s_1. What is heard in
+one window only, such as the joint of two recordings or a slammed door, does not count: a fault of the window's length
+or more is in two windows that overlap. The worst of many windows of a normal recording exceeds a single one, which the
+second term allows for. Where the upper tail of scores is exponential, P(s > t) = c exp(-t / tail), the worst of K
+windows exceeds t + tail * ln K at most as often as a single one exceeds t, so that one threshold holds for all lengths.
+K is the length of the recording in windows.
 """
 
+import itertools
 import math
 import statistics
 from collections.abc import Iterable, Sequence
@@ -145,7 +148,27 @@ def tail_scale(scores: np.ndarray) -> float:
     return float((above - level).mean()) if len(above) else 0.0
 
 
-def allowance(windows: Sequence[Window], tail: float) -> float:
-    """By how much the worst of the windows of a normal recording exceeds a single one: tail * ln K."""
+def scores(windows: Sequence[Window], single: np.ndarray, tail: float | np.ndarray) -> np.ndarray:
+    """Scores of the windows of a recording, of which the highest is the recording's.
+
+    Args:
+        windows: N of one recording, by start.
+        single: score of each alone (..., N).
+        tail: of the references, see ``tail_scale``, (...) or a number.
+
+    Returns:
+        Score of each, no higher than that of a neighbour that it overlaps, less the allowance tail * ln K (..., N).
+    """
+    if len(windows) > 1:
+        apart = np.array([later.start >= each.start + each.window for each, later in itertools.pairwise(windows)])
+        beside = np.full((2, *single.shape), -np.inf)
+        beside[0, ..., 1:] = np.where(apart, np.inf, single[..., :-1])
+        beside[1, ..., :-1] = np.where(apart, np.inf, single[..., 1:])
+        single = np.minimum(single, beside.max(axis=0))
+    return single - np.asarray(tail)[..., None] * length(windows)
+
+
+def length(windows: Sequence[Window]) -> float:
+    """Logarithm of the length of a recording in windows; 0 for one window."""
     _, samples = span(windows)
-    return tail * math.log(samples / windows[0].window) if windows[0].window else 0.0
+    return math.log(samples / windows[0].window) if windows[0].window else 0.0

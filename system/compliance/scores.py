@@ -33,7 +33,7 @@ def check_distances(run: Experiment, clips: Sequence[Clip]) -> ComplianceRule:
             embeddings = read_rows(run.index(branch), run.embeddings(branch, view))
             config = run.config.branches[branch].scorer
             try:
-                alone = score_alone(clips, embeddings, config)
+                alone = score_alone(clips, embeddings, config.name, config.settings)
                 written = _by_row(score_tables.read_rows(run.scores(branch, view)))
             except WheeltapperError as error:
                 rule.violations.append(str(error))
@@ -100,7 +100,9 @@ def check_anonymous(run: Experiment, clips: Sequence[Clip]) -> ComplianceRule:
     return rule
 
 
-def score_alone(clips: Sequence[Clip], embeddings: Mapping[Row, np.ndarray], config: ScorerConfig) -> Scores:
+def score_alone(
+    clips: Sequence[Clip], embeddings: Mapping[Row, np.ndarray], name: str, settings: Mapping[str, object]
+) -> Scores:
     """Leave-one-out scores of the references, and the score of every test window computed separately, by row.
 
     Raises:
@@ -117,7 +119,7 @@ def score_alone(clips: Sequence[Clip], embeddings: Mapping[Row, np.ndarray], con
         if not references:
             continue
         normal = windows.stored(references, embeddings)
-        scorer = score_tables.fit_scorer(normal, embeddings, config)
+        scorer = score_tables.fit_scorer(normal, embeddings, ScorerConfig(name, dict(settings)))
         found |= {clip.row: float(s) for clip, s in zip(normal, scorer.reference_scores(), strict=True)}
         for clip in windows.stored(tests, embeddings):
             found[clip.row] = float(scorer.score(np.asarray(embeddings[clip.row], np.float64)[None])[0])
@@ -160,7 +162,7 @@ def fuse_alone(
         tail = windows.tail_scale(np.array([row.score for row in normal]))
         for key, judged in fused.items():
             if key[2] == "test":
-                found[key] = max(row.score for row in judged) - windows.allowance(judged, tail)
+                found[key] = float(windows.scores(judged, np.array([row.score for row in judged]), tail).max())
         thresholds[group] = (
             calibrate.threshold(
                 np.array([row.score for row in references]), np.array([row.domain for row in references]), rate

@@ -30,8 +30,9 @@ class Verdict:
 
     ``score`` above ``threshold`` is an anomaly; ``deviations`` is how far the score lies above the median of the normal
     references' leave-one-out scores, in robust standard deviations (1.4826 MAD); ``remark`` says what makes the score
-    doubtful: silence, or a recording made otherwise than the references. ``course`` has the start (seconds) and the
-    score of each window of ``window`` seconds; the highest score is the recording's.
+    doubtful: silence, or a recording made otherwise than the references. ``course`` has start (seconds) and score of
+    each window, of which the highest score is the recording's; ``worst`` are start and end of that window, None where
+    there is only one.
     """
 
     file: str
@@ -41,20 +42,12 @@ class Verdict:
     threshold: float
     deviations: float
     remark: str = ""
+    worst: tuple[float, float] | None = None
     course: tuple[tuple[float, float], ...] = ()
-    window: float = 0.0
 
     @property
     def anomalous(self) -> bool:
         return self.score > self.threshold
-
-    @property
-    def worst(self) -> tuple[float, float] | None:
-        """Start and end (seconds) of the window of the highest score; None where there is only one."""
-        if len(self.course) < 2:
-            return None
-        start, _ = max(self.course, key=lambda each: each[1])
-        return start, start + self.window
 
 
 @dataclass(frozen=True)
@@ -85,16 +78,38 @@ class Judge:
     hop: float
     tail: float
 
-    def course(self, clip: Clip, embed: Embed) -> list[tuple[Clip, float]]:
-        """The windows of a recording and their scores less the allowance; the highest is the recording's."""
+    def course(self, clip: Clip, embed: Embed) -> "Course":
+        """Scores of the windows of a recording."""
         parts = windows.cut(clip, self.window, self.hop)
         rows = [embed(part) for part in parts]
         calibrated = {
             name: standard(scorer.score(np.concatenate([row[name] for row in rows], dtype=np.float64)))
             for name, (scorer, standard) in self.scorers.items()
         }
-        scores = fuse(calibrated, self.system) - windows.allowance(parts, self.tail)
-        return list(zip(parts, scores.tolist(), strict=True))
+        single = fuse(calibrated, self.system)
+        return Course(parts, single, windows.scores(parts, single, self.tail))
+
+
+@dataclass(frozen=True)
+class Course:
+    """The windows of a recording, their scores alone (N,), and their ``windows.scores`` (N,)."""
+
+    windows: Sequence[Clip]
+    single: np.ndarray
+    scores: np.ndarray
+
+    @property
+    def worst(self) -> tuple[float, float] | None:
+        """Start and end (seconds) of the window of the highest score; None where there is only one."""
+        if len(self.windows) < 2:
+            return None
+        clip = self.windows[int(np.lexsort((self.single, self.scores))[-1])]  # two neighbours have the same score
+        return clip.start / clip.rate, clip.start / clip.rate + clip.seconds
+
+    @property
+    def table(self) -> tuple[tuple[float, float], ...]:
+        """Start (seconds) and score of each window."""
+        return tuple((clip.start / clip.rate, float(s)) for clip, s in zip(self.windows, self.scores, strict=True))
 
 
 def fuse(calibrated: Mapping[str, np.ndarray], system: SystemConfig) -> np.ndarray:
@@ -173,14 +188,14 @@ def judge_file(path: Path, group: Group, judge: Judge, embed: Embed) -> Verdict:
         "new", *group, "test", path.name, str(path),
         channels=sound.channels, rate=sound.rate, samples=sound.samples, digest=sound.digest,
     )  # fmt: skip
-    scored = judge.course(clip, embed)
-    score = max(score for _, score in scored)
-    if not np.isfinite([score for _, score in scored]).all():
+    course = judge.course(clip, embed)
+    score = float(course.scores.max())
+    if not np.isfinite(course.single).all():
         raise WheeltapperError(f"{path}: expected a finite score, found {score}")
     deviations = float(judge.references(np.array(score)))
-    course = tuple((part.start / sound.rate, score) for part, score in scored)
-    remark = _remark(sound, judge)
-    return Verdict(str(path), *group, score, judge.threshold, deviations, remark, course, scored[0][0].seconds)
+    return Verdict(
+        str(path), *group, score, judge.threshold, deviations, _remark(sound, judge), course.worst, course.table
+    )
 
 
 def _remark(sound: InspectedSound, judge: Judge) -> str:

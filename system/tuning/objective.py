@@ -22,30 +22,23 @@ BLOCK = 64  # choices evaluated at once, to limit memory
 
 @dataclass(frozen=True)
 class UnitWindows:
-    """How the score columns of a unit become the scores of its clips, some of which have several windows.
+    """The score columns of a unit, some of whose clips have several windows.
 
     Attributes:
-        firsts: column of the first window of each clip, (n,); the references' columns come after those of all clips.
-        references: number of the references' columns.
-        lengths: logarithm of each clip's length in windows, (n,).
+        clips: windows of each clip, in the order of their columns.
+        references: number of the references' columns, which come after those of all clips.
     """
 
-    firsts: np.ndarray
+    clips: Sequence[Sequence[ScoreRow]]
     references: int
-    lengths: np.ndarray
-
-    @classmethod
-    def of(cls, clips: Sequence[Sequence[Row]], references: int) -> "UnitWindows":
-        """Of the windows of each clip, as an index names them."""
-        counts = [len(rows) for rows in clips]
-        lengths = [windows.allowance([ScoreRow(*row[:4], "", 0.0, *row[4:]) for row in rows], 1.0) for rows in clips]
-        return cls(np.cumsum([0, *counts[:-1]]), references, np.array(lengths))
 
     def collapse(self, scores: np.ndarray) -> np.ndarray:
         """Scores (T, columns) to those of the clips (T, n), as ``score_tables.collapse`` computes them."""
         tests, references = np.split(scores, [scores.shape[1] - self.references], axis=1)
         tails = np.array([windows.tail_scale(row) for row in references])
-        return np.maximum.reduceat(tests, self.firsts, axis=1) - tails[:, None] * self.lengths
+        parts = np.split(tests, np.cumsum([len(own) for own in self.clips])[:-1], axis=1)
+        found = [windows.scores(own, part, tails).max(axis=1) for own, part in zip(self.clips, parts, strict=True)]
+        return np.stack(found, axis=1)
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,7 @@ from system.evaluation.truth import Truth
 from system.experiment import Experiment
 from system.files import read_json, write_json
 from system.manifest import Clip, Key, Row, group_by
+from system.score_tables import ScoreRow
 from system.tuning import cache, candidates
 from system.tuning.objective import Objective, ScoredSection, UnitWindows, calibrated, strata
 from system.tuning.space import Choice, Space
@@ -226,12 +227,16 @@ def _units(
         needed, windows = [place for clip in own for place in clip], None
         if len(needed) > len(clips):
             references = [place for place, row in enumerate(rows) if row[:3] == (machine, section, "train")]
-            windows = UnitWindows.of([[rows[place] for place in clip] for clip in own], len(references))
+            windows = UnitWindows([[_window(rows[place]) for place in clip] for clip in own], len(references))
             needed += references
         span = slice(start + len(chosen), start + len(chosen) + len(needed))
         units.append(ScoredSection(number, machine, name, section, span, strata(clips, domains), clips, windows))
         chosen += needed
     return chosen, units
+
+
+def _window(row: Row) -> ScoreRow:
+    return ScoreRow(*row[:4], "", 0.0, *row[4:])
 
 
 def scorers_of(todo: Sequence[cache.ScoreJob]) -> dict[str, Mapping[str, ScorerConfig]]:

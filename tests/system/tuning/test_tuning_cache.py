@@ -38,7 +38,7 @@ def test_scores_are_those_of_the_stage_and_computed_once(job, monkeypatch):
     embeddings = read_rows(job.index, job.embeddings)
     for label, scorer in job.scorers.items():
         rows = score_tables.score_machines(job.clips, embeddings, scorer, 0)
-        assert [(r.machine, r.section, r.split, r.file) for r in rows] == cache.keys(job.clips)
+        assert [r.row for r in rows] == job.rows
         np.testing.assert_array_equal(scores[label], [row.score for row in rows])
     monkeypatch.setattr(score_tables, "score_machines", None)  # would fail
     assert compute(job) == [(2, 2)]
