@@ -17,11 +17,12 @@ DOMAINS = ("source", "target", "")
 
 
 Key = tuple[str, str, str, str]  # machine, section, split, file
+Row = Key | tuple[str, str, str, str, int, int]  # a recording by its key; of a window also first sample and samples
 
 
 @dataclass(frozen=True)
 class Clip:
-    """A recording, identified by machine, section, split and file."""
+    """A recording, identified by machine, section, split and file, or a window of it (``system.windows``)."""
 
     corpus: str
     machine: str
@@ -37,17 +38,29 @@ class Clip:
     rate: int = 0  # Hz
     samples: int = 0  # per channel
     digest: str = ""  # hash of the content, see audio.digest
+    start: int = 0  # first sample of the window
+    window: int = 0  # samples of the window, which repeats a recording of fewer; 0 for the whole recording
 
     @property
     def key(self) -> Key:
         return (self.machine, self.section, self.split, self.file)
 
     @property
+    def row(self) -> Row:
+        return (*self.key, self.start, self.window) if self.window else self.key
+
+    @property
+    def held(self) -> int:
+        """Samples that the recording has of the window."""
+        return min(self.window, self.samples - self.start) if self.window else self.samples
+
+    @property
     def seconds(self) -> float:
-        return self.samples / self.rate
+        return (self.window or self.samples) / self.rate
 
 
-COLUMNS = tuple(field.name for field in fields(Clip))
+WINDOW = ("start", "window")  # fields that are no columns of a manifest
+COLUMNS = tuple(field.name for field in fields(Clip) if field.name not in WINDOW)
 INTEGERS = ("channels", "rate", "samples")
 
 

@@ -1,13 +1,14 @@
-"""Waveforms of clips as models take them: the near and the far channel, at one sampling rate."""
+"""Waveforms of clips as models take them: the near and the far channel of a window, at one sampling rate."""
 
 import numpy as np
 
 from system import audio
 from system.manifest import Clip
+from system.training.crops import fit_length
 
 
 def read(clip: Clip) -> tuple[np.ndarray, int]:
-    """Reads the near and, if there is one, the far channel of a clip.
+    """Reads the near and, if there is one, the far channel of a clip, or of its window; a shorter one is repeated.
 
     Returns:
         Waveform, float32 (1 or 2, samples), and its sampling rate in Hz.
@@ -15,8 +16,11 @@ def read(clip: Clip) -> tuple[np.ndarray, int]:
     Raises:
         WheeltapperError: the recording cannot be read, see ``audio.read``.
     """
-    wave, rate = audio.read(clip.path)
-    return wave[:2], rate
+    if not clip.window:
+        wave, rate = audio.read(clip.path)
+        return wave[:2], rate
+    wave, rate = audio.read(clip.path, clip.start, clip.held)
+    return fit_length(wave[:2], clip.window), rate
 
 
 def load(clip: Clip, rate: int) -> np.ndarray:

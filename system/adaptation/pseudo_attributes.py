@@ -1,9 +1,9 @@
 """Pseudo-attributes for machines without attributes: clusters of their normal training clips before adaptation.
 
 As in published systems, the clusters (k-means or Ward, of embeddings of a pre-trained network) are classes for the
-attribute head. The whole clip is embedded, because attributes last a whole clip and the labels should not depend on a
-random crop. The first input of the branch (near, or the residual) is used, because attributes describe the machine;
-clusters of the far channel would train the network to classify noise.
+attribute head. The whole clip is embedded (of a longer recording the first window), because attributes last a whole
+clip and the labels should not depend on a random crop. The first input of the branch (near, or the residual) is used,
+because attributes describe the machine; clusters of the far channel would train the network to classify noise.
 
 Clusters depend on the contents of the clips, not on their names or order.
 """

@@ -11,6 +11,7 @@ import numpy as np
 from submission.facts import RunFacts
 from submission.findings import ERROR
 from submission.validate import validate
+from system import windows
 from system.compliance.rule import ComplianceRule
 from system.embeddings.files import read_rows
 from system.experiment import Experiment
@@ -58,7 +59,7 @@ def check_embeddings(
     """
     says = "The embedding of a test clip depends on its sound only, not on its name or on other clips."
     rule = ComplianceRule("embeddings", says)
-    tests = [clip for clip in clips if clip.split == "test"]
+    tests = [clip for clip in windows.expand(clips, run.config.data) if clip.split == "test"]
     order = np.random.default_rng(run.config.seed).permutation(len(tests))[:count]
     branches = [name for name in run.config.branches if run.index(name).is_file()]
     worst = 0.0
@@ -71,7 +72,7 @@ def check_embeddings(
         for branch in branches:
             again = embed(branch, alone)
             for view in run.views[branch]:
-                stored = read_rows(run.index(branch), run.embeddings(branch, view)).get(clip.key)
+                stored = read_rows(run.index(branch), run.embeddings(branch, view)).get(clip.row)
                 if stored is None:
                     rule.violations.append(f"{clip.path}: expected its embedding by {branch}, found none")
                     continue

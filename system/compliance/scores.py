@@ -2,11 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from system import score_tables
+from system import fused_scores, machine_scores, score_tables, windows
 from system.compliance.rule import ComplianceRule
 from system.config import ScorerConfig, SystemConfig
 from system.embeddings.files import read_rows
@@ -14,13 +13,12 @@ from system.errors import WheeltapperError
 from system.evaluation import challenge_csv
 from system.experiment import Experiment
 from system.files import read_json
-from system.manifest import Clip, group_by
+from system.manifest import Clip, Key, Row, group_by
 from system.score_tables import ScoreRow
 from system.scoring import calibrate
 
 ROUNDING = 1e-6  # tolerance relative to the spread of a machine's scores; rounding depends on matrix sizes
-Key = tuple[str, str, str, str]
-Scores = dict[Key, float]
+Scores = dict[Row, float]
 
 
 def check_distances(run: Experiment, clips: Sequence[Clip]) -> ComplianceRule:
@@ -36,7 +34,7 @@ def check_distances(run: Experiment, clips: Sequence[Clip]) -> ComplianceRule:
             config = run.config.branches[branch].scorer
             try:
                 alone = score_alone(clips, embeddings, config.name, config.settings)
-                written = _by_key(score_tables.read_rows(run.scores(branch, view)))
+                written = _by_row(score_tables.read_rows(run.scores(branch, view)))
             except WheeltapperError as error:
                 rule.violations.append(str(error))
                 continue
@@ -54,17 +52,17 @@ def check_fusion(run: Experiment) -> ComplianceRule:
     for label, system in zip(run.labels, run.config.systems, strict=True):
         try:
             branches = {
-                name: _by_key(score_tables.read_rows(run.scores(name, system.view)))
+                name: _by_row(score_tables.read_rows(run.scores(name, system.view)))
                 for name, weight in system.weights.items()
                 if weight > 0
             }
             domains = {
-                _key(row): row.domain
+                row.row: row.domain
                 for name in branches
                 for row in score_tables.read_rows(run.scores(name, system.view))
                 if row.split == "train"
             }
-            raw = score_tables.raw_thresholds(run, system)
+            raw = fused_scores.raw_thresholds(run, system)
             rate = run.config.false_positive_rate
             fused, thresholds = fuse_alone(branches, system, domains, rate, raw)
             rule.break_each([f"{label}: {text}" for text in _compare_system(run, label, fused, thresholds)])
@@ -88,13 +86,13 @@ def check_anonymous(run: Experiment, clips: Sequence[Clip]) -> ComplianceRule:
     for label, system in zip(run.labels, run.config.systems, strict=True):
         branches = {name: rows_of[name, system.view] for name, weight in system.weights.items() if weight > 0}
         try:
-            rows, _ = score_tables.fuse_system(branches, system, run.config.false_positive_rate)
+            rows, _ = fused_scores.fuse_system(branches, system, run.config.false_positive_rate)
             written = _written(run, label, {(c.machine, c.section) for c in clips if c.split == "test"})
         except WheeltapperError as error:
             rule.violations.append(str(error))
             continue
         back = {new: old for old, new in names.items()}
-        found = {back.get(_key(row), _key(row)): row.score for row in rows}
+        found: Scores = {back.get(row.key, row.row): row.score for row in rows}
         tests = {key: value for key, value in found.items() if key[2] == "test"}
         rule.break_each([f"{label}: {text}" for text in _different(tests, written)])
         count += len(tests)
@@ -103,38 +101,40 @@ def check_anonymous(run: Experiment, clips: Sequence[Clip]) -> ComplianceRule:
 
 
 def score_alone(
-    clips: Sequence[Clip], embeddings: Mapping[Key, np.ndarray], name: str, settings: Mapping[str, Any]
+    clips: Sequence[Clip], embeddings: Mapping[Row, np.ndarray], name: str, settings: Mapping[str, object]
 ) -> Scores:
-    """Leave-one-out scores of the references, and the score of every test clip computed separately, by clip key.
+    """Leave-one-out scores of the references, and the score of every test window computed separately, by row.
 
     Raises:
         WheeltapperError: an embedding is missing.
     """
     found: Scores = {}
+    known = {row[:4] for row in embeddings}
     for members in group_by(clips, "machine", "section").values():
         references = [clips[index] for index in members if clips[index].split == "train"]
         tests = [clips[index] for index in members if clips[index].split == "test"]
-        missing = [clip.key for clip in references + tests if clip.key not in embeddings]
+        missing = [clip.key for clip in references + tests if clip.key not in known]
         if missing:
             raise WheeltapperError(f"{'/'.join(missing[0])}: expected its embedding, found none; run stage 3 again")
         if not references:
             continue
-        scorer = score_tables.fit_scorer(references, embeddings, ScorerConfig(name, dict(settings)))
-        found |= {clip.key: float(s) for clip, s in zip(references, scorer.reference_scores(), strict=True)}
-        found |= {
-            clip.key: float(scorer.score(np.asarray(embeddings[clip.key], np.float64)[None])[0]) for clip in tests
-        }
+        normal = windows.stored(references, embeddings)
+        scorer = machine_scores.fit_scorer(normal, embeddings, ScorerConfig(name, dict(settings)))
+        found |= {clip.row: float(s) for clip, s in zip(normal, scorer.reference_scores(), strict=True)}
+        for clip in windows.stored(tests, embeddings):
+            found[clip.row] = float(scorer.score(np.asarray(embeddings[clip.row], np.float64)[None])[0])
     return found
 
 
 def fuse_alone(
     branches: Mapping[str, Scores],
     system: SystemConfig,
-    domains: Mapping[Key, str],
+    domains: Mapping[Row, str],
     rate: float,
     raw: Mapping[str, float] | None = None,
 ) -> tuple[Scores, dict[tuple[str, str], float]]:
-    """Fused scores by clip key and thresholds by (machine, section), with statistics of the references only.
+    """Fused scores by row of each recording and thresholds by (machine, section), with statistics of the references
+    only.
 
     Args:
         branches: scores of each branch.
@@ -143,24 +143,34 @@ def fuse_alone(
         rate: false-alarm rate for the thresholds.
         raw: thresholds of the machines on the scores of a single branch, instead of those from references.
     """
-    keys = list(next(iter(branches.values())))
-    fused: Scores = {}
+    rows = list(next(iter(branches.values())))
+    found: Scores = {}
     thresholds = {}
-    for group in dict.fromkeys(key[:2] for key in keys):
-        references = [key for key in domains if key[:2] == group]
+    for group in dict.fromkeys(row[:2] for row in rows):
         standards = {
-            name: calibrate.robust_z(np.array([scores[key] for key in references])) for name, scores in branches.items()
+            name: calibrate.robust_z(np.array([scores[row] for row in domains if row[:2] == group]))
+            for name, scores in branches.items()
         }
-        for key in (key for key in keys if key[:2] == group):
-            own = {name: standards[name](np.array([scores[key]])) for name, scores in branches.items()}
-            fused[key] = float(calibrate.fuse(own, {name: system.weights[name] for name in own}, system.fusion)[0])
-        own_scores = np.array([fused[key] for key in references])
+        fused: dict[Key, list[ScoreRow]] = {}
+        for row in (row for row in rows if row[:2] == group):
+            own = {name: standards[name](np.array([scores[row]])) for name, scores in branches.items()}
+            score = float(calibrate.fuse(own, {name: system.weights[name] for name in own}, system.fusion)[0])
+            fused.setdefault(row[:4], []).append(ScoreRow(*row[:4], domains.get(row, ""), score, *row[4:]))
+        normal = [row for key, own in fused.items() if key[2] == "train" for row in own]
+        references = fused_scores.collapse(normal)
+        found |= _by_row(references)
+        tail = windows.tail_scale(np.array([row.score for row in normal]))
+        for key, judged in fused.items():
+            if key[2] == "test":
+                found[key] = float(windows.scores(judged, np.array([row.score for row in judged]), tail).max())
         thresholds[group] = (
-            calibrate.threshold(own_scores, np.array([domains[key] for key in references]), rate)
+            calibrate.threshold(
+                np.array([row.score for row in references]), np.array([row.domain for row in references]), rate
+            )
             if raw is None
             else float(next(iter(standards.values()))(raw[group[0]]))
         )
-    return fused, thresholds
+    return found, thresholds
 
 
 def disguise(clips: Sequence[Clip], seed: int) -> tuple[list[Clip], dict[Key, Key]]:
@@ -189,10 +199,12 @@ def _disguised_rows(
     """
     if run.index(branch).is_file():
         embeddings = read_rows(run.index(branch), run.embeddings(branch, view))
-        moved = {names.get(key, key): value for key, value in embeddings.items()}
-        return score_tables.score_machines(clips, moved, run.config.branches[branch].scorer, run.config.seed + 1)
+        moved: dict[Row, np.ndarray] = {
+            (*names.get(row[:4], row[:4]), *row[4:]): value for row, value in embeddings.items()
+        }
+        return machine_scores.score_machines(clips, moved, run.config.branches[branch].scorer, run.config.seed + 1)
     rows = score_tables.read_rows(run.scores(branch, view))
-    return [replace(row, file=names.get(_key(row), _key(row))[3]) for row in rows]
+    return [replace(row, file=names.get(row.key, row.key)[3]) for row in rows]
 
 
 def _compare_system(
@@ -203,7 +215,7 @@ def _compare_system(
     references = {key: score for key, score in fused.items() if key[2] == "train"}
     groups = {key[:2] for key in tests}
     found = _different(tests, _written(run, label, groups))
-    found += _different(references, _by_key(score_tables.read_rows(run.system(label) / score_tables.REFERENCES)))
+    found += _different(references, _by_row(score_tables.read_rows(run.system(label) / score_tables.REFERENCES)))
     stored = read_json(run.system(label) / score_tables.THRESHOLDS)
     for (machine, section), threshold in thresholds.items():
         name = f"{machine}_section_{section}"
@@ -254,9 +266,5 @@ def _different(expected: Scores, found: Scores) -> list[str]:
     return sentences
 
 
-def _key(row: ScoreRow) -> Key:
-    return (row.machine, row.section, row.split, row.file)
-
-
-def _by_key(rows: Iterable[ScoreRow]) -> Scores:
-    return {_key(row): row.score for row in rows}
+def _by_row(rows: Iterable[ScoreRow]) -> Scores:
+    return {row.row: row.score for row in rows}

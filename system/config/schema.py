@@ -30,6 +30,12 @@ class DataConfig:
 
     rate: Natural = key(16000, "Sampling rate in Hz to which recordings are resampled; 0 keeps each at its own rate")
     corpus: str = key("", "Name of the corpus in the manifest; empty: what --data names")
+    window: NonNegative = key(
+        0.0,
+        "Length in seconds at which the recordings of a machine are compared: longer ones are cut into windows, "
+        "shorter ones repeated; 0: the median length of its training clips, or 10 s where that is above 20 s",
+    )
+    hop: Annotated[float, Field(gt=0, le=1)] = key(0.5, "From one window to the next, as a share of the window")
     folder: File = key("data", "Folder of downloads")
     synthetic: Literal["default", "tiny"] = key("default", "Size of the simulated data set")
     machines: Literal["all", "development", "evaluation"] = key(

@@ -13,7 +13,7 @@ import numpy as np
 
 from system.errors import WheeltapperError
 from system.files import open_atomic
-from system.manifest import Clip, Key
+from system.manifest import WINDOW, Clip, Key, Row
 
 # Exceptions of NumPy for damaged npy and npz files: its own, those of zip and deflate, and of the header's parser.
 READ_ERRORS = (
@@ -33,27 +33,36 @@ def write_array(path: str | os.PathLike, values: np.ndarray) -> None:
 
 
 def write_index(path: str | os.PathLike, clips: Sequence[Clip]) -> None:
-    """Writes the index: machine, section, split and file of the clip of each row."""
+    """Writes the index: machine, section, split and file of the clip of each row.
+
+    Where some rows are windows, also first sample and samples of each; zeros for a whole recording.
+    """
+    columns = (*INDEX, *WINDOW) if any(clip.window for clip in clips) else INDEX
     with open_atomic(path) as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(INDEX)
-        writer.writerows([getattr(clip, name) for name in INDEX] for clip in clips)
+        writer.writerow(columns)
+        writer.writerows([getattr(clip, name) for name in columns] for clip in clips)
 
 
-def read_index(path: str | os.PathLike) -> list[Key]:
-    """The (machine, section, split, file) of each row of an embedding file.
+def read_index(path: str | os.PathLike) -> list[Row]:
+    """The ``Clip.row`` of each row of an embedding file.
 
     Raises WheeltapperError where a line has other columns.
     """
     try:
         with open(path, newline="", encoding="utf-8") as file:
-            return [(machine, section, split, name) for machine, section, split, name in csv.reader(file)][1:]
-    except (ValueError, csv.Error) as error:
+            return [_row(*line) for line in list(csv.reader(file))[1:]]
+    except (TypeError, ValueError, csv.Error) as error:
         raise WheeltapperError(f"{path}: expected UTF-8 text with commas ({','.join(INDEX)}), found {error}") from error
 
 
-def read_rows(index: str | os.PathLike, embeddings: str | os.PathLike) -> dict[Key, np.ndarray]:
-    """The embedding of each clip by (machine, section, split, file).
+def _row(machine: str, section: str, split: str, file: str, start: str = "0", window: str = "0") -> Row:
+    key: Key = (machine, section, split, file)
+    return (*key, int(start), int(window)) if int(window) else key
+
+
+def read_rows(index: str | os.PathLike, embeddings: str | os.PathLike) -> dict[Row, np.ndarray]:
+    """The embedding of each clip or window by its ``Clip.row``.
 
     Raises:
         WheeltapperError: a file is damaged, or the two do not belong together.

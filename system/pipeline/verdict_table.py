@@ -13,20 +13,27 @@ from system.pipeline.judging import Judged
 from system.record import run_record
 from system.text_table import aligned
 
-COLUMNS = ("file", "machine", "section", "score", "threshold", "decision", "deviations", "remark", "error")
+COLUMNS = (
+    *("file", "machine", "section", "score", "threshold", "decision", "deviations"),
+    *("worst_start", "worst_end", "remark", "error"),
+)
 SHOWN = ("file", "machine", "score", "threshold", "decision", "deviations")
+WORST = ("worst_start", "worst_end")  # seconds; shown where a recording has several windows
 
 Row = dict[str, Any]
 
 
 def row(judged: Judged) -> Row:
-    """One recording as a row with ``COLUMNS``; what is not known is None."""
+    """One recording as a row with ``COLUMNS`` and the course of a long one; what is not known is None."""
     verdict = judged.verdict
-    found: Row = dict.fromkeys(COLUMNS) | {"file": _text(judged.path), "error": _text(judged.error)}
+    found: Row = dict.fromkeys(COLUMNS) | {"file": _text(judged.path), "error": _text(judged.error), "course": []}
     if verdict is not None:
         found |= {name: getattr(verdict, name) for name in COLUMNS[1:5]}
         found |= {"decision": "ANOMALY" if verdict.anomalous else "normal", "deviations": verdict.deviations}
         found["remark"] = verdict.remark
+        if verdict.worst:
+            found |= dict(zip(WORST, verdict.worst, strict=True))
+            found["course"] = [{"start": start, "score": score} for start, score in verdict.course]
     return found
 
 
@@ -56,7 +63,8 @@ def show(rows: Sequence[Row]) -> None:
     """Prints the scored recordings to standard output, and counts and remarks to standard error."""
     scored = [row for row in rows if not row["error"]]
     if scored:
-        print(aligned([SHOWN, *([_cell(row, name) for name in SHOWN] for row in scored)]))
+        shown = (*SHOWN, *WORST) if any(row["course"] for row in scored) else SHOWN
+        print(aligned([shown, *([_cell(row, name) for name in shown] for row in scored)]))
     found = sum(row["decision"] == "ANOMALY" for row in scored)
     failed = f", {len(rows) - len(scored)} not scored" if len(scored) < len(rows) else ""
     print(f"{len(scored)} recordings, {found} anomalous{failed}", file=sys.stderr)
@@ -80,6 +88,8 @@ def _printable(text: str) -> str:
 def _cell(row: Row, name: str) -> str:
     if name == "machine" and row["section"] != "00":
         return f"{row['machine']}/{row['section']}"
+    if row[name] is None:
+        return ""
     return f"{row[name]:.3f}" if isinstance(row[name], float) else _printable(str(row[name]))
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from system import score_tables
+from system import fused_scores, machine_scores, score_tables, windows
 from system.config import SystemConfig
 from system.corpora.inspection import InspectedSound, inspect
 from system.corpora.names import parse_name
@@ -21,6 +21,7 @@ from system.scoring.calibrate import ZScore
 Group = tuple[str, str]  # machine, section
 Embed = Callable[[Clip], Mapping[str, np.ndarray]]
 USUAL_SECTION = "00"
+SHORTEST, MOST = 0.5, 10.0  # length of a recording, in windows, within which false alarms are known to stay as asked
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,9 @@ class Verdict:
 
     ``score`` above ``threshold`` is an anomaly; ``deviations`` is how far the score lies above the median of the normal
     references' leave-one-out scores, in robust standard deviations (1.4826 MAD); ``remark`` says what makes the score
-    doubtful: silence, or a recording made otherwise than the references.
+    doubtful: silence, or a recording made otherwise than the references. ``course`` has start (seconds) and score of
+    each window, of which the highest score is the recording's; ``worst`` are start and end of that window, None where
+    there is only one.
     """
 
     file: str
@@ -39,6 +42,8 @@ class Verdict:
     threshold: float
     deviations: float
     remark: str = ""
+    worst: tuple[float, float] | None = None
+    course: tuple[tuple[float, float], ...] = ()
 
     @property
     def anomalous(self) -> bool:
@@ -57,6 +62,9 @@ class Judge:
         channels: fewest channels among the references.
         rate: lowest rate (Hz) among the references.
         used_rate: rate (Hz) that recordings are brought to; 0 for their own.
+        window: seconds of the windows in which recordings are compared.
+        hop: from one window to the next, as a share of the window.
+        tail: scale of the tail of the references' window scores, see ``windows.tail_scale``.
     """
 
     system: SystemConfig
@@ -66,14 +74,42 @@ class Judge:
     channels: int
     rate: int
     used_rate: int
+    window: float
+    hop: float
+    tail: float
 
-    def score(self, rows: Mapping[str, np.ndarray]) -> float:
-        """Fused score of one clip from its row (1, ...) by each branch."""
+    def course(self, clip: Clip, embed: Embed) -> "Course":
+        """Scores of the windows of a recording."""
+        parts = windows.cut(clip, self.window, self.hop)
+        rows = [embed(part) for part in parts]
         calibrated = {
-            name: standard(scorer.score(np.asarray(rows[name], np.float64)))
+            name: standard(scorer.score(np.concatenate([row[name] for row in rows], dtype=np.float64)))
             for name, (scorer, standard) in self.scorers.items()
         }
-        return float(fuse(calibrated, self.system)[0])
+        single = fuse(calibrated, self.system)
+        return Course(parts, single, windows.scores(parts, single, self.tail))
+
+
+@dataclass(frozen=True)
+class Course:
+    """The windows of a recording, their scores alone (N,), and their ``windows.scores`` (N,)."""
+
+    windows: Sequence[Clip]
+    single: np.ndarray
+    scores: np.ndarray
+
+    @property
+    def worst(self) -> tuple[float, float] | None:
+        """Start and end (seconds) of the window of the highest score; None where there is only one."""
+        if len(self.windows) < 2:
+            return None
+        clip = self.windows[int(np.lexsort((self.single, self.scores))[-1])]  # two neighbours have the same score
+        return clip.start / clip.rate, clip.start / clip.rate + clip.seconds
+
+    @property
+    def table(self) -> tuple[tuple[float, float], ...]:
+        """Start (seconds) and score of each window."""
+        return tuple((clip.start / clip.rate, float(s)) for clip, s in zip(self.windows, self.scores, strict=True))
 
 
 def fuse(calibrated: Mapping[str, np.ndarray], system: SystemConfig) -> np.ndarray:
@@ -94,14 +130,16 @@ def judges(run: Experiment, number: int, clips: Sequence[Clip], groups: Sequence
         WheeltapperError: the run has no threshold, or no embedding of a reference.
     """
     system, path = run.config.systems[number - 1], run.system(run.labels[number - 1]) / score_tables.THRESHOLDS
-    thresholds, members = read_json(path), score_tables.shuffled(clips, run.config.seed)
+    thresholds, members = read_json(path), machine_scores.shuffled(clips, run.config.seed)
     fitted: dict[Group, dict[str, tuple[Scorer, ZScore]]] = {group: {} for group in groups}
-    fused: dict[Group, dict[str, np.ndarray]] = {group: {} for group in groups}
+    calibrated: dict[Group, dict[str, np.ndarray]] = {group: {} for group in groups}
+    normal: dict[Group, list[Clip]] = {}
     for name in system.branches:
         embeddings = read_rows(run.index(name), run.embeddings(name, system.view))
         for group in groups:
             try:
-                scorer = score_tables.fit_scorer(members[group][0], embeddings, run.config.branches[name].scorer)
+                normal[group] = windows.stored(members[group][0], embeddings)
+                scorer = machine_scores.fit_scorer(normal[group], embeddings, run.config.branches[name].scorer)
             except KeyError as error:
                 machine, section = group
                 raise WheeltapperError(
@@ -110,16 +148,29 @@ def judges(run: Experiment, number: int, clips: Sequence[Clip], groups: Sequence
                 ) from error
             own = scorer.reference_scores()
             standard = calibrate.robust_z(own)
-            fitted[group][name], fused[group][name] = (scorer, standard), standard(own)
-    found = {}
+            fitted[group][name], calibrated[group][name] = (scorer, standard), standard(own)
+    found, seconds = {}, windows.lengths(clips, run.config.data)
     for group in groups:
         key = score_tables.threshold_key(*group)
         if key not in thresholds:
             raise WheeltapperError(f"{path}: expected a threshold of {key}, found {', '.join(thresholds)}")
-        references = calibrate.robust_z(fuse(fused[group], system))
-        normal = members[group][0]
-        made = min(clip.channels for clip in normal), min(clip.rate for clip in normal)
-        found[group] = Judge(system, fitted[group], float(thresholds[key]), references, *made, run.config.data.rate)
+        fused = fuse(calibrated[group], system)
+        rows = [
+            machine_scores.scored(clip, clip.domain, score) for clip, score in zip(normal[group], fused, strict=True)
+        ]
+        whole = np.array([row.score for row in fused_scores.collapse(rows)])
+        found[group] = Judge(
+            system,
+            fitted[group],
+            threshold=float(thresholds[key]),
+            references=calibrate.robust_z(whole),
+            channels=min(clip.channels for clip in normal[group]),
+            rate=min(clip.rate for clip in normal[group]),
+            used_rate=run.config.data.rate,
+            window=seconds[group],
+            hop=run.config.data.hop,
+            tail=windows.tail_scale(fused),
+        )
     return found
 
 
@@ -139,11 +190,14 @@ def judge_file(path: Path, group: Group, judge: Judge, embed: Embed) -> Verdict:
         "new", *group, "test", path.name, str(path),
         channels=sound.channels, rate=sound.rate, samples=sound.samples, digest=sound.digest,
     )  # fmt: skip
-    score = judge.score(embed(clip))
-    if not np.isfinite(score):
+    course = judge.course(clip, embed)
+    score = float(course.scores.max())
+    if not np.isfinite(course.single).all():
         raise WheeltapperError(f"{path}: expected a finite score, found {score}")
     deviations = float(judge.references(np.array(score)))
-    return Verdict(str(path), *group, score, judge.threshold, deviations, _remark(sound, judge))
+    return Verdict(
+        str(path), *group, score, judge.threshold, deviations, _remark(sound, judge), course.worst, course.table
+    )
 
 
 def _remark(sound: InspectedSound, judge: Judge) -> str:
@@ -154,6 +208,8 @@ def _remark(sound: InspectedSound, judge: Judge) -> str:
         return f"{sound.channels} channel{'s' * (sound.channels > 1)}, the references have {judge.channels}"
     if sound.rate < min(judge.rate, judge.used_rate or judge.rate):
         return f"{sound.rate} Hz, the references have {judge.rate}"
+    if not SHORTEST * judge.window <= sound.seconds <= MOST * judge.window:
+        return f"{sound.seconds:.3g} s, compared in windows of {judge.window:.3g} s"
     return ""
 
 

@@ -43,15 +43,15 @@ class TrainingCorpus(Protocol):
 
 
 class ClipCorpus:
-    """The clips of a manifest; each crop is read from its sound file.
+    """The clips of a manifest, or windows of them; each crop is read from its sound file.
 
     For more than some ten thousand clips use shards.
     """
 
     def __init__(self, clips: Sequence[Clip]):
-        self.paths = [clip.path for clip in clips]
+        self.paths, self.starts = [clip.path for clip in clips], [clip.start for clip in clips]
         self.rates, self.samples, self.channels = (
-            np.array([getattr(clip, name) for clip in clips], np.int64) for name in ("rate", "samples", "channels")
+            np.array([getattr(clip, name) for clip in clips], np.int64) for name in ("rate", "held", "channels")
         )
 
     def __len__(self) -> int:
@@ -59,7 +59,7 @@ class ClipCorpus:
 
     def crop(self, index: int, channel: int, start: int, samples: int) -> np.ndarray:
         """See ``TrainingCorpus.crop``. Raises WheeltapperError if the file does not agree with the manifest."""
-        wave, rate = audio.read(self.paths[index], start, samples)
+        wave, rate = audio.read(self.paths[index], self.starts[index] + start, samples)
         expected, found = (self.rates[index], self.channels[index]), (rate, len(wave))
         if found != expected:
             raise WheeltapperError(

@@ -17,7 +17,7 @@ from system.errors import WheeltapperError
 from system.evaluation import challenge_csv
 from system.experiment import Experiment
 from system.files import read_json
-from system.manifest import Clip, Key
+from system.manifest import Clip, Row
 from system.score_tables import REFERENCES, THRESHOLDS
 from system.stage import MARKERS
 
@@ -242,10 +242,10 @@ def _read_curve(path: Path) -> Curve:
     return {name: np.array([float(row[name] or "nan") for row in rows]) for name in rows[0]}
 
 
-def read_array(run: RunData, branch: str, path: Path) -> tuple[list[Key], np.ndarray] | None:
-    """Keys (machine, section, split, file) and rows (N, dimensions) of an array of a branch with its index.csv."""
+def read_array(run: RunData, branch: str, path: Path) -> tuple[list[Row], np.ndarray] | None:
+    """``Clip.row`` and rows (N, dimensions) of an array of a branch with its index.csv."""
 
-    def read(path: Path) -> tuple[list[Key], np.ndarray]:
+    def read(path: Path) -> tuple[list[Row], np.ndarray]:
         keys = read_index(run.paths.index(branch))
         values = np.load(path, mmap_mode="r", allow_pickle=False)
         if values.ndim < 2 or len(values) != len(keys):

@@ -49,7 +49,7 @@ def maps(run: RunData) -> PageSection:
     by_key = {clip.key: clip for clip in run.clips}
     rows: dict[str, list[int]] = {}
     for index, key in enumerate(keys):
-        if key in by_key:
+        if key[:4] in by_key:
             rows.setdefault(key[0], []).append(index)
     alarms = {
         clip.key: bool(decided)
@@ -60,11 +60,11 @@ def maps(run: RunData) -> PageSection:
     seed = run.config.seed if run.config else 0
     shown = []
     for name, own in list(rows.items())[:MOST_MACHINES]:
-        chosen = [own[i] for i in _chosen([by_key[keys[i]] for i in own])]
+        chosen = [own[i] for i in _chosen([by_key[keys[i][:4]] for i in own])]
         if len(chosen) < FEWEST:
             continue
         places = tsne(np.asarray(values[chosen], float), seed)
-        shown.append(_unit(name, places, [by_key[keys[i]] for i in chosen], alarms))
+        shown.append(_unit(name, places, [by_key[keys[i][:4]] for i in chosen], alarms))
     return (
         {"units": shown, "branch": branch, "colourings": COLOURINGS} if shown else "There are too few clips for a map."
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from system.config import AutoencoderBranchConfig, EncoderBranchConfig
 from system.files import read_json
-from system.manifest import Key
+from system.manifest import Row
 from system.report import curves
 from system.report.load_run import Curve, RunData, read_array, read_curve
 from system.report.results import PageSection
@@ -89,12 +89,12 @@ class Gates:
     Attributes:
         inputs: names of the two inputs.
         values: weights of the first input over time, (N, slots).
-        rows: row of each clip.
+        rows: row of each clip or window.
     """
 
     inputs: Sequence[str]
     values: np.ndarray
-    rows: Mapping[Key, int]
+    rows: Mapping[Row, int]
 
 
 def gates(run: RunData) -> dict[str, Gates]:

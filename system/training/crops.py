@@ -14,7 +14,7 @@ def read_crop(clip: Clip, seconds: float, rate: int, generator: np.random.Genera
     Recordings shorter than the crop are repeated, because a running machine continues and silence would be an event.
 
     Args:
-        clip: recording.
+        clip: recording, or a window of one.
         seconds: length of the crop.
         rate: sampling rate of the result in Hz.
         generator: source of the position.
@@ -23,7 +23,8 @@ def read_crop(clip: Clip, seconds: float, rate: int, generator: np.random.Genera
         float32 (channels, round(seconds * rate)).
     """
     wanted = round(seconds * rate)
-    wave, _ = audio.read(clip.path, *place_crop(clip.samples, clip.rate, seconds, generator))
+    start, count = place_crop(clip.held, clip.rate, seconds, generator)
+    wave, _ = audio.read(clip.path, clip.start + start, count)
     return fit_length(audio.resample(wave, clip.rate, rate), wanted)
 
 

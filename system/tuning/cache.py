@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 
-from system import __version__, score_tables
+from system import __version__, machine_scores, score_tables
 from system.config import ScorerConfig
-from system.embeddings.files import read_rows
+from system.embeddings.files import read_index, read_rows
 from system.errors import WheeltapperError
 from system.files import open_atomic
-from system.manifest import Clip, Key
+from system.manifest import Clip, Row
 from system.tuning.workers import POLL, Claims
 
 TOLERANCE = 1e-6  # relative difference allowed between two computations of a score
@@ -51,22 +51,24 @@ class ScoreJob:
     folder: Path
 
     @property
+    def rows(self) -> list[Row]:
+        """The windows of the clips in the order of the score arrays."""
+        known = {clip.key for clip in self.clips if clip.split in ("train", "test")}
+        return sorted(row for row in read_index(self.index) if row[:4] in known)
+
+    @property
     def files(self) -> dict[str, Path]:
         # Labels and domains of test clips influence no score, so they are not part of the key.
         """File of each candidate by its label; the name is a hash of all that the scores depend on."""
         clips = [(*clip.key, clip.domain if clip.split == "train" else "") for clip in self.clips]
-        known = hashlib.sha256(repr([clips, self.digest, self.seed, __version__]).encode())
+        windows = [row for row in self.rows if len(row) > len(self.clips[0].key)]
+        known = hashlib.sha256(repr([clips, windows, self.digest, self.seed, __version__]).encode())
         files = {}
         for label, scorer in self.scorers.items():
             key = known.copy()
             key.update(json.dumps(asdict(scorer), sort_keys=True).encode())
             files[label] = self.folder / f"{key.hexdigest()[:32]}.npz"
         return files
-
-
-def keys(clips: Sequence[Clip]) -> list[tuple[str, ...]]:
-    """Keys (machine, section, split, file) of the clips in the order of the score arrays."""
-    return sorted(clip.key for clip in clips if clip.split in ("train", "test"))
 
 
 def compute(
@@ -112,7 +114,7 @@ def _score(job: ScoreJob, files: Mapping[str, Path]) -> Iterator[None]:
     for label in todo:
         note, scores = "", np.zeros(0)
         try:
-            rows = score_tables.score_machines(job.clips, embeddings, job.scorers[label], job.seed)
+            rows = machine_scores.score_machines(job.clips, embeddings, job.scorers[label], job.seed)
         except WheeltapperError as error:
             note = str(error)
         else:
@@ -128,7 +130,7 @@ def _score(job: ScoreJob, files: Mapping[str, Path]) -> Iterator[None]:
 
 def check_inductive(
     clips: Sequence[Clip],
-    embeddings: Mapping[Key, np.ndarray],
+    embeddings: Mapping[Row, np.ndarray],
     scorer: ScorerConfig,
     seed: int,
     rows: Sequence[score_tables.ScoreRow],
@@ -150,9 +152,9 @@ def check_inductive(
     unit = [clip for clip in clips if (clip.machine, clip.section) == (first.machine, first.section)]
     tests = [clip for clip in unit if clip.split == "test"]
     fewer = [clip for clip in unit if clip.split == "train"] + tests[::2]
-    known = {(row.machine, row.section, row.split, row.file): row.score for row in rows}
-    for row in score_tables.score_machines(fewer, embeddings, scorer, seed):
-        before = known[row.machine, row.section, row.split, row.file]
+    known = {row.row: row.score for row in rows}
+    for row in machine_scores.score_machines(fewer, embeddings, scorer, seed):
+        before = known[row.row]
         if not np.isclose(row.score, before, rtol=TOLERANCE, atol=TOLERANCE):
             raise WheeltapperError(
                 f"scorer {label}: {row.machine} {row.file}: expected a score that does not depend on the other test "
@@ -165,12 +167,12 @@ def load(job: ScoreJob) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Reads the scores of a job.
 
     Returns:
-        Scores (clips,) in the order of ``keys``, by label; and for each missing candidate the reason.
+        Scores (rows,) in the order of ``job.rows``, by label; and for each missing candidate the reason.
 
     Raises:
         WheeltapperError: a file is damaged.
     """
-    count = len(keys(job.clips))
+    count = len(job.rows)
     scores, notes = {}, {}
     for label, path in job.files.items():
         try:

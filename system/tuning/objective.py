@@ -8,13 +8,37 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from system import windows
 from system.corpora.challenge import rule_of_year
 from system.evaluation import metrics
 from system.evaluation.truth import DOMAINS, Truth
+from system.manifest import Row
+from system.score_tables import ScoreRow
 from system.scoring import calibrate
 from system.tuning.space import Points, Space
 
 BLOCK = 64  # choices evaluated at once, to limit memory
+
+
+@dataclass(frozen=True)
+class UnitWindows:
+    """The score columns of a unit, some of whose clips have several windows.
+
+    Attributes:
+        clips: windows of each clip, in the order of their columns.
+        references: number of the references' columns, which come after those of all clips.
+    """
+
+    clips: Sequence[Sequence[ScoreRow]]
+    references: int
+
+    def collapse(self, scores: np.ndarray) -> np.ndarray:
+        """Scores (T, columns) to those of the clips (T, n), as ``fused_scores.collapse`` computes them."""
+        tests, references = np.split(scores, [scores.shape[1] - self.references], axis=1)
+        tails = np.array([windows.tail_scale(row) for row in references])
+        parts = np.split(tests, np.cumsum([len(own) for own in self.clips])[:-1], axis=1)
+        found = [windows.scores(own, part, tails).max(axis=1) for own, part in zip(self.clips, parts, strict=True)]
+        return np.stack(found, axis=1)
 
 
 @dataclass(frozen=True)
@@ -26,9 +50,10 @@ class ScoredSection:
         machine: name of the machine.
         name: name of the machine in tables of several runs.
         section: of the machine.
-        columns: position of the clips in the score arrays.
+        columns: position of the unit in the score arrays: its clips, or all that ``windows`` needs.
         strata: 2 * (1 for target) + (1 for an anomaly), (n,).
         clips: ground truth, in the same order.
+        windows: None where every clip is one window.
     """
 
     run: int
@@ -38,6 +63,12 @@ class ScoredSection:
     columns: slice
     strata: np.ndarray
     clips: tuple[Truth, ...]
+    windows: UnitWindows | None = None
+
+    def of_clips(self, scores: np.ndarray) -> np.ndarray:
+        """Scores (T, all columns) to those of the clips (T, n)."""
+        own = scores[:, self.columns]
+        return self.windows.collapse(own) if self.windows else own
 
 
 class Objective:
@@ -46,7 +77,7 @@ class Objective:
     Args:
         space: space of the choices.
         units: machines and sections to evaluate, with adjacent columns.
-        scores: calibrated scores of each branch, float64 (views, scorers, clips).
+        scores: calibrated scores of each branch, float64 (views, scorers, columns).
         year: selects the official rule.
     """
 
@@ -63,7 +94,7 @@ class Objective:
         return sorted({unit.machine for unit in self.units})
 
     def fused(self, points: Points) -> np.ndarray:
-        """Fused scores (T, clips) of T choices; equals ``calibrate.fuse`` of each."""
+        """Fused scores (T, columns) of T choices; equals ``calibrate.fuse`` of each."""
         minimum = np.array([name == "minimum" for name in self.space.fusions])[points.fusions]
         totals = sum(points.weights.T)  # in the order of the branches, as in calibrate.fuse
         shares = points.weights / totals[:, None]
@@ -84,7 +115,7 @@ class Objective:
             rows = slice(start, start + BLOCK)
             fused = self.fused(points[rows])
             for number, unit in enumerate(self.units):
-                counts = _counts(fused[:, unit.columns], unit.strata)
+                counts = _counts(unit.of_clips(fused), unit.strata)
                 values = metrics.measure(counts, self.official)
                 found[rows, number] = np.stack([values[name] for name in self.official], axis=-1)
         return found
@@ -107,7 +138,8 @@ class Objective:
         fused = self.fused(points)
         result = {}
         for number, unit in enumerate(self.units):
-            row = fused[number if len(points) > 1 else 0, unit.columns]
+            place = number if len(points) > 1 else 0
+            (row,) = unit.of_clips(fused[place : place + 1])
             result[unit.name, unit.section] = dict(zip((clip.file for clip in unit.clips), row.tolist(), strict=True))
         return result
 
@@ -136,12 +168,12 @@ def _counts(scores: np.ndarray, strata: np.ndarray) -> np.ndarray:
     return np.bincount(place.ravel(), minlength=trials * 4 * size).reshape(trials, 4, size).astype(np.float64)
 
 
-def calibrated(scores: np.ndarray, keys: Sequence[tuple[str, ...]]) -> np.ndarray:
+def calibrated(scores: np.ndarray, keys: Sequence[Row]) -> np.ndarray:
     """Robust z-scores of one run, branch and scorer, per machine and section.
 
     Args:
-        scores: (clips,).
-        keys: (machine, section, split, file) of each clip; leave-one-out scores of the training clips calibrate.
+        scores: (N,).
+        keys: ``Clip.row`` of each; leave-one-out scores of the training clips calibrate.
     """
     result = np.empty(len(scores))
     groups: dict[tuple[str, str], list[int]] = {}

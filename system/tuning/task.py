@@ -17,9 +17,10 @@ from system.evaluation import metrics
 from system.evaluation.truth import Truth
 from system.experiment import Experiment
 from system.files import read_json, write_json
-from system.manifest import Clip, group_by
+from system.manifest import Clip, Key, Row, group_by
+from system.score_tables import ScoreRow
 from system.tuning import cache, candidates
-from system.tuning.objective import Objective, ScoredSection, calibrated, strata
+from system.tuning.objective import Objective, ScoredSection, UnitWindows, calibrated, strata
 from system.tuning.space import Choice, Space
 
 TASK = "task.json"
@@ -187,43 +188,55 @@ def build(
         if value not in known:
             raise WheeltapperError(f"tune.{name}: expected {value}, the setting of system 1, among them, found {known}")
     space = Space(tuple(tune.views), tuple(tune.fusions), labels)
+    rows = {job.run: job.rows for job in todo}
     columns: list[list[int]] = []
     units: list[ScoredSection] = []
     for number, run in enumerate(runs):
-        rows, of_run = _units(run, number, len(runs) > 1, sum(map(len, columns)))
-        columns.append(rows)
+        chosen, of_run = _units(run, number, len(runs) > 1, sum(map(len, columns)), rows[number])
+        columns.append(chosen)
         units += of_run
     tables = {
         branch: np.array(
-            [[_table(runs, columns, found, branch, view, label) for label in labels[branch]] for view in tune.views]
+            [[_table(rows, columns, found, branch, view, label) for label in labels[branch]] for view in tune.views]
         )
         for branch in space.scorers
     }
     return Objective(space, units, tables, runs[0].year), notes
 
 
-def _table(runs, columns, found, branch: str, view: str, label: str) -> np.ndarray:
+def _table(rows, columns, found, branch: str, view: str, label: str) -> np.ndarray:
     return np.concatenate(
-        [
-            calibrated(found[number, branch, view][label], cache.keys(run.clips))[rows]
-            for number, (run, rows) in enumerate(zip(runs, columns, strict=True))
-        ]
+        [calibrated(found[number, branch, view][label], rows[number])[chosen] for number, chosen in enumerate(columns)]
     )
 
 
-def _units(run: DevelopmentRun, number: int, several: bool, start: int) -> tuple[list[int], list[ScoredSection]]:
-    """Indices of a run's labelled test clips among its scores, and its units, whose columns start at ``start``."""
-    place = {key: row for row, key in enumerate(cache.keys(run.clips))}
+def _units(
+    run: DevelopmentRun, number: int, several: bool, start: int, rows: Sequence[Row]
+) -> tuple[list[int], list[ScoredSection]]:
+    """Indices of the scores that a run's labelled test clips need, and its units, whose columns start at ``start``."""
+    places: dict[Key, list[int]] = {}
+    for place, row in enumerate(rows):
+        places.setdefault(row[:4], []).append(place)
     domains = metrics.RULES[rule_of_year(run.year)].domains
-    rows: list[int] = []
+    chosen: list[int] = []
     units = []
     for (machine, section), members in group_by(run.truth, "machine", "section").items():
         clips = tuple(run.truth[i] for i in members)
         name = f"{machine} ({run.label})" if several else machine
-        span = slice(start + len(rows), start + len(rows) + len(clips))
-        units.append(ScoredSection(number, machine, name, section, span, strata(clips, domains), clips))
-        rows += [place[machine, section, "test", clip.file] for clip in clips]
-    return rows, units
+        own = [places[machine, section, "test", clip.file] for clip in clips]
+        needed, windows = [place for clip in own for place in clip], None
+        if len(needed) > len(clips):
+            references = [place for place, row in enumerate(rows) if row[:3] == (machine, section, "train")]
+            windows = UnitWindows([[_window(rows[place]) for place in clip] for clip in own], len(references))
+            needed += references
+        span = slice(start + len(chosen), start + len(chosen) + len(needed))
+        units.append(ScoredSection(number, machine, name, section, span, strata(clips, domains), clips, windows))
+        chosen += needed
+    return chosen, units
+
+
+def _window(row: Row) -> ScoreRow:
+    return ScoreRow(*row[:4], "", 0.0, *row[4:])
 
 
 def scorers_of(todo: Sequence[cache.ScoreJob]) -> dict[str, Mapping[str, ScorerConfig]]:

@@ -9,7 +9,7 @@ import soundfile
 import torch
 import yaml
 
-from system import adaptation, audio, manifest, score_tables, scoring
+from system import adaptation, audio, machine_scores, manifest, scoring
 from system.bin import PLUGINS, main
 from system.config import EncoderBranchConfig, EncoderConfig, LoopConfig, LoraConfig, ScorerConfig
 from system.encoders import FAMILIES, load_encoder
@@ -52,7 +52,7 @@ def test_a_scorer(plugged, train_clips, tmp_path):
     plugged("my_scorer", tmp_path)
     generator = np.random.default_rng(0)
     embeddings = {clip.key: generator.normal(size=(2, 3)).astype(np.float32) for clip in train_clips}
-    rows = score_tables.score_machines(train_clips, embeddings, ScorerConfig("median", {"clip": 2.0}), seed=0)
+    rows = machine_scores.score_machines(train_clips, embeddings, ScorerConfig("median", {"clip": 2.0}), seed=0)
     own = [clip for clip in train_clips if clip.machine == "pump"]
     for clip in own:
         rest = np.stack([embeddings[other.key].ravel() for other in own if other is not clip]).astype(float)

@@ -11,8 +11,9 @@ import torch
 from system.adaptation.model import AdaptedEncoder
 from system.config import EncoderBranchConfig, ScorerConfig, SystemConfig
 from system.embeddings.embed import embed_branch
+from system.fused_scores import fuse_system
+from system.machine_scores import score_machines
 from system.manifest import Clip
-from system.score_tables import fuse_system, score_machines
 
 RATE = 8000
 SCORERS = {

@@ -12,8 +12,10 @@ from system.config import ScorerConfig, SystemConfig
 from system.embeddings.files import read_rows as read_embeddings
 from system.embeddings.files import write_array, write_index
 from system.errors import WheeltapperError
+from system.fused_scores import fuse_system
+from system.machine_scores import score_machines
 from system.manifest import Clip
-from system.score_tables import ScoreRow, fuse_system, read_rows, score_machines, write_rows, write_system
+from system.score_tables import ScoreRow, read_rows, write_rows, write_system
 from system.scoring.knn import KnnScorer
 from system.scoring.mahalanobis import MahalanobisScorer
 

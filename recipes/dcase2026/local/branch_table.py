@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from system import config as configuration
-from system import manifest, score_tables
+from system import fused_scores, manifest, score_tables
 from system.config import VIEWS, SystemConfig
 from system.corpora.challenge import rule_of_year
 from system.errors import WheeltapperError
@@ -29,7 +29,7 @@ SCORE_STAGE = 4  # the last stage that the figures depend on
 def measure(run: Experiment, weights: Mapping[str, float], view: str) -> dict[str, Any]:
     """Metrics of a weighted sum of branches, as stages 5 and 6 would give them."""
     branches = {name: score_tables.read_rows(run.scores(name, view)) for name in weights}
-    rows, _ = score_tables.fuse_system(branches, SystemConfig(view=view, weights=dict(weights)), 0.1)
+    rows, _ = fused_scores.fuse_system(branches, SystemConfig(view=view, weights=dict(weights)), 0.1)
     scores: dict[tuple[str, str], dict[str, float]] = {}
     for row in rows:
         if row.split == "test":

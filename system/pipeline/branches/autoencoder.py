@@ -70,7 +70,7 @@ class AutoencoderBranch(Branch[AutoencoderBranchConfig]):
         networks = {job.machine: Autoencoder.load(job.path(folder), settings) for job in whole}
         write_json(run.batches(self.name), cross_fitting.batch_scores(networks))
         _write_curve(folder / "curve.csv", networks)
-        write_json(run.card(self.name), _card(next(iter(networks.values())), len(jobs), clips, rate))
+        write_json(run.card(self.name), _card(next(iter(networks.values())), len(jobs), self.windows(clips), rate))
         return [*written, run.batches(self.name), folder / "curve.csv", run.card(self.name)]
 
     @classmethod

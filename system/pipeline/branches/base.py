@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 import numpy as np
 
 from submission.texts import BranchText
+from system import windows
 from system.config import AutoencoderBranchConfig, EncoderBranchConfig, SpectrumBranchConfig
 from system.experiment import Experiment
 from system.files import read_json
@@ -60,6 +61,10 @@ class Branch(ABC, Generic[Settings]):
     def training(self) -> list[Clip]:
         """Normal training clips of the run: the references."""
         return resources.training_clips(self.run)
+
+    def windows(self, clips: Sequence[Clip]) -> list[Clip]:
+        """Training clips as the network learns from them: long ones in parts, which do not overlap."""
+        return windows.expand(clips, self.run.config.data, hop=1.0)
 
     @property
     def rate(self) -> int:

@@ -71,9 +71,11 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
             return written
         seed = run.config.seed * 100 + list(run.config.branches).index(name)
         encoder = resources.base_encoder(run, name)
-        choices = self._choose_simam(encoder, clips, rate)
+        clips = self.windows(clips)
+        recordings = [clip for clip in clips if not clip.start]  # each by its beginning
+        choices = self._choose_simam(encoder, recordings, rate)
         kinds = {machine: choice["kind"] for machine, choice in choices.items()}
-        pseudo = self._cluster(encoder, clips, rate, kinds)
+        pseudo = self._cluster(encoder, recordings, rate, kinds)
         with progress_bar(branch.loop.steps, f"adapting {name}") as bar:
             task = adapt(
                 encoder, clips, branch, rate, folder, seed, run.config.device,

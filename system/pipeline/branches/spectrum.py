@@ -35,7 +35,7 @@ class SpectrumBranch(Branch[SpectrumBranchConfig]):
 
     def adapt(self, clips: Sequence[Clip], rate: int) -> list[Path]:
         config, inputs = self.config.spectrum, len(self.config.inputs)
-        seconds = max(clip.seconds for clip in clips)
+        seconds = max(clip.seconds for clip in self.windows(clips))
         frames = 1 + int(seconds * rate) // config.hop
         cost = frames * (config.n_fft * math.log2(config.n_fft) + config.bands * (config.n_fft // 2 + 1))
         numbers = inputs * config.bands // config.merge

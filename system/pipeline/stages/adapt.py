@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from system import manifest
+from system import manifest, windows
 from system.encoders.cards import checkpoint_file
 from system.errors import WheeltapperError
 from system.experiment import Experiment
@@ -16,13 +16,14 @@ from system.stage import Stage
 
 def stage(run: Experiment) -> Stage:
     """The stage as it stands in an experiment."""
-    config, branches = run.config, network_branches(run)
+    config, branches, clips = run.config, network_branches(run), resources.training_clips(run)
     settings = {
         "branches": {branch.name: branch.training_settings() for branch in branches},
         "front_ends": {each.name: each.front_end() for each in branches if isinstance(each, EncoderBranch)},
         "rate": config.data.rate,
         "seed": config.seed,
-        "clips": manifest.fingerprint(resources.training_clips(run)),
+        "clips": manifest.fingerprint(clips),
+        **windows.settings(clips, config.data),
     }
     encoders = [branch.encoder for branch in run.encoder_branches.values()]
     own = [checkpoint_file(encoder, config.data.folder) for encoder in encoders if encoder]

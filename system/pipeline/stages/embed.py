@@ -4,9 +4,10 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from system import manifest
+from system import manifest, windows
 from system.experiment import Experiment
 from system.machine import one_thread_each
+from system.manifest import Clip
 from system.pipeline import resources
 from system.pipeline.branches import by_kind, network_branch, network_branches
 from system.pipeline.branches.encoder import EncoderBranch
@@ -23,10 +24,15 @@ def stage(run: Experiment) -> Stage:
         "front_ends": {branch.name: branch.front_end() for branch in encoders},
         "readouts": {branch.name: branch.readouts() for branch in encoders},
         "embed": asdict(run.config.embed),
+        **windows.settings(_clips(run), run.config.data),
     }
     reads = [run.manifest, *([run.encoder] if run.has_encoder else [])]
     reads += [path for branch in branches for path in branch.weights()]
     return run.stage("embed", settings, reads, owns=["embeddings"])
+
+
+def _clips(run: Experiment) -> list[Clip]:
+    return [clip for clip in manifest.read(run.manifest) if clip.split in ("train", "test")]
 
 
 def work(run: Experiment) -> Iterable[Path]:
@@ -35,7 +41,7 @@ def work(run: Experiment) -> Iterable[Path]:
 
     device = resources.prepare_torch(run)
     workers = one_thread_each(run.config.threads)
-    clips = [clip for clip in manifest.read(run.manifest) if clip.split in ("train", "test")]
+    clips = windows.expand(_clips(run), run.config.data)
     written: list[Path] = []
     for branches in by_kind(run):
         for name, rows in branches[0].embed(run, branches, clips, workers):

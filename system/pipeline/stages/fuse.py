@@ -31,18 +31,19 @@ def _settings(system: SystemConfig) -> dict[str, Any]:
 
 def work(run: Experiment) -> Iterable[Path]:
     """Writes challenge CSVs and thresholds of every system; returns the files written."""
-    from system import score_tables
+    from system import false_alarms, fused_scores, score_tables
 
     written: list[Path] = []
     for label, system in zip(run.labels, run.config.systems, strict=True):
         branches = {name: score_tables.read_rows(run.scores(name, system.view)) for name in system.branches}
-        raw = score_tables.raw_thresholds(run, system)
-        rows, thresholds = score_tables.fuse_system(branches, system, run.config.false_positive_rate, raw)
+        raw = fused_scores.raw_thresholds(run, system)
+        rows, thresholds = fused_scores.fuse_system(branches, system, run.config.false_positive_rate, raw)
         expected = None
         if raw is None:
-            expected = score_tables.expected_false_alarms(rows, thresholds, run.config.false_positive_rate)
+            expected = false_alarms.expected_false_alarms(rows, thresholds, run.config.false_positive_rate)
         if label == run.labels[0]:
             for (machine, section), found in zip(thresholds, (expected or {}).values(), strict=bool(expected)):
-                print(f"{machine} section {section}: {score_tables.false_alarm_text(found)}", flush=True)
-        written += score_tables.write_system(run.system(label), rows, thresholds, expected)
+                print(f"{machine} section {section}: {false_alarms.false_alarm_text(found)}", flush=True)
+        course = fused_scores.courses(fused_scores.fuse_windows(branches, system))
+        written += score_tables.write_system(run.system(label), rows, thresholds, expected, course)
     return written

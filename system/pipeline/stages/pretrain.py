@@ -5,11 +5,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from system import manifest, processes
+from system import manifest, processes, windows
 from system.config import PretrainConfig
 from system.config.training import LOOP_FREE
 from system.encoders.cards import checkpoint_file
 from system.experiment import Experiment
+from system.manifest import Clip
 from system.pipeline import resources
 from system.progress import progress_bar
 from system.stage import Stage
@@ -53,7 +54,7 @@ def _described(run: Experiment) -> list[dict[str, Any]]:
     clips = resources.training_clips(run)
     hours = round(sum(clip.seconds for clip in clips) / 3600, 4)
     own = {"name": "own", "clips": len(clips), "hours": hours, "weight": 1.0}
-    return [{**own, "fingerprint": manifest.fingerprint(clips)}]
+    return [{**own, "fingerprint": manifest.fingerprint(clips), **windows.settings(clips, run.config.data)}]
 
 
 def work(run: Experiment) -> Iterable[Path]:
@@ -70,7 +71,7 @@ def work(run: Experiment) -> Iterable[Path]:
     folder = run.encoder.parent
     written = [run.encoder]
     if config.loop.steps:
-        mixture = Mixture.open(config.sources) if config.sources else Mixture.of_clips(resources.training_clips(run))
+        mixture = Mixture.open(config.sources) if config.sources else Mixture.of_clips(_windows(run))
         with progress_bar(config.loop.steps, "pre-training") as bar:
             pretrain(
                 encoder,
@@ -86,6 +87,11 @@ def work(run: Experiment) -> Iterable[Path]:
     if processes.is_main():
         encoder.to("cpu").save(run.encoder, steps=config.loop.steps, seed=run.config.seed)
     return written
+
+
+def _windows(run: Experiment) -> list[Clip]:
+    """Training clips, long ones in parts, so that each minute is as likely to be drawn as any other."""
+    return windows.expand(resources.training_clips(run), run.config.data, hop=1.0)
 
 
 def _probe(run: Experiment):

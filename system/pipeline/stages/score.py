@@ -25,7 +25,7 @@ def stage(run: Experiment) -> Stage:
 
 def work(run: Experiment) -> Iterable[Path]:
     """Scores all clips; returns the files written."""
-    from system import score_tables
+    from system import machine_scores, score_tables
     from system.embeddings.files import read_rows
 
     clips, written = manifest.read(run.manifest), []
@@ -33,7 +33,7 @@ def work(run: Experiment) -> Iterable[Path]:
     with progress_bar(count * sum(map(len, run.views.values())), "scoring") as bar:
         for branch, views in run.views.items():
             for view in views:
-                rows = score_tables.score_machines(
+                rows = machine_scores.score_machines(
                     clips,
                     read_rows(run.index(branch), run.embeddings(branch, view)),
                     run.config.branches[branch].scorer,

@@ -25,7 +25,7 @@ from scored_run import (
 )
 
 from submission.facts import RunFacts
-from system import audio, compliance, manifest, score_tables
+from system import audio, compliance, machine_scores, manifest, score_tables
 from system.bin import main
 from system.compliance import package as sent
 from system.compliance import records, scores
@@ -218,7 +218,7 @@ def test_a_branch_whose_scores_are_normalised_over_test_clips(run):
 
 
 def test_a_program_that_reads_labels_is_caught(run, monkeypatch):
-    honest = score_tables.score_machines
+    honest = machine_scores.score_machines
 
     def leaking(clips, embeddings, config, seed, progress=None):
         labels = {clip.key: clip.label == "anomaly" for clip in clips}
@@ -227,7 +227,7 @@ def test_a_program_that_reads_labels_is_caught(run, monkeypatch):
             for row in honest(clips, embeddings, config, seed)
         ]
 
-    monkeypatch.setattr(score_tables, "score_machines", leaking)
+    monkeypatch.setattr(machine_scores, "score_machines", leaking)
     (run.folder / "stages" / "4_score.json").unlink()
     assert [main([verb, "--exp", str(run.folder)]) for verb in SCORED] == [0, 0, 0]
     found = broken(run)
@@ -236,13 +236,13 @@ def test_a_program_that_reads_labels_is_caught(run, monkeypatch):
 
 
 def test_a_program_that_reads_positions_is_caught(run, monkeypatch):
-    honest = score_tables.score_machines
+    honest = machine_scores.score_machines
 
     def leaking(clips, embeddings, config, seed, progress=None):
         rows = honest(clips, embeddings, config, seed)
         return [replace(row, score=row.score + 0.1 * number) for number, row in enumerate(rows)]
 
-    monkeypatch.setattr(score_tables, "score_machines", leaking)
+    monkeypatch.setattr(machine_scores, "score_machines", leaking)
     (run.folder / "stages" / "4_score.json").unlink()
     assert [main([verb, "--exp", str(run.folder)]) for verb in SCORED] == [0, 0, 0]
     assert broken(run)["names"]

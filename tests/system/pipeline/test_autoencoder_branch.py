@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from system import audio, score_tables
+from system import audio, fused_scores, machine_scores, score_tables
 from system import config as configuration
 from system.config import ScorerConfig, SystemConfig
 from system.errors import WheeltapperError
@@ -177,7 +177,7 @@ def scored(references: np.ndarray, domains: np.ndarray, tests: np.ndarray, thres
     rows += [score_tables.ScoreRow(*common, "test", f"{i}.wav", "", s) for i, s in enumerate(tests)]
     raw = None if batches is None else {"mill": batches}
     system = SystemConfig(weights={"main": 1.0}, threshold=threshold)
-    fused, thresholds = score_tables.fuse_system({"main": rows}, system, 0.1, raw)
+    fused, thresholds = fused_scores.fuse_system({"main": rows}, system, 0.1, raw)
     return np.array([row.score > thresholds["mill", "00"] for row in fused if row.split == "test"])
 
 
@@ -205,6 +205,6 @@ def test_residuals_of_networks_that_never_heard_them_suit_the_mahalanobis_scorer
     cross_fitting.train(training(clips), config, RATE, tmp_path, seed=4)
     rows = cross_fitting.describe(clips, config, RATE, tmp_path, seed=4)
     by_key = {clip.key: row for clip, row in zip(clips, rows, strict=True)}
-    found = score_tables.score_machines(clips, by_key, ScorerConfig("mahalanobis", {"standardize": True}), seed=0)
+    found = machine_scores.score_machines(clips, by_key, ScorerConfig("mahalanobis", {"standardize": True}), seed=0)
     assert np.isfinite([row.score for row in found]).all()
     assert len(found) == len(clips)

@@ -6,7 +6,7 @@ import development_runs as toy
 import numpy as np
 import pytest
 
-from system import manifest, score_tables, scoring
+from system import machine_scores, manifest, scoring
 from system.config import EncoderBranchConfig, ScorerConfig, TuneConfig
 from system.embeddings.files import read_rows
 from system.errors import WheeltapperError
@@ -37,10 +37,10 @@ def test_scores_are_those_of_the_stage_and_computed_once(job, monkeypatch):
     assert not notes
     embeddings = read_rows(job.index, job.embeddings)
     for label, scorer in job.scorers.items():
-        rows = score_tables.score_machines(job.clips, embeddings, scorer, 0)
-        assert [(r.machine, r.section, r.split, r.file) for r in rows] == cache.keys(job.clips)
+        rows = machine_scores.score_machines(job.clips, embeddings, scorer, 0)
+        assert [r.row for r in rows] == job.rows
         np.testing.assert_array_equal(scores[label], [row.score for row in rows])
-    monkeypatch.setattr(score_tables, "score_machines", None)  # would fail
+    monkeypatch.setattr(machine_scores, "score_machines", None)  # would fail
     assert compute(job) == [(2, 2)]
 
 
@@ -91,7 +91,7 @@ def test_test_clips_change_no_statistic_of_the_references(job, scorer):
     def scores(clips):
         return {
             (row.machine, row.split, row.file): row.score
-            for row in score_tables.score_machines(clips, embeddings, scorer, 0)
+            for row in machine_scores.score_machines(clips, embeddings, scorer, 0)
         }
 
     everything, some = scores([*train, *tests]), scores([*train, *fewer])

@@ -1,0 +1,163 @@
+"""Scores of machines: each machine and section is scored against its own normal references, for every branch."""
+
+import inspect
+import logging
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from system import scoring, windows
+from system.config import ScorerConfig
+from system.errors import WheeltapperError
+from system.groups import connected
+from system.manifest import Clip, Row, group_by
+from system.score_tables import ScoreRow
+from system.scoring.banks import note_of
+
+log = logging.getLogger(__name__)
+
+GROUPS = "groups"  # argument of a scorer's fit
+
+
+def score_machines(
+    clips: Sequence[Clip],
+    embeddings: Mapping[Row, np.ndarray],
+    config: ScorerConfig,
+    seed: int,
+    progress: Callable[[int], None] | None = None,
+) -> list[ScoreRow]:
+    """Scores all clips of a run with one branch.
+
+    The scorer sees arrays in shuffled order, without names. Labels of test clips are never read.
+
+    Args:
+        clips: clips of the manifest.
+        embeddings: ``Clip.row`` to embedding (D,) or (bands, D); a clip has one for each of its windows.
+        config: name and settings of the scorer.
+        seed: seed of the shuffling.
+        progress: called with the number of clips scored since the last call.
+
+    Returns:
+        One row per window, sorted by machine, section, split, file and start.
+
+    Raises:
+        WheeltapperError: a machine and section without references, or with clips that have no embedding.
+    """
+    rows: list[ScoreRow] = []
+    known = {row[:4] for row in embeddings}
+    for (machine, section), (references, tests) in shuffled(clips, seed).items():
+        if not references and not tests:
+            continue
+        missing = [clip.file for clip in references + tests if clip.key not in known]
+        if missing or not references:
+            found = f"no embedding of {missing[0]} (run stage 3 again)" if missing else "no normal training clip"
+            raise WheeltapperError(f"{machine} section {section}: expected embedded training clips, found {found}")
+        normal, judged = windows.stored(references, embeddings), windows.stored(tests, embeddings)
+        try:
+            scorer = fit_scorer(normal, embeddings, config)
+            if note := note_of(scorer):
+                log.warning("%s section %s: %s", machine, section, note)
+            reference_scores = scorer.reference_scores()
+            test_scores = scorer.score(_matrix(judged, embeddings)) if judged else np.empty(0)
+        except (WheeltapperError, ValueError) as error:
+            raise WheeltapperError(f"{machine} section {section}: {error}") from error
+        rows += [scored(clip, clip.domain, score) for clip, score in zip(normal, reference_scores, strict=True)]
+        rows += [scored(clip, "", score) for clip, score in zip(judged, test_scores, strict=True)]
+        if progress:
+            progress(len(references) + len(tests))
+    return sorted(rows, key=lambda row: row.row)
+
+
+def scored(clip: Clip, domain: str, score: float) -> ScoreRow:
+    """The row of a clip or window."""
+    return ScoreRow(*clip.key, domain, float(score), clip.group, clip.start, clip.window)
+
+
+def shuffled(clips: Sequence[Clip], seed: int) -> dict[tuple[str, str], tuple[list[Clip], list[Clip]]]:
+    """Shuffles the clips of each machine and section.
+
+    Args:
+        clips: clips of the manifest.
+        seed: seed of the shuffling.
+
+    Returns:
+        (machine, section) to references and test clips, in the order in which the scorer gets them.
+    """
+    generator, found = np.random.default_rng(seed), {}
+    for group, members in group_by(clips, "machine", "section").items():
+        references = [clips[i] for i in members if clips[i].split == "train"]
+        tests = [clips[i] for i in members if clips[i].split == "test"]
+        references = [references[i] for i in generator.permutation(len(references))]
+        found[group] = (references, [tests[i] for i in generator.permutation(len(tests))])
+    return found
+
+
+def fit_scorer(
+    references: Sequence[Clip], embeddings: Mapping[Row, np.ndarray], config: ScorerConfig
+) -> scoring.Scorer:
+    """Fits the scorer of a branch to the normal references of one machine and section.
+
+    Args:
+        references: windows of normal clips; an unknown domain counts as source. Those of one piece
+            (``windows.pieces``) or one group are left out together.
+        embeddings: ``Clip.row`` to embedding (D,) or (bands, D).
+        config: name and settings of the scorer.
+
+    Raises:
+        WheeltapperError: all references are of one piece, or too few.
+    """
+    scorer = scoring.build(config.name, **config.settings)
+    rows, domains = _matrix(references, embeddings), np.array([clip.domain or "source" for clip in references])
+    pieces = windows.pieces(references)
+    groups = connected(pieces.tolist(), [clip.group for clip in references])
+    count = len(np.unique(groups))
+    if count < max(2, getattr(scorer, "fewest_references", 2)) and count < len(np.unique(pieces)):
+        log.warning(
+            "%s section %s: %d references are parts or copies of %d: each is left out alone, and more normal clips "
+            "than asked will be above the threshold",
+            *(references[0].machine, references[0].section, len(np.unique(pieces)), count),
+        )
+        groups, count = pieces, len(np.unique(pieces))
+    if count == len(references):
+        scorer.fit(rows, domains)
+        return scorer
+    if GROUPS in inspect.signature(scorer.fit).parameters:
+        scorer.fit(rows, domains, groups)
+        return scorer
+    scorer.fit(rows, domains)
+    return LeaveGroupsOut(scorer, config, rows, domains, groups)
+
+
+class LeaveGroupsOut:
+    """A scorer that knows no groups: one more is fitted without each of them.
+
+    Args:
+        scorer: fitted to all references.
+        config: its name and settings.
+        rows: (N, ...) references.
+        domains: (N,) their domains.
+        groups: (N,) numbers of their groups.
+    """
+
+    def __init__(
+        self, scorer: scoring.Scorer, config: ScorerConfig, rows: np.ndarray, domains: np.ndarray, groups: np.ndarray
+    ):
+        self.note, self.score, self._config = note_of(scorer), scorer.score, config
+        self._rows, self._domains, self._groups = rows, domains, groups
+
+    def fit(self, references: np.ndarray, domains: np.ndarray, groups: np.ndarray | None = None) -> object:
+        raise TypeError("fitted already")
+
+    def reference_scores(self) -> np.ndarray:
+        found = np.empty(len(self._rows))
+        for number in range(self._groups.max() + 1):
+            own = self._groups == number
+            scorer = scoring.build(self._config.name, **self._config.settings)
+            scorer.fit(self._rows[~own], self._domains[~own])
+            found[own] = scorer.score(self._rows[own])
+        return found
+
+
+def _matrix(clips: Sequence[Clip], embeddings: Mapping[Row, np.ndarray]) -> np.ndarray:
+    """Rows as scorers take them. In single precision a sum depends on the order of the clips, which must not count."""
+    return np.stack([embeddings[clip.row] for clip in clips], dtype=np.float64)
