@@ -1,0 +1,265 @@
+"""Health of a recording: what its samples say about the sensor, measured in one pass over blocks."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+PIECE = 1 << 16  # samples measured at a time
+STEP16 = 1 / 32768  # quantisation step of 16 bits, full scale 1
+LOWEST = -200.0  # dBFS of silence
+BAND = 500  # Hz; width of the bands whose levels are measured
+TOP = 24_000  # Hz; no band above
+FRAME = 1024  # samples of a spectrum
+EVERY = 4  # every such frame is transformed
+DROPOUT = 0.005  # s; shortest run without movement that is a dropout
+DROPOUT_SAMPLES = 16  # and in samples
+LIVELY = 32  # quantisation steps that neighbouring samples differ by where 1 step is no movement
+FEW = 3  # levels: no more, and small, means dither alone
+SMALL = 2 / 128  # peak to peak of dither alone at 8 bits
+PEAKS = 4  # samples at an extreme value in a piece; fewer are no clipping
+SPIKE = 4  # clipped: this many times as many samples at the extreme value as just below it
+NEAR = 0.005  # of peak to peak: "just below"; one step of the samples where that is more
+COARSE = 0.25  # but never more of peak to peak
+ALIKE = 0.9999  # magnitude of the correlation coefficient of channels that hold the same sound
+
+WINDOW = np.hanning(FRAME + 1)[:-1].astype(np.float32)
+
+
+@dataclass(frozen=True)
+class ChannelHealth:
+    """Measurements of one channel of a recording; amplitudes have full scale 1.
+
+    Attributes:
+        level: root mean square without the mean, dBFS.
+        peak: largest magnitude.
+        offset: mean.
+        clipped: share of the samples that lie at a flat top or bottom.
+        dropouts: number of runs without movement between the beginning and the end.
+        dropout_seconds: their total length.
+        start_seconds: length of the run without movement at the beginning.
+        end_seconds: at the end.
+        dead: ``zero``, ``constant`` or ``dither`` (at most 3 small levels) for a channel without signal; else empty.
+        same_as: number, from 1, of an earlier channel with the same sound, whatever its gain and sign; 0 for none.
+        bands: level in each band of 500 Hz, dBFS.
+    """
+
+    level: float
+    peak: float
+    offset: float
+    clipped: float
+    dropouts: int
+    dropout_seconds: float
+    start_seconds: float
+    end_seconds: float
+    dead: str
+    same_as: int
+    bands: tuple[float, ...]
+
+    @property
+    def lost_seconds(self) -> float:
+        """Time without movement."""
+        return self.dropout_seconds + self.start_seconds + self.end_seconds
+
+
+Health = tuple[ChannelHealth, ...]  # one for each channel
+
+
+def measure(wave: np.ndarray, rate: int) -> Health:
+    """Health of a waveform.
+
+    Args:
+        wave: (channels, samples), finite.
+        rate: sampling rate in Hz.
+    """
+    meter = HealthMeter(len(wave), rate)
+    meter.add(wave)
+    return meter.result()
+
+
+class HealthMeter:
+    """Measures the health of a recording that comes in blocks; its memory does not grow with their number."""
+
+    def __init__(self, channels: int, rate: int) -> None:
+        self.rate, self.samples = rate, 0
+        self.mean, self.moment = np.zeros(channels), np.zeros((channels, channels))
+        self.channels = [_Channel(rate) for _ in range(channels)]
+
+    def add(self, wave: np.ndarray) -> None:
+        """Takes in the next block (channels, samples)."""
+        for start in range(0, wave.shape[1], PIECE):
+            piece = wave[:, start : start + PIECE]
+            self._add_moments(piece)
+            for channel, values in zip(self.channels, piece, strict=True):
+                channel.add(values)
+
+    def result(self) -> Health:
+        """The health of what was taken in."""
+        power = np.diag(self.moment)
+        scale = np.sqrt(np.outer(power, power))
+        alike = np.abs(self.moment) > ALIKE * np.where(scale > 0, scale, np.inf)
+        found = []
+        for number, channel in enumerate(self.channels):
+            same = next((other + 1 for other in range(number) if alike[number, other]), 0)
+            found.append(channel.result(self.samples, self.mean[number], power[number], same))
+        return tuple(found)
+
+    def _add_moments(self, piece: np.ndarray) -> None:
+        """Updates means and centred second moments (Chan, Golub, LeVeque 1979)."""
+        count = piece.shape[1]
+        values = piece.astype(np.float64)
+        mean = values.mean(axis=1)
+        values -= mean[:, None]
+        total, shift = self.samples + count, mean - self.mean
+        self.moment += values @ values.T + np.outer(shift, shift) * (self.samples * count / total)
+        self.mean += shift * (count / total)
+        self.samples = total
+
+
+class _Channel:
+    """Measurements of one channel so far."""
+
+    def __init__(self, rate: int) -> None:
+        self.rate = rate
+        self.lowest, self.highest = math.inf, -math.inf
+        self.levels: set[float] = set()
+        self.clipped = 0
+        self.runs = _Runs(max(DROPOUT_SAMPLES, round(DROPOUT * rate)))
+        self.power, self.frames = np.zeros(FRAME // 2 + 1), 0
+
+    def add(self, values: np.ndarray) -> None:
+        """Takes in the next samples."""
+        low, high = float(values.min()), float(values.max())
+        self.lowest, self.highest = min(low, self.lowest), max(high, self.highest)
+        if len(self.levels) <= FEW and self.highest - self.lowest <= SMALL:
+            self.levels.update(np.unique(values)[: FEW + 1].tolist())
+        living = self.runs.add(values, low, high)
+        if len(living) and high > low:
+            self.clipped += _at_limit(living, living.max()) + _at_limit(living, living.min())
+        self._add_spectrum(values)
+
+    def result(self, samples: int, mean: float, power: float, same_as: int) -> ChannelHealth:
+        """The measurements, with the moments that ``HealthMeter`` took."""
+        level = 10 * math.log10(power / samples) if power > 0 else LOWEST
+        start, end = self.runs.at_ends
+        return ChannelHealth(
+            level=max(level, LOWEST),
+            peak=max(abs(self.lowest), abs(self.highest)),
+            offset=mean,
+            clipped=self.clipped / samples,
+            dropouts=self.runs.count,
+            dropout_seconds=self.runs.samples / self.rate,
+            start_seconds=start / self.rate,
+            end_seconds=end / self.rate,
+            dead=self._dead(),
+            same_as=same_as,
+            bands=self._bands(),
+        )
+
+    def _dead(self) -> str:
+        if self.lowest == self.highest:
+            return "constant" if self.highest else "zero"
+        few = len(self.levels) <= FEW and self.highest - self.lowest <= SMALL
+        return "dither" if few else ""
+
+    def _add_spectrum(self, values: np.ndarray) -> None:
+        frames = values[: len(values) // FRAME * FRAME].reshape(-1, FRAME)[::EVERY]
+        if len(frames):
+            self.power += (np.abs(np.fft.rfft(frames * WINDOW)) ** 2).sum(axis=0)
+            self.frames += len(frames)
+
+    def _bands(self) -> tuple[float, ...]:
+        if not self.frames:
+            return ()
+        power = 2 * self.power / (self.frames * FRAME * float((WINDOW**2).sum()))
+        band = (np.arange(len(power)) * self.rate / FRAME // BAND).astype(int)
+        count = int(min(TOP, self.rate / 2) // BAND)
+        sums = np.bincount(band, power, minlength=count)[:count]
+        return tuple((10 * np.log10(np.maximum(sums, 10 ** (LOWEST / 10)))).tolist())
+
+
+class _Runs:
+    """Runs of a channel without movement, at least ``shortest`` samples long, that are not at a limit.
+
+    No movement is equal neighbours, or neighbours one step of 16 bits apart where most are many steps apart. The
+    largest and the smallest value of a piece are limits unless they are zero: a run there is clipping.
+    """
+
+    def __init__(self, shortest: int) -> None:
+        self.shortest = shortest
+        self.count, self.samples = 0, 0  # between the ends
+        self.start, self.moved = 0, False  # length of the run at the beginning, whether it has ended
+        self.open = 0  # samples since the last movement
+        self.last: float | None = None
+        self.step = 0.0  # largest root mean square of the steps between neighbours in a piece
+
+    @property
+    def at_ends(self) -> tuple[int, int]:
+        """Samples of the run at the beginning, and of the one at the end."""
+        opened = self.open if self.open >= self.shortest else 0
+        return (self.start, opened) if self.moved else (opened, 0)
+
+    def add(self, values: np.ndarray, low: float, high: float) -> np.ndarray:
+        """Takes in the next samples; returns those that are in no run."""
+        moves, tolerance = self._moves(values)
+        count, begin = len(values), values[0] if self.last is None else self.last
+        first = int(moves.argmax()) if moves.any() else count
+        spans = [(0, first, self.open + first)]
+        spans += [(start, stop, stop - start) for start, stop in _gaps(moves, self.shortest)]
+        last = count - 1 - int(moves[::-1].argmax()) if first < count else 0
+        self.open = count - last if first < count else self.open + count
+        if first < count:
+            spans.append((last, count, self.open))
+        living = None
+        for number, (start, stop, length) in enumerate(spans):
+            value = float(values[start] if number else begin)
+            if length < self.shortest or (value and low < high and min(high - value, value - low) <= tolerance):
+                continue
+            living = np.ones(count, bool) if living is None else living
+            living[start:stop] = False
+            if stop == count:
+                continue  # it may go on
+            if number or self.moved:
+                self.count, self.samples = self.count + 1, self.samples + length
+            else:
+                self.start = length
+        self.moved |= first < count
+        self.last = float(values[-1])
+        return values if living is None else values[living]
+
+    def _moves(self, values: np.ndarray) -> tuple[np.ndarray, float]:
+        """Where a sample differs from the one before, bool (samples,), and the difference that does not count."""
+        steps = np.empty_like(values)
+        np.subtract(values[1:], values[:-1], out=steps[1:])
+        steps[0] = values[0] - (values[0] if self.last is None else self.last)
+        self.step = max(self.step, math.sqrt(float(np.dot(steps, steps)) / len(steps)))
+        tolerance = 1.01 * STEP16 if self.step >= LIVELY * STEP16 else 0.0
+        return np.abs(steps, out=steps) > tolerance, tolerance
+
+
+def _gaps(moves: np.ndarray, shortest: int) -> list[tuple[int, int]]:
+    """Starts and stops of the runs between two moves, bool (samples,), of at least ``shortest`` samples."""
+    half = shortest // 2  # such a run holds one whole group of so many samples
+    if moves[: len(moves) // half * half].reshape(-1, half).any(axis=1).all():
+        return []
+    starts = np.flatnonzero(moves)
+    long = np.flatnonzero(np.diff(starts) >= shortest)
+    return list(zip(starts[long].tolist(), starts[long + 1].tolist(), strict=True))
+
+
+def _at_limit(values: np.ndarray, limit: float) -> int:
+    """Number of samples at the largest or smallest value where the signal is cut off there, else 0.
+
+    Many more samples lie at the limit of a clipped signal than just inside it. Noise has fewer there than inside, a
+    sine wave at most 2.4 times as many, in however coarse steps.
+    """
+    at = values == limit
+    count = int(np.count_nonzero(at))
+    if count < PEAKS:
+        return 0
+    distance = np.abs(values[~at] - limit)
+    if not len(distance):
+        return 0
+    span = float(distance.max())
+    near = min(max(1.01 * float(distance.min()), NEAR * span), COARSE * span)
+    return count if count > SPIKE * np.count_nonzero(distance <= near) else 0
