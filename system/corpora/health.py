@@ -6,23 +6,22 @@ from dataclasses import dataclass
 import numpy as np
 
 PIECE = 1 << 16  # samples measured at a time
-STEP16 = 1 / 32768  # quantisation step of 16 bits, full scale 1
-LOWEST = -200.0  # dBFS of silence
+STEP16 = 1 / 32768  # quantisation step of 16 bits; amplitudes have full scale 1
+LOWEST = -200.0  # dBFS; level of silence
 BAND = 500  # Hz; width of the bands whose levels are measured
 TOP = 24_000  # Hz; no band above
 FRAME = 1024  # samples of a spectrum
-EVERY = 4  # every such frame is transformed
-DROPOUT = 0.005  # s; shortest run without movement that is a dropout
+EVERY = 4  # one frame in so many is transformed
+DROPOUT = 0.005  # s; shortest run without movement that counts
 DROPOUT_SAMPLES = 16  # and in samples
-LIVELY = 32  # quantisation steps that neighbouring samples differ by where 1 step is no movement
-FEW = 3  # levels: no more, and small, means dither alone
-SMALL = 2 / 128  # peak to peak of dither alone at 8 bits
-PEAKS = 4  # samples at an extreme value in a piece; fewer are no clipping
-SPIKE = 4  # clipped: this many times as many samples at the extreme value as just below it
-NEAR = 0.005  # of peak to peak: "just below"; one step of the samples where that is more
+LIVELY = 32  # steps of 16 bits between neighbours, root mean square, from which a single step is no movement
+FEW = 3  # levels: a channel that has no more, and these close together, is dead
+SMALL = 2 / 128  # close together, peak to peak: 3 levels of 8 bits
+PEAKS = 4  # samples at a limit in a piece; fewer are no clipping
+SPIKE = 4  # clipped: so many times as many samples at the limit as just inside it
+NEAR = 0.005  # of peak to peak: just inside; one step of the samples where that is more
 COARSE = 0.25  # but never more of peak to peak
-ALIKE = 0.9999  # magnitude of the correlation coefficient of channels that hold the same sound
-
+ALIKE = 0.9999  # magnitude of the correlation coefficient from which channels hold the same sound
 WINDOW = np.hanning(FRAME + 1)[:-1].astype(np.float32)
 
 
@@ -38,7 +37,9 @@ class ChannelHealth:
         dropouts: number of runs without movement between the beginning and the end.
         dropout_seconds: their total length.
         start_seconds: length of the run without movement at the beginning.
-        end_seconds: at the end.
+        end_seconds: length of the one at the end.
+        longest_seconds: length of the longest of all these runs.
+        lost: share of the samples in them.
         dead: ``zero``, ``constant`` or ``dither`` (at most 3 small levels) for a channel without signal; else empty.
         same_as: number, from 1, of an earlier channel with the same sound, whatever its gain and sign; 0 for none.
         bands: level in each band of 500 Hz, dBFS.
@@ -52,17 +53,19 @@ class ChannelHealth:
     dropout_seconds: float
     start_seconds: float
     end_seconds: float
+    longest_seconds: float
+    lost: float
     dead: str
     same_as: int
     bands: tuple[float, ...]
 
-    @property
-    def lost_seconds(self) -> float:
-        """Time without movement."""
-        return self.dropout_seconds + self.start_seconds + self.end_seconds
 
+@dataclass(frozen=True)
+class Health:
+    """Measurements of a recording: its length in seconds, and those of each channel."""
 
-Health = tuple[ChannelHealth, ...]  # one for each channel
+    seconds: float
+    channels: tuple[ChannelHealth, ...]
 
 
 def measure(wave: np.ndarray, rate: int) -> Health:
@@ -102,7 +105,7 @@ class HealthMeter:
         for number, channel in enumerate(self.channels):
             same = next((other + 1 for other in range(number) if alike[number, other]), 0)
             found.append(channel.result(self.samples, self.mean[number], power[number], same))
-        return tuple(found)
+        return Health(self.samples / self.rate, tuple(found))
 
     def _add_moments(self, piece: np.ndarray) -> None:
         """Updates means and centred second moments (Chan, Golub, LeVeque 1979)."""
@@ -151,6 +154,8 @@ class _Channel:
             dropout_seconds=self.runs.samples / self.rate,
             start_seconds=start / self.rate,
             end_seconds=end / self.rate,
+            longest_seconds=max(start, end, self.runs.longest) / self.rate,
+            lost=(self.runs.samples + start + end) / samples,
             dead=self._dead(),
             same_as=same_as,
             bands=self._bands(),
@@ -187,7 +192,7 @@ class _Runs:
 
     def __init__(self, shortest: int) -> None:
         self.shortest = shortest
-        self.count, self.samples = 0, 0  # between the ends
+        self.count, self.samples, self.longest = 0, 0, 0  # between the ends
         self.start, self.moved = 0, False  # length of the run at the beginning, whether it has ended
         self.open = 0  # samples since the last movement
         self.last: float | None = None
@@ -221,6 +226,7 @@ class _Runs:
                 continue  # it may go on
             if number or self.moved:
                 self.count, self.samples = self.count + 1, self.samples + length
+                self.longest = max(self.longest, length)
             else:
                 self.start = length
         self.moved |= first < count

@@ -8,7 +8,9 @@ import numpy as np
 
 from system import score_tables
 from system.config import SystemConfig
-from system.corpora.inspection import InspectedSound, inspect
+from system.corpora import health_check, health_table
+from system.corpora.health_check import Usual
+from system.corpora.inspection import inspect
 from system.corpora.names import parse_name
 from system.embeddings.files import read_rows
 from system.errors import WheeltapperError
@@ -28,21 +30,25 @@ class Verdict:
     """What a system says of one recording.
 
     ``score`` above ``threshold`` is an anomaly; ``deviations`` is how far the score lies above the median of the normal
-    references' leave-one-out scores, in robust standard deviations (1.4826 MAD); ``remark`` says what makes the score
-    doubtful: silence, or a recording made otherwise than the references.
+    references' leave-one-out scores, in robust standard deviations (1.4826 MAD). Both are None for a recording that is
+    unusable: one that a broken or another sensor made. ``remark`` says why it is, or what makes the score doubtful.
     """
 
     file: str
     machine: str
     section: str
-    score: float
+    score: float | None
     threshold: float
-    deviations: float
+    deviations: float | None
     remark: str = ""
 
     @property
+    def unusable(self) -> bool:
+        return self.score is None
+
+    @property
     def anomalous(self) -> bool:
-        return self.score > self.threshold
+        return self.score is not None and self.score > self.threshold
 
 
 @dataclass(frozen=True)
@@ -54,18 +60,14 @@ class Judge:
         scorers: scorer of each branch with a weight above zero, and the calibration of its scores.
         threshold: fused score above which a recording is an anomaly.
         references: calibration by the references' fused scores, for ``Verdict.deviations``.
-        channels: fewest channels among the references.
-        rate: lowest rate (Hz) among the references.
-        used_rate: rate (Hz) that recordings are brought to; 0 for their own.
+        usual: what the references' recordings show.
     """
 
     system: SystemConfig
     scorers: Mapping[str, tuple[Scorer, ZScore]]
     threshold: float
     references: ZScore
-    channels: int
-    rate: int
-    used_rate: int
+    usual: Usual
 
     def score(self, rows: Mapping[str, np.ndarray]) -> float:
         """Fused score of one clip from its row (1, ...) by each branch."""
@@ -111,20 +113,20 @@ def judges(run: Experiment, number: int, clips: Sequence[Clip], groups: Sequence
             own = scorer.reference_scores()
             standard = calibrate.robust_z(own)
             fitted[group][name], fused[group][name] = (scorer, standard), standard(own)
+    healths = health_table.read(run.health) if run.health.is_file() else {}  # runs made before have none
     found = {}
     for group in groups:
         key = score_tables.threshold_key(*group)
         if key not in thresholds:
             raise WheeltapperError(f"{path}: expected a threshold of {key}, found {', '.join(thresholds)}")
         references = calibrate.robust_z(fuse(fused[group], system))
-        normal = members[group][0]
-        made = min(clip.channels for clip in normal), min(clip.rate for clip in normal)
-        found[group] = Judge(system, fitted[group], float(thresholds[key]), references, *made, run.config.data.rate)
+        known = health_check.usual(members[group][0], healths, run.config.data.rate)
+        found[group] = Judge(system, fitted[group], float(thresholds[key]), references, known)
     return found
 
 
 def judge_file(path: Path, group: Group, judge: Judge, embed: Embed) -> Verdict:
-    """Embeds and scores one recording.
+    """Embeds and scores one recording, unless it is unusable.
 
     Args:
         path: of the recording.
@@ -139,22 +141,15 @@ def judge_file(path: Path, group: Group, judge: Judge, embed: Embed) -> Verdict:
         "new", *group, "test", path.name, str(path),
         channels=sound.channels, rate=sound.rate, samples=sound.samples, digest=sound.digest,
     )  # fmt: skip
+    findings = health_check.check(clip, sound.health, judge.usual)
+    remark = health_check.remark(findings)
+    if any(found.unusable for found in findings):
+        return Verdict(str(path), *group, None, judge.threshold, None, remark)
     score = judge.score(embed(clip))
     if not np.isfinite(score):
         raise WheeltapperError(f"{path}: expected a finite score, found {score}")
     deviations = float(judge.references(np.array(score)))
-    return Verdict(str(path), *group, score, judge.threshold, deviations, _remark(sound, judge))
-
-
-def _remark(sound: InspectedSound, judge: Judge) -> str:
-    """What makes a score doubtful; empty if nothing does."""
-    if sound.silent:
-        return "silent (all samples are zero)"
-    if sound.channels < judge.channels:
-        return f"{sound.channels} channel{'s' * (sound.channels > 1)}, the references have {judge.channels}"
-    if sound.rate < min(judge.rate, judge.used_rate or judge.rate):
-        return f"{sound.rate} Hz, the references have {judge.rate}"
-    return ""
+    return Verdict(str(path), *group, score, judge.threshold, deviations, remark)
 
 
 def group_of(path: Path, groups: Sequence[Group], machine: str = "", section: str = "") -> Group:
