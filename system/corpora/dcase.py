@@ -14,7 +14,7 @@ from system.corpora.health import Health
 from system.corpora.inspection import InspectedSound, inspect_all
 from system.corpora.names import parse_name, split_extension
 from system.errors import WheeltapperError
-from system.manifest import Clip
+from system.manifest import Clip, Key
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +36,7 @@ def prepare_dcase(
     corpus: str = "dcase",
     threads: int = 4,
     progress: Callable[[int, int], None] | None = None,
-    healths: dict[str, Health] | None = None,
+    healths: dict[Key, Health] | None = None,
 ) -> list[Clip]:
     """Reads a folder of machine folders.
 
@@ -54,7 +54,7 @@ def prepare_dcase(
         corpus: name of the corpus in the manifest.
         threads: number of files read at a time.
         progress: called with (done, total) after each file.
-        healths: receives the health of each recording, by path.
+        healths: receives the health of each recording.
 
     Returns:
         Clips sorted by machine, section, split and file.
@@ -76,7 +76,7 @@ def prepare_dcase(
         raise WheeltapperError(_listing(folder, problems))
     _warn(readable)
     if healths is not None:
-        healths.update((clip.path, sound.health) for clip, sound in readable)
+        healths.update((clip.key, sound.health) for clip, sound in readable)
     return [
         replace(clip, channels=sound.channels, rate=sound.rate, samples=sound.samples, digest=sound.digest)
         for clip, sound in readable

@@ -21,8 +21,9 @@ LEVEL, LEVEL_DOUBT = 20.0, 10.0  # dB outside the levels of the references: unus
 CLIPPED, CLIPPED_DOUBT = 0.01, 0.001  # share of the samples, above that of the worst reference
 CLIPPED_LOUD = 0.07  # the same where the machine itself may be so loud
 BALANCE = 3.0  # dB; standard deviation over the bands, below which a recording differs from the references in gain only
-LOST, LOST_DOUBT = 0.01, 0.02  # dropouts: share of the recording; s at the ends
-LOST_AT_ONCE, LOST_WINDOW = 0.05, 0.01  # s, and share of the shortest reference, of one dropout
+LOST = 0.01  # share of the recording in dropouts, above that of the worst reference
+LOST_DOUBT = 0.02  # s without signal at an end
+LOST_AT_ONCE = 0.03  # s of one dropout, above the longest of the references; a new sound, to a spectrogram
 OFFSET, OFFSET_DOUBT = 0.08, 0.01  # of full scale
 OFFSET_RATIO = 0.5  # of the root mean square: a smaller offset is neither
 LACK = 15.0  # dB that all upper bands lie below those of every reference where a recording is band-limited
@@ -80,10 +81,13 @@ def check(clip: Clip, health: Health, known: Usual) -> list[Finding]:
     found = [*_length(health, known), *_format(clip, known)]
     references = [own.channels for own in known.healths if len(own.channels) == len(health.channels)]
     columns = [
-        _Channel(number, own, [channels[number] for channels in references], known, health.seconds)
+        _Channel(number, own, [channels[number] for channels in references], known)
         for number, own in enumerate(health.channels)
     ]
-    found += _dead(columns) + _doubled(columns, bool(known.healths))
+    found += _dead(columns)
+    if known.channels and clip.channels not in known.channels:
+        return found
+    found += _doubled(columns, bool(known.healths))
     living = [column for column in columns if not column.own.dead]
     for kind in (_level, _clipping, _dropouts, _offset, _band):
         problems = [(column, *problem) for column in living if (problem := kind(column))]
@@ -107,7 +111,6 @@ class _Channel:
     own: ChannelHealth
     all: Sequence[ChannelHealth]
     known: Usual
-    seconds: float
 
     @property
     def references(self) -> list[ChannelHealth]:
@@ -224,7 +227,7 @@ def _differs_in_gain_alone(channel: _Channel) -> bool:
 
 
 def _dropouts(channel: _Channel) -> Problem:
-    own, window = channel.own, min(channel.known.seconds or channel.seconds, LONG)
+    own = channel.own
     excess = own.lost - channel.most(lambda other: other.lost)
     at_once = own.longest_seconds - channel.most(lambda other: other.longest_seconds)
     parts = []
@@ -237,7 +240,7 @@ def _dropouts(channel: _Channel) -> Problem:
         parts.append(f"{_duration(own.end_seconds)} without signal at the end")
     if not parts:
         return None
-    unusable = excess > LOST or at_once > max(LOST_AT_ONCE, LOST_WINDOW * window)
+    unusable = excess > LOST or at_once > LOST_AT_ONCE
     return own.lost, Finding("dropouts", ", ".join(parts), unusable)
 
 

@@ -20,13 +20,13 @@ COLUMNS = (*CLIP, "channel", "seconds", *MEASURES)
 SHOWN = 3  # names of recordings in a line
 
 
-def write(path: str | os.PathLike, clips: Sequence[Clip], healths: Mapping[str, Health]) -> None:
-    """Writes the health of clips, by their path, atomically; amplitudes with six digits."""
+def write(path: str | os.PathLike, clips: Sequence[Clip], healths: Mapping[Key, Health]) -> None:
+    """Writes the health of clips atomically; amplitudes with six digits."""
     with open_atomic(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for clip in clips:
-            own = healths[clip.path]
+            own = healths[clip.key]
             for number, channel in enumerate(own.channels, 1):
                 measures = [_text(getattr(channel, name)) for name in MEASURES]
                 writer.writerow([*clip.key, number, _text(own.seconds), *measures])
@@ -57,24 +57,28 @@ def read(path: str | os.PathLike) -> dict[Key, Health]:
     return found
 
 
-def training_notes(clips: Sequence[Clip], healths: Mapping[str, Health]) -> list[str]:
+def training_notes(clips: Sequence[Clip], healths: Mapping[Key, Health]) -> list[str]:
     """One line for each machine that has training recordings with something wrong, absolutely or beside the others."""
     notes = []
     for machine in manifest.machines(clips):
-        own = [clip for clip in clips if clip.machine == machine and clip.split == "train"]
+        own = [clip for clip in clips if clip.machine == machine and clip.split == "train" and clip.key in healths]
         kinds: dict[str, list[str]] = {}
         for clip in own:
-            for found in health_check.check(clip, healths[clip.path], health_check.Usual()):
+            for found in health_check.check(clip, healths[clip.key], health_check.Usual()):
                 kinds.setdefault(found.kind, []).append(clip.file)
         kinds |= _level_outliers(own, healths)
         if kinds:
-            told = [f"{kind} {len(files)} of {len(own)} ({_names(files)})" for kind, files in kinds.items()]
-            notes.append(f"{machine}: training recordings: {'; '.join(told)}")
+            notes.append(f"{machine}: training recordings: {listing(kinds, len(own))}")
     return notes
 
 
-def _level_outliers(clips: Sequence[Clip], healths: Mapping[str, Health]) -> dict[str, list[str]]:
-    levels = np.array([max(channel.level for channel in healths[clip.path].channels) for clip in clips])
+def listing(kinds: Mapping[str, Sequence[str]], count: int) -> str:
+    """What is wrong with some of ``count`` recordings: each kind with the names of the files."""
+    return "; ".join(f"{kind} {len(files)} of {count} ({_names(files)})" for kind, files in kinds.items())
+
+
+def _level_outliers(clips: Sequence[Clip], healths: Mapping[Key, Health]) -> dict[str, list[str]]:
+    levels = np.array([max(channel.level for channel in healths[clip.key].channels) for clip in clips])
     far = np.abs(levels - np.median(levels)) >= health_check.LEVEL if len(levels) else []
     files = [clip.file for clip, off in zip(clips, far, strict=True) if off]
     return {f"level {health_check.LEVEL:g} dB or more off the median": files} if files else {}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from system import audio
 from system.corpora.health import Health, HealthMeter
 from system.errors import WheeltapperError
-from system.manifest import Clip
+from system.manifest import Clip, Key
 
 BLOCK = 1 << 22  # samples read at a time: about 4 minutes at 16 kHz
 
@@ -91,7 +91,7 @@ def check_recordings(
     clips: Sequence[Clip],
     where: str | os.PathLike,
     progress: Callable[[int, int], None] | None = None,
-    healths: dict[str, Health] | None = None,
+    healths: dict[Key, Health] | None = None,
 ) -> list[Clip]:
     """Compares the recordings of a manifest with the properties in it.
 
@@ -99,7 +99,7 @@ def check_recordings(
         clips: clips of the manifest.
         where: path of the manifest, for messages.
         progress: called with (done, total) after each recording.
-        healths: receives the health of each recording, by path.
+        healths: receives the health of each recording.
 
     Returns:
         The clips, with digests where the manifest has none.
@@ -114,7 +114,7 @@ def check_recordings(
             continue
         complete.append(replace(clip, digest=found.digest))
         if healths is not None:
-            healths[clip.path] = found.health
+            healths[clip.key] = found.health
         for name in ("channels", "rate", "samples", "digest"):
             declared, measured = getattr(clip, name), getattr(found, name)
             if declared and declared != measured:

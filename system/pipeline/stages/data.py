@@ -48,7 +48,7 @@ def work(run: Experiment, data: str = "") -> Iterable[Path]:
     found, before = _find(run, data), _remembered(run)
     if data and before and before not in (data, str(Path(data).resolve())):
         print(f"note: {run.folder} was made from {before}; --data {data} takes its place", flush=True)
-    healths: dict[str, Health] = {}
+    healths: dict[manifest.Key, Health] = {}
     if found.manifest:
         return _write(run, _of_manifest(run, found.manifest, healths), healths)
     folder = _folder(found)
@@ -60,7 +60,9 @@ def work(run: Experiment, data: str = "") -> Iterable[Path]:
     return _write(run, manifest.of_machines(clips, run.config.data.machines, folder), healths)
 
 
-def prepare(folder: Path, corpus: str = "dcase", healths: dict[str, Health] | None = None) -> list[manifest.Clip]:
+def prepare(
+    folder: Path, corpus: str = "dcase", healths: dict[manifest.Key, Health] | None = None
+) -> list[manifest.Clip]:
     """Clips of a folder in DCASE layout (``corpora.dcase.prepare_dcase``), with a progress bar."""
     from system.corpora.dcase import prepare_dcase
 
@@ -76,7 +78,7 @@ def write_manifest(path: Path, clips: list[manifest.Clip]) -> list[Path]:
     return [path]
 
 
-def _write(run: Experiment, clips: list[manifest.Clip], healths: dict[str, Health]) -> list[Path]:
+def _write(run: Experiment, clips: list[manifest.Clip], healths: dict[manifest.Key, Health]) -> list[Path]:
     """Writes manifest and health, and prints what they hold."""
     health_table.write(run.health, clips, healths)
     written = write_manifest(run.manifest, clips)
@@ -99,7 +101,7 @@ def _folder(found: Source) -> Path:
     return found.folder
 
 
-def _of_manifest(run: Experiment, path: Path, healths: dict[str, Health]) -> list[manifest.Clip]:
+def _of_manifest(run: Experiment, path: Path, healths: dict[manifest.Key, Health]) -> list[manifest.Clip]:
     from system.corpora.inspection import check_recordings
 
     clips = manifest.of_machines(manifest.read(path), run.config.data.machines, path)
