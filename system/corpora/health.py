@@ -143,12 +143,12 @@ class _Channel:
 
     def result(self, samples: int, mean: float, power: float, same_as: int) -> ChannelHealth:
         """The measurements, with the moments that ``HealthMeter`` took."""
-        level = 10 * math.log10(power / samples) if power > 0 else LOWEST
+        level = 10 * math.log10(float(power) / samples) if power > 0 else LOWEST
         start, end = self.runs.at_ends
         return ChannelHealth(
             level=max(level, LOWEST),
             peak=max(abs(self.lowest), abs(self.highest)),
-            offset=mean,
+            offset=float(mean),
             clipped=self.clipped / samples,
             dropouts=self.runs.count,
             dropout_seconds=self.runs.samples / self.rate,
@@ -184,19 +184,20 @@ class _Channel:
 
 
 class _Runs:
-    """Runs of a channel without movement, at least ``shortest`` samples long, that are not at a limit.
+    """Runs of a channel without movement, at least ``shortest`` samples long, that are no part of a living signal.
 
     No movement is equal neighbours, or neighbours one step of 16 bits apart where most are many steps apart. The
-    largest and the smallest value of a piece are limits unless they are zero: a run there is clipping.
+    largest and the smallest value of a piece are limits unless they are zero: a run there is clipping. A run that the
+    signal enters and leaves by its smallest step is a slow signal in coarse steps.
     """
 
     def __init__(self, shortest: int) -> None:
         self.shortest = shortest
         self.count, self.samples, self.longest = 0, 0, 0  # between the ends
         self.start, self.moved = 0, False  # length of the run at the beginning, whether it has ended
-        self.open = 0  # samples since the last movement
+        self.open, self.entered = 0, 0.0  # samples since the last movement, and its size
         self.last: float | None = None
-        self.step = 0.0  # largest root mean square of the steps between neighbours in a piece
+        self.lively = 0.0  # largest root mean square of the steps between neighbours in a piece
 
     @property
     def at_ends(self) -> tuple[int, int]:
@@ -206,41 +207,44 @@ class _Runs:
 
     def add(self, values: np.ndarray, low: float, high: float) -> np.ndarray:
         """Takes in the next samples; returns those that are in no run."""
-        moves, tolerance = self._moves(values)
+        steps, tolerance = self._steps(values)
+        moves = steps > tolerance
         count, begin = len(values), values[0] if self.last is None else self.last
-        first = int(moves.argmax()) if moves.any() else count
-        spans = [(0, first, self.open + first)]
-        spans += [(start, stop, stop - start) for start, stop in _gaps(moves, self.shortest)]
-        last = count - 1 - int(moves[::-1].argmax()) if first < count else 0
-        self.open = count - last if first < count else self.open + count
-        if first < count:
-            spans.append((last, count, self.open))
-        living = None
-        for number, (start, stop, length) in enumerate(spans):
+        moving = bool(moves.any())
+        first, last = (int(moves.argmax()), count - 1 - int(moves[::-1].argmax())) if moving else (count, 0)
+        spans = [(0, first, self.open + first, self.entered)]
+        spans += [(start, stop, stop - start, float(steps[start])) for start, stop in _gaps(moves, self.shortest)]
+        if moving:
+            self.open, self.entered = 0, float(steps[last])
+            spans.append((last, count, count - last, self.entered))
+        self.open += count - last
+        living = np.ones(count, bool)
+        smallest = None
+        for number, (start, stop, length, entered) in enumerate(spans):
             value = float(values[start] if number else begin)
             if length < self.shortest or (value and low < high and min(high - value, value - low) <= tolerance):
                 continue
-            living = np.ones(count, bool) if living is None else living
-            living[start:stop] = False
-            if stop == count:
-                continue  # it may go on
-            if number or self.moved:
-                self.count, self.samples = self.count + 1, self.samples + length
-                self.longest = max(self.longest, length)
+            if stop == count:  # it may go on
+                living[start:] = False
+            elif not number and not self.moved:
+                living[:stop], self.start = False, length
             else:
-                self.start = length
-        self.moved |= first < count
+                smallest = float(steps[moves].min()) if smallest is None else smallest
+                if max(entered, float(steps[stop])) > 1.5 * smallest:
+                    living[start:stop] = False
+                    self.count, self.samples = self.count + 1, self.samples + length
+                    self.longest = max(self.longest, length)
+        self.moved |= moving
         self.last = float(values[-1])
-        return values if living is None else values[living]
+        return values if living.all() else values[living]
 
-    def _moves(self, values: np.ndarray) -> tuple[np.ndarray, float]:
-        """Where a sample differs from the one before, bool (samples,), and the difference that does not count."""
+    def _steps(self, values: np.ndarray) -> tuple[np.ndarray, float]:
+        """Magnitude of the step to each sample from the one before, (samples,), and the one that is no movement."""
         steps = np.empty_like(values)
         np.subtract(values[1:], values[:-1], out=steps[1:])
         steps[0] = values[0] - (values[0] if self.last is None else self.last)
-        self.step = max(self.step, math.sqrt(float(np.dot(steps, steps)) / len(steps)))
-        tolerance = 1.01 * STEP16 if self.step >= LIVELY * STEP16 else 0.0
-        return np.abs(steps, out=steps) > tolerance, tolerance
+        self.lively = max(self.lively, math.sqrt(float(np.dot(steps, steps)) / len(steps)))
+        return np.abs(steps, out=steps), 1.01 * STEP16 if self.lively >= LIVELY * STEP16 else 0.0
 
 
 def _gaps(moves: np.ndarray, shortest: int) -> list[tuple[int, int]]:
