@@ -28,6 +28,10 @@ class Experiment:
         return self.folder / "manifest.csv"
 
     @property
+    def health(self) -> Path:
+        return self.folder / "health.csv"
+
+    @property
     def encoder(self) -> Path:
         return self.folder / "pretrain" / "encoder.safetensors"
 

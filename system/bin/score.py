@@ -28,7 +28,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_example(
         parser,
         "wheeltapper score --exp exp/default exp/default/data/SimFan/test --csv scores.csv",
-        note="Exit status for new recordings: 0 all were scored, 1 some could not be.",
+        note="Exit status for new recordings: 0 all were judged, 1 some could not be read, 4 all were read, some are "
+        "unusable (a broken sensor, or another one than the references have).",
     )
 
 
@@ -56,10 +57,10 @@ def _judge(args: argparse.Namespace) -> int:
         run = replace(run, config=replace(run.config, device=args.device))
     recordings = list(list_recordings(args.files, clips, args.machine, args.section))
     rows = [table.row(judged) for judged in judge_recordings(run, args.system, clips, recordings)]
-    failed = table.show_errors(rows)
+    table.show_errors(rows)
     if args.csv:
         table.write_csv(args.csv, rows)
     if args.json:
         table.write_results(args.json, rows, run, args.system)
     table.show(rows)
-    return 1 if failed else 0
+    return table.exit_status(rows)

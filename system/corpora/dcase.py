@@ -10,10 +10,11 @@ from pathlib import Path
 from system.audio import EXTENSIONS, list_files
 from system.corpora.attributes import FILE as ATTRIBUTE_FILE
 from system.corpora.attributes import Pairs, contradicts, join_pairs, read_attributes
+from system.corpora.health import Health
 from system.corpora.inspection import InspectedSound, inspect_all
 from system.corpora.names import parse_name, split_extension
 from system.errors import WheeltapperError
-from system.manifest import Clip
+from system.manifest import Clip, Key
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +36,7 @@ def prepare_dcase(
     corpus: str = "dcase",
     threads: int = 4,
     progress: Callable[[int, int], None] | None = None,
+    healths: dict[Key, Health] | None = None,
 ) -> list[Clip]:
     """Reads a folder of machine folders.
 
@@ -52,6 +54,7 @@ def prepare_dcase(
         corpus: name of the corpus in the manifest.
         threads: number of files read at a time.
         progress: called with (done, total) after each file.
+        healths: receives the health of each recording.
 
     Returns:
         Clips sorted by machine, section, split and file.
@@ -72,6 +75,8 @@ def prepare_dcase(
     if problems:
         raise WheeltapperError(_listing(folder, problems))
     _warn(readable)
+    if healths is not None:
+        healths.update((clip.key, sound.health) for clip, sound in readable)
     return [
         replace(clip, channels=sound.channels, rate=sound.rate, samples=sound.samples, digest=sound.digest)
         for clip, sound in readable
@@ -273,6 +278,8 @@ def _check_sounds(readable: list[tuple[Clip, InspectedSound]], problems: list[st
             problems.append(f"{clip.path}: expected at least {MIN_SECONDS} s of sound, found {sound.seconds:.4f} s")
         if sound.silent and clip.split == "train":
             problems.append(f"{clip.path}: expected sound in a training clip, found silence (all samples are zero)")
+        elif sound.constant and clip.split == "train":
+            problems.append(f"{clip.path}: expected sound in a training clip, found a constant (no sample differs)")
 
 
 def _warn(readable: list[tuple[Clip, InspectedSound]]) -> None:

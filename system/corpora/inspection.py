@@ -6,8 +6,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 
 from system import audio
+from system.corpora.health import Health, HealthMeter
 from system.errors import WheeltapperError
-from system.manifest import Clip
+from system.manifest import Clip, Key
 
 BLOCK = 1 << 22  # samples read at a time: about 4 minutes at 16 kHz
 
@@ -19,7 +20,7 @@ class InspectedSound:
     channels: int
     rate: int  # Hz
     samples: int  # per channel
-    silent_channels: tuple[int, ...]  # channels whose samples are all zero
+    health: Health
     digest: str  # hash of the content
 
     @property
@@ -27,8 +28,18 @@ class InspectedSound:
         return self.samples / self.rate
 
     @property
+    def silent_channels(self) -> tuple[int, ...]:
+        """Channels, from 0, whose samples are all zero."""
+        return tuple(number for number, channel in enumerate(self.health.channels) if channel.dead == "zero")
+
+    @property
     def silent(self) -> bool:
         return len(self.silent_channels) == self.channels
+
+    @property
+    def constant(self) -> bool:
+        """Whether no channel ever changes."""
+        return all(channel.dead in ("zero", "constant") for channel in self.health.channels)
 
 
 def inspect(path: str | os.PathLike) -> InspectedSound:
@@ -38,15 +49,14 @@ def inspect(path: str | os.PathLike) -> InspectedSound:
         WheeltapperError: the file is missing, empty or damaged, or contains NaN or infinity.
     """
     info = audio.probe(path)
-    audible: set[int] = set()
+    meter = HealthMeter(info.channels, info.rate)
     for start in range(0, info.samples, BLOCK):
-        wave, _ = audio.read(path, start, min(BLOCK, info.samples - start))
-        audible.update(channel for channel in range(info.channels) if wave[channel].any())
+        meter.add(audio.read(path, start, min(BLOCK, info.samples - start))[0])
     return InspectedSound(
         channels=info.channels,
         rate=info.rate,
         samples=info.samples,
-        silent_channels=tuple(channel for channel in range(info.channels) if channel not in audible),
+        health=meter.result(),
         digest=audio.digest(path),
     )
 
@@ -78,7 +88,10 @@ def inspect_all(
 
 
 def check_recordings(
-    clips: Sequence[Clip], where: str | os.PathLike, progress: Callable[[int, int], None] | None = None
+    clips: Sequence[Clip],
+    where: str | os.PathLike,
+    progress: Callable[[int, int], None] | None = None,
+    healths: dict[Key, Health] | None = None,
 ) -> list[Clip]:
     """Compares the recordings of a manifest with the properties in it.
 
@@ -86,6 +99,7 @@ def check_recordings(
         clips: clips of the manifest.
         where: path of the manifest, for messages.
         progress: called with (done, total) after each recording.
+        healths: receives the health of each recording.
 
     Returns:
         The clips, with digests where the manifest has none.
@@ -99,6 +113,8 @@ def check_recordings(
             problems.append(found)
             continue
         complete.append(replace(clip, digest=found.digest))
+        if healths is not None:
+            healths[clip.key] = found.health
         for name in ("channels", "rate", "samples", "digest"):
             declared, measured = getattr(clip, name), getattr(found, name)
             if declared and declared != measured:

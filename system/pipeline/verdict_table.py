@@ -14,11 +14,13 @@ from system.record import run_record
 from system.text_table import aligned
 
 COLUMNS = (
-    *("file", "machine", "section", "score", "threshold", "decision", "deviations"),
+    *("file", "machine", "section", "status", "score", "threshold", "decision", "deviations"),
     *("worst_start", "worst_end", "remark", "error"),
 )
 SHOWN = ("file", "machine", "score", "threshold", "decision", "deviations")
 WORST = ("worst_start", "worst_end")  # seconds; shown where a recording has several windows
+UNUSABLE = "UNUSABLE"  # decision and status of a recording that a broken or another sensor made
+REMARKS = 20  # lines of remarks
 
 Row = dict[str, Any]
 
@@ -26,10 +28,12 @@ Row = dict[str, Any]
 def row(judged: Judged) -> Row:
     """One recording as a row with ``COLUMNS`` and the course of a long one; what is not known is None."""
     verdict = judged.verdict
-    found: Row = dict.fromkeys(COLUMNS) | {"file": _text(judged.path), "error": _text(judged.error), "course": []}
+    found: Row = dict.fromkeys(COLUMNS) | {"file": _text(judged.path), "status": "error", "error": _text(judged.error)}
+    found["course"] = []
     if verdict is not None:
-        found |= {name: getattr(verdict, name) for name in COLUMNS[1:5]}
-        found |= {"decision": "ANOMALY" if verdict.anomalous else "normal", "deviations": verdict.deviations}
+        found |= {name: getattr(verdict, name) for name in ("machine", "section", "score", "threshold", "deviations")}
+        found["decision"] = UNUSABLE if verdict.unusable else "ANOMALY" if verdict.anomalous else "normal"
+        found["status"] = UNUSABLE if verdict.unusable else "judged"
         found["remark"] = verdict.remark
         if verdict.worst:
             found |= dict(zip(WORST, verdict.worst, strict=True))
@@ -51,26 +55,41 @@ def write_results(path: Path, rows: Sequence[Row], run: Experiment, number: int)
     write_json(path, {"system": system, "recordings": list(rows), **run_record()})
 
 
-def show_errors(rows: Sequence[Row]) -> bool:
-    """Prints to standard error why recordings were not scored; returns whether there were any such."""
-    errors = [row["error"] for row in rows if row["error"]]
-    for error in errors:
-        print(f"wheeltapper score: {_printable(error)}", file=sys.stderr)
-    return bool(errors)
+def exit_status(rows: Sequence[Row]) -> int:
+    """1 if a recording could not be read, else 4 if one is unusable, else 0."""
+    statuses = {row["status"] for row in rows}
+    return 1 if "error" in statuses else 4 if UNUSABLE in statuses else 0
+
+
+def show_errors(rows: Sequence[Row]) -> None:
+    """Prints to standard error why recordings were not judged."""
+    for row in rows:
+        if row["error"]:
+            print(f"wheeltapper score: {_printable(row['error'])}", file=sys.stderr)
 
 
 def show(rows: Sequence[Row]) -> None:
-    """Prints the scored recordings to standard output, and counts and remarks to standard error."""
-    scored = [row for row in rows if not row["error"]]
-    if scored:
-        shown = (*SHOWN, *WORST) if any(row["course"] for row in scored) else SHOWN
-        print(aligned([shown, *([_cell(row, name) for name in shown] for row in scored)]))
-    found = sum(row["decision"] == "ANOMALY" for row in scored)
-    failed = f", {len(rows) - len(scored)} not scored" if len(scored) < len(rows) else ""
-    print(f"{len(scored)} recordings, {found} anomalous{failed}", file=sys.stderr)
-    remarks = Counter((row["machine"], row["remark"]) for row in scored if row["remark"])
-    for (machine, remark), count in remarks.items():
-        print(f"note: {machine}: scores that may mean little, of {count} recordings: {remark}", file=sys.stderr)
+    """Prints the judged recordings to standard output, and counts and remarks to standard error."""
+    judged = [row for row in rows if not row["error"]]
+    if judged:
+        shown = (*SHOWN, *WORST) if any(row["course"] for row in judged) else SHOWN
+        print(aligned([shown, *([_cell(row, name) for name in shown] for row in judged)]))
+    decisions = Counter(row["decision"] for row in judged)
+    counts = [f"{len(judged)} recordings", f"{decisions['ANOMALY']} anomalous"]
+    counts += [f"{decisions[UNUSABLE]} unusable"] if decisions[UNUSABLE] else []
+    counts += [f"{len(rows) - len(judged)} not scored"] if len(judged) < len(rows) else []
+    print(", ".join(counts), file=sys.stderr)
+    remarks: dict[tuple[str, bool, str], list[str]] = {}
+    for row in judged:
+        if row["remark"]:
+            key = row["machine"], row["decision"] == UNUSABLE, row["remark"]
+            remarks.setdefault(key, []).append(row["file"])
+    for (machine, unusable, remark), files in list(remarks.items())[:REMARKS]:
+        meaning = "unusable" if unusable else "scores that may mean little"
+        whose = f"{len(files)} recordings" if len(files) > 1 else _printable(files[0])
+        print(f"note: {machine}: {meaning}, {whose}: {remark}", file=sys.stderr)
+    if len(remarks) > REMARKS:
+        print(f"note: {len(remarks) - REMARKS} more remarks in --csv and --json", file=sys.stderr)
 
 
 def _text(value: object) -> str:
@@ -88,9 +107,8 @@ def _printable(text: str) -> str:
 def _cell(row: Row, name: str) -> str:
     if name == "machine" and row["section"] != "00":
         return f"{row['machine']}/{row['section']}"
-    if row[name] is None:
-        return ""
-    return f"{row[name]:.3f}" if isinstance(row[name], float) else _printable(str(row[name]))
+    value = row[name]
+    return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else _printable(str(value))
 
 
 def _exact(value: object) -> object:

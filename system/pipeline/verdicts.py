@@ -8,7 +8,9 @@ import numpy as np
 
 from system import fused_scores, machine_scores, score_tables, windows
 from system.config import SystemConfig
-from system.corpora.inspection import InspectedSound, inspect
+from system.corpora import health_check, health_table
+from system.corpora.health_check import Usual
+from system.corpora.inspection import inspect
 from system.corpora.names import parse_name
 from system.embeddings.files import read_rows
 from system.errors import WheeltapperError
@@ -29,25 +31,29 @@ class Verdict:
     """What a system says of one recording.
 
     ``score`` above ``threshold`` is an anomaly; ``deviations`` is how far the score lies above the median of the normal
-    references' leave-one-out scores, in robust standard deviations (1.4826 MAD); ``remark`` says what makes the score
-    doubtful: silence, or a recording made otherwise than the references. ``course`` has start (seconds) and score of
-    each window, of which the highest score is the recording's; ``worst`` are start and end of that window, None where
-    there is only one.
+    references' leave-one-out scores, in robust standard deviations (1.4826 MAD). Both are None for a recording that is
+    unusable: one that a broken or another sensor made. ``remark`` says why it is, or what makes the score doubtful.
+    ``course`` has start (seconds) and score of each window, of which the highest score is the recording's; ``worst``
+    are start and end of that window, None where there is only one.
     """
 
     file: str
     machine: str
     section: str
-    score: float
+    score: float | None
     threshold: float
-    deviations: float
+    deviations: float | None
     remark: str = ""
     worst: tuple[float, float] | None = None
     course: tuple[tuple[float, float], ...] = ()
 
     @property
+    def unusable(self) -> bool:
+        return self.score is None
+
+    @property
     def anomalous(self) -> bool:
-        return self.score > self.threshold
+        return self.score is not None and self.score > self.threshold
 
 
 @dataclass(frozen=True)
@@ -59,9 +65,7 @@ class Judge:
         scorers: scorer of each branch with a weight above zero, and the calibration of its scores.
         threshold: fused score above which a recording is an anomaly.
         references: calibration by the references' fused scores, for ``Verdict.deviations``.
-        channels: fewest channels among the references.
-        rate: lowest rate (Hz) among the references.
-        used_rate: rate (Hz) that recordings are brought to; 0 for their own.
+        usual: what the references' recordings show.
         window: seconds of the windows in which recordings are compared.
         hop: from one window to the next, as a share of the window.
         tail: scale of the tail of the references' window scores, see ``windows.tail_scale``.
@@ -71,9 +75,7 @@ class Judge:
     scorers: Mapping[str, tuple[Scorer, ZScore]]
     threshold: float
     references: ZScore
-    channels: int
-    rate: int
-    used_rate: int
+    usual: Usual
     window: float
     hop: float
     tail: float
@@ -149,24 +151,22 @@ def judges(run: Experiment, number: int, clips: Sequence[Clip], groups: Sequence
             own = scorer.reference_scores()
             standard = calibrate.robust_z(own)
             fitted[group][name], calibrated[group][name] = (scorer, standard), standard(own)
+    healths = health_table.read(run.health) if run.health.is_file() else {}  # runs made before have none
     found, seconds = {}, windows.lengths(clips, run.config.data)
     for group in groups:
         key = score_tables.threshold_key(*group)
         if key not in thresholds:
             raise WheeltapperError(f"{path}: expected a threshold of {key}, found {', '.join(thresholds)}")
         fused = fuse(calibrated[group], system)
-        rows = [
-            machine_scores.scored(clip, clip.domain, score) for clip, score in zip(normal[group], fused, strict=True)
-        ]
+        pairs = zip(normal[group], fused, strict=True)
+        rows = [machine_scores.scored(clip, clip.domain, score) for clip, score in pairs]
         whole = np.array([row.score for row in fused_scores.collapse(rows)])
         found[group] = Judge(
             system,
             fitted[group],
             threshold=float(thresholds[key]),
             references=calibrate.robust_z(whole),
-            channels=min(clip.channels for clip in normal[group]),
-            rate=min(clip.rate for clip in normal[group]),
-            used_rate=run.config.data.rate,
+            usual=health_check.usual(members[group][0], healths, run.config.data.rate),
             window=seconds[group],
             hop=run.config.data.hop,
             tail=windows.tail_scale(fused),
@@ -175,7 +175,7 @@ def judges(run: Experiment, number: int, clips: Sequence[Clip], groups: Sequence
 
 
 def judge_file(path: Path, group: Group, judge: Judge, embed: Embed) -> Verdict:
-    """Embeds and scores one recording.
+    """Embeds and scores one recording, unless it is unusable.
 
     Args:
         path: of the recording.
@@ -190,27 +190,18 @@ def judge_file(path: Path, group: Group, judge: Judge, embed: Embed) -> Verdict:
         "new", *group, "test", path.name, str(path),
         channels=sound.channels, rate=sound.rate, samples=sound.samples, digest=sound.digest,
     )  # fmt: skip
+    findings = health_check.check(clip, sound.health, judge.usual)
+    remark = health_check.remark(findings)
+    if any(found.unusable for found in findings):
+        return Verdict(str(path), *group, None, judge.threshold, None, remark)
+    if not SHORTEST * judge.window <= clip.seconds <= MOST * judge.window:
+        remark = "; ".join(filter(None, (remark, f"{clip.seconds:.3g} s, compared in windows of {judge.window:.3g} s")))
     course = judge.course(clip, embed)
     score = float(course.scores.max())
     if not np.isfinite(course.single).all():
         raise WheeltapperError(f"{path}: expected a finite score, found {score}")
     deviations = float(judge.references(np.array(score)))
-    return Verdict(
-        str(path), *group, score, judge.threshold, deviations, _remark(sound, judge), course.worst, course.table
-    )
-
-
-def _remark(sound: InspectedSound, judge: Judge) -> str:
-    """What makes a score doubtful; empty if nothing does."""
-    if sound.silent:
-        return "silent (all samples are zero)"
-    if sound.channels < judge.channels:
-        return f"{sound.channels} channel{'s' * (sound.channels > 1)}, the references have {judge.channels}"
-    if sound.rate < min(judge.rate, judge.used_rate or judge.rate):
-        return f"{sound.rate} Hz, the references have {judge.rate}"
-    if not SHORTEST * judge.window <= sound.seconds <= MOST * judge.window:
-        return f"{sound.seconds:.3g} s, compared in windows of {judge.window:.3g} s"
-    return ""
+    return Verdict(str(path), *group, score, judge.threshold, deviations, remark, course.worst, course.table)
 
 
 def group_of(path: Path, groups: Sequence[Group], machine: str = "", section: str = "") -> Group:

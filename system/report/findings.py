@@ -4,8 +4,10 @@ import math
 
 import numpy as np
 
+from system.corpora import health_check, health_table
 from system.experiment import STAGES
 from system.files import read_json
+from system.manifest import Clip
 from system.report.load_run import RunData, SectionResults, read_curve
 from system.report.results import measures_of
 
@@ -29,6 +31,7 @@ def collect_findings(run: RunData) -> list[str]:
         for text in _of_unit(unit, asked):
             alike.setdefault(text, []).append(unit.name)
     found += [f"{', '.join(names)}: {text}" for text, names in alike.items()]
+    found += _sensors(run)
     found += _collapse(run)
     found += _idle_training(run)
     return list(dict.fromkeys(found))
@@ -66,6 +69,30 @@ def _of_unit(unit: SectionResults, asked: float) -> list[str]:
         count = int((unit.reference_domains == domain).sum())
         if 0 < count < FEW_REFERENCES:
             found.append(f"only {count} normal references of the {domain} domain.")
+    return found
+
+
+def _sensors(run: RunData) -> list[str]:
+    """Recordings whose samples look like those of a broken or another sensor."""
+    found = [f"{note}." for note in health_table.training_notes(run.clips, run.healths)]
+    groups: dict[tuple[str, str], list[Clip]] = {}
+    for clip in run.clips:
+        if clip.key in run.healths:
+            groups.setdefault((clip.machine, clip.section), []).append(clip)
+    rate = run.config.data.rate if run.config else 0
+    for (machine, section), clips in groups.items():
+        test = [clip for clip in clips if clip.split == "test"]
+        references = [clip for clip in clips if clip.split == "train"]
+        kinds: dict[bool, dict[str, list[str]]] = {True: {}, False: {}}
+        known = health_check.usual(references, run.healths, rate) if references else health_check.Usual()
+        for clip in test:
+            for problem in health_check.check(clip, run.healths[clip.key], known):
+                kinds[problem.unusable].setdefault(problem.kind, []).append(clip.file)
+        for unusable, own in kinds.items():
+            meaning = "their scores say nothing about the machine" if unusable else "their scores may mean little"
+            if own:
+                listed = health_table.listing(own, len(test))
+                found.append(f"{machine} section {section}: test recordings: {listed}: {meaning}.")
     return found
 
 

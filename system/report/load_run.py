@@ -12,12 +12,14 @@ import numpy as np
 from system import config as configuration
 from system import manifest
 from system.config import Config, SystemConfig
+from system.corpora import health_table
+from system.corpora.health import Health
 from system.embeddings.files import read_index
 from system.errors import WheeltapperError
 from system.evaluation import challenge_csv
 from system.experiment import Experiment
 from system.files import read_json
-from system.manifest import Clip, Row
+from system.manifest import Clip, Key, Row
 from system.score_tables import REFERENCES, THRESHOLDS
 from system.stage import MARKERS
 
@@ -73,6 +75,7 @@ class RunData:
     config: Config | None = None
     config_text: str = ""
     clips: list[Clip] = field(default_factory=list)
+    healths: dict[Key, Health] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     best: str = ""
     units: list[SectionResults] = field(default_factory=list)
@@ -130,6 +133,7 @@ def read_run(folder: Path) -> RunData:
     run.config = run.attempt(saved, lambda path: configuration.load(path))
     run.config_text = run.attempt(saved, lambda path: path.read_text(encoding="utf-8")) or ""
     run.clips = run.attempt(run.paths.manifest, manifest.read) or []
+    run.healths = run.attempt(run.paths.health, health_table.read) or {}
     run.metrics = run.attempt(run.paths.metrics, _read_mapping) or {}
     run.stages = _read_stages(run)
     run.best = _best_label(run)

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from system import manifest
-from system.corpora import source
+from system.corpora import health_table, source
 from system.corpora.challenge import Year
+from system.corpora.health import Health
 from system.corpora.source import Source
 from system.corpora.summary import machine_summary
 from system.experiment import Experiment
@@ -27,7 +28,7 @@ def stage(run: Experiment, data: str = "") -> Stage:
         path = found.manifest
         clips = manifest.of_machines(manifest.read(path), config.data.machines, path)
         chosen = {"data": str(path.resolve()), "machines": config.data.machines}
-        stage = run.stage("data", chosen, [path], owns=["manifest.csv", "data"])
+        stage = run.stage("data", chosen, [path], owns=["manifest.csv", "health.csv", "data"])
         stage.watch = lambda: files_signature(clip.path for clip in clips)
         return stage
     folder = _folder(found)
@@ -39,7 +40,7 @@ def stage(run: Experiment, data: str = "") -> Stage:
         settings["machines"] = config.data.machines
     if found.synthetic:
         settings |= {"synthetic": config.data.synthetic, "seed": config.seed}
-    return run.stage("data", settings, [], owns=["manifest.csv", "data"], watched=folder)
+    return run.stage("data", settings, [], owns=["manifest.csv", "health.csv", "data"], watched=folder)
 
 
 def work(run: Experiment, data: str = "") -> Iterable[Path]:
@@ -47,23 +48,26 @@ def work(run: Experiment, data: str = "") -> Iterable[Path]:
     found, before = _find(run, data), _remembered(run)
     if data and before and before not in (data, str(Path(data).resolve())):
         print(f"note: {run.folder} was made from {before}; --data {data} takes its place", flush=True)
+    healths: dict[manifest.Key, Health] = {}
     if found.manifest:
-        return write_manifest(run.manifest, _of_manifest(run, found.manifest))
+        return _write(run, _of_manifest(run, found.manifest, healths), healths)
     folder = _folder(found)
     if found.synthetic:
         _simulate(run, folder)
     if found.year:
         folder = _download(found.year, folder)
-    clips = prepare(folder, run.config.data.corpus or Path(found.data).name)
-    return write_manifest(run.manifest, manifest.of_machines(clips, run.config.data.machines, folder))
+    clips = prepare(folder, run.config.data.corpus or Path(found.data).name, healths)
+    return _write(run, manifest.of_machines(clips, run.config.data.machines, folder), healths)
 
 
-def prepare(folder: Path, corpus: str = "dcase") -> list[manifest.Clip]:
+def prepare(
+    folder: Path, corpus: str = "dcase", healths: dict[manifest.Key, Health] | None = None
+) -> list[manifest.Clip]:
     """Clips of a folder in DCASE layout (``corpora.dcase.prepare_dcase``), with a progress bar."""
     from system.corpora.dcase import prepare_dcase
 
     with progress_bar(0, "reading") as bar:
-        return prepare_dcase(folder, corpus, progress=bar.to)
+        return prepare_dcase(folder, corpus, progress=bar.to, healths=healths)
 
 
 def write_manifest(path: Path, clips: list[manifest.Clip]) -> list[Path]:
@@ -72,6 +76,15 @@ def write_manifest(path: Path, clips: list[manifest.Clip]) -> list[Path]:
     print(machine_summary(clips))
     print(f"wrote {path}: {len(clips)} clips")
     return [path]
+
+
+def _write(run: Experiment, clips: list[manifest.Clip], healths: dict[manifest.Key, Health]) -> list[Path]:
+    """Writes manifest and health, and prints what they hold."""
+    health_table.write(run.health, clips, healths)
+    written = write_manifest(run.manifest, clips)
+    for note in health_table.training_notes(clips, healths):
+        print(f"note: {note}")
+    return [*written, run.health]
 
 
 def _remembered(run: Experiment) -> str:
@@ -88,12 +101,12 @@ def _folder(found: Source) -> Path:
     return found.folder
 
 
-def _of_manifest(run: Experiment, path: Path) -> list[manifest.Clip]:
+def _of_manifest(run: Experiment, path: Path, healths: dict[manifest.Key, Health]) -> list[manifest.Clip]:
     from system.corpora.inspection import check_recordings
 
     clips = manifest.of_machines(manifest.read(path), run.config.data.machines, path)
     with progress_bar(0, "reading") as bar:
-        return check_recordings(clips, path, bar.to)
+        return check_recordings(clips, path, bar.to, healths)
 
 
 def _simulate(run: Experiment, folder: Path) -> None:
