@@ -4,12 +4,13 @@ The level of a machine's sound is the same in a short and in a long recording, b
 less, and a fault that lasts seconds vanishes in the mean over minutes. So the clips of a machine and section are
 compared at one length. A longer recording is cut into windows that overlap, a shorter one is repeated.
 
-The score of a recording is max_i min(s_i, s_i+1) - tail * ln K over its windows, for one window s_1. What is heard in
-one window only, such as the joint of two recordings or a slammed door, does not count: a fault of the window's length
-or more is in two windows that overlap. The worst of many windows of a normal recording exceeds a single one, which the
-second term allows for. Where the upper tail of scores is exponential, P(s > t) = c exp(-t / tail), the worst of K
-windows exceeds t + tail * ln K at most as often as a single one exceeds t, so that one threshold holds for all lengths.
-K is the length of the recording in windows.
+The score of a recording is the highest of its windows', each no higher than that of a neighbour that it overlaps, less
+tail * ln K. What is high in one window only, such as the joint of two recordings or a slammed door, does not count: a
+fault of the window's length or more is in two windows that overlap. First and last window, half of which no other
+hears, count as they are. The worst of many windows of a normal recording exceeds a single one, which the second term
+allows for. Where the upper tail of scores is exponential, P(s > t) = c exp(-t / tail), the worst of K windows exceeds
+t + tail * ln K at most as often as a single one exceeds t, so that one threshold holds for all lengths. K is the length
+of the recording in windows.
 """
 
 import itertools
@@ -157,11 +158,12 @@ def scores(windows: Sequence[Window], single: np.ndarray, tail: float | np.ndarr
         tail: of the references, see ``tail_scale``, (...) or a number.
 
     Returns:
-        Score of each, no higher than that of a neighbour that it overlaps, less the allowance tail * ln K (..., N).
+        Score of each, between two neighbours no higher than the higher of those that it overlaps, less the allowance
+        tail * ln K (..., N).
     """
     if len(windows) > 1:
         apart = np.array([later.start >= each.start + each.window for each, later in itertools.pairwise(windows)])
-        beside = np.full((2, *single.shape), -np.inf)
+        beside = np.full((2, *single.shape), np.inf)
         beside[0, ..., 1:] = np.where(apart, np.inf, single[..., :-1])
         beside[1, ..., :-1] = np.where(apart, np.inf, single[..., 1:])
         single = np.minimum(single, beside.max(axis=0))
