@@ -3,7 +3,7 @@
 import csv
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +47,12 @@ class ScoreRow:
     @property
     def row(self) -> Row:
         return (*self.key, self.start, self.window) if self.window else self.key
+
+    @classmethod
+    def of(cls, row: Row, domain: str, score: float) -> "ScoreRow":
+        """The score of a recording or window."""
+        found = cls(*row[:4], domain, score)
+        return replace(found, start=row[4], window=row[5]) if len(row) == 6 else found
 
 
 def write_system(

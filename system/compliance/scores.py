@@ -155,7 +155,7 @@ def fuse_alone(
         for row in (row for row in rows if row[:2] == group):
             own = {name: standards[name](np.array([scores[row]])) for name, scores in branches.items()}
             score = float(calibrate.fuse(own, {name: system.weights[name] for name in own}, system.fusion)[0])
-            fused.setdefault(row[:4], []).append(ScoreRow(*row[:4], domains.get(row, ""), score, *row[4:]))
+            fused.setdefault(row[:4], []).append(ScoreRow.of(row, domains.get(row, ""), score))
         normal = [row for key, own in fused.items() if key[2] == "train" for row in own]
         references = fused_scores.collapse(normal)
         found |= _by_row(references)

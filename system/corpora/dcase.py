@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from system.audio import EXTENSIONS, list_files
+from system.audio import EXTENSIONS, list_files, probe
 from system.corpora.attributes import FILE as ATTRIBUTE_FILE
 from system.corpora.attributes import Pairs, contradicts, join_pairs, read_attributes
 from system.corpora.health import Health
@@ -15,6 +15,7 @@ from system.corpora.inspection import InspectedSound, inspect_all
 from system.corpora.names import parse_name, split_extension
 from system.errors import WheeltapperError
 from system.manifest import Clip, Key
+from system.windows import LONGEST
 
 log = logging.getLogger(__name__)
 
@@ -244,9 +245,10 @@ def _check_sets(folder: Path, clips: list[Clip], problems: list[str]) -> None:
         if not train:
             problems.append(f"{where}: expected at least {MIN_TRAIN} normal training clips in train/, found none")
         problems.extend(
-            f"{where}: section {section}: expected at least {MIN_TRAIN} normal training clips, found {train[section]}"
+            f"{where}: section {section}: expected at least {MIN_TRAIN} normal training clips, or one of more than "
+            f"{LONGEST:g} s, found {train[section]}"
             for section in sorted({clip.section for clip in own})
-            if train and train[section] < MIN_TRAIN
+            if train and train[section] < MIN_TRAIN and not _has_long([c for c in own if c.section == section])
         )
         labels = Counter(bool(clip.label) for clip in own if clip.split == "test")
         if len(labels) > 1:
@@ -254,6 +256,14 @@ def _check_sets(folder: Path, clips: list[Clip], problems: list[str]) -> None:
                 f"{where}: expected test clips all labelled or all anonymous, found {labels[True]} and "
                 f"{labels[False]}; keep development and evaluation data in two folders"
             )
+
+
+def _has_long(clips: Iterable[Clip]) -> bool:
+    """Whether one of the training clips is long enough to be cut into several references."""
+    try:
+        return any(probe(clip.path).seconds > LONGEST for clip in clips if clip.split == "train")
+    except WheeltapperError:
+        return False  # reported when it is read
 
 
 def _check_sounds(readable: list[tuple[Clip, InspectedSound]], problems: list[str]) -> None:

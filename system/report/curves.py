@@ -9,6 +9,7 @@ from system.report.load_run import Curve
 from system.report.svg import WIDTH, Plot, figure, padded, thin
 
 COLOURS = ("both", "source", "target")
+FEW_WINDOWS = 40  # fewer are drawn as points too
 
 
 def curve_chart(title: str, curve: Curve, columns: Sequence[tuple[str, str]], y_label: str) -> Markup | None:
@@ -28,6 +29,37 @@ def curve_chart(title: str, curve: Curve, columns: Sequence[tuple[str, str]], y_
         plot.parts.append(f'<path class="line {colour}" d="M{left} 12h16"/>')
         plot.text(left + 21, 16, text)
     return figure(f"{title}: {y_label} over the training steps", (WIDTH, 210), [plot])
+
+
+def course_chart(
+    name: str, starts: np.ndarray, seconds: float, scores: np.ndarray, threshold: float | None, worst: float
+) -> Markup:
+    """Chart of the scores of a recording's windows over time, the alarm level and the worst window.
+
+    Args:
+        name: of the recording.
+        starts: of the windows in seconds, (N,).
+        seconds: length of a window.
+        scores: of the windows, (N,).
+        threshold: alarm level, or None.
+        worst: start of the worst window in seconds.
+    """
+    levels = [] if threshold is None else [threshold]
+    plot = Plot(
+        (0, float(starts[-1]) + seconds), padded([*scores, *levels]), (44, 16, 304, 90), "time (s)", "anomaly score"
+    )
+    low, high = plot.y
+    plot.area([worst, worst + seconds], [low, low], [high, high], "anomaly")
+    chosen = thin(len(starts))
+    chosen = np.union1d(chosen, np.flatnonzero(starts == worst))
+    plot.line(starts[chosen] + seconds / 2, scores[chosen], "both")
+    if len(starts) < FEW_WINDOWS:
+        plot.dots(starts + seconds / 2, scores, "both")
+    if threshold is not None:
+        left, _, width, _ = plot.box
+        plot.parts.append(f'<path class="rule alarm" d="M{left} {plot.py(threshold):.1f}h{width}"/>')
+        plot.text(left + width - 2, 12, f"alarm above {threshold:.2f}", "tick end")
+    return figure(f"{name}: score of each window over time, the worst from {worst:.1f} s", (WIDTH, 142), [plot])
 
 
 def gate_chart(

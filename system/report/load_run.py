@@ -20,7 +20,7 @@ from system.evaluation import challenge_csv
 from system.experiment import Experiment
 from system.files import read_json
 from system.manifest import Clip, Key, Row
-from system.score_tables import REFERENCES, THRESHOLDS
+from system.score_tables import COURSES, REFERENCES, THRESHOLDS, ScoreRow, read_rows
 from system.stage import MARKERS
 
 Curve = dict[str, np.ndarray]
@@ -41,6 +41,7 @@ class SectionResults:
         references: leave-one-out scores of the normal references, (M,).
         reference_domains: domains of the references, (M,).
         threshold: of the decision, or None.
+        courses: scores of the windows of each test clip that has several, by file.
     """
 
     machine: str
@@ -53,6 +54,7 @@ class SectionResults:
     references: np.ndarray
     reference_domains: np.ndarray
     threshold: float | None
+    courses: dict[str, list[ScoreRow]] = field(default_factory=dict)
 
     @property
     def anomalous(self) -> np.ndarray:
@@ -170,6 +172,9 @@ def _read_units(run: RunData) -> list[SectionResults]:
     folder = run.paths.system(run.best)
     references = run.attempt(folder / REFERENCES, _read_references) or {}
     thresholds = run.attempt(folder / THRESHOLDS, _read_mapping) or {}
+    courses: dict[Key, list[ScoreRow]] = {}
+    for row in run.attempt(folder / COURSES, read_rows) or ():
+        courses.setdefault(row.key, []).append(row)
     development = _development(run)
     groups: dict[tuple[str, str], list[Clip]] = {}
     for clip in run.clips:
@@ -198,6 +203,7 @@ def _read_units(run: RunData) -> list[SectionResults]:
                 references=np.array([score for score, _ in known], float),
                 reference_domains=np.array([domain for _, domain in known], str),
                 threshold=thresholds.get(f"{machine}_section_{section}"),
+                courses={clip.file: courses[clip.key] for clip in scored if clip.key in courses},
             )
         )
     return units

@@ -1,11 +1,14 @@
 """Report section: recordings to see and hear, and the list of clips that raised an alarm."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from markupsafe import Markup
 
 from system.errors import WheeltapperError
+from system.manifest import Clip
 from system.report import curves, sound
 from system.report.load_run import RunData, SectionResults
 from system.report.results import PageSection
@@ -44,7 +47,8 @@ def _of_unit(run: RunData, unit: SectionResults, seconds: float, found: Mapping[
     order = np.argsort(-unit.scores, kind="stable")
     chosen = dict.fromkeys([int(order[0]), int(order[-1])])
     try:
-        clip_channels = [sound.listen(unit.clips[index]) for index in chosen]
+        shown = {index: _worst(unit, unit.clips[index]) for index in chosen}
+        clip_channels = [sound.listen(clip) for clip in shown.values()]
     except (WheeltapperError, OSError) as error:
         run.problems.append(f"{unit.name}: {error}")
         return None
@@ -53,7 +57,7 @@ def _of_unit(run: RunData, unit: SectionResults, seconds: float, found: Mapping[
     players = iter(sound.excerpts(flat, seconds))
     entries = []
     for place, (index, channels) in enumerate(zip(chosen, clip_channels, strict=True)):
-        clip, kind = unit.clips[index], "most typical" if place else "most anomalous"
+        clip, kind = shown[index], "most typical" if place else "most anomalous"
         entries.append(
             {
                 "kind": kind,
@@ -76,18 +80,46 @@ def _of_unit(run: RunData, unit: SectionResults, seconds: float, found: Mapping[
                     }
                     for one in channels
                 ],
-                "gate": _course(unit.name, kind, clip, found),
+                "gate": _gate(unit.name, kind, clip, found),
+                "course": _course(unit, kind, clip),
+                "worst": _span(clip) if clip.window else "",
             }
         )
     threshold = "" if unit.threshold is None else f"{unit.threshold:.2f}"
     return {"name": unit.name, "threshold": threshold, "clips": entries, "alarms": _alarms(unit)}
 
 
-def _course(name: str, kind: str, clip: Any, found: Mapping[str, Gates]) -> Any:
-    """The weights of the first branch's gate over time for a clip; None without a gate."""
+def _worst(unit: SectionResults, clip: Clip) -> Clip:
+    """The window of the highest score of a clip that has several, or the clip."""
+    course = unit.courses.get(clip.file)
+    if not course:
+        return clip
+    worst = max(course, key=lambda row: row.score)
+    return replace(clip, start=worst.start, window=worst.window)
+
+
+def _span(clip: Clip) -> str:
+    """Start and end of a window as text."""
+    start = clip.start / clip.rate
+    return f"{start:.1f} to {start + clip.held / clip.rate:.1f} s"
+
+
+def _course(unit: SectionResults, kind: str, clip: Clip) -> Markup | None:
+    """The scores of a clip's windows over time, of which ``clip`` is the worst; None for a clip of one window."""
+    rows = unit.courses.get(clip.file)
+    if not rows:
+        return None
+    starts = np.array([row.start for row in rows]) / clip.rate
+    scores = np.array([row.score for row in rows])
+    worst = clip.start / clip.rate
+    return curves.course_chart(f"{unit.name}, {kind} clip", starts, clip.seconds, scores, unit.threshold, worst)
+
+
+def _gate(name: str, kind: str, clip: Clip, found: Mapping[str, Gates]) -> Markup | None:
+    """The weights of the first branch's gate over time for a clip or its window; None without a gate."""
     for gate in list(found.values())[:1]:
-        if clip.key in gate.rows and clip.channels > 1:
-            course = np.asarray(gate.values[gate.rows[clip.key]], float)
+        if clip.row in gate.rows and clip.channels > 1:
+            course = np.asarray(gate.values[gate.rows[clip.row]], float)
             title = f"{name}, {kind} clip"
             return curves.gate_chart(title, [("", course)], clip.seconds, gate.inputs, height=46)
     return None
@@ -99,7 +131,12 @@ def _alarms(unit: SectionResults) -> dict[str, Any] | None:
         return None
     order = [int(index) for index in np.argsort(-unit.scores, kind="stable") if unit.decided[index]]
     rows = [
-        {"file": unit.clips[i].file, "score": f"{unit.scores[i]:.2f}", "truth": TRUTHS[unit.clips[i].label]}
+        {
+            "file": unit.clips[i].file,
+            "score": f"{unit.scores[i]:.2f}",
+            "truth": TRUTHS[unit.clips[i].label],
+            "worst": _span(worst) if (worst := _worst(unit, unit.clips[i])).window else "",
+        }
         for i in order[:MOST_LISTED]
     ]
     return {"count": len(order), "clips": len(unit.clips), "rows": rows, "more": len(order) - len(rows)}

@@ -39,12 +39,12 @@ class ChannelSound:
 
 
 def listen(clip: Clip) -> list[ChannelSound]:
-    """Reads the near channel and, if there is one, the far channel of a clip.
+    """Reads the near channel and, if there is one, the far channel of a clip or its window, at most a minute.
 
     Raises:
         WheeltapperError: the recording is missing or damaged.
     """
-    wave, rate = audio.read(clip.path, samples=min(clip.samples, int(SECONDS_SHOWN * clip.rate)))
+    wave, rate = audio.read(clip.path, clip.start, min(clip.held, int(SECONDS_SHOWN * clip.rate)))
     return [
         ChannelSound(clip, channel, rate, spectrogram(channel, rate), name)
         for channel, name in zip(wave, CHANNELS, strict=False)
@@ -101,10 +101,10 @@ def limits(sounds: list[ChannelSound]) -> tuple[float, float]:
     return float(max(low, high - 70.0)), float(high)
 
 
-def framed(image: bytes, seconds: float, rate: int) -> Plot:
-    """Axes around a PNG of ``seconds`` whose rows have equal width in mel, from 0 Hz to half the rate."""
+def framed(image: bytes, seconds: float, rate: int, start: float = 0.0) -> Plot:
+    """Axes around a PNG of ``seconds`` from ``start``; its rows have equal width in mel, from 0 Hz to half the rate."""
     top_mel = float(mel(rate / 2))
-    plot = Plot((0, seconds), (0, top_mel), (44, 8, COLUMNS, 120), "time (s)", "kHz", None, [])
+    plot = Plot((start, start + seconds), (0, top_mel), (44, 8, COLUMNS, 120), "time (s)", "kHz", None, [])
     left, top, width, height = plot.box
     plot.parts.append(
         f'<image x="{left}" y="{top}" width="{width}" height="{height}" preserveAspectRatio="none" '
@@ -118,17 +118,18 @@ def framed(image: bytes, seconds: float, rate: int) -> Plot:
 
 def picture(sound: ChannelSound, low: float, high: float, description: str, excerpt: float = EXCERPT_SECONDS) -> Markup:
     """The spectrogram with axes; the playable excerpt is marked below the time axis."""
-    plot = framed(png(sound.picture, low, high), len(sound.wave) / sound.rate, sound.rate)
-    seconds, (left, top, _, height) = plot.x[1], plot.box
-    start = excerpt_start(sound, excerpt) / sound.rate
-    x, end = plot.px(start), plot.px(min(seconds, start + excerpt))
+    first = sound.clip.start / sound.rate
+    plot = framed(png(sound.picture, low, high), len(sound.wave) / sound.rate, sound.rate, first)
+    left, top, _, height = plot.box
+    start = first + excerpt_start(sound, excerpt) / sound.rate
+    x, end = plot.px(start), plot.px(min(plot.x[1], start + excerpt))
     plot.parts.append(f'<path class="line both" d="M{x:.1f} {top + height + 3}H{end:.1f}"/>')
     plot.parts.append(f'<path class="playhead" d="M{left} {top}v{height}"/>')
     return figure(description, (WIDTH, 170), [plot])
 
 
 def excerpt_start(sound: ChannelSound, seconds: float = EXCERPT_SECONDS) -> int:
-    """First sample of the excerpt: the middle of the clip."""
+    """First sample of the excerpt: the middle of what is shown."""
     return max(0, (len(sound.wave) - int(seconds * sound.rate)) // 2)
 
 

@@ -121,9 +121,13 @@ def gate(run: RunData) -> PageSection:
         return "The run has no weights of the gate."
     inputs = next(iter(found.values())).inputs
     found = {branch: table for branch, table in found.items() if table.inputs == inputs}
+    clips = {clip.key: clip for clip in run.clips}
     seconds: dict[str, list[float]] = {}
-    for clip in run.clips:
-        seconds.setdefault(clip.machine, []).append(clip.seconds)
+    for table in found.values():
+        for row in table.rows:
+            if clip := clips.get(row[:4]):
+                samples = row[5] if len(row) == 6 else clip.samples
+                seconds.setdefault(clip.machine, []).append(samples / clip.rate)
     names = list(dict.fromkeys(key[0] for table in found.values() for key in table.rows))
     shown = []
     for name in names:

@@ -227,16 +227,14 @@ def _units(
         needed, windows = [place for clip in own for place in clip], None
         if len(needed) > len(clips):
             references = [place for place, row in enumerate(rows) if row[:3] == (machine, section, "train")]
-            windows = UnitWindows([[_window(rows[place]) for place in clip] for clip in own], len(references))
+            windows = UnitWindows(
+                [[ScoreRow.of(rows[place], "", 0.0) for place in clip] for clip in own], len(references)
+            )
             needed += references
         span = slice(start + len(chosen), start + len(chosen) + len(needed))
         units.append(ScoredSection(number, machine, name, section, span, strata(clips, domains), clips, windows))
         chosen += needed
     return chosen, units
-
-
-def _window(row: Row) -> ScoreRow:
-    return ScoreRow(*row[:4], "", 0.0, *row[4:])
 
 
 def scorers_of(todo: Sequence[cache.ScoreJob]) -> dict[str, Mapping[str, ScorerConfig]]:

@@ -12,8 +12,8 @@ from system import audio, fused_scores, score_tables, waveforms, windows
 from system.config import DataConfig, SystemConfig
 from system.embeddings import files
 from system.manifest import Clip
-from system.scoring import calibrate
 from system.score_tables import ScoreRow
+from system.scoring import calibrate
 from system.tuning.objective import UnitWindows
 
 RATE = 100
