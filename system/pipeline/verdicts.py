@@ -23,7 +23,7 @@ from system.scoring.calibrate import ZScore
 Group = tuple[str, str]  # machine, section
 Embed = Callable[[Clip], Mapping[str, np.ndarray]]
 USUAL_SECTION = "00"
-SHORTEST, MOST = 0.5, 10.0  # length of a recording, in windows, within which false alarms are known to stay as asked
+SHORTEST = 0.5  # length of a recording, in windows, from which false alarms are known to stay as asked
 
 
 @dataclass(frozen=True)
@@ -194,8 +194,9 @@ def judge_file(path: Path, group: Group, judge: Judge, embed: Embed) -> Verdict:
     remark = health_check.remark(findings)
     if any(found.unusable for found in findings):
         return Verdict(str(path), *group, None, judge.threshold, None, remark)
-    if not SHORTEST * judge.window <= clip.seconds <= MOST * judge.window:
-        remark = "; ".join(filter(None, (remark, f"{clip.seconds:.3g} s, compared in windows of {judge.window:.3g} s")))
+    if clip.seconds < SHORTEST * judge.window:
+        short = f"{clip.seconds:.3g} s, repeated to the {judge.window:.3g} s at which recordings are compared"
+        remark = "; ".join(filter(None, (remark, short)))
     course = judge.course(clip, embed)
     score = float(course.scores.max())
     if not np.isfinite(course.single).all():
