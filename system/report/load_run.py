@@ -12,7 +12,8 @@ import numpy as np
 from system import config as configuration
 from system import manifest
 from system.config import Config, SystemConfig
-from system.corpora import health_table
+from system.corpora import copies, health_table
+from system.corpora.copies import Copy
 from system.corpora.health import Health
 from system.embeddings.files import read_index
 from system.errors import WheeltapperError
@@ -76,6 +77,7 @@ class RunData:
     config_text: str = ""
     clips: list[Clip] = field(default_factory=list)
     healths: dict[Key, Health] = field(default_factory=dict)
+    copies: list[Copy] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
     best: str = ""
     units: list[SectionResults] = field(default_factory=list)
@@ -134,6 +136,7 @@ def read_run(folder: Path) -> RunData:
     run.config_text = run.attempt(saved, lambda path: path.read_text(encoding="utf-8")) or ""
     run.clips = run.attempt(run.paths.manifest, manifest.read) or []
     run.healths = run.attempt(run.paths.health, health_table.read) or {}
+    run.copies = run.attempt(run.paths.copies, copies.read) or []
     run.metrics = run.attempt(run.paths.metrics, _read_mapping) or {}
     run.stages = _read_stages(run)
     run.best = _best_label(run)
