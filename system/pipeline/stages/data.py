@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -80,8 +81,13 @@ def write_manifest(path: Path, clips: list[manifest.Clip]) -> list[Path]:
 
 def _write(run: Experiment, clips: list[manifest.Clip], healths: dict[manifest.Key, Health]) -> list[Path]:
     """Writes manifest, health and copies, and prints what they hold."""
+    from system import machine_scores
+
     with progress_bar(0, "comparing") as bar:
         found = copies.find(clips, progress=bar.to)
+    different = copies.unite([replace(clip, group="") for clip in clips], found)
+    scorers = {name: branch.scorer for name, branch in run.config.branches.items()}
+    machine_scores.check_references(different, scorers, run.config.data)
     clips = copies.unite(clips, found)
     health_table.write(run.health, clips, healths)
     written = [*write_manifest(run.manifest, clips), run.health]
