@@ -66,6 +66,8 @@ def _of_unit(unit: SectionResults, asked: float) -> list[str]:
         found.append(f"{'all' if unit.decided.all() else 'no'} test clips raise an alarm.")
     if len(np.unique(unit.scores)) == 1 < len(unit.scores):
         found.append("all test clips have the same score.")
+    if unit.expected.get("remark"):
+        found.append(f"{unit.expected['remark']}.")
     for domain in ("source", "target"):
         count = int((unit.reference_domains == domain).sum())
         if 0 < count < FEW_REFERENCES:

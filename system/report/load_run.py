@@ -21,7 +21,7 @@ from system.evaluation import challenge_csv
 from system.experiment import Experiment
 from system.files import read_json
 from system.manifest import Clip, Key, Row
-from system.score_tables import REFERENCES, THRESHOLDS
+from system.score_tables import FALSE_ALARMS, REFERENCES, THRESHOLDS, threshold_key
 from system.stage import MARKERS
 
 Curve = dict[str, np.ndarray]
@@ -42,6 +42,7 @@ class SectionResults:
         references: leave-one-out scores of the normal references, (M,).
         reference_domains: domains of the references, (M,).
         threshold: of the decision, or None.
+        expected: its false alarms, as of ``false_alarms.expected_false_alarms``; empty where nothing is known.
     """
 
     machine: str
@@ -54,6 +55,7 @@ class SectionResults:
     references: np.ndarray
     reference_domains: np.ndarray
     threshold: float | None
+    expected: dict[str, Any] = field(default_factory=dict)
 
     @property
     def anomalous(self) -> np.ndarray:
@@ -173,6 +175,7 @@ def _read_units(run: RunData) -> list[SectionResults]:
     folder = run.paths.system(run.best)
     references = run.attempt(folder / REFERENCES, _read_references) or {}
     thresholds = run.attempt(folder / THRESHOLDS, _read_mapping) or {}
+    expected = run.attempt(folder / FALSE_ALARMS, _read_mapping) if (folder / FALSE_ALARMS).is_file() else None
     development = _development(run)
     groups: dict[tuple[str, str], list[Clip]] = {}
     for clip in run.clips:
@@ -200,7 +203,8 @@ def _read_units(run: RunData) -> list[SectionResults]:
                 decided=_decided(scored, decisions),
                 references=np.array([score for score, _ in known], float),
                 reference_domains=np.array([domain for _, domain in known], str),
-                threshold=thresholds.get(f"{machine}_section_{section}"),
+                threshold=thresholds.get(threshold_key(machine, section)),
+                expected=(expected or {}).get(threshold_key(machine, section), {}),
             )
         )
     return units
