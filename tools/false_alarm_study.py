@@ -3,8 +3,8 @@
 Machines are drawn from distributions: embeddings on a few directions of falling variance with a little noise in all, in
 one or several states, with normal or heavy tails (Student, 4 degrees of freedom), and target clips that are shifted.
 Each is given references, a scorer and a threshold, and judged by new clips, so that its false-alarm rate is known.
-``before`` is the plain quantile of the leave-one-out scores, both domains weighted alike, with a bank for every domain
-of four clips; ``now`` is what the program does. The last row is of all machines.
+``before`` is the plain quantile of the leave-one-out scores, both domains weighted alike, and Mahalanobis banks as they
+were, one for every domain of four clips and three clips no sphere; ``now`` is what the program does. The last row is of all machines.
 
     python tools/false_alarm_study.py [--machines 25] [--seed 0] [--csv recipes/dcase2026/results/false_alarms.csv]
 
@@ -25,7 +25,7 @@ import argparse
 import csv
 import subprocess
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ import numpy as np
 from system import scoring
 from system.files import open_atomic
 from system.scoring import calibrate
+from system.scoring.mahalanobis import GaussianBank, ledoit_wolf
 
 ROOT = Path(__file__).resolve().parents[1]
 ASKED = 0.1
@@ -137,7 +138,10 @@ def judge(setting: Setting, seed: tuple[int, ...]) -> dict[str, float]:
         scorer: Any = scoring.build(setting.scorer, **setting.settings)
         if rule == "before" and setting.scorer == "mahalanobis":
             scorer.smallest_bank = FORMER_SMALLEST
-        scorer.fit(references, domains)
+            scorer.fit(references, domains)
+            scorer._banks = [former_bank(bank) for bank in scorer._banks]
+        else:
+            scorer.fit(references, domains)
         own = scorer.reference_scores()
         if rule == "before":
             limit = calibrate.weighted_quantile(own, calibrate.domain_weights(domains), 1.0 - ASKED)
@@ -152,6 +156,14 @@ def judge(setting: Setting, seed: tuple[int, ...]) -> dict[str, float]:
         np.mean([expected[name].low <= rate <= expected[name].high for name, rate in rates.items()])
     )
     return found
+
+
+def former_bank(bank: GaussianBank) -> GaussianBank:
+    """A bank with the shrinkage that it had before banks of three became spheres."""
+    count, dim = bank.references.shape
+    squares = ((bank.references - bank.mean) ** 2).sum(axis=1)
+    shrinkage, _ = ledoit_wolf(squares, (bank.variances**2).sum(), count, dim)
+    return replace(bank, shrinkage=float(shrinkage))
 
 
 def summary(text: Mapping[str, str], machines: list[dict[str, float]]) -> dict[str, str]:
