@@ -32,6 +32,10 @@ class Experiment:
         return self.folder / "health.csv"
 
     @property
+    def copies(self) -> Path:
+        return self.folder / "copies.csv"
+
+    @property
     def encoder(self) -> Path:
         return self.folder / "pretrain" / "encoder.safetensors"
 

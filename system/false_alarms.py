@@ -46,17 +46,24 @@ def _promise(counts: Mapping[str, int], asked: float) -> str:
     if least <= asked:
         return ""
     numbers = " and ".join(f"{count} {domain}" for domain, count in counts.items()) if len(counts) > 1 else ""
-    return (
-        f"{numbers or sum(counts.values())} reference{'s' * (sum(counts.values()) > 1)}: a false-alarm rate below "
-        f"{100 * least:.0f} % cannot be promised"
-    )
+    total = _references(sum(counts.values()))
+    return f"{f'{numbers} references' if numbers else total}: a rate below {100 * least:.0f} % cannot be promised"
 
 
 def false_alarm_text(found: Mapping[str, Any]) -> str:
     """One line on an entry of ``expected_false_alarms``."""
     ranges = [
-        f"{100 * rates['low']:.0f} to {100 * rates['high']:.0f} % of {domain} clips ({rates['references']} references)"
+        f"{range_text(rates)} of {domain} clips ({_references(rates['references'])})"
         for domain, rates in found["domains"].items()
     ]
     remark = f"; {found['remark']}" if found["remark"] else ""
     return f"false alarms expected, where {100 * found['asked']:g} % were asked: {', '.join(ranges)}{remark}"
+
+
+def range_text(rates: Mapping[str, Any]) -> str:
+    """The range of a domain in an entry of ``expected_false_alarms``."""
+    return f"{100 * rates['low']:.0f} to {100 * rates['high']:.0f} %"
+
+
+def _references(count: int) -> str:
+    return f"{count} reference{'s' * (count != 1)}"

@@ -11,6 +11,7 @@ from system import windows
 from system.config import AutoencoderBranchConfig, SystemConfig
 from system.errors import WheeltapperError
 from system.files import read_json
+from system.groups import connected
 from system.manifest import group_by
 from system.score_tables import Group, ScoreRow
 from system.scoring import calibrate
@@ -109,13 +110,18 @@ def fuse_system(
         references = [row for row in own if row.split == "train"]
         rows += own
         if raw_thresholds is None:
-            scores, domains = (np.array([getattr(row, name) for row in references]) for name in ("score", "domain"))
-            thresholds[group] = calibrate.threshold(scores, domains, false_positive_rate)
+            thresholds[group] = threshold(references, false_positive_rate)
         else:
             (name,) = system.branches
             raw = [r.score for r in branches[name] if (r.machine, r.section, r.split) == (*group, "train")]
             thresholds[group] = float(calibrate.robust_z(np.array(raw))(raw_thresholds[group[0]]))
     return rows, thresholds
+
+
+def threshold(references: Sequence[ScoreRow], false_positive_rate: float) -> float:
+    """Threshold from the fused rows of a machine's references, see ``calibrate.threshold``."""
+    scores, domains = (np.array([getattr(row, name) for row in references]) for name in ("score", "domain"))
+    return calibrate.threshold(scores, domains, false_positive_rate, connected([row.group for row in references]))
 
 
 def collapse(rows: Sequence[ScoreRow]) -> list[ScoreRow]:

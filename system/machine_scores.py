@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 
 from system import scoring, windows
-from system.config import ScorerConfig
+from system.config import DataConfig, ScorerConfig
 from system.errors import WheeltapperError
 from system.groups import connected
 from system.manifest import Clip, Row, group_by
@@ -92,6 +92,36 @@ def shuffled(clips: Sequence[Clip], seed: int) -> dict[tuple[str, str], tuple[li
     return found
 
 
+def check_references(clips: Sequence[Clip], scorers: Mapping[str, ScorerConfig], data: DataConfig) -> None:
+    """Checks that every machine and section has references enough for the scorers of a run.
+
+    Args:
+        clips: clips of the manifest; only copies of one recording are in one group.
+        scorers: branch to name and settings of its scorer.
+        data: length of the windows that long recordings are cut into, each stretch of which is a reference.
+
+    Raises:
+        WheeltapperError: names the machine, the branch and a scorer that takes as few.
+    """
+    for (machine, section, split), members in group_by(clips, "machine", "section", "split").items():
+        if split != "train":
+            continue
+        references = windows.expand([clips[number] for number in members], data)
+        count = len(np.unique(connected(windows.pieces(references).tolist(), [clip.group for clip in references])))
+        for branch, scorer in scorers.items():
+            fewest = _fewest(scoring.build(scorer.name, **scorer.settings))
+            if count < fewest:
+                advice = f" or --set branches.{branch}.scorer.name=knn, which takes 2" if count >= 2 else ""
+                raise WheeltapperError(
+                    f"{machine} section {section}: expected at least {fewest} different normal training recordings, "
+                    f"which scorer {scorer.name} of branch {branch} needs, found {count}; add recordings{advice}"
+                )
+
+
+def _fewest(scorer: scoring.Scorer) -> int:
+    return max(2, getattr(scorer, "fewest_references", 2))
+
+
 def fit_scorer(
     references: Sequence[Clip], embeddings: Mapping[Row, np.ndarray], config: ScorerConfig
 ) -> scoring.Scorer:
@@ -111,7 +141,7 @@ def fit_scorer(
     pieces = windows.pieces(references)
     groups = connected(pieces.tolist(), [clip.group for clip in references])
     count = len(np.unique(groups))
-    if count < max(2, getattr(scorer, "fewest_references", 2)) and count < len(np.unique(pieces)):
+    if count < _fewest(scorer) and count < len(np.unique(pieces)):
         log.warning(
             "%s section %s: %d references are parts or copies of %d: each is left out alone, and more normal clips "
             "than asked will be above the threshold",

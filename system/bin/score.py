@@ -63,4 +63,5 @@ def _judge(args: argparse.Namespace) -> int:
     if args.json:
         table.write_results(args.json, rows, run, args.system)
     table.show(rows)
+    table.show_false_alarms(rows, run, args.system)
     return table.exit_status(rows)

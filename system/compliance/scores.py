@@ -56,15 +56,15 @@ def check_fusion(run: Experiment) -> ComplianceRule:
                 for name, weight in system.weights.items()
                 if weight > 0
             }
-            domains = {
-                row.row: row.domain
+            references = {
+                row.row: row
                 for name in branches
                 for row in score_tables.read_rows(run.scores(name, system.view))
                 if row.split == "train"
             }
             raw = fused_scores.raw_thresholds(run, system)
             rate = run.config.false_positive_rate
-            fused, thresholds = fuse_alone(branches, system, domains, rate, raw)
+            fused, thresholds = fuse_alone(branches, system, references, rate, raw)
             rule.break_each([f"{label}: {text}" for text in _compare_system(run, label, fused, thresholds)])
             count += len(fused)
         except WheeltapperError as error:
@@ -129,7 +129,7 @@ def score_alone(
 def fuse_alone(
     branches: Mapping[str, Scores],
     system: SystemConfig,
-    domains: Mapping[Row, str],
+    references: Mapping[Row, ScoreRow],
     rate: float,
     raw: Mapping[str, float] | None = None,
 ) -> tuple[Scores, dict[tuple[str, str], float]]:
@@ -139,7 +139,7 @@ def fuse_alone(
     Args:
         branches: scores of each branch.
         system: its weights and fusion.
-        domains: domains of the references.
+        references: rows of the references, for their domains and groups.
         rate: false-alarm rate for the thresholds.
         raw: thresholds of the machines on the scores of a single branch, instead of those from references.
     """
@@ -148,25 +148,24 @@ def fuse_alone(
     thresholds = {}
     for group in dict.fromkeys(row[:2] for row in rows):
         standards = {
-            name: calibrate.robust_z(np.array([scores[row] for row in domains if row[:2] == group]))
+            name: calibrate.robust_z(np.array([scores[row] for row in references if row[:2] == group]))
             for name, scores in branches.items()
         }
         fused: dict[Key, list[ScoreRow]] = {}
         for row in (row for row in rows if row[:2] == group):
             own = {name: standards[name](np.array([scores[row]])) for name, scores in branches.items()}
             score = float(calibrate.fuse(own, {name: system.weights[name] for name in own}, system.fusion)[0])
-            fused.setdefault(row[:4], []).append(ScoreRow.of(row, domains.get(row, ""), score))
+            known = references.get(row) or ScoreRow.of(row, "", score)
+            fused.setdefault(row[:4], []).append(replace(known, score=score))
         normal = [row for key, own in fused.items() if key[2] == "train" for row in own]
-        references = fused_scores.collapse(normal)
-        found |= _by_row(references)
+        collapsed = fused_scores.collapse(normal)
+        found |= _by_row(collapsed)
         tail = windows.tail_scale(np.array([row.score for row in normal]))
         for key, judged in fused.items():
             if key[2] == "test":
                 found[key] = float(windows.scores(judged, np.array([row.score for row in judged]), tail).max())
         thresholds[group] = (
-            calibrate.threshold(
-                np.array([row.score for row in references]), np.array([row.domain for row in references]), rate
-            )
+            fused_scores.threshold(collapsed, rate)
             if raw is None
             else float(next(iter(standards.values()))(raw[group[0]]))
         )

@@ -47,8 +47,7 @@ def prepare_dcase(
 
     The following is allowed, with a warning through ``logging``: a machine without training clips of one domain; a
     machine without test clips; a silent test clip, which is scored like any other; a clip with a silent channel; an
-    attribute file that contradicts a file name (the file name is used) or lists missing recordings; a test clip that is
-    also a training clip.
+    attribute file that contradicts a file name (the file name is used) or lists missing recordings.
 
     Args:
         folder: folder with one folder per machine.
@@ -307,10 +306,6 @@ def _warn(readable: list[tuple[Clip, InspectedSound]]) -> None:
                 log.warning("%s: no %s training clips; all its references are %s", machine, missing, other)
         if not any(clip.split == "test" for clip, _ in own):
             log.warning("%s: no test clips", machine)
-        train = {sound.digest for clip, sound in own if clip.split == "train"}
-        leaked = [clip.file for clip, sound in own if clip.split == "test" and sound.digest in train]
-        if leaked:
-            log.warning("%s: %d test clips are also training clips (%s)", machine, len(leaked), leaked[0])
 
 
 def _listing(folder: Path, problems: list[str]) -> str:

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from system.experiment import Experiment
-from system.files import open_atomic, write_json
+from system.false_alarms import false_alarm_text
+from system.files import open_atomic, read_json, write_json
 from system.pipeline.judging import Judged
 from system.record import run_record
+from system.score_tables import FALSE_ALARMS, Group, threshold_key
 from system.text_table import aligned
 
 COLUMNS = (
@@ -50,9 +52,10 @@ def write_csv(path: Path, rows: Sequence[Row]) -> None:
 
 
 def write_results(path: Path, rows: Sequence[Row], run: Experiment, number: int) -> None:
-    """Writes rows as JSON, with the system of the run (number from 1) that judged."""
+    """Writes rows as JSON, with the system of the run (number from 1) that judged and its expected false alarms."""
     system = {"label": run.labels[number - 1], "view": run.config.systems[number - 1].view}
-    write_json(path, {"system": system, "recordings": list(rows), **run_record()})
+    expected = {threshold_key(*group): found for group, found in _expected(rows, run, number).items()}
+    write_json(path, {"system": system, "false_alarms": expected, "recordings": list(rows), **run_record()})
 
 
 def exit_status(rows: Sequence[Row]) -> int:
@@ -66,6 +69,20 @@ def show_errors(rows: Sequence[Row]) -> None:
     for row in rows:
         if row["error"]:
             print(f"wheeltapper score: {_printable(row['error'])}", file=sys.stderr)
+
+
+def show_false_alarms(rows: Sequence[Row], run: Experiment, number: int) -> None:
+    """Prints to standard error what false alarms to expect of the thresholds that judged."""
+    for (machine, section), found in list(_expected(rows, run, number).items())[:REMARKS]:
+        print(f"note: {_printable(machine)} section {section}: {false_alarm_text(found)}", file=sys.stderr)
+
+
+def _expected(rows: Sequence[Row], run: Experiment, number: int) -> dict[Group, Any]:
+    """``false_alarms.expected_false_alarms`` of the machines and sections that were judged, where the run has them."""
+    path = run.system(run.labels[number - 1]) / FALSE_ALARMS
+    known = read_json(path) if path.is_file() else {}
+    groups = dict.fromkeys((row["machine"], row["section"]) for row in rows if row["decision"])
+    return {group: known[threshold_key(*group)] for group in groups if threshold_key(*group) in known}
 
 
 def show(rows: Sequence[Row]) -> None:

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from system.corpora import health_check, health_table
+from system.corpora import copies, health_check, health_table
 from system.experiment import STAGES
 from system.files import read_json
 from system.manifest import Clip
@@ -32,6 +32,7 @@ def collect_findings(run: RunData) -> list[str]:
             alike.setdefault(text, []).append(unit.name)
     found += [f"{', '.join(names)}: {text}" for text, names in alike.items()]
     found += _sensors(run)
+    found += [f"{note}." for note in copies.notes(run.clips, run.copies)]
     found += _collapse(run)
     found += _idle_training(run)
     return list(dict.fromkeys(found))
@@ -65,6 +66,8 @@ def _of_unit(unit: SectionResults, asked: float) -> list[str]:
         found.append(f"{'all' if unit.decided.all() else 'no'} test clips raise an alarm.")
     if len(np.unique(unit.scores)) == 1 < len(unit.scores):
         found.append("all test clips have the same score.")
+    if unit.expected.get("remark"):
+        found.append(f"{unit.expected['remark']}.")
     for domain in ("source", "target"):
         count = int((unit.reference_domains == domain).sum())
         if 0 < count < FEW_REFERENCES:

@@ -12,7 +12,8 @@ import numpy as np
 from system import config as configuration
 from system import manifest
 from system.config import Config, SystemConfig
-from system.corpora import health_table
+from system.corpora import copies, health_table
+from system.corpora.copies import Copy
 from system.corpora.health import Health
 from system.embeddings.files import read_index
 from system.errors import WheeltapperError
@@ -20,7 +21,7 @@ from system.evaluation import challenge_csv
 from system.experiment import Experiment
 from system.files import read_json
 from system.manifest import Clip, Key, Row
-from system.score_tables import COURSES, REFERENCES, THRESHOLDS, ScoreRow, read_rows
+from system.score_tables import COURSES, FALSE_ALARMS, REFERENCES, THRESHOLDS, ScoreRow, read_rows, threshold_key
 from system.stage import MARKERS
 
 Curve = dict[str, np.ndarray]
@@ -42,6 +43,7 @@ class SectionResults:
         reference_domains: domains of the references, (M,).
         threshold: of the decision, or None.
         courses: scores of the windows of each test clip that has several, by file.
+        expected: its false alarms, as of ``false_alarms.expected_false_alarms``; empty where nothing is known.
     """
 
     machine: str
@@ -55,6 +57,7 @@ class SectionResults:
     reference_domains: np.ndarray
     threshold: float | None
     courses: dict[str, list[ScoreRow]] = field(default_factory=dict)
+    expected: dict[str, Any] = field(default_factory=dict)
 
     @property
     def anomalous(self) -> np.ndarray:
@@ -78,6 +81,7 @@ class RunData:
     config_text: str = ""
     clips: list[Clip] = field(default_factory=list)
     healths: dict[Key, Health] = field(default_factory=dict)
+    copies: list[Copy] = field(default_factory=list)
     metrics: dict[str, Any] = field(default_factory=dict)
     best: str = ""
     units: list[SectionResults] = field(default_factory=list)
@@ -136,6 +140,7 @@ def read_run(folder: Path) -> RunData:
     run.config_text = run.attempt(saved, lambda path: path.read_text(encoding="utf-8")) or ""
     run.clips = run.attempt(run.paths.manifest, manifest.read) or []
     run.healths = run.attempt(run.paths.health, health_table.read) or {}
+    run.copies = run.attempt(run.paths.copies, copies.read) or []
     run.metrics = run.attempt(run.paths.metrics, _read_mapping) or {}
     run.stages = _read_stages(run)
     run.best = _best_label(run)
@@ -175,6 +180,7 @@ def _read_units(run: RunData) -> list[SectionResults]:
     courses: dict[Key, list[ScoreRow]] = {}
     for row in run.attempt(folder / COURSES, read_rows) or ():
         courses.setdefault(row.key, []).append(row)
+    expected = run.attempt(folder / FALSE_ALARMS, _read_mapping) or {}
     development = _development(run)
     groups: dict[tuple[str, str], list[Clip]] = {}
     for clip in run.clips:
@@ -202,8 +208,9 @@ def _read_units(run: RunData) -> list[SectionResults]:
                 decided=_decided(scored, decisions),
                 references=np.array([score for score, _ in known], float),
                 reference_domains=np.array([domain for _, domain in known], str),
-                threshold=thresholds.get(f"{machine}_section_{section}"),
+                threshold=thresholds.get(threshold_key(machine, section)),
                 courses={clip.file: courses[clip.key] for clip in scored if clip.key in courses},
+                expected=expected.get(threshold_key(machine, section), {}),
             )
         )
     return units

@@ -7,10 +7,11 @@ import numpy as np
 
 from system.evaluation import roc
 from system.evaluation.metrics import harmonic_mean
+from system.false_alarms import range_text
 from system.leaderboard import comparison as beside
 from system.leaderboard import published
 from system.report import charts
-from system.report.load_run import RunData
+from system.report.load_run import RunData, SectionResults
 from system.report.summary import VERDICTS, Judgement, count
 
 PageSection = dict[str, Any] | str  # values for the template, or a sentence why there are none
@@ -237,12 +238,18 @@ def decisions(run: RunData) -> PageSection:
             {
                 "name": unit.name,
                 "threshold": f"{unit.threshold:.3f}",
+                "expected": [_expected(unit, domain) for domain in by_domain],
                 "references": [_share(values) for values in by_domain.values()],
                 "healthy": [_share(decided[healthy & (unit.domains == d)]) for d in ("source", "target")],
                 "anomalies": _share(decided[unit.anomalous]) if unit.development else "",
             }
         )
     return {"asked": f"{100 * asked:g}", "rows": rows, "chart": charts.false_alarm_chart(points, asked)}
+
+
+def _expected(unit: SectionResults, domain: str) -> str:
+    rates = unit.expected.get("domains", {}).get(domain)
+    return range_text(rates) if rates else ""
 
 
 def _share(values: np.ndarray) -> str:

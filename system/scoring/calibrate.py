@@ -88,7 +88,9 @@ def fuse(branches: Mapping[str, np.ndarray], weights: Mapping[str, float], how: 
     return np.sum([weight / total * np.asarray(branches[name]) for name, weight in weights.items()], axis=0)
 
 
-def threshold(reference_scores: np.ndarray, domains: np.ndarray, false_positive_rate: float) -> float:
+def threshold(
+    reference_scores: np.ndarray, domains: np.ndarray, false_positive_rate: float, groups: np.ndarray | None = None
+) -> float:
     """Decision threshold of one machine for a target false-positive rate on normal clips.
 
     Both domains have the same weight: normal test clips come equally from both, while 99 % of the references are from
@@ -103,6 +105,7 @@ def threshold(reference_scores: np.ndarray, domains: np.ndarray, false_positive_
         reference_scores: (N,) fused leave-one-out scores.
         domains: (N,) domain of each reference.
         false_positive_rate: in (0, 1).
+        groups: (N,) numbers of the groups that were left out together, each of which counts as one reference; or None.
 
     Returns:
         The score above which a clip is called anomalous.
@@ -113,22 +116,34 @@ def threshold(reference_scores: np.ndarray, domains: np.ndarray, false_positive_
     if not 0.0 < false_positive_rate < 1.0:
         raise WheeltapperError(f"false_positive_rate: expected a number between 0 and 1, found {false_positive_rate}")
     scores, level = _check(reference_scores), 1.0 - false_positive_rate
-    _, inverse, counts = np.unique(np.asarray(domains), return_inverse=True, return_counts=True)
-    means = np.bincount(inverse, scores) / counts
+    names, inverse = np.unique(np.asarray(domains), return_inverse=True)
+    shares = _shares(inverse, groups)
+    counts = np.bincount(inverse, shares)
+    means = np.bincount(inverse, shares * scores) / counts
     residuals = scores - means[inverse]
-    squares = np.bincount(inverse, residuals**2)
+    squares = np.bincount(inverse, shares * residuals**2)
     # A domain of one clip, or of equal ones, says nothing about the distribution.
-    telling = (squares > 0)[inverse]
-    if len(counts) == 1 or not telling.any():
-        return weighted_quantile(scores, domain_weights(domains), level)
+    telling = ((squares > 0) & (counts > 1))[inverse]
+    if len(names) == 1 or not telling.any():
+        return weighted_quantile(scores, domain_weights(domains, groups), level)
     pooled = squares.sum() / (counts - 1).sum()
     deviations = np.sqrt((squares + PRIOR_CLIPS * pooled) / (counts - 1 + PRIOR_CLIPS))
-    inverse, residuals = inverse[telling], residuals[telling]
+    inverse, residuals, shares = inverse[telling], residuals[telling], shares[telling]
     shape = residuals / np.sqrt(squares / np.maximum(counts - 1, 1))[inverse]
-    own = inverse == np.arange(len(counts))[:, None]  # (domains, N)
-    weights = np.where(own, 1.0, np.minimum(1.0, PRIOR_SHAPE / np.maximum((~own).sum(axis=1, keepdims=True), 1)))
+    own = inverse == np.arange(len(names))[:, None]  # (domains, N)
+    others = np.where(own, 0.0, shares).sum(axis=1, keepdims=True)
+    weights = shares * np.where(own, 1.0, np.minimum(1.0, PRIOR_SHAPE / np.maximum(others, 1.0)))
     supposed = means[:, None] + deviations[:, None] * shape
     return weighted_quantile(supposed.ravel(), (weights / weights.sum(axis=1, keepdims=True)).ravel(), level)
+
+
+def _shares(inverse: np.ndarray, groups: np.ndarray | None) -> np.ndarray:
+    """What each reference counts (N,): the members of a group in one domain together count as one."""
+    if groups is None:
+        return np.ones(len(inverse))
+    pairs = np.stack([inverse, np.unique(groups, return_inverse=True)[1]])
+    _, place, sizes = np.unique(pairs, axis=1, return_inverse=True, return_counts=True)
+    return 1.0 / sizes[place.ravel()]
 
 
 @dataclass(frozen=True)
@@ -211,10 +226,11 @@ def gamma_threshold(losses: np.ndarray, false_positive_rate: float) -> float:
     return found
 
 
-def domain_weights(domains: Sequence[str] | np.ndarray) -> np.ndarray:
-    """Weights (N,) of clips that sum to one, with the same total for every domain."""
-    _, inverse, counts = np.unique(np.asarray(domains), return_inverse=True, return_counts=True)
-    return 1.0 / (counts[inverse] * len(counts))
+def domain_weights(domains: Sequence[str] | np.ndarray, groups: np.ndarray | None = None) -> np.ndarray:
+    """Weights (N,) of clips that sum to one, with the same total for every domain and in it for every group."""
+    names, inverse = np.unique(np.asarray(domains), return_inverse=True)
+    shares = _shares(inverse, groups)
+    return shares / (np.bincount(inverse, shares)[inverse] * len(names))
 
 
 def weighted_quantile(values: np.ndarray, weights: np.ndarray, level: float) -> float:

@@ -79,8 +79,9 @@ class NormalBank(Bank, Protocol):
 class MahalanobisScorer(BankScorer[NormalBank]):
     """s(x) = min over banks of sqrt((x - mu)^T Sigma^-1 (x - mu)), Sigma by Ledoit and Wolf (2004)."""
 
-    # Leave-one-out leaves three of four clips, the fewest that define directions.
-    smallest_bank = 4
+    # Of fewer, leave-one-out distances are much larger than those of new clips, and one bank of all clips finds more
+    # faults (tools/false_alarm_study.py). With one clip left out of three there is still a direction.
+    smallest_bank = 6
     fewest_references = 3
 
     def fit_bank(self, rows: np.ndarray) -> NormalBank:
@@ -202,6 +203,8 @@ def fit_gaussian(references: np.ndarray) -> GaussianBank:
     mean = references.mean(axis=0)
     axes, variances = principal_axes(references - mean)
     shrinkage, variance = ledoit_wolf(((references - mean) ** 2).sum(axis=1), (variances**2).sum(), count, dim)
+    if count == 3:  # without one of them, two are a sphere, and distances would not compare
+        shrinkage = np.ones_like(shrinkage)
     # Identical references have no spread: distances are then in units of the smallest scale.
     scale = max(float(variance), SMALLEST_SCALE)
     return GaussianBank(references, mean, axes, variances, float(shrinkage), scale)

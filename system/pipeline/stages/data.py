@@ -2,11 +2,12 @@
 
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from system import manifest
-from system.corpora import health_table, source
+from system.corpora import copies, health_table, source
 from system.corpora.challenge import Year
 from system.corpora.health import Health
 from system.corpora.source import Source
@@ -28,7 +29,7 @@ def stage(run: Experiment, data: str = "") -> Stage:
         path = found.manifest
         clips = manifest.of_machines(manifest.read(path), config.data.machines, path)
         chosen = {"data": str(path.resolve()), "machines": config.data.machines}
-        stage = run.stage("data", chosen, [path], owns=["manifest.csv", "health.csv", "data"])
+        stage = run.stage("data", chosen, [path], owns=["manifest.csv", "health.csv", "copies.csv", "data"])
         stage.watch = lambda: files_signature(clip.path for clip in clips)
         return stage
     folder = _folder(found)
@@ -40,7 +41,7 @@ def stage(run: Experiment, data: str = "") -> Stage:
         settings["machines"] = config.data.machines
     if found.synthetic:
         settings |= {"synthetic": config.data.synthetic, "seed": config.seed}
-    return run.stage("data", settings, [], owns=["manifest.csv", "health.csv", "data"], watched=folder)
+    return run.stage("data", settings, [], owns=["manifest.csv", "health.csv", "copies.csv", "data"], watched=folder)
 
 
 def work(run: Experiment, data: str = "") -> Iterable[Path]:
@@ -79,12 +80,23 @@ def write_manifest(path: Path, clips: list[manifest.Clip]) -> list[Path]:
 
 
 def _write(run: Experiment, clips: list[manifest.Clip], healths: dict[manifest.Key, Health]) -> list[Path]:
-    """Writes manifest and health, and prints what they hold."""
+    """Writes manifest, health and copies, and prints what they hold."""
+    from system import machine_scores
+
+    with progress_bar(0, "comparing") as bar:
+        found = copies.find(clips, progress=bar.to)
+    different = copies.unite([replace(clip, group="") for clip in clips], found)
+    scorers = {name: branch.scorer for name, branch in run.config.branches.items()}
+    machine_scores.check_references(different, scorers, run.config.data)
+    clips = copies.unite(clips, found)
     health_table.write(run.health, clips, healths)
-    written = write_manifest(run.manifest, clips)
-    for note in health_table.training_notes(clips, healths):
+    written = [*write_manifest(run.manifest, clips), run.health]
+    if found:
+        copies.write(run.copies, found)
+        written.append(run.copies)
+    for note in (*health_table.training_notes(clips, healths), *copies.notes(clips, found)):
         print(f"note: {note}")
-    return [*written, run.health]
+    return written
 
 
 def _remembered(run: Experiment) -> str:

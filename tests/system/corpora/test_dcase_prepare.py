@@ -286,15 +286,6 @@ def test_labelled_and_anonymous_test_clips_do_not_mix(tmp_path):
     assert "expected test clips all labelled or all anonymous, found 8 and 1" in only_problem(tmp_path)
 
 
-def test_a_test_clip_that_was_trained_on_is_said(tmp_path, caplog):
-    folder = put_machine(tmp_path)
-    name = "section_00_source_{}_normal_0000_vel_1.wav"
-    shutil.copy(folder / "train" / name.format("train"), folder / "test" / name.format("test"))
-    with caplog.at_level(logging.WARNING):
-        prepare_dcase(tmp_path)
-    assert "fan: 1 test clips are also training clips" in caplog.text
-
-
 # The command
 
 

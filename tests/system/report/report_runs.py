@@ -11,6 +11,7 @@ from system import config as configuration
 from system.config import Config, EncoderBranchConfig, SystemConfig
 from system.evaluation import challenge_csv, metrics
 from system.evaluation.truth import Truth
+from system.false_alarms import expected_false_alarms
 from system.manifest import Clip
 from system.score_tables import ScoreRow, write_system
 
@@ -69,9 +70,9 @@ def build(folder: Path, channels: int = 2, development: tuple = DEVELOPMENT, eva
             )
             for clip in clips
         ]
-        write_system(
-            folder / "systems" / label, rows, {(machine, "00"): 1.0 for machine in (*development, *evaluation)}
-        )
+        thresholds = {(machine, "00"): 1.0 for machine in (*development, *evaluation)}
+        expected = expected_false_alarms(rows, thresholds, config.false_positive_rate)
+        write_system(folder / "systems" / label, rows, thresholds, expected)
         if truth:
             files = challenge_csv.list_folder(folder / "systems" / label)
             tables = [

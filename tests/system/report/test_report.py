@@ -10,13 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from report_runs import DEVELOPMENT, EVALUATION, ODD, Page, build
+from scipy import stats
 
 from system import manifest, stage
+from system.corpora import copies
 from system.errors import WheeltapperError
 from system.evaluation import challenge_csv
 from system.manifest import Clip
+from system.report import findings, page, results, summary, write_report
 from system.report import leaderboard as report_tables
-from system.report import page, results, summary, write_report
 from system.report.load_run import RunData, SectionResults, read_run
 
 SECTIONS = ("headline", "machines", "systems", "published", "scores", "decisions", "recordings", "evaluation")
@@ -74,6 +76,29 @@ def test_alarms_are_counted_from_the_decision_files(html, finished):
         for column, label in ((-2, "anomaly"), (-1, "normal")):
             hits = sum(decided[file] == 1 for file, known in labels.items() if known == label)
             assert rows[unit.machine][column] == f"{int(hits)} of 6"
+
+
+def test_the_false_alarms_to_expect_stand_beside_the_threshold(html, finished):
+    run = read_run(finished)
+    rows = {row[0]: row for row in Page(html).tables["Decisions"][1:]}
+    for unit in run.units:
+        for cell, domain in zip(rows[unit.name][2:4], ("source", "target"), strict=True):
+            scores = unit.references[unit.reference_domains == domain]
+            above = int((scores > unit.threshold).sum())
+            exact = stats.binomtest(above, len(scores)).proportion_ci(0.9, "exact") if len(scores) else None
+            assert cell == (f"{100 * exact.low:.0f} to {100 * exact.high:.0f} %" if exact else "–")
+    found = findings.collect_findings(run)
+    assert any("8 source and 2 target references: a rate below 22 % cannot be promised" in text for text in found)
+
+
+def test_copies_are_findings(finished):
+    run = read_run(finished)
+    train = [clip for clip in run.clips if (clip.machine, clip.split) == ("Pump", "train")]
+    run.copies = [copies.Copy(train[1].key, train[0].file, True)]
+    assert any(
+        text.startswith("Pump: 1 of 10 training recordings are copies of training recordings (1 equal; ")
+        for text in findings.collect_findings(run)
+    )
 
 
 def test_names_cannot_break_the_page(html):

@@ -127,3 +127,14 @@ def test_single_precision_references():
 def test_two_clips_are_a_sphere():
     shrinkage, scale = ledoit_wolf(np.array([2.0, 2.0]), np.array(4.0), 2, 5)
     assert (float(shrinkage), float(scale)) == (1.0, pytest.approx(0.4))
+
+
+@pytest.mark.parametrize("count", [3, 4, 6, 10])
+def test_new_clips_do_not_exceed_those_left_out_of_few_more_often_than_chance(count):
+    """A new clip is the largest of n + 1 of the same kind in one case of n + 1."""
+    generator, rates = np.random.default_rng(count), []
+    for _ in range(60):
+        rows = generator.normal(size=(count + 40, 24)) * np.exp(-np.arange(24) / 6) + generator.normal(size=24)
+        scorer = MahalanobisScorer("global").fit(rows[:count], np.array(["source"] * count))
+        rates.append(np.mean(scorer.score(rows[count:]) > scorer.reference_scores().max()))
+    assert np.mean(rates) <= 1 / (count + 1) + 0.03
