@@ -26,7 +26,8 @@ LOST_DOUBT = 0.02  # s without signal at an end
 LOST_AT_ONCE = 0.03  # s of one dropout, above the longest of the references; a new sound, to a spectrogram
 OFFSET, OFFSET_DOUBT = 0.08, 0.01  # of full scale
 OFFSET_RATIO = 0.5  # of the root mean square: a smaller offset is neither
-LACK = 15.0  # dB that all upper bands lie below those of every reference where a recording is band-limited
+LACK, LACK_DOUBT = 25.0, 15.0  # dB that all upper bands lie below those of every reference: unusable, doubtful
+LOST_BANDS = 0.25  # share of the audible bands that are lost where a recording is unusable
 NOISE16 = -101.1  # dBFS; quantisation noise of 16 bits
 USUAL = 0.1  # share of the references with a dead or doubled channel for this to be usual
 
@@ -124,7 +125,7 @@ class _Channel:
     @property
     def floor(self) -> float:
         """dBFS of a band above which sound is audible beside the quantisation noise of 16 bits."""
-        return NOISE16 - 10 * math.log10(max(1, len(self.own.bands))) + LACK
+        return NOISE16 - 10 * math.log10(max(1, len(self.own.bands))) + LACK_DOUBT
 
     def bands(self) -> tuple[np.ndarray, np.ndarray]:
         """Levels (bands,) of the recording and (references, bands) in the bands that all have and that are used."""
@@ -265,9 +266,15 @@ def _band(channel: _Channel) -> Problem:
     level = np.array([other.level for other in channel.references])[:, None]
     lack = np.minimum(others.min(axis=0) - own, (others - level).min(axis=0) - (own - channel.own.level))
     audible = np.flatnonzero(others.min(axis=0) > channel.floor)
-    present = np.flatnonzero(lack[audible] < LACK)
-    lost = audible[present[-1] + 1 if len(present) else len(audible) :]
+    lost, gone = (_upper(lack, audible, limit) for limit in (LACK_DOUBT, LACK))
     if len(lost) < 2:
         return None
-    text = f"no sound above {BAND * lost[0]} Hz, where every reference has some"
-    return float(lack[lost].min()), Finding("band", text, False)
+    unusable = len(gone) >= max(2, LOST_BANDS * len(audible))
+    text = f"no sound above {BAND * (gone if unusable else lost)[0]} Hz, where every reference has some"
+    return float(lack[lost].min()), Finding("band", text, unusable)
+
+
+def _upper(lack: np.ndarray, audible: np.ndarray, limit: float) -> np.ndarray:
+    """The uppermost of the audible bands (numbers), as long as all of them lack ``limit`` dB or more."""
+    present = np.flatnonzero(lack[audible] < limit)
+    return audible[present[-1] + 1 if len(present) else 0 :]
