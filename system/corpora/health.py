@@ -161,8 +161,8 @@ class _Channel:
             peak=max(abs(self.lowest), abs(self.highest)),
             offset=float(mean),
             clipped=self.clipped / samples,
-            # Large steps are rarer than smaller ones in any sound.
-            wrapped=self.jumps / samples if self.jumps > self.steps else 0.0,
+            # Large steps are rarer than smaller ones in any sound; only floating-point samples exceed full scale.
+            wrapped=self.jumps / samples if self.jumps > self.steps and self.highest <= 1 else 0.0,
             dropouts=self.runs.count,
             dropout_seconds=self.runs.samples / self.rate,
             start_seconds=start / self.rate,

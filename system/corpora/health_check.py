@@ -177,7 +177,7 @@ def _length(health: Health, known: Usual) -> list[Finding]:
     least = SHORTEST_SHARE * min(known.seconds, LONG)
     if health.seconds > SHORTEST and health.seconds >= least:
         return []
-    than = f"the references last {known.seconds:.3g} s" if health.seconds < least else f"{SHORTEST:g} s is too short"
+    than = f"the references last {known.seconds:.3g} s" if known.seconds else f"{SHORTEST:g} s is too short"
     return [Finding("too short", f"{1000 * health.seconds:.3g} ms long, {than}", True)]
 
 

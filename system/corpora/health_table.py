@@ -50,18 +50,13 @@ def read(path: str | os.PathLike) -> dict[Key, Health]:
         raise WheeltapperError(f"{path}: expected a file of stage 0, found nothing") from error
     except (ValueError, csv.Error) as error:
         raise WheeltapperError(
-            f"{path}: expected the health of recordings (stage 0 writes it), found {error}"
+            f"{path}: expected the health of recordings, found {error}; stage 0 writes it again where it is removed"
         ) from error
     return found
 
 
 def training_notes(clips: Sequence[Clip], healths: Mapping[Key, Health]) -> list[str]:
-    """One line for each machine that has training recordings with something wrong, absolutely or beside the others.
-
-    Raises:
-        WheeltapperError: half of the training recordings of a machine and section or more have no living channel.
-    """
-    _check_living(clips, healths)
+    """One line for each machine that has training recordings with something wrong, absolutely or beside the others."""
     notes = []
     for machine in manifest.machines(clips):
         own = [clip for clip in clips if clip.machine == machine and clip.split == "train" and clip.key in healths]
@@ -76,7 +71,8 @@ def training_notes(clips: Sequence[Clip], healths: Mapping[Key, Health]) -> list
     return notes
 
 
-def _check_living(clips: Sequence[Clip], healths: Mapping[Key, Health]) -> None:
+def check_living(clips: Sequence[Clip], healths: Mapping[Key, Health]) -> None:
+    """Raises WheeltapperError where half of the training recordings of a machine and section have no living channel."""
     for (machine, section, split), members in manifest.group_by(clips, "machine", "section", "split").items():
         own = [clips[index] for index in members if clips[index].key in healths]
         dead = [clip.file for clip in own if all(channel.dead for channel in healths[clip.key].channels)]

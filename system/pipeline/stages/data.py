@@ -80,10 +80,10 @@ def write_manifest(path: Path, clips: list[manifest.Clip]) -> list[Path]:
 
 def _write(run: Experiment, clips: list[manifest.Clip], healths: dict[manifest.Key, Health]) -> list[Path]:
     """Writes manifest and health, and prints what they hold."""
-    notes = health_table.training_notes(clips, healths)
+    health_table.check_living(clips, healths)
     health_table.write(run.health, clips, healths)
     written = write_manifest(run.manifest, clips)
-    for note in notes:
+    for note in health_table.training_notes(clips, healths):
         print(f"note: {note}")
     return [*written, run.health]
 
