@@ -18,7 +18,7 @@ from system.manifest import Clip, Key, group_by
 SHORTEST = 0.1  # s; a recording of that length or less is unusable
 SHORTEST_SHARE = 0.05  # or one below this share of the shortest reference
 LONG = 10.0  # s; of which no more than this counts
-LEVEL, LEVEL_DOUBT = 20.0, 10.0  # dB outside the levels of the references: unusable, doubtful
+LEVEL, LEVEL_DOUBT = 20.0, 15.0  # dB outside the levels of the references: unusable, doubtful
 LEVEL_LOUD = 30.0  # dB above them where the machine itself may be so loud: unusable
 CLIPPED, CLIPPED_DOUBT = 0.01, 0.001  # share of the samples, above that of the worst reference
 CLIPPED_LOUD = 0.07  # the same where the machine itself may be so loud
