@@ -61,7 +61,7 @@ def probe(path: str | os.PathLike) -> AudioInfo:
             f"{path}: truncated, the header promises {size + missing} bytes of file or more, found {size}"
         )
     try:
-        info = soundfile.info(str(path))
+        info = soundfile.info(_name(path))
     except (soundfile.SoundFileError, RuntimeError) as error:
         reason = str(error).splitlines()[0].split(": ")[-1].rstrip(".")
         raise WheeltapperError(
@@ -93,7 +93,7 @@ def read(path: str | os.PathLike, start: int = 0, samples: int = -1) -> tuple[np
     info = probe(path)
     expected = info.samples - start if samples < 0 else samples
     try:
-        with soundfile.SoundFile(str(path)) as file:
+        with soundfile.SoundFile(_name(path)) as file:
             if start:
                 file.seek(start)
             wave = file.read(frames=expected, dtype="float32", always_2d=True)
@@ -209,6 +209,11 @@ def list_files(folder: str | os.PathLike) -> list[Path]:
         for path in folder.rglob("*")
         if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
     )
+
+
+def _name(path: str | os.PathLike) -> str | bytes:
+    """The name as soundfile opens it: where names are bytes they need not be UTF-8."""
+    return os.fspath(path) if os.name == "nt" else os.fsencode(path)
 
 
 def _missing_wav_bytes(path: Path, size: int) -> int:

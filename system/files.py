@@ -101,7 +101,7 @@ def tree_signature(folder: str | os.PathLike) -> str:
         folders.sort()
         for name in sorted(names):
             status = os.stat(os.path.join(root, name))
-            hasher.update(f"{os.path.relpath(os.path.join(root, name), folder)}|{status.st_size}|".encode())
+            hasher.update(os.fsencode(f"{os.path.relpath(os.path.join(root, name), folder)}|{status.st_size}|"))
             hasher.update(f"{status.st_mtime_ns}\n".encode())
     return hasher.hexdigest()
 
@@ -111,8 +111,18 @@ def files_signature(paths: Iterable[str | os.PathLike]) -> str:
     hasher = hashlib.sha256()
     for path in paths:
         status = os.stat(path)
-        hasher.update(f"{os.path.abspath(path)}|{status.st_size}|{status.st_mtime_ns}\n".encode())
+        hasher.update(os.fsencode(f"{os.path.abspath(path)}|{status.st_size}|{status.st_mtime_ns}\n"))
     return hasher.hexdigest()
+
+
+def is_text(name: str) -> bool:
+    """Whether the name of a file is UTF-8; file systems take any bytes."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in name)
+
+
+def printable(name: str) -> str:
+    """A name, or text with names, in which bytes that are not UTF-8 are numbers, such as ``\\xfc``."""
+    return name if is_text(name) else os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def file_hash(path: Path) -> str:

@@ -65,8 +65,12 @@ INTEGERS = ("channels", "rate", "samples")
 
 
 def write(path: str | os.PathLike, clips: Iterable[Clip]) -> None:
-    """Writes a manifest atomically; paths of recordings below the manifest's folder are relative."""
-    from system.files import open_atomic
+    """Writes a manifest atomically; paths of recordings below the manifest's folder are relative.
+
+    Raises:
+        WheeltapperError: the path of a recording is not UTF-8.
+    """
+    from system.files import is_text, open_atomic, printable
 
     path = Path(path)
     root = path.resolve().parent
@@ -80,6 +84,10 @@ def write(path: str | os.PathLike, clips: Iterable[Clip]) -> None:
                 row[COLUMNS.index("path")] = audio_path.relative_to(root).as_posix()
             else:
                 row[COLUMNS.index("path")] = str(audio_path)
+            if not is_text(row[COLUMNS.index("path")]):
+                raise WheeltapperError(
+                    f"{path}: expected paths of recordings in UTF-8, found {printable(clip.path)}; rename the folder"
+                )
             writer.writerow(row)
 
 

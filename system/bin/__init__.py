@@ -8,6 +8,7 @@ import argparse
 import errno
 import faulthandler
 import importlib
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -62,6 +63,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     wrong usage (as SystemExit where the options are wrong), 130 interrupted."""
     # Threads that wait for one another by spinning slow a busy machine down ten times and more.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names of files need not be text, nor fit the terminal
     if argv is None and sys.stderr is not None:
         faulthandler.enable()  # the end by a damaged library is not silent
     argv = list(sys.argv[1:] if argv is None else argv)

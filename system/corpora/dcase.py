@@ -12,7 +12,7 @@ from system.corpora.attributes import FILE as ATTRIBUTE_FILE
 from system.corpora.attributes import Pairs, contradicts, join_pairs, read_attributes
 from system.corpora.health import Health
 from system.corpora.inspection import InspectedSound, inspect_all
-from system.corpora.names import parse_name, split_extension
+from system.corpora.names import parse_name, split_extension, with_text_names
 from system.errors import WheeltapperError
 from system.manifest import Clip, Key
 from system.windows import LONGEST
@@ -43,7 +43,8 @@ def prepare_dcase(
 
     Labels, domains and attributes come from the file names (see ``names``); attributes missing there come from
     ``attributes_<NN>.csv``. Supplemental clips of clean machine sound are labelled normal, those of noise have no
-    label. Hidden files and files that are not wav, flac or ogg are ignored.
+    label. Hidden files and files that are not wav, flac or ogg are ignored, with a warning those whose names are not
+    UTF-8.
 
     The following is allowed, with a warning through ``logging``: a machine without training clips of one domain; a
     machine without test clips; a silent test clip, which is scored like any other; a clip with a silent channel; an
@@ -163,7 +164,7 @@ def _list_machine(machine: Path, corpus: str, problems: list[str]) -> list[Clip]
             for deeper in _folders(inner)
             if next(_sounds_below(deeper), None)
         )
-        for path in filter(_is_sound, _files(inner)):
+        for path in with_text_names(filter(_is_sound, _files(inner)), inner):
             try:
                 clip = _name_clip(path, machine.name, corpus)
             except WheeltapperError as error:

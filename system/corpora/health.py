@@ -8,6 +8,7 @@ import numpy as np
 PIECE = 1 << 16  # samples measured at a time
 STEP16 = 1 / 32768  # quantisation step of 16 bits; amplitudes have full scale 1
 LOWEST = -200.0  # dBFS; level of silence
+LOUDEST = 100  # dBFS; in floating point, full scale may be passed
 BAND = 500  # Hz; width of the bands whose levels are measured
 TOP = 24_000  # Hz; no band above
 FRAME = 1024  # samples of a spectrum
@@ -21,8 +22,10 @@ PEAKS = 4  # samples at a limit in a piece; fewer are no clipping
 SPIKE = 4  # clipped: so many times as many samples at the limit as just inside it
 NEAR = 0.005  # of peak to peak: just inside; one step of the samples where that is more
 COARSE = 0.25  # but never more of peak to peak
+JUMP, STEP = 1.5, 1.0  # of full scale: step between neighbours after an overflow, and one that is seldom without
 ALIKE = 0.9999  # magnitude of the correlation coefficient from which channels hold the same sound
 WINDOW = np.hanning(FRAME + 1)[:-1].astype(np.float32)
+SQUARES = float((WINDOW**2).sum())
 
 
 @dataclass(frozen=True)
@@ -31,24 +34,28 @@ class ChannelHealth:
 
     Attributes:
         level: root mean square without the mean, dBFS.
+        median_level: median of the levels of frames of 1,024 samples, to 1 dB, dBFS.
         peak: largest magnitude.
         offset: mean.
         clipped: share of the samples that lie at a flat top or bottom.
+        wrapped: share of the samples at which an overflow wrapped the signal around.
         dropouts: number of runs without movement between the beginning and the end.
         dropout_seconds: their total length.
         start_seconds: length of the run without movement at the beginning.
         end_seconds: length of the one at the end.
-        longest_seconds: length of the longest of all these runs.
-        lost: share of the samples in them.
+        longest_seconds: length of the longest of the dropouts.
+        lost: share of the samples in all these runs.
         dead: ``zero``, ``constant`` or ``dither`` (at most 3 small levels) for a channel without signal; else empty.
         same_as: number, from 1, of an earlier channel with the same sound, whatever its gain and sign; 0 for none.
         bands: level in each band of 500 Hz, dBFS.
     """
 
     level: float
+    median_level: float
     peak: float
     offset: float
     clipped: float
+    wrapped: float
     dropouts: int
     dropout_seconds: float
     start_seconds: float
@@ -126,9 +133,10 @@ class _Channel:
         self.rate = rate
         self.lowest, self.highest = math.inf, -math.inf
         self.levels: set[float] = set()
-        self.clipped = 0
+        self.clipped, self.jumps, self.steps = 0, 0, 0
         self.runs = _Runs(max(DROPOUT_SAMPLES, round(DROPOUT * rate)))
         self.power, self.frames = np.zeros(FRAME // 2 + 1), 0
+        self.histogram = np.zeros(1 - round(LOWEST) + LOUDEST, int)  # of the levels of frames, in dB above LOWEST
 
     def add(self, values: np.ndarray) -> None:
         """Takes in the next samples."""
@@ -139,6 +147,8 @@ class _Channel:
         living = self.runs.add(values, low, high)
         if len(living) and high > low:
             self.clipped += _at_limit(living, living.max()) + _at_limit(living, living.min())
+        if high - low > JUMP:
+            self._add_jumps(values, low, high)
         self._add_spectrum(values)
 
     def result(self, samples: int, mean: float, power: float, same_as: int) -> ChannelHealth:
@@ -147,14 +157,17 @@ class _Channel:
         start, end = self.runs.at_ends
         return ChannelHealth(
             level=max(level, LOWEST),
+            median_level=self._median_level(max(level, LOWEST)),
             peak=max(abs(self.lowest), abs(self.highest)),
             offset=float(mean),
             clipped=self.clipped / samples,
+            # Large steps are rarer than smaller ones in any sound; only floating-point samples exceed full scale.
+            wrapped=self.jumps / samples if self.jumps > self.steps and self.highest <= 1 else 0.0,
             dropouts=self.runs.count,
             dropout_seconds=self.runs.samples / self.rate,
             start_seconds=start / self.rate,
             end_seconds=end / self.rate,
-            longest_seconds=max(start, end, self.runs.longest) / self.rate,
+            longest_seconds=self.runs.longest / self.rate,
             lost=(self.runs.samples + start + end) / samples,
             dead=self._dead(),
             same_as=same_as,
@@ -167,20 +180,40 @@ class _Channel:
         few = len(self.levels) <= FEW and self.highest - self.lowest <= SMALL
         return "dither" if few else ""
 
+    def _add_jumps(self, values: np.ndarray, low: float, high: float) -> None:
+        """Counts large steps; clipping makes some too, but from limit to limit."""
+        steps = np.abs(np.diff(values))
+        inside = (values > low) & (values < high)
+        self.jumps += int(np.count_nonzero((steps >= JUMP) & inside[1:] & inside[:-1]))
+        self.steps += int(np.count_nonzero((steps >= STEP) & (steps < JUMP)))
+
     def _add_spectrum(self, values: np.ndarray) -> None:
         frames = values[: len(values) // FRAME * FRAME].reshape(-1, FRAME)[::EVERY]
         if len(frames):
-            self.power += (np.abs(np.fft.rfft(frames * WINDOW)) ** 2).sum(axis=0)
+            power = np.abs(np.fft.rfft(frames * WINDOW)) ** 2
+            self.power += power.sum(axis=0)
             self.frames += len(frames)
+            levels = _decibels(2 * power[:, 2:].sum(axis=1) / (FRAME * SQUARES))  # the first two hold the mean
+            places = np.clip(np.round(levels - LOWEST), 0, len(self.histogram) - 1).astype(int)
+            self.histogram += np.bincount(places, minlength=len(self.histogram))
+
+    def _median_level(self, level: float) -> float:
+        """The level where no frame fits in."""
+        if not self.frames:
+            return level
+        return LOWEST + float(np.searchsorted(np.cumsum(self.histogram), self.frames / 2))
 
     def _bands(self) -> tuple[float, ...]:
         if not self.frames:
             return ()
-        power = 2 * self.power / (self.frames * FRAME * float((WINDOW**2).sum()))
+        power = 2 * self.power / (self.frames * FRAME * SQUARES)
         band = (np.arange(len(power)) * self.rate / FRAME // BAND).astype(int)
         count = int(min(TOP, self.rate / 2) // BAND)
-        sums = np.bincount(band, power, minlength=count)[:count]
-        return tuple((10 * np.log10(np.maximum(sums, 10 ** (LOWEST / 10)))).tolist())
+        return tuple(_decibels(np.bincount(band, power, minlength=count)[:count]).tolist())
+
+
+def _decibels(power: np.ndarray) -> np.ndarray:
+    return 10 * np.log10(np.maximum(power, 10 ** (LOWEST / 10)))
 
 
 class _Runs:

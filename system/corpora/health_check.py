@@ -6,29 +6,34 @@ developed with is unusable for its level or its clipping (docs/measurements.md).
 """
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from system.corpora.health import BAND, ChannelHealth, Health
-from system.manifest import Clip, Key
+from system.manifest import Clip, Key, group_by
 
 SHORTEST = 0.1  # s; a recording of that length or less is unusable
 SHORTEST_SHARE = 0.05  # or one below this share of the shortest reference
 LONG = 10.0  # s; of which no more than this counts
-LEVEL, LEVEL_DOUBT = 20.0, 10.0  # dB outside the levels of the references: unusable, doubtful
+LEVEL, LEVEL_DOUBT = 20.0, 15.0  # dB outside the levels of the references: unusable, doubtful
+LEVEL_LOUD = 30.0  # dB above them where the machine itself may be so loud: unusable
 CLIPPED, CLIPPED_DOUBT = 0.01, 0.001  # share of the samples, above that of the worst reference
 CLIPPED_LOUD = 0.07  # the same where the machine itself may be so loud
 BALANCE = 3.0  # dB; standard deviation over the bands, below which a recording differs from the references in gain only
+WRAPPED, WRAPPED_DOUBT = 1e-4, 1e-5  # share of the samples after an overflow, above that of the worst reference
 LOST = 0.01  # share of the recording in dropouts, above that of the worst reference
 LOST_DOUBT = 0.02  # s without signal at an end
 LOST_AT_ONCE = 0.03  # s of one dropout, above the longest of the references; a new sound, to a spectrogram
 OFFSET, OFFSET_DOUBT = 0.08, 0.01  # of full scale
 OFFSET_RATIO = 0.5  # of the root mean square: a smaller offset is neither
-LACK = 15.0  # dB that all upper bands lie below those of every reference where a recording is band-limited
+LACK_DOUBT = 15.0  # dB that all upper bands lie below those of every reference where a recording is band-limited
+LACK, LOST_BANDS = 20.0, 0.25  # the same for most of these bands, and their share of all: unusable
 NOISE16 = -101.1  # dBFS; quantisation noise of 16 bits
-USUAL = 0.1  # share of the references with a dead or doubled channel for this to be usual
+USUAL = 0.1  # share of the references with a defect from which it is usual
+OUTLIER = 30.0  # dB between a reference and the median, from which its level says nothing of what is usual
 
 
 @dataclass(frozen=True)
@@ -60,14 +65,42 @@ class Usual:
 
 
 def usual(references: Sequence[Clip], healths: Mapping[Key, Health], used_rate: int) -> Usual:
-    """What references show, given the healths that were measured, by clip."""
-    return Usual(
-        channels=frozenset(clip.channels for clip in references),
+    """What references show, given the healths that were measured, by clip.
+
+    A few broken ones in a domain do not make their defect usual.
+    """
+    counts = Counter(clip.channels for clip in references)
+    bare = Usual(
+        channels=frozenset(number for number, seen in counts.items() if seen >= USUAL * len(references)),
         rate=min(clip.rate for clip in references),
         seconds=min(clip.seconds for clip in references),
         used_rate=used_rate,
-        healths=tuple(healths[clip.key] for clip in references if clip.key in healths),
     )
+    kept: list[Health] = []
+    for members in group_by(references, "domain").values():
+        own = [references[index] for index in members if references[index].key in healths]
+        off = {clip.key for clip in level_outliers(own, healths, OUTLIER)}
+        sound = [
+            clip
+            for clip in own
+            if clip.key not in off and not any(found.unusable for found in check(clip, healths[clip.key], bare))
+        ]
+        few = len(own) - len(sound) < USUAL * len(own)
+        kept += [healths[clip.key] for clip in (sound if few else own)]
+    return replace(bare, healths=tuple(kept))
+
+
+def level_outliers(clips: Sequence[Clip], healths: Mapping[Key, Health], limit: float) -> list[Clip]:
+    """Clips that have a living channel ``limit`` dB or more above or below the median of that channel."""
+    measured = [[np.nan if own.dead else own.level for own in healths[clip.key].channels] for clip in clips]
+    width = max(map(len, measured), default=0)
+    levels = np.array([[*row, *[np.nan] * (width - len(row))] for row in measured]).reshape(len(clips), width)
+    found = set()
+    for column in levels.T:
+        living = np.flatnonzero(np.isfinite(column))
+        if len(living):
+            found |= set(living[np.abs(column[living] - np.median(column[living])) >= limit].tolist())
+    return [clips[index] for index in sorted(found)]
 
 
 def check(clip: Clip, health: Health, known: Usual) -> list[Finding]:
@@ -89,7 +122,7 @@ def check(clip: Clip, health: Health, known: Usual) -> list[Finding]:
         return found
     found += _doubled(columns, bool(known.healths))
     living = [column for column in columns if not column.own.dead]
-    for kind in (_level, _clipping, _dropouts, _offset, _band):
+    for kind in (_level, _clipping, _overflow, _dropouts, _offset, _band):
         problems = [(column, *problem) for column in living if (problem := kind(column))]
         if problems:
             column, _, finding = max(problems, key=lambda item: (item[2].unusable, item[1]))
@@ -121,10 +154,9 @@ class _Channel:
         """Full scale: 1, or what the references reach where their scale is another."""
         return max(1.0, self.most(lambda other: other.peak))
 
-    @property
-    def floor(self) -> float:
-        """dBFS of a band above which sound is audible beside the quantisation noise of 16 bits."""
-        return NOISE16 - 10 * math.log10(max(1, len(self.own.bands))) + LACK
+    def audible(self, levels: np.ndarray, margin: float) -> np.ndarray:
+        """Numbers of the bands whose levels lie ``margin`` dB or more above the quantisation noise of 16 bits."""
+        return np.flatnonzero(levels > NOISE16 - 10 * math.log10(max(1, len(self.own.bands))) + margin)
 
     def bands(self) -> tuple[np.ndarray, np.ndarray]:
         """Levels (bands,) of the recording and (references, bands) in the bands that all have and that are used."""
@@ -135,7 +167,7 @@ class _Channel:
 
     def most(self, measure: Callable[[ChannelHealth], float]) -> float:
         """The largest of a measurement among the references, 0 without any."""
-        return max((measure(other) for other in self.references), default=0.0)
+        return max(map(measure, self.references), default=0.0)
 
 
 Problem = tuple[float, Finding] | None  # how bad it is, and what it is
@@ -145,7 +177,7 @@ def _length(health: Health, known: Usual) -> list[Finding]:
     least = SHORTEST_SHARE * min(known.seconds, LONG)
     if health.seconds > SHORTEST and health.seconds >= least:
         return []
-    than = f"the references last {known.seconds:.3g} s" if health.seconds < least else f"{SHORTEST:g} s is too short"
+    than = f"the references last {known.seconds:.3g} s" if known.seconds else f"{SHORTEST:g} s is too short"
     return [Finding("too short", f"{1000 * health.seconds:.3g} ms long, {than}", True)]
 
 
@@ -192,18 +224,22 @@ def _is_usual(seen: Iterable[bool]) -> bool:
 
 
 def _level(channel: _Channel) -> Problem:
-    levels = [other.level for other in channel.references]
-    if not levels:
+    own, others = channel.own, channel.references
+    if not others:
         return None
-    quieter, louder = min(levels) - channel.own.level, channel.own.level - max(levels)
-    size = max(quieter, louder)
-    if size < LEVEL_DOUBT:
+    quieter = min(other.level for other in others) - own.level
+    louder = own.level - channel.most(lambda other: other.level)
+    if max(quieter, louder) < LEVEL_DOUBT:
         return None
-    text = f"{size:.0f} dB louder than the loudest reference"
-    cause = ": gain changed"
     if quieter > louder:
-        text, cause = f"{size:.0f} dB quieter than the quietest reference", ": machine off or gain changed"
-    return size, Finding("level", text + cause * (size >= LEVEL), size >= LEVEL)
+        text, cause = f"{quieter:.0f} dB quieter than the quietest reference", "machine off or gain changed"
+        unusable = quieter >= LEVEL
+    else:
+        # A bang is loud for a moment, a change of the gain all the time and at all frequencies.
+        always = min(louder, own.median_level - channel.most(lambda other: other.median_level))
+        text, cause = f"{louder:.0f} dB louder than the loudest reference", "gain changed"
+        unusable = always >= (LEVEL if _differs_in_gain_alone(channel) else LEVEL_LOUD)
+    return max(quieter, louder), Finding("level", text + f": {cause}" * unusable, unusable)
 
 
 def _clipping(channel: _Channel) -> Problem:
@@ -219,11 +255,22 @@ def _clipping(channel: _Channel) -> Problem:
     return excess, Finding("clipped", text, excess >= (CLIPPED if by_sensor else CLIPPED_LOUD))
 
 
+def _overflow(channel: _Channel) -> Problem:
+    own = channel.own
+    excess = own.wrapped - channel.most(lambda other: other.wrapped)
+    if excess < WRAPPED_DOUBT:
+        return None
+    text = f"overflow: {100 * own.wrapped:.2g} % of the samples jump from one end of the scale to the other"
+    return excess, Finding("overflow", text, excess >= WRAPPED)
+
+
 def _differs_in_gain_alone(channel: _Channel) -> bool:
+    """Whether the spectrum has the shape of that of a reference."""
     own, others = channel.bands()
-    usual = np.median(others, axis=0) if len(others) else own
-    audible = usual > channel.floor
-    return bool(audible.sum() > 1 and np.std((own - usual)[audible]) < BALANCE and len(others))
+    if not len(others):
+        return False
+    audible = channel.audible(np.median(others, axis=0), LACK_DOUBT)
+    return bool(len(audible) > 1 and np.std((own - others)[:, audible], axis=1).min() < BALANCE)
 
 
 def _dropouts(channel: _Channel) -> Problem:
@@ -264,10 +311,11 @@ def _band(channel: _Channel) -> Problem:
     # Relative to the whole recording too, so that neither a gain nor a low rumble passes for a missing band.
     level = np.array([other.level for other in channel.references])[:, None]
     lack = np.minimum(others.min(axis=0) - own, (others - level).min(axis=0) - (own - channel.own.level))
-    audible = np.flatnonzero(others.min(axis=0) > channel.floor)
-    present = np.flatnonzero(lack[audible] < LACK)
-    lost = audible[present[-1] + 1 if len(present) else len(audible) :]
+    audible = channel.audible(others.min(axis=0), LACK_DOUBT)
+    present = np.flatnonzero(lack[audible] < LACK_DOUBT)
+    lost = audible[present[-1] + 1 if len(present) else 0 :]
     if len(lost) < 2:
         return None
+    typical = float(np.median(lack[lost]))
     text = f"no sound above {BAND * lost[0]} Hz, where every reference has some"
-    return float(lack[lost].min()), Finding("band", text, False)
+    return typical, Finding("band", text, typical >= LACK and len(lost) >= LOST_BANDS * len(lack))

@@ -5,8 +5,6 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, get_type_hints
 
-import numpy as np
-
 from system import manifest
 from system.corpora import health_check
 from system.corpora.health import ChannelHealth, Health
@@ -52,7 +50,7 @@ def read(path: str | os.PathLike) -> dict[Key, Health]:
         raise WheeltapperError(f"{path}: expected a file of stage 0, found nothing") from error
     except (ValueError, csv.Error) as error:
         raise WheeltapperError(
-            f"{path}: expected the health of recordings (stage 0 writes it), found {error}"
+            f"{path}: expected the health of recordings, found {error}; stage 0 writes it again where it is removed"
         ) from error
     return found
 
@@ -66,22 +64,28 @@ def training_notes(clips: Sequence[Clip], healths: Mapping[Key, Health]) -> list
         for clip in own:
             for found in health_check.check(clip, healths[clip.key], health_check.Usual()):
                 kinds.setdefault(found.kind, []).append(clip.file)
-        kinds |= _level_outliers(own, healths)
+        if off := health_check.level_outliers(own, healths, health_check.LEVEL):
+            kinds[f"level {health_check.LEVEL:g} dB or more off the median"] = [clip.file for clip in off]
         if kinds:
             notes.append(f"{machine}: training recordings: {listing(kinds, len(own))}")
     return notes
 
 
+def check_living(clips: Sequence[Clip], healths: Mapping[Key, Health]) -> None:
+    """Raises WheeltapperError where half of the training recordings of a machine and section have no living channel."""
+    for (machine, section, split), members in manifest.group_by(clips, "machine", "section", "split").items():
+        own = [clips[index] for index in members if clips[index].key in healths]
+        dead = [clip.file for clip in own if all(channel.dead for channel in healths[clip.key].channels)]
+        if split == "train" and own and 2 * len(dead) >= len(own):
+            raise WheeltapperError(
+                f"{machine} section {section}: expected training recordings of a running machine, found {len(dead)} of "
+                f"{len(own)} without any signal ({_names(dead)}); take them out, or record again"
+            )
+
+
 def listing(kinds: Mapping[str, Sequence[str]], count: int) -> str:
     """What is wrong with some of ``count`` recordings: each kind with the names of the files."""
     return "; ".join(f"{kind} {len(files)} of {count} ({_names(files)})" for kind, files in kinds.items())
-
-
-def _level_outliers(clips: Sequence[Clip], healths: Mapping[Key, Health]) -> dict[str, list[str]]:
-    levels = np.array([max(channel.level for channel in healths[clip.key].channels) for clip in clips])
-    far = np.abs(levels - np.median(levels)) >= health_check.LEVEL if len(levels) else []
-    files = [clip.file for clip, off in zip(clips, far, strict=True) if off]
-    return {f"level {health_check.LEVEL:g} dB or more off the median": files} if files else {}
 
 
 def _names(files: Sequence[str]) -> str:

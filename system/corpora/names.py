@@ -14,12 +14,20 @@ section    ``section_00_source_train_normal_0000_<attributes>`` (``noAttribute``
 The labelled names of the 2024 RoboticArm lack ``test``: ``section_00_source_normal_0035_...``.
 """
 
+import logging
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from system.audio import EXTENSIONS
 from system.errors import WheeltapperError
+from system.files import is_text, printable
+
+log = logging.getLogger(__name__)
+
+SHOWN = 3  # names of ignored recordings in a warning
 
 Layout = Literal["id", "domain", "section"]
 
@@ -166,3 +174,17 @@ def attribute_pairs(attributes: str) -> list[tuple[str, str]]:
         pairs.append((key, value))
         position += width + 1
     return pairs
+
+
+def with_text_names(paths: Iterable[Path], folder: Path) -> list[Path]:
+    """The files whose names are UTF-8; a warning counts and names the others, which no table can list."""
+    kept: list[Path] = []
+    others: list[Path] = []
+    for path in paths:
+        (kept if is_text(str(path.relative_to(folder))) else others).append(path)
+    if others:
+        log.warning(
+            "%s: ignored %d recording%s with a name that is not UTF-8: rename %s",
+            folder, len(others), "s" * (len(others) > 1), ", ".join(printable(path.name) for path in others[:SHOWN]),
+        )  # fmt: skip
+    return kept

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from system import audio
 from system.corpora.inspection import InspectedSound, inspect_all
-from system.corpora.names import attribute_pairs
+from system.corpora.names import attribute_pairs, with_text_names
 from system.errors import WheeltapperError
 from system.manifest import Clip
 
@@ -125,7 +125,7 @@ def prepare_files(
         raise WheeltapperError(f"{folder}: expected a folder of sound files, found {found}")
     own = folder.resolve().name
     clips = []
-    for path in audio.list_files(folder):
+    for path in with_text_names(audio.list_files(folder), folder):
         inside = path.relative_to(folder)
         machine = inside.parts[0] if len(inside.parts) > 1 else own
         label = "normal" if normal else ""

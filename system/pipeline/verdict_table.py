@@ -9,7 +9,7 @@ from typing import Any
 
 from system.experiment import Experiment
 from system.false_alarms import false_alarm_text
-from system.files import open_atomic, read_json, write_json
+from system.files import open_atomic, printable, read_json, write_json
 from system.pipeline.judging import Judged
 from system.record import run_record
 from system.score_tables import FALSE_ALARMS, Group, threshold_key
@@ -30,7 +30,11 @@ Row = dict[str, Any]
 def row(judged: Judged) -> Row:
     """One recording as a row with ``COLUMNS`` and the course of a long one; what is not known is None."""
     verdict = judged.verdict
-    found: Row = dict.fromkeys(COLUMNS) | {"file": _text(judged.path), "status": "error", "error": _text(judged.error)}
+    found: Row = dict.fromkeys(COLUMNS) | {
+        "file": printable(str(judged.path)),
+        "status": "error",
+        "error": printable(judged.error),
+    }
     found["course"] = []
     if verdict is not None:
         found |= {name: getattr(verdict, name) for name in ("machine", "section", "score", "threshold", "deviations")}
@@ -68,13 +72,13 @@ def show_errors(rows: Sequence[Row]) -> None:
     """Prints to standard error why recordings were not judged."""
     for row in rows:
         if row["error"]:
-            print(f"wheeltapper score: {_printable(row['error'])}", file=sys.stderr)
+            print(f"wheeltapper score: {_shown(row['error'])}", file=sys.stderr)
 
 
 def show_false_alarms(rows: Sequence[Row], run: Experiment, number: int) -> None:
     """Prints to standard error what false alarms to expect of the thresholds that judged."""
     for (machine, section), found in list(_expected(rows, run, number).items())[:REMARKS]:
-        print(f"note: {_printable(machine)} section {section}: {false_alarm_text(found)}", file=sys.stderr)
+        print(f"note: {_shown(machine)} section {section}: {false_alarm_text(found)}", file=sys.stderr)
 
 
 def _expected(rows: Sequence[Row], run: Experiment, number: int) -> dict[Group, Any]:
@@ -103,18 +107,13 @@ def show(rows: Sequence[Row]) -> None:
             remarks.setdefault(key, []).append(row["file"])
     for (machine, unusable, remark), files in list(remarks.items())[:REMARKS]:
         meaning = "unusable" if unusable else "scores that may mean little"
-        whose = f"{len(files)} recordings" if len(files) > 1 else _printable(files[0])
+        whose = f"{len(files)} recordings" if len(files) > 1 else _shown(files[0])
         print(f"note: {machine}: {meaning}, {whose}: {remark}", file=sys.stderr)
     if len(remarks) > REMARKS:
         print(f"note: {len(remarks) - REMARKS} more remarks in --csv and --json", file=sys.stderr)
 
 
-def _text(value: object) -> str:
-    """Text that can be written as UTF-8: bytes of a file name that are none become backslash and number."""
-    return str(value).encode("utf-8", "backslashreplace").decode("utf-8")
-
-
-def _printable(text: str) -> str:
+def _shown(text: str) -> str:
     """Text for one line of a terminal in whatever encoding."""
     line = text if text.isprintable() else ascii(text)[1:-1]
     encoding = sys.stdout.encoding or "utf-8"
@@ -125,7 +124,7 @@ def _cell(row: Row, name: str) -> str:
     if name == "machine" and row["section"] != "00":
         return f"{row['machine']}/{row['section']}"
     value = row[name]
-    return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else _printable(str(value))
+    return "-" if value is None else f"{value:.3f}" if isinstance(value, float) else _shown(str(value))
 
 
 def _exact(value: object) -> object:

@@ -1,5 +1,6 @@
 """New recordings before a finished run: the scores and decisions that the run would have given them."""
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,20 +10,24 @@ import numpy as np
 from system import fused_scores, machine_scores, score_tables, windows
 from system.config import SystemConfig
 from system.corpora import health_check, health_table
+from system.corpora.health import Health
 from system.corpora.health_check import Usual
-from system.corpora.inspection import inspect
+from system.corpora.inspection import inspect, inspect_all
 from system.corpora.names import parse_name
 from system.embeddings.files import read_rows
 from system.errors import WheeltapperError
 from system.experiment import Experiment
 from system.files import read_json
-from system.manifest import Clip
+from system.manifest import Clip, Key
 from system.scoring import Scorer, calibrate
 from system.scoring.calibrate import ZScore
+
+log = logging.getLogger(__name__)
 
 Group = tuple[str, str]  # machine, section
 Embed = Callable[[Clip], Mapping[str, np.ndarray]]
 USUAL_SECTION = "00"
+MEASURED = 300  # references whose health is measured where a run has no table of it, about
 SHORTEST = 0.5  # length of a recording, in windows, from which false alarms are known to stay as asked
 
 
@@ -151,7 +156,7 @@ def judges(run: Experiment, number: int, clips: Sequence[Clip], groups: Sequence
             own = scorer.reference_scores()
             standard = calibrate.robust_z(own)
             fitted[group][name], calibrated[group][name] = (scorer, standard), standard(own)
-    healths = health_table.read(run.health) if run.health.is_file() else {}  # runs made before have none
+    healths = _healths(run, [clip for group in groups for clip in members[group][0]])
     found, seconds = {}, windows.lengths(clips, run.config.data)
     for group in groups:
         key = score_tables.threshold_key(*group)
@@ -172,6 +177,18 @@ def judges(run: Experiment, number: int, clips: Sequence[Clip], groups: Sequence
             tail=windows.tail_scale(fused),
         )
     return found
+
+
+def _healths(run: Experiment, references: Sequence[Clip]) -> Mapping[Key, Health]:
+    """Health of references: the run's table, or for a run made without one that of recordings that are still there."""
+    if run.health.is_file():
+        return health_table.read(run.health)
+    there = [clip for clip in references if Path(clip.path).is_file()]
+    there = there[:: max(1, round(len(there) / MEASURED))]
+    if not there:
+        log.warning("%s: no health.csv, and no recording of the references: levels are not compared", run.folder)
+    sounds = inspect_all([clip.path for clip in there])
+    return {clip.key: sound.health for clip, sound in zip(there, sounds, strict=True) if not isinstance(sound, str)}
 
 
 def judge_file(path: Path, group: Group, judge: Judge, embed: Embed) -> Verdict:

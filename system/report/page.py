@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from system import __version__, manifest
-from system.files import open_atomic
+from system.files import open_atomic, printable
 from system.report import leaderboard, maps, recordings, results, summary, training_section
 from system.report.findings import collect_findings
 from system.report.load_run import RunData, read_run
@@ -32,7 +32,7 @@ def write_report(exp: str | os.PathLike, progress: Callable[[int, int], None] | 
     run = read_run(Path(exp))
     page = render(run, progress)
     with open_atomic(run.paths.report) as file:
-        file.write(page)
+        file.write(printable(page))
     return run.paths.report
 
 

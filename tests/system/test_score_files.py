@@ -53,6 +53,12 @@ def sound(seed: int, seconds: float = 1.0, channels: int = 2, rate: int = RATE) 
     return tone[:, None] * generator.uniform(0.3, 1, channels) + generator.normal(0, 0.03, (len(time), channels))
 
 
+def put(path: Path, wave: np.ndarray) -> None:
+    """Writes samples (samples, channels) as floats."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, wave, RATE, subtype="FLOAT")
+
+
 @pytest.fixture(scope="module")
 def run(tmp_path_factory) -> Experiment:
     """Stages 0 to 5 of every kind of branch, on two machines, one of two sections."""
@@ -143,8 +149,10 @@ def test_any_recording_is_scored_and_bad_ones_are_named(run, tmp_path, capsys):
     assert score(run, place, place / "missing.wav", "--section", "01", "--json", out, "--csv", tmp_path / "o.csv") == 1
     found = {Path(row["file"]).name: row for row in json.loads(out.read_text())["recordings"]}
     good = {name for name, row in found.items() if not row["error"]}
-    assert good == {"mono 44.1.flac", "six.wav", "low.wav", "zeros.wav", "good.wav"}
-    assert all(np.isfinite(found[name]["score"]) and found[name]["section"] == "01" for name in good)
+    unusable = {"mono 44.1.flac", "six.wav", "zeros.wav"}
+    assert good == {*unusable, "low.wav", "good.wav"}
+    assert {name for name in good if found[name]["score"] is None} == unusable
+    assert all(found[name]["section"] == "01" for name in good)
     told = capsys.readouterr()
     for name in ("cut.wav", "text.wav", "empty.wav", "nan.wav", "none.wav", "missing.wav"):
         assert found[name]["score"] is None
@@ -152,11 +160,14 @@ def test_any_recording_is_scored_and_bad_ones_are_named(run, tmp_path, capsys):
     doubts = {
         "zeros.wav": "silent (all samples are zero)",
         "mono 44.1.flac": "1 channel, the references have 2",
-        "low.wav": "4000 Hz, the references have 8000",
+        "low.wav": "4000 Hz, the references have 8000: no sound above 2000 Hz",
+        "six.wav": "6 channels, the references have 2",
     }
     assert {name: found[name]["remark"] for name in good if found[name]["remark"]} == doubts
-    for remark in doubts.values():
-        assert f"note: Fan: scores that may mean little, of 1 recordings: {remark}\n" in told.err
+    for name, remark in doubts.items():
+        meaning = "unusable" if name in unusable else "scores that may mean little"
+        assert f"note: Fan: {meaning}, {place / name}: {remark}\n" in told.err
+    assert "5 recordings, 1 anomalous, 3 unusable, 6 not scored\n" in told.err
     assert len(told.out.splitlines()) == 1 + len(good)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["Fan", "o.csv", "o.json"]
     assert {row["file"]: row["error"] for row in rows_of(tmp_path / "o.csv")} == {
@@ -164,16 +175,94 @@ def test_any_recording_is_scored_and_bad_ones_are_named(run, tmp_path, capsys):
     }
 
 
-@pytest.mark.parametrize("samples", [1, 100, 1000])
-def test_short_recordings_end_in_a_score_or_a_line(run, tmp_path, samples, capsys):
+@pytest.mark.parametrize(
+    ("samples", "status", "text"),
+    [
+        (1, 4, "0.125 ms long, the references last 1 s"),
+        (100, 4, "12.5 ms long, the references last 1 s"),
+        (1000, 0, "0.125 s, compared in windows of 1 s"),
+    ],
+)
+def test_short_recordings_end_in_a_score_or_are_unusable(run, tmp_path, samples, status, text, capsys):
     path = tmp_path / "Pump 2" / "s.wav"
     path.parent.mkdir()
     soundfile.write(path, sound(1)[:samples], RATE)
     for number in (1, 4):
-        status = score(run, path, "--system", number)
-        told = capsys.readouterr()
-        assert status == (1 if "s.wav: " in told.err else 0)
-        assert "Traceback" not in told.err
+        assert score(run, path, "--system", number) == status
+        assert f"s.wav: {text}" in capsys.readouterr().err
+
+
+def held(wave: np.ndarray, *spans: tuple[int, int], value: float = 0.0) -> np.ndarray:
+    wave = wave.copy()
+    for start, stop in spans:
+        wave[start:stop] = value
+    return wave
+
+
+def one_channel(wave: np.ndarray, value: float) -> np.ndarray:
+    return np.column_stack([wave[:, 0], np.full(len(wave), value)])
+
+
+BROKEN = {
+    "zero": (lambda x: 0 * x, "silent (all samples are zero)"),
+    "constant": (lambda x: 0 * x + 0.25, "constant (all samples are 0.25)"),
+    "far dead": (lambda x: one_channel(x, 0), "channel 2 is dead (all samples are zero)"),
+    "clipped": (lambda x: np.clip(x, -0.1, 0.1), "% of the samples at 10 % of full scale"),
+    "overdriven": (lambda x: np.clip(60 * x, -1, 1), "% of the samples at full scale"),
+    "offset": (lambda x: x + 0.4, "DC offset of 40 % of full scale"),
+    "dropouts": (lambda x: held(x, (1000, 1400), (3000, 3800), (6000, 6300)), "188 ms of dropouts in 3 places"),
+    "late": (lambda x: held(x, (0, 2000)), "250 ms without signal at the beginning"),
+    "early": (lambda x: held(x, (5000, 8000)), "375 ms without signal at the end"),
+    "moment": (lambda x: x[:400], "50 ms long, the references last 1 s"),
+    "mono": (lambda x: x[:, :1], "1 channel, the references have 2"),
+    "three": (lambda x: x[:, [0, 1, 1]], "3 channels, the references have 2"),
+}
+BROKEN_BESIDE_REFERENCES = {
+    "doubled": (lambda x: x[:, [0, 0]], "channels 1 and 2 hold the same sound"),
+    "inverse": (lambda x: x[:, [0, 0]] * [1, -1], "channels 1 and 2 hold the same sound"),
+    "quiet": (lambda x: x / 100, "dB quieter than the quietest reference: machine off or gain changed"),
+    "loud": (lambda x: 100 * x, "dB louder than the loudest reference: gain changed"),
+}
+LIVING = {
+    "as ever": lambda x: x,
+    "8 dB quieter": lambda x: 0.4 * x,
+    "8 dB louder": lambda x: 2.5 * x,
+    "inverted": lambda x: -x,
+    "bang": lambda x: x + 0.8 * np.sin(np.arange(len(x)) ** 1.5)[:, None] * np.exp(-np.arange(len(x)) / 300)[:, None],
+    "rubbing": lambda x: x + np.random.default_rng(1).normal(0, 0.2, x.shape),
+}
+
+
+@pytest.mark.parametrize("health", ["table", "recordings", "none"])
+def test_a_broken_sensor_is_unusable_not_an_anomaly(run, tmp_path, capsys, health):
+    """With the table of stage 0, without one as in runs made before, and where the references are gone too."""
+    exp, folder = run.folder, tmp_path / "Pump 2"
+    if health != "table":
+        exp = Path(shutil.copytree(exp, tmp_path / "exp", copy_function=shutil.copy2))
+        (exp / "health.csv").unlink()
+    broken = BROKEN if health == "none" else BROKEN | BROKEN_BESIDE_REFERENCES
+    for name, change in ({name: change for name, (change, _) in broken.items()} | LIVING).items():
+        put(folder / f"{name}.wav", change(sound(43)))
+    out = tmp_path / "o.csv"
+    data = run.folder.parent / "data"
+    place = data.rename(data.with_name("away")) if health == "none" else data
+    try:
+        options = ["--csv", str(out), "--json", str(tmp_path / "o.json")]
+        assert main(["score", "--exp", str(exp), str(folder), *options]) == 4
+    finally:
+        place.rename(data)
+    rows = {Path(row["file"]).stem: row for row in rows_of(out)}
+    for name, (_, text) in broken.items():
+        row = rows[name]
+        assert (row["status"], row["decision"], row["score"], row["deviations"]) == ("UNUSABLE", "UNUSABLE", "", "")
+        assert text in row["remark"]
+    for name in LIVING:
+        assert rows[name]["status"] == "judged", rows[name]["remark"]
+        assert np.isfinite(float(rows[name]["score"]))
+    assert f"{len(rows)} recordings" in (told := capsys.readouterr().err)
+    assert f", {len(broken)} unusable\n" in told
+    for row in json.loads((tmp_path / "o.json").read_text())["recordings"]:
+        assert (row["score"] is None) == (row["status"] == "UNUSABLE") == (Path(row["file"]).stem in broken)
 
 
 def test_whose_recording_it_is():

@@ -83,6 +83,7 @@ def _write(run: Experiment, clips: list[manifest.Clip], healths: dict[manifest.K
     """Writes manifest, health and copies, and prints what they hold."""
     from system import machine_scores
 
+    health_table.check_living(clips, healths)
     with progress_bar(0, "comparing") as bar:
         found = copies.find(clips, progress=bar.to)
     different = copies.unite([replace(clip, group="") for clip in clips], found)

@@ -184,3 +184,26 @@ def test_the_shortest_recordings(samples):
     found = only(measure(living()[:, :samples].astype(np.float32), RATE))
     assert found.bands == ()
     assert np.isfinite([found.level, found.peak, found.offset]).all()
+
+
+@pytest.mark.parametrize("gain", [1.1, 2.0])
+def test_overflow_is_told_from_clipping_and_from_loud_noise(gain):
+    time = np.arange(4 * RATE) / RATE
+    slow = np.sin(2 * np.pi * 97 * time) + 0.02 * np.random.default_rng(3).normal(size=len(time))
+    wave = gain * slow[None]
+    wrapped = (wave + 1) % 2 - 1
+    passed = np.abs(np.diff((wave[0] + 1) // 2)).astype(bool)  # the signal passes into another turn of the scale
+    assert only(measure(pcm(wrapped), RATE)).wrapped == pytest.approx(passed.mean(), rel=0.02)
+    noise = np.random.default_rng(4).normal(0, 0.6, (1, 4 * RATE))
+    assert [only(measure(pcm(other), RATE)).wrapped for other in (wave, np.sign(wave), noise, 3 * noise)] == [0] * 4
+
+
+def test_the_median_level_passes_over_loud_moments():
+    noise = 0.01 * np.random.default_rng(5).normal(size=(1, 10 * RATE))
+    bang = noise.copy()
+    bang[:, 30000:60000] *= 50
+    calm, loud = (only(measure(wave.astype(np.float32), RATE)) for wave in (noise, bang))
+    assert calm.median_level == pytest.approx(20 * np.log10(0.01), abs=1)
+    assert loud.median_level == pytest.approx(calm.median_level, abs=1)
+    assert loud.level > calm.level + 20
+    assert only(measure(50 * noise.astype(np.float32) + 0.3, RATE)).median_level == pytest.approx(-6, abs=1)
