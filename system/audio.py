@@ -6,26 +6,18 @@ if present, the far microphone.
 
 import hashlib
 import io
-import math
 import os
 import struct
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
 
 from system.errors import WheeltapperError
 from system.files import open_atomic
+from system.resampling import official_resampler, resample, resampler
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    import torch
-
-LARGEST_RATIO = 2_000_000  # of new_rate * rate / gcd^2; above, torchaudio's kernel takes too much memory
 MAX_CHUNKS = 10_000  # chunks of a wav to read; real files have a few, zeros after a header look like one per 8 bytes
 EXTENSIONS = (".wav", ".flac", ".ogg")
 
@@ -129,67 +121,6 @@ def write(path: str | os.PathLike, wave: np.ndarray, rate: int) -> None:
     soundfile.write(encoded, np.round(wave.T * 32767.0).astype(np.int16), rate, format="WAV", subtype="PCM_16")
     with open_atomic(path, "wb", durable=False) as file:
         file.write(encoded.getbuffer())
-
-
-def resample(wave: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
-    """Resamples a waveform (windowed sinc with torchaudio's defaults; kernels are cached).
-
-    Args:
-        wave: float32 (channels, samples).
-        rate: sampling rate in Hz.
-        new_rate: sampling rate in Hz of the result.
-
-    Returns:
-        Float32 (channels, ceil(samples * new_rate / rate)).
-
-    Raises:
-        WheeltapperError: a sampling rate below 1 Hz.
-    """
-    if rate == new_rate:
-        return wave
-    import torch
-
-    with torch.inference_mode():
-        return resampler(rate, new_rate)(torch.from_numpy(wave)).numpy()
-
-
-@lru_cache(maxsize=32)
-def resampler(rate: int, new_rate: int) -> "Callable[[torch.Tensor], torch.Tensor]":
-    """Function that resamples tensors (..., samples), with a cached kernel.
-
-    Sampling rates with a large least common multiple (44,101 and 16,000 Hz) would need a kernel of gigabytes. They use
-    SciPy's polyphase filter (Kaiser window) instead, without gradients.
-
-    Raises:
-        WheeltapperError: a sampling rate below 1 Hz.
-    """
-    if min(rate, new_rate) < 1:
-        raise WheeltapperError(f"rate: expected a number of Hz above zero, found {min(rate, new_rate)}")
-    common = math.gcd(rate, new_rate)
-    up, down = new_rate // common, rate // common
-    if up * down <= LARGEST_RATIO:
-        return lambda wave: _windowed_sinc(rate, new_rate, wave.device)(wave)
-
-    import torch
-    from scipy.signal import firwin, resample_poly
-
-    # SciPy's default low-pass filter for these factors, which it would otherwise design at every call.
-    taps = firwin(20 * max(up, down) + 1, 1.0 / max(up, down), window=("kaiser", 5.0)).astype(np.float32)
-
-    def polyphase(wave: torch.Tensor) -> torch.Tensor:
-        resampled = resample_poly(wave.detach().cpu().numpy(), up, down, axis=-1, window=taps)
-        return torch.from_numpy(resampled).to(wave.device, wave.dtype)
-
-    return polyphase
-
-
-@lru_cache(maxsize=32)
-def _windowed_sinc(rate: int, new_rate: int, device: "torch.device") -> "torch.nn.Module":
-    import torch
-    import torchaudio
-
-    with torch.inference_mode(False):  # cached tensors are used in training too
-        return torchaudio.transforms.Resample(rate, new_rate).to(device)
 
 
 def digest(path: str | os.PathLike) -> str:
