@@ -28,7 +28,7 @@ def list_recordings(source: Path) -> list[Path]:
         raise WheeltapperError(f"{source}: expected a sound file or a folder, found nothing")
     paths = audio.list_files(source) if source.is_dir() else [source]
     if not paths:
-        raise WheeltapperError(f"{source}: expected {', '.join(audio.EXTENSIONS)} files, found none")
+        raise audio.nothing_found(source)
     return paths
 
 

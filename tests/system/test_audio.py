@@ -111,7 +111,7 @@ def test_garbage(tmp_path, content):
     path = tmp_path / "x.wav"
     path.write_bytes(content)
     with pytest.raises(
-        WheeltapperError, match=f"expected a readable wav, flac or ogg file, found {len(content)} bytes"
+        WheeltapperError, match=f"expected a readable wav, flac, .* file, found {len(content)} bytes"
     ):
         audio.read(path)
 
