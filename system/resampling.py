@@ -1,9 +1,9 @@
 """Change of the sampling rate, by one method for every pair of rates.
 
-The spectrum of the whole waveform is multiplied by the frequency response of the low-pass filter and brought to the new
-length. The filter is flat to 99.8 % of the band that both rates have, and zero from the band's end on, so that nothing is
-mirrored into it; both within rounding (-110 dB of the loudest component). Spectrograms take logarithms, in which a wider
-transition, inaudible otherwise, is a band that references at another rate do not lack.
+The spectrum of the whole waveform is multiplied by the frequency response of the low-pass filter and brought to the
+new length. The filter is flat to 99.8 % of the band that both rates have, and zero from the band's end on, so that
+nothing is mirrored into it; both within rounding (-110 dB of the loudest component). Spectrograms take logarithms, in
+which a wider transition, inaudible otherwise, is a band that references at another rate do not lack.
 """
 
 import math

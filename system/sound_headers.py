@@ -289,6 +289,8 @@ def _read_mp3(sound: _Sound) -> Header:
             return Header()
         rates.add(frame[2] >> 4)
         position += length
+    if not rates:
+        return Header()
     if len(rates) > 1:
         raise WheeltapperError(
             f"{sound.path}: expected an mp3 of constant bit rate or with a table of its frames, whose length is known; "

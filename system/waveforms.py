@@ -13,10 +13,10 @@ def read(clip: Clip) -> tuple[np.ndarray, int]:
         Waveform, float32 (1 or 2, samples), and its sampling rate in Hz.
 
     Raises:
-        WheeltapperError: the recording cannot be read, see ``audio.read``.
+        WheeltapperError: the recording cannot be read, see ``audio.read``, or lacks a channel.
     """
     wave, rate = audio.read(clip.path)
-    return wave[:2], rate
+    return clip.select(wave), rate
 
 
 def load(clip: Clip, rate: int) -> np.ndarray:

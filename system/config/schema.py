@@ -10,6 +10,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, with_config
 
+from system import channel_choice
 from system.config.branches import AutoencoderConfig, BranchConfig, EncoderConfig
 from system.config.keys import File, Natural, NonNegative, Positive, Seed, key
 from system.config.package import PackageConfig
@@ -30,6 +31,10 @@ class DataConfig:
 
     rate: Natural = key(16000, "Sampling rate in Hz to which recordings are resampled; 0 keeps each at its own rate")
     corpus: str = key("", "Name of the corpus in the manifest; empty: what --data names")
+    channels: Annotated[str, BeforeValidator(channel_choice.written)] = key(
+        "",
+        "Channels used: near and far by their numbers from 1 (1,3), near alone (3), mean of all; empty: the first two",
+    )
     folder: File = key("data", "Folder of downloads")
     synthetic: Literal["default", "tiny"] = key("default", "Size of the simulated data set")
     machines: Literal["all", "development", "evaluation"] = key(

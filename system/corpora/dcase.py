@@ -40,12 +40,13 @@ def prepare_dcase(
 
     Labels, domains and attributes come from the file names (see ``names``); attributes missing there come from
     ``attributes_<NN>.csv``. Supplemental clips of clean machine sound are labelled normal, those of noise have no
-    label. Hidden files and files that are not wav, flac or ogg are ignored.
+    label. Hidden files and files that are no sound are ignored; sound of a kind that cannot be read is counted and
+    named in a warning.
 
     The following is allowed, with a warning through ``logging``: a machine without training clips of one domain; a
     machine without test clips; a silent test clip, which is scored like any other; a clip with a silent channel; an
     attribute file that contradicts a file name (the file name is used) or lists missing recordings; a test clip that is
-    also a training clip.
+    also a training clip; several sampling rates in one machine.
 
     Args:
         folder: folder with one folder per machine.
@@ -254,20 +255,14 @@ def _check_sets(folder: Path, clips: list[Clip], problems: list[str]) -> None:
 def _check_sounds(readable: list[tuple[Clip, InspectedSound]], problems: list[str]) -> None:
     formats: dict[str, Counter] = defaultdict(Counter)
     for clip, sound in readable:
-        formats[clip.machine][(sound.channels, sound.rate)] += 1
+        formats[clip.machine][sound.channels] += 1
     for clip, sound in readable:
         # The majority decides; ties are broken by value, never by order.
-        channels, rate = max(formats[clip.machine].items(), key=lambda item: (item[1], item[0]))[0]
-        if sound.channels > 2:
-            problems.append(f"{clip.path}: expected 1 or 2 channels, found {sound.channels}")
-        elif sound.channels != channels:
+        channels = max(formats[clip.machine].items(), key=lambda item: (item[1], item[0]))[0]
+        if sound.channels != channels:
             problems.append(
                 f"{clip.path}: expected {channels} channel(s) like the other clips of {clip.machine}, "
                 f"found {sound.channels}"
-            )
-        if sound.rate != rate:
-            problems.append(
-                f"{clip.path}: expected {rate} Hz like the other clips of {clip.machine}, found {sound.rate} Hz"
             )
         if sound.seconds < MIN_SECONDS:
             problems.append(f"{clip.path}: expected at least {MIN_SECONDS} s of sound, found {sound.seconds:.4f} s")
@@ -288,6 +283,9 @@ def _warn(readable: list[tuple[Clip, InspectedSound]]) -> None:
         for missing, other in (("target", "source"), ("source", "target")):
             if other in domains and missing not in domains:
                 log.warning("%s: no %s training clips; all its references are %s", machine, missing, other)
+        rates = sorted({sound.rate for _, sound in own})
+        if len(rates) > 1:
+            log.warning("%s: recordings of %s Hz", machine, ", ".join(map(str, rates)))
         if not any(clip.split == "test" for clip, _ in own):
             log.warning("%s: no test clips", machine)
         train = {sound.digest for clip, sound in own if clip.split == "train"}

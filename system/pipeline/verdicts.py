@@ -57,6 +57,7 @@ class Judge:
         channels: fewest channels among the references.
         rate: lowest rate (Hz) among the references.
         used_rate: rate (Hz) that recordings are brought to; 0 for their own.
+        channel_choice: channels that are used of the references, see ``manifest.Clip``.
     """
 
     system: SystemConfig
@@ -66,6 +67,7 @@ class Judge:
     channels: int
     rate: int
     used_rate: int
+    channel_choice: str = ""
 
     def score(self, rows: Mapping[str, np.ndarray]) -> float:
         """Fused score of one clip from its row (1, ...) by each branch."""
@@ -118,8 +120,9 @@ def judges(run: Experiment, number: int, clips: Sequence[Clip], groups: Sequence
             raise WheeltapperError(f"{path}: expected a threshold of {key}, found {', '.join(thresholds)}")
         references = calibrate.robust_z(fuse(fused[group], system))
         normal = members[group][0]
-        made = min(clip.channels for clip in normal), min(clip.rate for clip in normal)
-        found[group] = Judge(system, fitted[group], float(thresholds[key]), references, *made, run.config.data.rate)
+        made: tuple = min(clip.channels for clip in normal), min(clip.rate for clip in normal)
+        made += run.config.data.rate, normal[0].channel_choice
+        found[group] = Judge(system, fitted[group], float(thresholds[key]), references, *made)
     return found
 
 
@@ -138,6 +141,7 @@ def judge_file(path: Path, group: Group, judge: Judge, embed: Embed) -> Verdict:
     clip = Clip(
         "new", *group, "test", path.name, str(path),
         channels=sound.channels, rate=sound.rate, samples=sound.samples, digest=sound.digest,
+        channel_choice=judge.channel_choice,
     )  # fmt: skip
     score = judge.score(embed(clip))
     if not np.isfinite(score):
@@ -154,7 +158,7 @@ def _remark(sound: InspectedSound, judge: Judge) -> str:
         return f"{sound.channels} channel{'s' * (sound.channels > 1)}, the references have {judge.channels}"
     if sound.rate < min(judge.rate, judge.used_rate or judge.rate):
         return f"{sound.rate} Hz, the references have {judge.rate}"
-    return ""
+    return sound.note
 
 
 def group_of(path: Path, groups: Sequence[Group], machine: str = "", section: str = "") -> Group:

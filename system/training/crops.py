@@ -20,11 +20,11 @@ def read_crop(clip: Clip, seconds: float, rate: int, generator: np.random.Genera
         generator: source of the position.
 
     Returns:
-        float32 (channels, round(seconds * rate)).
+        float32 (1 or 2, round(seconds * rate)): near and, if there is one, far channel.
     """
     wanted = round(seconds * rate)
     wave, _ = audio.read(clip.path, *place_crop(clip.samples, clip.rate, seconds, generator))
-    return fit_length(audio.resample(wave, clip.rate, rate), wanted)
+    return fit_length(audio.resample(clip.select(wave), clip.rate, rate), wanted)
 
 
 def place_crop(samples: int, rate: int, seconds: float, generator: np.random.Generator) -> tuple[int, int]:

@@ -110,9 +110,7 @@ def test_other_formats(tmp_path, stereo, suffix):
 def test_garbage(tmp_path, content):
     path = tmp_path / "x.wav"
     path.write_bytes(content)
-    with pytest.raises(
-        WheeltapperError, match=f"expected a readable wav, flac, .* file, found {len(content)} bytes"
-    ):
+    with pytest.raises(WheeltapperError, match=f"expected a readable wav, flac, .* file, found {len(content)} bytes"):
         audio.read(path)
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from system import manifest
-from system.corpora import source
+from system.config import Config
+from system.corpora import sound_settings, source
 from system.corpora.challenge import Year
 from system.corpora.source import Source
 from system.corpora.summary import machine_summary
@@ -26,7 +27,7 @@ def stage(run: Experiment, data: str = "") -> Stage:
     if found.manifest:
         path = found.manifest
         clips = manifest.of_machines(manifest.read(path), config.data.machines, path)
-        chosen = {"data": str(path.resolve()), "machines": config.data.machines}
+        chosen = {"data": str(path.resolve()), "machines": config.data.machines, **_channels(config)}
         stage = run.stage("data", chosen, [path], owns=["manifest.csv", "data"])
         stage.watch = lambda: files_signature(clip.path for clip in clips)
         return stage
@@ -34,6 +35,7 @@ def stage(run: Experiment, data: str = "") -> Stage:
     settings: dict[str, Any] = {
         "data": found.data if found.synthetic else str(folder.resolve()),
         "corpus": config.data.corpus,
+        **_channels(config),
     }
     if config.data.machines != "all":
         settings["machines"] = config.data.machines
@@ -48,14 +50,15 @@ def work(run: Experiment, data: str = "") -> Iterable[Path]:
     if data and before and before not in (data, str(Path(data).resolve())):
         print(f"note: {run.folder} was made from {before}; --data {data} takes its place", flush=True)
     if found.manifest:
-        return write_manifest(run.manifest, _of_manifest(run, found.manifest))
+        return write_manifest(run.manifest, _as_configured(run, _of_manifest(run, found.manifest)))
     folder = _folder(found)
     if found.synthetic:
         _simulate(run, folder)
     if found.year:
         folder = _download(found.year, folder)
     clips = prepare(folder, run.config.data.corpus or Path(found.data).name)
-    return write_manifest(run.manifest, manifest.of_machines(clips, run.config.data.machines, folder))
+    clips = manifest.of_machines(clips, run.config.data.machines, folder)
+    return write_manifest(run.manifest, _as_configured(run, clips))
 
 
 def prepare(folder: Path, corpus: str = "dcase") -> list[manifest.Clip]:
@@ -72,6 +75,17 @@ def write_manifest(path: Path, clips: list[manifest.Clip]) -> list[Path]:
     print(machine_summary(clips))
     print(f"wrote {path}: {len(clips)} clips")
     return [path]
+
+
+def _channels(config: Config) -> dict[str, str]:
+    """``data.channels`` among the settings of the stage, where it is set."""
+    return {"channels": config.data.channels} if config.data.channels else {}
+
+
+def _as_configured(run: Experiment, clips: list[manifest.Clip]) -> list[manifest.Clip]:
+    """Clips with the configured channels, of rates that the run can use."""
+    sound_settings.check_rate(clips, run.config.data.rate)
+    return sound_settings.choose_channels(clips, run.config.data.channels)
 
 
 def _remembered(run: Experiment) -> str:
