@@ -49,6 +49,8 @@ OTHER_EXTENSIONS = (
     ".m4a", ".m4b", ".mp4", ".aac", ".wma", ".amr", ".awb", ".3gp", ".3ga", ".ac3", ".ape", ".wv", ".tta", ".mpc",
     ".mp2", ".mka", ".webm", ".weba", ".ra", ".dsf", ".dff", ".pcm", ".gsm",
 )  # fmt: skip
+TABLES = (".csv", ".tsv")
+OF_TABLES = "; wheeltapper convert TABLES OUT --rate HZ makes recordings of tables of samples"
 READABLE = "wav, flac, ogg, opus, mp3, aiff, au, caf, w64 or rf64"
 # Slow sensors give some tens of values a second, acoustic emission some millions; a header beyond is damaged.
 RATES = (10, 10_000_000)  # Hz
@@ -119,6 +121,8 @@ def _opened(path: Path, header: sound_headers.Header) -> soundfile.SoundFile:
 
 
 def _advice(path: Path) -> str:
+    if path.suffix.lower() in TABLES:
+        return OF_TABLES
     return f"; convert it: {_conversion(path.name)}" if path.suffix.lower() in OTHER_EXTENSIONS else ""
 
 
@@ -251,15 +255,11 @@ def nothing_found(folder: str | os.PathLike) -> WheeltapperError:
     inside = [path for path in Path(folder).rglob("*") if path.is_file() and not path.name.startswith(".")]
     kinds = Counter(path.suffix.lower() or "without extension" for path in inside).most_common(SHOWN)
     found = ", ".join(f"{count} {kind}" for kind, count in kinds)
-    advice = "; wheeltapper convert makes recordings of tables of samples (.csv)" if _has_tables(inside) else ""
+    advice = OF_TABLES if any(path.suffix.lower() in TABLES for path in inside) else ""
     return WheeltapperError(
         f"{folder}: expected {', '.join(EXTENSIONS)} files, found none{f' (but {found})' * bool(found)}"
         f"{f'; {_others(inside)}' * bool(_others(inside))}{advice}"
     )
-
-
-def _has_tables(paths: Iterable[Path]) -> bool:
-    return any(path.suffix.lower() in (".csv", ".tsv") for path in paths)
 
 
 def _others(paths: Iterable[Path]) -> str:
