@@ -29,6 +29,7 @@ __all__ = [
     "list_files",
     "nothing_found",
     "official_resampler",
+    "other_sounds",
     "probe",
     "read",
     "resample",
@@ -246,7 +247,7 @@ def list_files(folder: str | os.PathLike) -> list[Path]:
 
 def warn_of_others(folder: str | os.PathLike, paths: Iterable[Path]) -> None:
     """Logs a warning of the sound files among ``paths`` that no reader knows, if there are any."""
-    if text := _others(paths):
+    if text := other_sounds(paths):
         log.warning("%s: %s", folder, text)
 
 
@@ -258,11 +259,11 @@ def nothing_found(folder: str | os.PathLike) -> WheeltapperError:
     advice = OF_TABLES if any(path.suffix.lower() in TABLES for path in inside) else ""
     return WheeltapperError(
         f"{folder}: expected {', '.join(EXTENSIONS)} files, found none{f' (but {found})' * bool(found)}"
-        f"{f'; {_others(inside)}' * bool(_others(inside))}{advice}"
+        f"{f'; {other_sounds(inside)}' * bool(other_sounds(inside))}{advice}"
     )
 
 
-def _others(paths: Iterable[Path]) -> str:
+def other_sounds(paths: Iterable[Path]) -> str:
     """Counts and names the files of other kinds, with advice; empty if there are none."""
     names = sorted(path.name for path in paths if path.suffix.lower() in OTHER_EXTENSIONS)
     if not names:

@@ -47,7 +47,7 @@ def main(args: argparse.Namespace) -> int:
     from system.corpora import signal_tables
 
     source = Path(args.input)
-    if source.is_dir() or signal_tables.is_table(source):
+    if signal_tables.is_table(source) or (source.is_dir() and args.output.suffix != ".safetensors"):
         return _tables(args, source)
     if args.rate is not None or args.columns is not None:
         raise WheeltapperError(f"--rate, --columns: expected a table of samples or a folder, found {args.input}")

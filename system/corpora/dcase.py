@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from system.audio import EXTENSIONS, list_files
+from system.audio import EXTENSIONS, list_files, other_sounds, warn_of_others
 from system.corpora.attributes import FILE as ATTRIBUTE_FILE
 from system.corpora.attributes import Pairs, contradicts, join_pairs, read_attributes
 from system.corpora.inspection import InspectedSound, inspect_all
-from system.corpora.names import parse_name, split_extension
+from system.corpora.names import composed, parse_name, split_extension
 from system.errors import WheeltapperError
 from system.manifest import Clip
 
@@ -66,6 +66,7 @@ def prepare_dcase(
     """
     folder = Path(folder)
     clips, problems = _named_clips(folder, corpus)
+    warn_of_others(folder, [path for machine in _folders(folder) for path in _set_files(machine)])
     sounds = inspect_all([clip.path for clip in clips], threads, progress)
     problems += [sound for sound in sounds if isinstance(sound, str)]
     readable = [(clip, sound) for clip, sound in zip(clips, sounds, strict=True) if isinstance(sound, InspectedSound)]
@@ -165,7 +166,7 @@ def _list_machine(machine: Path, corpus: str, problems: list[str]) -> list[Clip]
             except WheeltapperError as error:
                 problems.append(f"{path}: {error}")
                 continue
-            pairs = attributes.get((inner.name, path.name))
+            pairs = attributes.get((inner.name, composed(path.name)))
             if pairs and not clip.attributes:
                 clip = replace(clip, attributes=join_pairs(pairs))
             elif pairs and contradicts(clip.attributes, pairs):
@@ -207,7 +208,7 @@ def _name_clip(path: Path, machine: str, corpus: str) -> Clip:
         path=str(path),
         label="normal" if fields.content == "machine" else fields.label,
         domain=fields.domain or domain,
-        attributes=fields.attributes,
+        attributes=composed(fields.attributes),
     )
 
 
@@ -219,7 +220,8 @@ def _read_attribute_files(machine: Path, problems: list[str]) -> dict[tuple[str,
                 found.update(read_attributes(path))
             except WheeltapperError as error:
                 problems.append(str(error))
-    gone = [f"{a}/{name}" for a, name in found if a in FOLDERS and not os.path.exists(machine / a / name)]
+    there = {(path.parent.name, composed(path.name)) for path in _set_files(machine)} if found else set()
+    gone = ["/".join(key) for key in found if key[0] in FOLDERS and key not in there]
     if gone:
         log.warning("%s: attributes_NN.csv lists %d recordings that do not exist (%s)", machine, len(gone), gone[0])
     return found
@@ -238,7 +240,11 @@ def _check_sets(folder: Path, clips: list[Clip], problems: list[str]) -> None:
         where = folder / machine
         train = Counter(clip.section for clip in own if clip.split == "train")
         if not train:
-            problems.append(f"{where}: expected at least {MIN_TRAIN} normal training clips in train/, found none")
+            others = other_sounds(_set_files(where))
+            problems.append(
+                f"{where}: expected at least {MIN_TRAIN} normal training clips in train/, found none"
+                f"{f'; {others}' * bool(others)}"
+            )
         problems.extend(
             f"{where}: section {section}: expected at least {MIN_TRAIN} normal training clips, found {train[section]}"
             for section in sorted({clip.section for clip in own})
@@ -321,6 +327,11 @@ def _folders(path: Path) -> list[Path]:
 def _files(path: Path) -> list[Path]:
     # Dangling links are included, so that the missing recording is reported.
     return [entry for entry in _entries(path) if not entry.is_dir()]
+
+
+def _set_files(machine: Path) -> list[Path]:
+    """Files of any kind in a machine's folders of recordings."""
+    return [path for name in FOLDERS if (machine / name).is_dir() for path in _files(machine / name)]
 
 
 def _sounds_below(path: Path) -> Iterator[Path]:

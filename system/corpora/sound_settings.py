@@ -59,3 +59,22 @@ def choose_channels(clips: Sequence[Clip], choice: str) -> list[Clip]:
             len(many), many[0].channels, many[0].path,
         )  # fmt: skip
     return list(clips)
+
+
+def rate_remark(rate: int, reference: int, used: int) -> str:
+    """What the sampling rate of a recording makes doubtful beside references of another one; empty for nothing.
+
+    Args:
+        rate: of the recording, Hz.
+        reference: lowest rate of the references, Hz.
+        used: that all are brought to, Hz; 0 for that of the references.
+    """
+    used = used or reference
+    text = f"{rate} Hz, the references have {reference} Hz"
+    if rate < min(reference, used):
+        return f"{text}: no sound between {rate // 2} and {min(reference, used) // 2} Hz, where they have some"
+    if reference < min(rate, used):
+        return f"{text}: sound between {reference // 2} and {min(rate, used) // 2} Hz, where they have none"
+    if rate < reference:
+        return f"{text}: the filter of the lower rate may have weakened what lies just below {rate // 2} Hz"
+    return ""

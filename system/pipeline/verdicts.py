@@ -9,7 +9,8 @@ import numpy as np
 from system import score_tables
 from system.config import SystemConfig
 from system.corpora.inspection import InspectedSound, inspect
-from system.corpora.names import parse_name
+from system.corpora.names import composed, parse_name
+from system.corpora.sound_settings import rate_remark
 from system.embeddings.files import read_rows
 from system.errors import WheeltapperError
 from system.experiment import Experiment
@@ -156,9 +157,8 @@ def _remark(sound: InspectedSound, judge: Judge) -> str:
         return "silent (all samples are zero)"
     if sound.channels < judge.channels:
         return f"{sound.channels} channel{'s' * (sound.channels > 1)}, the references have {judge.channels}"
-    if sound.rate < min(judge.rate, judge.used_rate or judge.rate):
-        return f"{sound.rate} Hz, the references have {judge.rate}"
-    return sound.note
+    remarks = rate_remark(sound.rate, judge.rate, judge.used_rate), sound.note
+    return "; ".join(filter(None, remarks))
 
 
 def group_of(path: Path, groups: Sequence[Group], machine: str = "", section: str = "") -> Group:
@@ -173,11 +173,12 @@ def group_of(path: Path, groups: Sequence[Group], machine: str = "", section: st
 
     Raises WheeltapperError that lists the machines or sections to choose from.
     """
-    known = list(dict.fromkeys(name for name, _ in groups))
-    if machine and machine not in known:
+    known = {composed(name): name for name, _ in groups}
+    if machine and composed(machine) not in known:
         raise WheeltapperError(f"--machine: expected one of {', '.join(known)}, found {machine!r}")
-    folders = [folder.name for folder in path.absolute().parents if folder.name in known]
-    machine = machine or (known[0] if len(known) == 1 else next(iter(folders), ""))
+    folders = [name for folder in path.absolute().parents if (name := composed(folder.name)) in known]
+    only = next(iter(known)) if len(known) == 1 else ""
+    machine = known.get(composed(machine) or only or next(iter(folders), ""), "")
     if not machine:
         raise WheeltapperError(f"{path}: expected --machine, or a folder named so: one of {', '.join(known)}")
     sections = [own for name, own in groups if name == machine]
