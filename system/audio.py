@@ -24,6 +24,7 @@ from system.resampling import official_resampler, resample, resampler
 
 __all__ = [
     "EXTENSIONS",
+    "LOSSY",
     "AudioInfo",
     "digest",
     "list_files",
@@ -45,6 +46,7 @@ EXTENSIONS = (
     ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3",
     ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".bw64",
 )  # fmt: skip
+LOSSY = (".ogg", ".oga", ".opus", ".mp3")
 # Sound that libsndfile cannot read.
 OTHER_EXTENSIONS = (
     ".m4a", ".m4b", ".mp4", ".aac", ".wma", ".amr", ".awb", ".3gp", ".3ga", ".ac3", ".ape", ".wv", ".tta", ".mpc",

@@ -21,7 +21,10 @@ def written(value: Any) -> Any:
     parts = value if isinstance(value, list | tuple) else [value]
     if not all(isinstance(part, str | int) and not isinstance(part, bool) for part in parts):
         return value
-    return re.sub(r"\s*,\s*|\s+", ",", ",".join(map(str, parts)).strip())
+    text = ",".join(map(str, parts)).strip()
+    if text[:1] == "[" and text[-1:] == "]":  # a list in --set, where text is taken as typed
+        text = text[1:-1].strip()
+    return re.sub(r"\s*,\s*|\s+", ",", text)
 
 
 def problem(choice: str) -> str:

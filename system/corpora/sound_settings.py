@@ -1,10 +1,12 @@
 """What the settings of sound (``data.rate``, ``data.channels``) ask of the recordings of a run."""
 
 import logging
-from collections.abc import Sequence
+import os
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
-from system import channel_choice
+from system import audio, channel_choice
 from system.errors import WheeltapperError
 from system.manifest import Clip
 from system.resampling import check_rates
@@ -61,20 +63,29 @@ def choose_channels(clips: Sequence[Clip], choice: str) -> list[Clip]:
     return list(clips)
 
 
-def rate_remark(rate: int, reference: int, used: int) -> str:
-    """What the sampling rate of a recording makes doubtful beside references of another one; empty for nothing.
+def rate_remark(rate: int, references: Collection[int], used: int) -> str:
+    """What the sampling rate of a recording makes doubtful beside references of other rates; empty for nothing.
 
     Args:
         rate: of the recording, Hz.
-        reference: lowest rate of the references, Hz.
+        references: rates of the references, Hz.
         used: that all are brought to, Hz; 0 for that of the references.
     """
-    used = used or reference
-    text = f"{rate} Hz, the references have {reference} Hz"
-    if rate < min(reference, used):
-        return f"{text}: no sound between {rate // 2} and {min(reference, used) // 2} Hz, where they have some"
-    if reference < min(rate, used):
-        return f"{text}: sound between {reference // 2} and {min(rate, used) // 2} Hz, where they have none"
-    if rate < reference:
-        return f"{text}: the filter of the lower rate may have weakened what lies just below {rate // 2} Hz"
-    return ""
+    if rate in references:
+        return ""
+    lowest = min(references)
+    used = used or lowest
+    text = f"{rate} Hz, the references have {' and '.join(f'{each} Hz' for each in sorted(references))}"
+    if rate < min(lowest, used):
+        return f"{text}: no sound between {rate // 2} and {min(lowest, used) // 2} Hz, where they have some"
+    if lowest < min(rate, used):
+        return f"{text}: sound between {lowest // 2} and {min(rate, used) // 2} Hz, where they have none"
+    return f"{text}: just below {min(rate, lowest) // 2} Hz, the filter of the lower rate may have weakened the sound"
+
+
+def coding_remark(path: str | os.PathLike, references: Iterable[str | os.PathLike]) -> str:
+    """Says that a recording is compressed with loss and none of its references is; empty otherwise."""
+    kind = Path(path).suffix.lower()
+    if kind not in audio.LOSSY or any(Path(each).suffix.lower() in audio.LOSSY for each in references):
+        return ""
+    return f"{kind[1:]}, compressed with loss, the references are not"

@@ -10,7 +10,7 @@ from system import score_tables
 from system.config import SystemConfig
 from system.corpora.inspection import InspectedSound, inspect
 from system.corpora.names import composed, parse_name
-from system.corpora.sound_settings import rate_remark
+from system.corpora.sound_settings import coding_remark, rate_remark
 from system.embeddings.files import read_rows
 from system.errors import WheeltapperError
 from system.experiment import Experiment
@@ -56,9 +56,10 @@ class Judge:
         threshold: fused score above which a recording is an anomaly.
         references: calibration by the references' fused scores, for ``Verdict.deviations``.
         channels: fewest channels among the references.
-        rate: lowest rate (Hz) among the references.
+        rates: sampling rates (Hz) of the references.
         used_rate: rate (Hz) that recordings are brought to; 0 for their own.
-        channel_choice: channels that are used of the references, see ``manifest.Clip``.
+        channel_choice: channels that are used of the references, see ``system.channel_choice``.
+        paths: of the references.
     """
 
     system: SystemConfig
@@ -66,9 +67,10 @@ class Judge:
     threshold: float
     references: ZScore
     channels: int
-    rate: int
+    rates: frozenset[int]
     used_rate: int
     channel_choice: str = ""
+    paths: tuple[str, ...] = ()
 
     def score(self, rows: Mapping[str, np.ndarray]) -> float:
         """Fused score of one clip from its row (1, ...) by each branch."""
@@ -121,9 +123,17 @@ def judges(run: Experiment, number: int, clips: Sequence[Clip], groups: Sequence
             raise WheeltapperError(f"{path}: expected a threshold of {key}, found {', '.join(thresholds)}")
         references = calibrate.robust_z(fuse(fused[group], system))
         normal = members[group][0]
-        made: tuple = min(clip.channels for clip in normal), min(clip.rate for clip in normal)
-        made += run.config.data.rate, normal[0].channel_choice
-        found[group] = Judge(system, fitted[group], float(thresholds[key]), references, *made)
+        found[group] = Judge(
+            system,
+            fitted[group],
+            float(thresholds[key]),
+            references,
+            channels=min(clip.channels for clip in normal),
+            rates=frozenset(clip.rate for clip in normal),
+            used_rate=run.config.data.rate,
+            channel_choice=normal[0].channel_choice,
+            paths=tuple(clip.path for clip in normal),
+        )
     return found
 
 
@@ -148,16 +158,16 @@ def judge_file(path: Path, group: Group, judge: Judge, embed: Embed) -> Verdict:
     if not np.isfinite(score):
         raise WheeltapperError(f"{path}: expected a finite score, found {score}")
     deviations = float(judge.references(np.array(score)))
-    return Verdict(str(path), *group, score, judge.threshold, deviations, _remark(sound, judge))
+    return Verdict(str(path), *group, score, judge.threshold, deviations, _remark(path, sound, judge))
 
 
-def _remark(sound: InspectedSound, judge: Judge) -> str:
+def _remark(path: Path, sound: InspectedSound, judge: Judge) -> str:
     """What makes a score doubtful; empty if nothing does."""
     if sound.silent:
         return "silent (all samples are zero)"
     if sound.channels < judge.channels:
         return f"{sound.channels} channel{'s' * (sound.channels > 1)}, the references have {judge.channels}"
-    remarks = rate_remark(sound.rate, judge.rate, judge.used_rate), sound.note
+    remarks = rate_remark(sound.rate, judge.rates, judge.used_rate), coding_remark(path, judge.paths), sound.note
     return "; ".join(filter(None, remarks))
 
 
