@@ -35,6 +35,7 @@ def prepare_dcase(
     corpus: str = "dcase",
     threads: int = 4,
     progress: Callable[[int, int], None] | None = None,
+    channels: str = "",
 ) -> list[Clip]:
     """Reads a folder of machine folders.
 
@@ -53,6 +54,7 @@ def prepare_dcase(
         corpus: name of the corpus in the manifest.
         threads: number of files read at a time.
         progress: called with (done, total) after each file.
+        channels: see ``channel_choice``; without, recordings have one or two channels.
 
     Returns:
         Clips sorted by machine, section, split and file.
@@ -70,7 +72,7 @@ def prepare_dcase(
     sounds = inspect_all([clip.path for clip in clips], threads, progress)
     problems += [sound for sound in sounds if isinstance(sound, str)]
     readable = [(clip, sound) for clip, sound in zip(clips, sounds, strict=True) if isinstance(sound, InspectedSound)]
-    _check_sounds(readable, problems)
+    _check_sounds(readable, problems, channels)
     if problems:
         raise WheeltapperError(_listing(folder, problems))
     _warn(readable)
@@ -258,14 +260,19 @@ def _check_sets(folder: Path, clips: list[Clip], problems: list[str]) -> None:
             )
 
 
-def _check_sounds(readable: list[tuple[Clip, InspectedSound]], problems: list[str]) -> None:
+def _check_sounds(readable: list[tuple[Clip, InspectedSound]], problems: list[str], choice: str) -> None:
     formats: dict[str, Counter] = defaultdict(Counter)
     for clip, sound in readable:
         formats[clip.machine][sound.channels] += 1
     for clip, sound in readable:
         # The majority decides; ties are broken by value, never by order.
         channels = max(formats[clip.machine].items(), key=lambda item: (item[1], item[0]))[0]
-        if sound.channels != channels:
+        if sound.channels > 2 and not choice:
+            problems.append(
+                f"{clip.path}: expected 1 or 2 channels, found {sound.channels}; --set data.channels=1,3 takes "
+                "the first as near and the third as far one"
+            )
+        elif sound.channels != channels:
             problems.append(
                 f"{clip.path}: expected {channels} channel(s) like the other clips of {clip.machine}, "
                 f"found {sound.channels}"

@@ -56,17 +56,17 @@ def work(run: Experiment, data: str = "") -> Iterable[Path]:
         _simulate(run, folder)
     if found.year:
         folder = _download(found.year, folder)
-    clips = prepare(folder, run.config.data.corpus or Path(found.data).name)
+    clips = prepare(folder, run.config.data.corpus or Path(found.data).name, run.config.data.channels)
     clips = manifest.of_machines(clips, run.config.data.machines, folder)
     return write_manifest(run.manifest, _as_configured(run, clips))
 
 
-def prepare(folder: Path, corpus: str = "dcase") -> list[manifest.Clip]:
+def prepare(folder: Path, corpus: str = "dcase", channels: str = "") -> list[manifest.Clip]:
     """Clips of a folder in DCASE layout (``corpora.dcase.prepare_dcase``), with a progress bar."""
     from system.corpora.dcase import prepare_dcase
 
     with progress_bar(0, "reading") as bar:
-        return prepare_dcase(folder, corpus, progress=bar.to)
+        return prepare_dcase(folder, corpus, progress=bar.to, channels=channels)
 
 
 def write_manifest(path: Path, clips: list[manifest.Clip]) -> list[Path]:
