@@ -260,7 +260,7 @@ def nothing_found(folder: str | os.PathLike) -> WheeltapperError:
     found = ", ".join(f"{count} {kind}" for kind, count in kinds)
     advice = OF_TABLES if any(path.suffix.lower() in TABLES for path in inside) else ""
     return WheeltapperError(
-        f"{folder}: expected {', '.join(EXTENSIONS)} files, found none{f' (but {found})' * bool(found)}"
+        f"{folder}: expected {READABLE} files, found none{f' (but {found})' * bool(found)}"
         f"{f'; {other_sounds(inside)}' * bool(other_sounds(inside))}{advice}"
     )
 
