@@ -55,8 +55,6 @@ OTHER_EXTENSIONS = (
 TABLES = (".csv", ".tsv")
 OF_TABLES = "; wheeltapper convert TABLES OUT --rate HZ makes recordings of tables of samples"
 READABLE = "wav, flac, ogg, opus, mp3, aiff, au, caf, w64 or rf64"
-# Slow sensors give some tens of values a second, acoustic emission some millions; a header beyond is damaged.
-RATES = (10, 10_000_000)  # Hz
 SAMPLES_PER_BYTE = 8192  # of the densest compression: flac of silence has 65,535 samples in about 10 bytes
 BLOCK = 1 << 20  # samples decoded at a time to count them
 SHOWN = 3
@@ -99,8 +97,7 @@ def probe(path: str | os.PathLike) -> AudioInfo:
         raise WheeltapperError(
             f"{path}: expected a readable {READABLE} file, found {size} bytes that are not{reason}{_advice(path)}"
         ) from error
-    if not RATES[0] <= rate <= RATES[1]:
-        raise WheeltapperError(f"{path}: expected a sampling rate of {RATES[0]} to {RATES[1]:,} Hz, found {rate:,} Hz")
+    sound_headers.check_rate(path, rate)
     samples = samples if counted is None else counted
     if samples <= 0:
         raise WheeltapperError(f"{path}: expected sound, found a file of 0 samples")

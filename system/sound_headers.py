@@ -26,6 +26,7 @@ MP3_KILOBITS = (  # a second, of versions 2 and 2.5, and of version 1
     (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
     (32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320),
 )
+RATES = (10, 10_000_000)  # Hz; slow sensors give some tens of values a second, acoustic emission some millions
 PLAIN = (1, 3, 0xFFFE)  # format tags of wav: integers, floating point, extensible
 
 Patches = tuple[tuple[int, bytes], ...]
@@ -84,6 +85,12 @@ def check(path: Path, size: int) -> Header:
             if head.startswith(magics):
                 return read(_Sound(path, size, file, head))
     return Header()
+
+
+def check_rate(path: Path, rate: int) -> None:
+    """Raises WheeltapperError for a sampling rate (Hz) that only a damaged header says."""
+    if not RATES[0] <= rate <= RATES[1]:
+        raise WheeltapperError(f"{path}: expected a sampling rate of {RATES[0]} to {RATES[1]:,} Hz, found {rate:,} Hz")
 
 
 @dataclass(frozen=True)
@@ -189,7 +196,8 @@ def _bytes_behind(sound: _Sound, end: int, form: str) -> int:
 
 def _check_format(sound: _Sound, fields: tuple) -> int:
     """Bytes of one sample of all channels; raises WheeltapperError if the format of a wav contradicts itself."""
-    tag, channels, _, _, block, bits = fields
+    tag, channels, rate, _, block, bits = fields
+    check_rate(sound.path, rate)
     if tag not in PLAIN or not channels or not bits:
         return block
     expected = channels * math.ceil(bits / 8)

@@ -12,6 +12,7 @@ import numpy as np
 
 from system import audio
 from system.errors import WheeltapperError
+from system.sound_headers import check_rate
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".dat")
 BEFORE = 200  # lines before the first row of numbers: names, units, what the recorder wrote of itself
@@ -37,8 +38,7 @@ def convert(source: Path, out: Path, rate: int, columns: Sequence[str] = ()) -> 
     Raises:
         WheeltapperError: no table, a rate that is none of a sensor, or two tables that would get one name.
     """
-    if not audio.RATES[0] <= rate <= audio.RATES[1]:
-        raise WheeltapperError(f"--rate: expected {audio.RATES[0]} to {audio.RATES[1]:,} Hz, found {rate:,} Hz")
+    check_rate(source, rate)
     if out.exists() and not out.is_dir():
         raise WheeltapperError(f"{out}: expected a folder to write to, found a file")
     tables = list_tables(source)

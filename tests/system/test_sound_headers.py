@@ -168,7 +168,10 @@ def test_a_flac_from_a_pipe(tmp_path, samples):
         audio.probe(put(tmp_path, bytes(content), "much.flac"))
 
 
-@pytest.mark.parametrize(("rate", "said"), [(1, "1 Hz"), (9, "9 Hz"), (10_000_001, "10,000,"), (2147483647, "2,147")])
+@pytest.mark.parametrize(
+    ("rate", "said"),
+    [(0, "0 Hz"), (1, "1 Hz"), (9, "9 Hz"), (4_000_000_000, "4,000,"), (10_000_001, "10,000,"), (2147483647, "2,147")],
+)
 def test_impossible_rates_are_refused_before_anything_is_allocated(tmp_path, samples, rate, said):
     path = put(tmp_path, wav(samples.tobytes(), samples.nbytes, form=form(rate=rate)))
     with pytest.raises(WheeltapperError, match=f"expected a sampling rate of 10 to 10,000,000 Hz, found {said}"):

@@ -113,7 +113,7 @@ def test_the_command_writes_what_it_can_and_names_the_rest(tmp_path, samples, ca
     ("options", "message"),
     [
         ([], "expected --rate HZ, the sampling rate of the tables"),
-        (["--rate", "1"], "--rate: expected 10 to 10,000,000 Hz, found 1 Hz"),
+        (["--rate", "1"], "expected a sampling rate of 10 to 10,000,000 Hz, found 1 Hz"),
         (["--rate", "2147483647"], "found 2,147,483,647 Hz"),
     ],
 )
