@@ -1,42 +1,73 @@
 """Reading, writing and resampling of sound files; no other module opens sound files.
 
 A waveform is float32 (channels, samples) with a sampling rate in Hz. Channel 0 is the near microphone, and channel 1,
-if present, the far microphone.
+if present, the far microphone, unless the configuration names others (``system.waveforms``).
 """
 
 import hashlib
 import io
-import math
+import logging
 import os
-import struct
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
 
+from system import sound_headers
 from system.errors import WheeltapperError
 from system.files import open_atomic
+from system.resampling import official_resampler, resample, resampler
 
-if TYPE_CHECKING:
-    from collections.abc import Callable
+__all__ = [
+    "EXTENSIONS",
+    "LOSSY",
+    "AudioInfo",
+    "digest",
+    "list_files",
+    "nothing_found",
+    "official_resampler",
+    "other_sounds",
+    "probe",
+    "read",
+    "resample",
+    "resampler",
+    "warn_of_others",
+    "write",
+    "write_float",
+]
 
-    import torch
+log = logging.getLogger(__name__)
 
-LARGEST_RATIO = 2_000_000  # of new_rate * rate / gcd^2; above, torchaudio's kernel takes too much memory
-MAX_CHUNKS = 10_000  # chunks of a wav to read; real files have a few, zeros after a header look like one per 8 bytes
-EXTENSIONS = (".wav", ".flac", ".ogg")
+EXTENSIONS = (
+    ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3",
+    ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".bw64",
+)  # fmt: skip
+LOSSY = (".ogg", ".oga", ".opus", ".mp3")
+# Sound that libsndfile cannot read.
+OTHER_EXTENSIONS = (
+    ".m4a", ".m4b", ".mp4", ".aac", ".wma", ".amr", ".awb", ".3gp", ".3ga", ".ac3", ".ape", ".wv", ".tta", ".mpc",
+    ".mp2", ".mka", ".webm", ".weba", ".ra", ".dsf", ".dff", ".pcm", ".gsm",
+)  # fmt: skip
+TABLES = (".csv", ".tsv")
+OF_TABLES = "; wheeltapper convert TABLES OUT --rate HZ makes recordings of tables of samples"
+READABLE = "wav, flac, ogg, opus, mp3, aiff, au, caf, w64 or rf64"
+SAMPLES_PER_BYTE = 8192  # of the densest compression: flac of silence has 65,535 samples in about 10 bytes
+BLOCK = 1 << 20  # samples decoded at a time to count them
+SHOWN = 3
 
 
 @dataclass(frozen=True)
 class AudioInfo:
-    """Header of a sound file: sampling rate in Hz, channels, samples per channel."""
+    """Header of a sound file: sampling rate in Hz, channels, samples per channel, and what is doubtful about it."""
 
     rate: int
     channels: int
     samples: int
+    note: str = ""
 
     @property
     def seconds(self) -> float:
@@ -44,10 +75,11 @@ class AudioInfo:
 
 
 def probe(path: str | os.PathLike) -> AudioInfo:
-    """Reads the header of a sound file.
+    """Reads the header of a sound file; nothing is allocated that depends on its numbers.
 
     Raises:
-        WheeltapperError: the file is missing, empty, not a sound file, or (wav) shorter than its header says.
+        WheeltapperError: the file is missing, empty, not a sound file, shorter than its header says, or its sampling
+            rate is impossible.
     """
     path = Path(path)
     if not path.is_file():
@@ -55,28 +87,75 @@ def probe(path: str | os.PathLike) -> AudioInfo:
     size = path.stat().st_size
     if size == 0:
         raise WheeltapperError(f"{path}: expected a sound file, found an empty file (0 bytes)")
-    missing = _missing_wav_bytes(path, size)
-    if missing:
-        raise WheeltapperError(
-            f"{path}: truncated, the header promises {size + missing} bytes of file or more, found {size}"
-        )
+    header, counted = _header(path)
     try:
-        info = soundfile.info(_name(path))
+        with _opened(path, header) as file:
+            rate, channels, samples = int(file.samplerate), int(file.channels), int(file.frames)
     except (soundfile.SoundFileError, RuntimeError) as error:
         reason = str(error).splitlines()[0].split(": ")[-1].rstrip(".")
+        reason = f" ({reason})" * bool(reason)
         raise WheeltapperError(
-            f"{path}: expected a readable wav, flac or ogg file, found {size} bytes that are not ({reason})"
+            f"{path}: expected a readable {READABLE} file, found {size} bytes that are not{reason}{_advice(path)}"
         ) from error
-    if info.frames <= 0:
+    sound_headers.check_rate(path, rate)
+    samples = samples if counted is None else counted
+    if samples <= 0:
         raise WheeltapperError(f"{path}: expected sound, found a file of 0 samples")
-    return AudioInfo(rate=int(info.samplerate), channels=int(info.channels), samples=int(info.frames))
+    if samples > SAMPLES_PER_BYTE * size:
+        raise WheeltapperError(f"{path}: truncated, the header promises {samples} samples, found {size} bytes of file")
+    return AudioInfo(rate, channels, samples, header.note)
+
+
+def _header(path: Path) -> tuple[sound_headers.Header, int | None]:
+    """Header of a file, and its number of samples where only counting tells it."""
+    about = path.stat()
+    header = sound_headers.check(path, about.st_size)
+    if not header.counted:
+        return header, None
+    samples = _count(path, about.st_size, about.st_mtime_ns)
+    return sound_headers.with_total(header, samples), samples
+
+
+def _opened(path: Path, header: sound_headers.Header) -> soundfile.SoundFile:
+    return soundfile.SoundFile(sound_headers.PatchedFile(path, header.patches) if header.patches else _name(path))
+
+
+def _advice(path: Path) -> str:
+    if path.suffix.lower() in TABLES:
+        return OF_TABLES
+    return f"; convert it: {_conversion(path.name)}" if path.suffix.lower() in OTHER_EXTENSIONS else ""
+
+
+def _conversion(name: str) -> str:
+    return f"ffmpeg -i {name} {Path(name).stem}.wav"
+
+
+class _Stream(soundfile.SoundFile):
+    """A sound file that is read from its start to its end: without a length there is no seeking."""
+
+    def seekable(self) -> bool:
+        """False."""
+        return False
+
+
+@lru_cache(maxsize=4096)
+def _count(path: Path, size: int, changed: int) -> int:
+    """Samples of a file whose header does not say their number; ``size`` and ``changed`` are of the file counted."""
+    total = 0
+    try:
+        with _Stream(_name(path)) as file:
+            while found := len(file.read(BLOCK, dtype="float32")):
+                total += found
+    except (soundfile.SoundFileError, RuntimeError) as error:
+        raise WheeltapperError(f"{path}: damaged, reading sample {total} and on failed ({error})") from error
+    return total
 
 
 def read(path: str | os.PathLike, start: int = 0, samples: int = -1) -> tuple[np.ndarray, int]:
     """Reads (part of) a sound file.
 
     Args:
-        path: wav, flac or ogg file.
+        path: file of one of ``EXTENSIONS``, whatever its name.
         start: first sample.
         samples: number of samples to read, -1 for all.
 
@@ -90,10 +169,11 @@ def read(path: str | os.PathLike, start: int = 0, samples: int = -1) -> tuple[np
         >>> wave, rate = audio.read("clip.wav")
         >>> near = wave[:1]
     """
+    path = Path(path)
     info = probe(path)
     expected = info.samples - start if samples < 0 else samples
     try:
-        with soundfile.SoundFile(_name(path)) as file:
+        with _opened(path, _header(path)[0]) as file:
             if start:
                 file.seek(start)
             wave = file.read(frames=expected, dtype="float32", always_2d=True)
@@ -131,65 +211,17 @@ def write(path: str | os.PathLike, wave: np.ndarray, rate: int) -> None:
         file.write(encoded.getbuffer())
 
 
-def resample(wave: np.ndarray, rate: int, new_rate: int) -> np.ndarray:
-    """Resamples a waveform (windowed sinc with torchaudio's defaults; kernels are cached).
+def write_float(path: str | os.PathLike, wave: np.ndarray, rate: int) -> None:
+    """Writes a waveform (channels, samples) as float32 wav without scaling, atomically.
 
-    Args:
-        wave: float32 (channels, samples).
-        rate: sampling rate in Hz.
-        new_rate: sampling rate in Hz of the result.
-
-    Returns:
-        Float32 (channels, ceil(samples * new_rate / rate)).
-
-    Raises:
-        WheeltapperError: a sampling rate below 1 Hz.
+    Uses SciPy, because libsndfile would store the time of day in the file and so change its hash.
     """
-    if rate == new_rate:
-        return wave
-    import torch
+    from scipy.io import wavfile
 
-    with torch.inference_mode():
-        return resampler(rate, new_rate)(torch.from_numpy(wave)).numpy()
-
-
-@lru_cache(maxsize=32)
-def resampler(rate: int, new_rate: int) -> "Callable[[torch.Tensor], torch.Tensor]":
-    """Function that resamples tensors (..., samples), with a cached kernel.
-
-    Sampling rates with a large least common multiple (44,101 and 16,000 Hz) would need a kernel of gigabytes. They use
-    SciPy's polyphase filter (Kaiser window) instead, without gradients.
-
-    Raises:
-        WheeltapperError: a sampling rate below 1 Hz.
-    """
-    if min(rate, new_rate) < 1:
-        raise WheeltapperError(f"rate: expected a number of Hz above zero, found {min(rate, new_rate)}")
-    common = math.gcd(rate, new_rate)
-    up, down = new_rate // common, rate // common
-    if up * down <= LARGEST_RATIO:
-        return lambda wave: _windowed_sinc(rate, new_rate, wave.device)(wave)
-
-    import torch
-    from scipy.signal import firwin, resample_poly
-
-    # SciPy's default low-pass filter for these factors, which it would otherwise design at every call.
-    taps = firwin(20 * max(up, down) + 1, 1.0 / max(up, down), window=("kaiser", 5.0)).astype(np.float32)
-
-    def polyphase(wave: torch.Tensor) -> torch.Tensor:
-        resampled = resample_poly(wave.detach().cpu().numpy(), up, down, axis=-1, window=taps)
-        return torch.from_numpy(resampled).to(wave.device, wave.dtype)
-
-    return polyphase
-
-
-@lru_cache(maxsize=32)
-def _windowed_sinc(rate: int, new_rate: int, device: "torch.device") -> "torch.nn.Module":
-    import torch
-    import torchaudio
-
-    with torch.inference_mode(False):  # cached tensors are used in training too
-        return torchaudio.transforms.Resample(rate, new_rate).to(device)
+    encoded = io.BytesIO()
+    wavfile.write(encoded, rate, np.ascontiguousarray(wave.T, np.float32))
+    with open_atomic(path, "wb", durable=False) as file:
+        file.write(encoded.getbuffer())
 
 
 def digest(path: str | os.PathLike) -> str:
@@ -202,12 +234,31 @@ def digest(path: str | os.PathLike) -> str:
 
 
 def list_files(folder: str | os.PathLike) -> list[Path]:
-    """Lists sound files in a folder and its subfolders, sorted by path, without hidden files."""
+    """Lists sound files in a folder and its subfolders, sorted by path, without hidden files.
+
+    A warning through ``logging`` counts and names sound files of kinds that cannot be read.
+    """
     folder = Path(folder)
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
+    paths = [path for path in folder.rglob("*") if not path.name.startswith(".") and path.is_file()]
+    warn_of_others(folder, paths)
+    return sorted(path for path in paths if path.suffix.lower() in EXTENSIONS)
+
+
+def warn_of_others(folder: str | os.PathLike, paths: Iterable[Path]) -> None:
+    """Logs a warning of the sound files among ``paths`` that no reader knows, if there are any."""
+    if text := other_sounds(paths):
+        log.warning("%s: %s", folder, text)
+
+
+def nothing_found(folder: str | os.PathLike) -> WheeltapperError:
+    """Exception for a folder without a sound file that can be read; says what else it holds."""
+    inside = [path for path in Path(folder).rglob("*") if path.is_file() and not path.name.startswith(".")]
+    kinds = Counter(path.suffix.lower() or "without extension" for path in inside).most_common(SHOWN)
+    found = ", ".join(f"{count} {kind}" for kind, count in kinds)
+    advice = OF_TABLES if any(path.suffix.lower() in TABLES for path in inside) else ""
+    return WheeltapperError(
+        f"{folder}: expected {READABLE} files, found none{f' (but {found})' * bool(found)}"
+        f"{f'; {other_sounds(inside)}' * bool(other_sounds(inside))}{advice}"
     )
 
 
@@ -216,23 +267,13 @@ def _name(path: str | os.PathLike) -> str | bytes:
     return os.fspath(path) if os.name == "nt" else os.fsencode(path)
 
 
-def _missing_wav_bytes(path: Path, size: int) -> int:
-    """Number of bytes missing at the end of a RIFF file according to its chunks; 0 for other formats.
-
-    Checked here because libsndfile reads a truncated wav as a shorter clip, without an error.
-    """
-    with open(path, "rb") as file:
-        head = file.read(12)
-        if len(head) < 12 or head[:4] != b"RIFF" or head[8:] != b"WAVE":
-            return 0
-        position = 12
-        for _ in range(MAX_CHUNKS):
-            if position + 8 > size:
-                break
-            file.seek(position)
-            name, length = struct.unpack("<4sI", file.read(8))
-            if name == b"data":
-                # Streaming writers store 0 or 0xFFFFFFFF if the length is unknown.
-                return 0 if length in (0, 0xFFFFFFFF) else max(0, position + 8 + length - size)
-            position += 8 + length + length % 2
-    return 0
+def other_sounds(paths: Iterable[Path]) -> str:
+    """Counts and names the files of other kinds, with advice; empty if there are none."""
+    names = sorted(path.name for path in paths if path.suffix.lower() in OTHER_EXTENSIONS)
+    if not names:
+        return ""
+    more = ", ..." if len(names) > SHOWN else ""
+    return (
+        f"{len(names)} file{'s' * (len(names) > 1)} of other kinds left out: {', '.join(names[:SHOWN])}{more}; convert "
+        f"them to wav or flac, such as: {_conversion(names[0])}"
+    )

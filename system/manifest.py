@@ -7,9 +7,13 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from system import channel_choice
 from system.errors import WheeltapperError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SPLITS = ("train", "test", "supplemental")
 LABELS = ("normal", "anomaly", "")
@@ -38,6 +42,7 @@ class Clip:
     rate: int = 0  # Hz
     samples: int = 0  # per channel
     digest: str = ""  # hash of the content, see audio.digest
+    channel_choice: str = ""  # see system.channel_choice; empty: the first two
     start: int = 0  # first sample of the window
     window: int = 0  # samples of the window, which repeats a recording of fewer; 0 for the whole recording
 
@@ -58,9 +63,19 @@ class Clip:
     def seconds(self) -> float:
         return (self.window or self.samples) / self.rate
 
+    @property
+    def model_channels(self) -> int:
+        """Number of channels that models take: 1 (near) or 2 (near and far)."""
+        return channel_choice.count(self.channel_choice, self.channels)
+
+    def select(self, wave: "np.ndarray") -> "np.ndarray":
+        """The near and, if there is one, the far channel of the clip's waveform; see ``channel_choice.select``."""
+        return channel_choice.select(self.channel_choice, wave, self.path)
+
 
 WINDOW = ("start", "window")  # fields that are no columns of a manifest
-COLUMNS = tuple(field.name for field in fields(Clip) if field.name not in WINDOW)
+OPTIONAL = ("channel_choice",)  # columns that are left out where all are empty
+COLUMNS = tuple(field.name for field in fields(Clip) if field.name not in (*WINDOW, *OPTIONAL))
 INTEGERS = ("channels", "rate", "samples")
 
 
@@ -76,9 +91,11 @@ def write(path: str | os.PathLike, clips: Iterable[Clip]) -> None:
     root = path.resolve().parent
     with open_atomic(path) as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
+        clips = list(clips)
+        columns = COLUMNS + tuple(name for name in OPTIONAL if any(getattr(clip, name) for clip in clips))
+        writer.writerow(columns)
         for clip in clips:
-            row = [getattr(clip, name) for name in COLUMNS]
+            row = [getattr(clip, name) for name in columns]
             audio_path = Path(clip.path).resolve()
             if audio_path.is_relative_to(root):
                 row[COLUMNS.index("path")] = audio_path.relative_to(root).as_posix()
@@ -103,10 +120,10 @@ def read(path: str | os.PathLike) -> list[Clip]:
     path = Path(path)
     clips: list[Clip] = []
     seen: dict[tuple, int] = {}
-    with _opened(path) as reader:
+    with _opened(path) as (columns, reader):
         root = path.resolve().parent
         for row in reader:
-            clip = _parse(path, reader.line_num, row, root)
+            clip = _parse(path, reader.line_num, columns, row, root)
             if clip.key in seen:
                 raise WheeltapperError(
                     f"{path}: line {reader.line_num}: expected each clip once, found {'/'.join(clip.key)} also in line "
@@ -119,6 +136,11 @@ def read(path: str | os.PathLike) -> list[Clip]:
     return clips
 
 
+def is_header(columns: Sequence[str]) -> bool:
+    """Whether columns are those of a manifest."""
+    return tuple(columns) in (COLUMNS, COLUMNS + OPTIONAL)
+
+
 def check_header(path: str | os.PathLike) -> None:
     """Raises WheeltapperError if a file does not have the columns of a manifest; rows are not checked."""
     with _opened(Path(path)):
@@ -126,27 +148,27 @@ def check_header(path: str | os.PathLike) -> None:
 
 
 @contextlib.contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """Opens a manifest and checks its header; yields the csv reader of its rows."""
+def _opened(path: Path) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Opens a manifest and checks its header; yields its columns and the csv reader of its rows."""
     if not path.is_file():
         raise WheeltapperError(f"{path}: expected a manifest (wheeltapper prepare writes one), found nothing")
     try:
         with open(path, newline="", encoding="utf-8") as file:
             reader = csv.reader(file, strict=True)
-            header = next(reader, [])
-            if tuple(header) != COLUMNS:
+            header = tuple(next(reader, []))
+            if not is_header(header):
                 raise WheeltapperError(
                     f"{path}: line 1: expected the columns {','.join(COLUMNS)}, found {','.join(header) or 'nothing'}"
                 )
-            yield reader
+            yield header, reader
     except (UnicodeDecodeError, csv.Error) as error:
         raise WheeltapperError(f"{path}: expected UTF-8 text with commas, found {error}") from error
 
 
-def _parse(path: Path, line: int, row: list[str], root: Path) -> Clip:
-    if len(row) != len(COLUMNS):
-        raise WheeltapperError(f"{path}: line {line}: expected {len(COLUMNS)} columns, found {len(row)}")
-    values: dict = dict(zip(COLUMNS, row, strict=True))
+def _parse(path: Path, line: int, columns: tuple[str, ...], row: list[str], root: Path) -> Clip:
+    if len(row) != len(columns):
+        raise WheeltapperError(f"{path}: line {line}: expected {len(columns)} columns, found {len(row)}")
+    values: dict = dict(zip(columns, row, strict=True))
     for name in INTEGERS:
         if not values[name].isdecimal() or not 1 <= float(values[name]) < 2**63:
             raise WheeltapperError(f"{path}: line {line}: {name}: expected a positive integer, found {values[name]!r}")
@@ -157,6 +179,8 @@ def _parse(path: Path, line: int, row: list[str], root: Path) -> Clip:
                 f"{path}: line {line}: {name}: expected one of {', '.join(a or '(empty)' for a in allowed)}, "
                 f"found {values[name]!r}"
             )
+    if problem := channel_choice.problem(values.get("channel_choice", "")):
+        raise WheeltapperError(f"{path}: line {line}: channel_choice: {problem}")
     for name in ("machine", "file", "path"):
         if not values[name]:
             raise WheeltapperError(f"{path}: line {line}: {name}: expected text, found nothing")
@@ -169,7 +193,7 @@ def fingerprint(clips: Iterable[Clip]) -> str:
     hasher = hashlib.sha256()
     for clip in clips:
         known = (*clip.key, clip.label, clip.domain, clip.attributes, clip.group, clip.rate, clip.samples, clip.digest)
-        hasher.update(repr(known).encode())
+        hasher.update(repr(known + (clip.channel_choice,) * bool(clip.channel_choice)).encode())
     return hasher.hexdigest()
 
 

@@ -14,13 +14,13 @@ def read(clip: Clip) -> tuple[np.ndarray, int]:
         Waveform, float32 (1 or 2, samples), and its sampling rate in Hz.
 
     Raises:
-        WheeltapperError: the recording cannot be read, see ``audio.read``.
+        WheeltapperError: the recording cannot be read, see ``audio.read``, or lacks a channel.
     """
     if not clip.window:
         wave, rate = audio.read(clip.path)
-        return wave[:2], rate
+        return clip.select(wave), rate
     wave, rate = audio.read(clip.path, clip.start, clip.held)
-    return fit_length(wave[:2], clip.window), rate
+    return fit_length(clip.select(wave), clip.window), rate
 
 
 def load(clip: Clip, rate: int) -> np.ndarray:

@@ -81,7 +81,7 @@ def rmis(encoder: Encoder, seconds: float, rate: int = 0) -> Embedder:
     def function(wave: Tensor, native: int) -> np.ndarray:
         wanted = encoder.rate or rate or native
         if wanted != native:
-            wave = audio.resampler(native, wanted)(wave)
+            wave = audio.official_resampler(native, wanted)(wave)
         parts = segments(wave.mean(0), round(seconds * wanted))
         return encoder.embed(parts.to(encoder.device), wanted, mode).mean(0).float().cpu().numpy()
 

@@ -94,6 +94,7 @@ def embed_clips(
         wave, rate = audio.read(clip.path)
         if rate != clips[0].rate:
             raise WheeltapperError(f"{clip.path}: expected {clips[0].rate} Hz as in {clips[0].path}, found {rate} Hz")
+        wave = clip.select(wave) if clip.channel_choice else wave
         mono = torch.from_numpy(wave[:1] if near else wave.mean(0, keepdims=True))
         return {name: network(mono, rate) for name, network in networks.items()}
 

@@ -24,7 +24,7 @@ COMMANDS = {
     "run": "run the stages of a recipe, from recordings to the submission package and the report",
     "download": "download a year of DCASE Task 2, or a data set of the benchmarks",
     "download-checkpoint": "download the published weights of an encoder",
-    "convert": "convert a checkpoint to a safetensors file that holds its configuration",
+    "convert": "convert a checkpoint to a safetensors file, or tables of samples to sound files",
     "synthesize": "simulate recordings: machines in the challenge's layout, or a corpus for pre-training",
     "emulate": "mix machine recordings and noise recordings to a two-channel data set in the challenge's layout",
     "prepare": "check recordings and list them in a manifest.csv (stage 0)",

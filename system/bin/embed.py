@@ -1,6 +1,7 @@
 """Stage 3 (--exp): embed all clips with each branch. With --audio: embed any recordings with a frozen encoder."""
 
 import argparse
+import sys
 
 from system.bin import options
 from system.errors import WheeltapperError
@@ -43,28 +44,38 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch-size", type=int, default=1, metavar="N", help="recordings computed together (default: %(default)s)"
     )
     options.add_workers(computing)
-    options.add_example(parser, "wheeltapper embed --audio exp/default/data/SimFan --out embeddings.npz")
+    options.add_example(
+        parser,
+        "wheeltapper embed --audio exp/default/data/SimFan --out embeddings.npz",
+        note="Exit status with --audio: 0 all were embedded, 1 some could not be; the others are written.",
+    )
 
 
-def main(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> int:
     if args.audio is not None:
         return _recordings(args)
     if not args.exp:
         raise WheeltapperError("expected --exp DIR (stage of a recipe) or --audio PATH --out X.npz")
     with session(args.exp, args.conf, args.set) as run:
         run_stage(run, "embed")
+    return 0
 
 
-def _recordings(args: argparse.Namespace) -> None:
+def _recordings(args: argparse.Namespace) -> int:
     if args.out is None:
         raise WheeltapperError("--audio: expected --out X.npz beside it")
-    from system.embeddings.recordings import list_recordings, write_embeddings
+    from system.embeddings.recordings import choose_usable, list_recordings, write_embeddings
 
     paths = list_recordings(args.audio)
     check_device(args.device)
     if args.batch_size < 1 or args.workers < 0 or args.layer < 0:
         raise WheeltapperError("--batch-size, --workers, --layer: expected at least 1, 0 and 0")
     encoder = options.build_encoder(args, args.checkpoint, args.seed)
+    paths, problems = choose_usable(paths, args.rate or encoder.rate, one_thread_each(args.workers))
+    for problem in problems:
+        print(f"wheeltapper embed: {problem.replace(chr(10), chr(92) + 'n')}", file=sys.stderr)
+    if not paths:
+        raise WheeltapperError(f"{args.audio}: expected a recording that can be embedded, found {len(problems)} others")
     named = ("mode", "pool", "pool_power", "layer", "rate", "device", "precision", "batch_size")
     line = write_embeddings(
         args.out,
@@ -76,3 +87,6 @@ def _recordings(args: argparse.Namespace) -> None:
         workers=one_thread_each(args.workers),
     )
     print(line)
+    if problems:
+        print(f"{len(problems)} of {len(paths) + len(problems)} recordings are left out", file=sys.stderr)
+    return 1 if problems else 0

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterator
 
+from system import channel_choice
 from system.config.branches import (
     PRECOMPUTED,
     AutoencoderBranchConfig,
@@ -21,6 +22,8 @@ from system.errors import WheeltapperError
 
 def problems(config: Config) -> Iterator[str]:
     """What is wrong with a configuration, one sentence each, the key first."""
+    if problem := channel_choice.problem(config.data.channels):
+        yield f"data.channels: {problem}"
     yield from _study_problems(config.study)
     for name, found in (("views", config.tune.views), ("fusions", config.tune.fusions)):
         if not found or len(set(found)) < len(found):

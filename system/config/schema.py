@@ -10,6 +10,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BeforeValidator, ConfigDict, Field, with_config
 
+from system import channel_choice
 from system.config.branches import AutoencoderConfig, BranchConfig, EncoderConfig
 from system.config.keys import File, Natural, NonNegative, Positive, Seed, key
 from system.config.package import PackageConfig
@@ -36,6 +37,10 @@ class DataConfig:
         "shorter ones repeated; 0: the median length of its training clips, or 10 s where that is above 20 s",
     )
     hop: Annotated[float, Field(gt=0, le=1)] = key(0.5, "From one window to the next, as a share of the window")
+    channels: Annotated[str, BeforeValidator(channel_choice.written)] = key(
+        "",
+        "Channels used: near and far by their numbers from 1 (1,3), near alone (3), mean of all; empty: the first two",
+    )
     folder: File = key("data", "Folder of downloads")
     synthetic: Literal["default", "tiny"] = key("default", "Size of the simulated data set")
     machines: Literal["all", "development", "evaluation"] = key(

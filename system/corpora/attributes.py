@@ -5,7 +5,7 @@ import math
 import re
 from pathlib import Path
 
-from system.corpora.names import attribute_class, attribute_pairs, strip_no_attribute
+from system.corpora.names import attribute_class, attribute_pairs, composed, strip_no_attribute
 from system.errors import WheeltapperError
 
 FILE = re.compile(r"attributes_[0-9]{2}\.csv", re.IGNORECASE)
@@ -22,7 +22,8 @@ def read_attributes(path: Path) -> dict[tuple[str, str], Pairs]:
             ``<machine>/<split>/<wav>``.
 
     Returns:
-        (split folder, file name) to a list of (key, value); the list is empty if a clip has no attributes.
+        (split folder, file name) to a list of (key, value), all ``names.composed``; the list is empty if a clip has no
+        attributes.
 
     Raises:
         WheeltapperError: names the first line that is wrong.
@@ -36,6 +37,7 @@ def read_attributes(path: Path) -> dict[tuple[str, str], Pairs]:
                 if not any(cell.strip() for cell in row):
                     continue
                 where = f"{path}: line {rows.line_num}"
+                row = [composed(cell) for cell in row]
                 name = row[0].strip().replace("\\", "/").split("/")
                 if len(name) < 2 or not name[-1] or not name[-2]:
                     raise WheeltapperError(f"{where}: expected <machine>/<split>/<file>, found {row[0]!r}")

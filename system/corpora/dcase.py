@@ -7,12 +7,12 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from system.audio import EXTENSIONS, list_files, probe
+from system.audio import EXTENSIONS, list_files, other_sounds, probe, warn_of_others
 from system.corpora.attributes import FILE as ATTRIBUTE_FILE
 from system.corpora.attributes import Pairs, contradicts, join_pairs, read_attributes
 from system.corpora.health import Health
 from system.corpora.inspection import InspectedSound, inspect_all
-from system.corpora.names import parse_name, split_extension, with_text_names
+from system.corpora.names import composed, parse_name, split_extension, with_text_names
 from system.errors import WheeltapperError
 from system.manifest import Clip, Key
 from system.windows import LONGEST
@@ -38,17 +38,19 @@ def prepare_dcase(
     threads: int = 4,
     progress: Callable[[int, int], None] | None = None,
     healths: dict[Key, Health] | None = None,
+    channels: str = "",
 ) -> list[Clip]:
     """Reads a folder of machine folders.
 
     Labels, domains and attributes come from the file names (see ``names``); attributes missing there come from
     ``attributes_<NN>.csv``. Supplemental clips of clean machine sound are labelled normal, those of noise have no
-    label. Hidden files and files that are not wav, flac or ogg are ignored, with a warning those whose names are not
-    UTF-8.
+    label. Hidden files and files that are no sound are ignored, with a warning those whose names are not UTF-8; sound
+    of a kind that cannot be read is counted and named in a warning.
 
     The following is allowed, with a warning through ``logging``: a machine without training clips of one domain; a
     machine without test clips; a silent test clip, which is scored like any other; a clip with a silent channel; an
-    attribute file that contradicts a file name (the file name is used) or lists missing recordings.
+    attribute file that contradicts a file name (the file name is used) or lists missing recordings; several sampling
+    rates in one machine.
 
     Args:
         folder: folder with one folder per machine.
@@ -56,6 +58,7 @@ def prepare_dcase(
         threads: number of files read at a time.
         progress: called with (done, total) after each file.
         healths: receives the health of each recording.
+        channels: see ``channel_choice``; without, recordings have one or two channels.
 
     Returns:
         Clips sorted by machine, section, split and file.
@@ -69,10 +72,11 @@ def prepare_dcase(
     """
     folder = Path(folder)
     clips, problems = _named_clips(folder, corpus)
+    warn_of_others(folder, [path for machine in _folders(folder) for path in _set_files(machine)])
     sounds = inspect_all([clip.path for clip in clips], threads, progress)
     problems += [sound for sound in sounds if isinstance(sound, str)]
     readable = [(clip, sound) for clip, sound in zip(clips, sounds, strict=True) if isinstance(sound, InspectedSound)]
-    _check_sounds(readable, problems)
+    _check_sounds(readable, problems, channels)
     if problems:
         raise WheeltapperError(_listing(folder, problems))
     _warn(readable)
@@ -170,7 +174,7 @@ def _list_machine(machine: Path, corpus: str, problems: list[str]) -> list[Clip]
             except WheeltapperError as error:
                 problems.append(f"{path}: {error}")
                 continue
-            pairs = attributes.get((inner.name, path.name))
+            pairs = attributes.get((inner.name, composed(path.name)))
             if pairs and not clip.attributes:
                 clip = replace(clip, attributes=join_pairs(pairs))
             elif pairs and contradicts(clip.attributes, pairs):
@@ -212,7 +216,7 @@ def _name_clip(path: Path, machine: str, corpus: str) -> Clip:
         path=str(path),
         label="normal" if fields.content == "machine" else fields.label,
         domain=fields.domain or domain,
-        attributes=fields.attributes,
+        attributes=composed(fields.attributes),
     )
 
 
@@ -224,7 +228,8 @@ def _read_attribute_files(machine: Path, problems: list[str]) -> dict[tuple[str,
                 found.update(read_attributes(path))
             except WheeltapperError as error:
                 problems.append(str(error))
-    gone = [f"{a}/{name}" for a, name in found if a in FOLDERS and not os.path.exists(machine / a / name)]
+    there = {(path.parent.name, composed(path.name)) for path in _set_files(machine)} if found else set()
+    gone = ["/".join(key) for key in found if key[0] in FOLDERS and key not in there]
     if gone:
         log.warning("%s: attributes_NN.csv lists %d recordings that do not exist (%s)", machine, len(gone), gone[0])
     return found
@@ -243,7 +248,11 @@ def _check_sets(folder: Path, clips: list[Clip], problems: list[str]) -> None:
         where = folder / machine
         train = Counter(clip.section for clip in own if clip.split == "train")
         if not train:
-            problems.append(f"{where}: expected at least {MIN_TRAIN} normal training clips in train/, found none")
+            others = other_sounds(_set_files(where))
+            problems.append(
+                f"{where}: expected at least {MIN_TRAIN} normal training clips in train/, found none"
+                f"{f'; {others}' * bool(others)}"
+            )
         problems.extend(
             f"{where}: section {section}: expected at least {MIN_TRAIN} normal training clips, or one of more than "
             f"{LONGEST:g} s, found {train[section]}"
@@ -266,23 +275,22 @@ def _has_long(clips: Iterable[Clip]) -> bool:
         return False  # reported when it is read
 
 
-def _check_sounds(readable: list[tuple[Clip, InspectedSound]], problems: list[str]) -> None:
+def _check_sounds(readable: list[tuple[Clip, InspectedSound]], problems: list[str], choice: str) -> None:
     formats: dict[str, Counter] = defaultdict(Counter)
     for clip, sound in readable:
-        formats[clip.machine][(sound.channels, sound.rate)] += 1
+        formats[clip.machine][sound.channels] += 1
     for clip, sound in readable:
         # The majority decides; ties are broken by value, never by order.
-        channels, rate = max(formats[clip.machine].items(), key=lambda item: (item[1], item[0]))[0]
-        if sound.channels > 2:
-            problems.append(f"{clip.path}: expected 1 or 2 channels, found {sound.channels}")
+        channels = max(formats[clip.machine].items(), key=lambda item: (item[1], item[0]))[0]
+        if sound.channels > 2 and not choice:
+            problems.append(
+                f"{clip.path}: expected 1 or 2 channels, found {sound.channels}; --set data.channels=1,3 takes "
+                "the first as near and the third as far one"
+            )
         elif sound.channels != channels:
             problems.append(
                 f"{clip.path}: expected {channels} channel(s) like the other clips of {clip.machine}, "
                 f"found {sound.channels}"
-            )
-        if sound.rate != rate:
-            problems.append(
-                f"{clip.path}: expected {rate} Hz like the other clips of {clip.machine}, found {sound.rate} Hz"
             )
         if sound.seconds < MIN_SECONDS:
             problems.append(f"{clip.path}: expected at least {MIN_SECONDS} s of sound, found {sound.seconds:.4f} s")
@@ -305,6 +313,9 @@ def _warn(readable: list[tuple[Clip, InspectedSound]]) -> None:
         for missing, other in (("target", "source"), ("source", "target")):
             if other in domains and missing not in domains:
                 log.warning("%s: no %s training clips; all its references are %s", machine, missing, other)
+        rates = sorted({sound.rate for _, sound in own})
+        if len(rates) > 1:
+            log.warning("%s: recordings of %s Hz", machine, ", ".join(map(str, rates)))
         if not any(clip.split == "test" for clip, _ in own):
             log.warning("%s: no test clips", machine)
 
@@ -336,6 +347,11 @@ def _folders(path: Path) -> list[Path]:
 def _files(path: Path) -> list[Path]:
     # Dangling links are included, so that the missing recording is reported.
     return [entry for entry in _entries(path) if not entry.is_dir()]
+
+
+def _set_files(machine: Path) -> list[Path]:
+    """Files of any kind in a machine's folders of recordings."""
+    return [path for name in FOLDERS if (machine / name).is_dir() for path in _files(machine / name)]
 
 
 def _sounds_below(path: Path) -> Iterator[Path]:

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from system.corpora.health import BAND, ChannelHealth, Health
+from system.corpora.sound_settings import rate_remark
 from system.manifest import Clip, Key, group_by
 
 SHORTEST = 0.1  # s; a recording of that length or less is unusable
@@ -51,14 +52,14 @@ class Usual:
 
     Attributes:
         channels: numbers of channels that occur.
-        rate: lowest sampling rate, Hz.
+        rates: sampling rates, Hz.
         seconds: length of the shortest.
         used_rate: sampling rate that recordings are brought to, Hz; 0 for their own.
         healths: of the references, as far as they were measured.
     """
 
     channels: frozenset[int] = frozenset()
-    rate: int = 0
+    rates: frozenset[int] = frozenset()
     seconds: float = 0.0
     used_rate: int = 0
     healths: tuple[Health, ...] = ()
@@ -72,7 +73,7 @@ def usual(references: Sequence[Clip], healths: Mapping[Key, Health], used_rate: 
     counts = Counter(clip.channels for clip in references)
     bare = Usual(
         channels=frozenset(number for number, seen in counts.items() if seen >= USUAL * len(references)),
-        rate=min(clip.rate for clip in references),
+        rates=frozenset(clip.rate for clip in references),
         seconds=min(clip.seconds for clip in references),
         used_rate=used_rate,
     )
@@ -187,10 +188,7 @@ def _format(clip: Clip, known: Usual) -> list[Finding]:
         have = " or ".join(str(count) for count in sorted(known.channels))
         text = f"{clip.channels} channel{'s' * (clip.channels > 1)}, the references have {have}"
         found.append(Finding("channels", text, True))
-    if clip.rate < known.rate:
-        lacking = clip.rate < (known.used_rate or known.rate)
-        text = f"{clip.rate} Hz, the references have {known.rate}"
-        text += f": no sound above {clip.rate // 2} Hz" * lacking
+    if known.rates and (text := rate_remark(clip.rate, known.rates, known.used_rate)):
         found.append(Finding("rate", text, False))
     return found
 

@@ -1,5 +1,6 @@
 """Reads every recording of a corpus once, and reports its properties or what is wrong with it."""
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,9 @@ from system.corpora.health import Health, HealthMeter
 from system.errors import WheeltapperError
 from system.manifest import Clip, Key
 
+log = logging.getLogger(__name__)
+
+SHOWN = 3
 BLOCK = 1 << 22  # samples read at a time: about 4 minutes at 16 kHz
 
 
@@ -22,6 +26,7 @@ class InspectedSound:
     samples: int  # per channel
     health: Health
     digest: str  # hash of the content
+    note: str = ""  # what is doubtful about its length, see audio.AudioInfo
 
     @property
     def seconds(self) -> float:
@@ -58,6 +63,7 @@ def inspect(path: str | os.PathLike) -> InspectedSound:
         samples=info.samples,
         health=meter.result(),
         digest=audio.digest(path),
+        note=info.note,
     )
 
 
@@ -72,7 +78,8 @@ def inspect_all(
         progress: called with (done, total) after each file.
 
     Returns:
-        For each path, its properties, or a one-line message that says what is wrong.
+        For each path, its properties, or a one-line message that says what is wrong. A warning through ``logging``
+        counts and names those whose headers are doubtful.
     """
     results: list[InspectedSound | str] = []
     executor = ThreadPoolExecutor(max_workers=max(1, threads))
@@ -84,7 +91,20 @@ def inspect_all(
     finally:
         # An interrupted run must not wait for thousands of queued files.
         executor.shutdown(wait=True, cancel_futures=True)
+    _warn_of_notes(paths, results)
     return results
+
+
+def _warn_of_notes(paths: Sequence[str], results: Sequence[InspectedSound | str]) -> None:
+    noted = [
+        (path, sound.note)
+        for path, sound in zip(paths, results, strict=True)
+        if isinstance(sound, InspectedSound) and sound.note
+    ]
+    if noted:
+        more = ", ..." if len(noted) > SHOWN else ""
+        listed = ", ".join(f"{path}: {note}" for path, note in noted[:SHOWN])
+        log.warning("%d recording%s kept, with a remark: %s%s", len(noted), "s" * (len(noted) > 1), listed, more)
 
 
 def check_recordings(

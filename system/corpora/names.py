@@ -16,6 +16,7 @@ The labelled names of the 2024 RoboticArm lack ``test``: ``section_00_source_nor
 
 import logging
 import re
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,7 +79,7 @@ def parse_name(file_name: str, layout: Layout | None = None) -> NameFields:
     """Parses a file name.
 
     Args:
-        file_name: name without folder, with extension (.wav, .flac, .ogg).
+        file_name: name without folder, with an extension of ``audio.EXTENSIONS``.
         layout: form of the name; None to try all forms, which are unambiguous.
 
     Returns:
@@ -139,6 +140,11 @@ def split_extension(file_name: str) -> tuple[str, str]:
     """Splits a name into stem and extension (with its dot, or empty); attributes may contain dots too."""
     stem, dot, extension = file_name.rpartition(".")
     return (stem, dot + extension) if dot else (file_name, "")
+
+
+def composed(text: str) -> str:
+    """Text in which accents are parts of their letters (NFC); Macs store file names with accents apart."""
+    return unicodedata.normalize("NFC", text)
 
 
 def strip_no_attribute(attributes: str) -> str:

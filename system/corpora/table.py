@@ -131,7 +131,7 @@ def prepare_files(
         label = "normal" if normal else ""
         clips.append(Clip(corpus or own, machine, NO_FOLD, "train", inside.as_posix(), str(path), label=label))
     if not clips:
-        raise WheeltapperError(f"{folder}: expected {', '.join(audio.EXTENSIONS)} files, found none")
+        raise audio.nothing_found(folder)
     return _inspect(clips, folder, threads, progress)
 
 

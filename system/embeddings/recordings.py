@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -10,12 +11,14 @@ from typing import Any
 import numpy as np
 
 from system import audio
+from system.corpora.inspection import InspectedSound, inspect_all
 from system.embeddings.embed import choose_precision, embed_files
 from system.encoders.base import Encoder
 from system.errors import WheeltapperError
 from system.files import open_atomic
 from system.progress import progress_bar
 from system.record import run_record
+from system.resampling import check_rates
 
 
 def list_recordings(source: Path) -> list[Path]:
@@ -28,8 +31,43 @@ def list_recordings(source: Path) -> list[Path]:
         raise WheeltapperError(f"{source}: expected a sound file or a folder, found nothing")
     paths = audio.list_files(source) if source.is_dir() else [source]
     if not paths:
-        raise WheeltapperError(f"{source}: expected {', '.join(audio.EXTENSIONS)} files, found none")
+        raise audio.nothing_found(source)
     return paths
+
+
+def choose_usable(paths: Sequence[Path], rate: int, workers: int = 1) -> tuple[list[Path], list[str]]:
+    """Recordings that can be embedded, and one line for each of the others.
+
+    Args:
+        paths: sound files.
+        rate: sampling rate in Hz that all are brought to; 0 for their own, which has to be one: that of most.
+        workers: recordings read at once.
+    """
+    with progress_bar(len(paths), "reading") as bar:
+        sounds = inspect_all([str(path) for path in paths], workers, bar.to)
+    rates = Counter(sound.rate for sound in sounds if isinstance(sound, InspectedSound))
+    usual = min(rates, key=lambda each: (-rates[each], each), default=0)
+    usable, problems = [], []
+    for path, sound in zip(paths, sounds, strict=True):
+        if problem := sound if isinstance(sound, str) else _rate_problem(path, sound.rate, rate, usual):
+            problems.append(problem)
+        else:
+            usable.append(path)
+    return usable, problems
+
+
+def _rate_problem(path: Path, own: int, rate: int, usual: int) -> str:
+    """What is wrong with a recording's sampling rate; empty if nothing is."""
+    if not rate and own != usual:
+        return (
+            f"{path}: expected {usual} Hz like most recordings, found {own} Hz: the number of bands depends on "
+            "the rate (--rate resamples all files to one)"
+        )
+    try:
+        check_rates(own, rate or own)
+    except WheeltapperError as error:
+        return f"{path}: {error}"
+    return ""
 
 
 def write_embeddings(

@@ -174,7 +174,7 @@ class Encoder(nn.Module):
         """
         check_wave(wave)
         if self.rate and rate != self.rate:
-            wave, rate = audio.resampler(rate, self.rate)(wave), self.rate
+            wave, rate = audio.official_resampler(rate, self.rate)(wave), self.rate
         return enhance(self._front_end(wave, rate, mode), self.simam)
 
     def forward(self, spectrogram: Tensor, depth: int | None = None) -> Tokens:

@@ -72,7 +72,7 @@ def list_recordings(
     for path in given:
         files = audio.list_files(path) if path.is_dir() else [path]
         if not files:
-            yield Recording(path, None, f"{path}: expected {', '.join(audio.EXTENSIONS)} files, found none")
+            yield Recording(path, None, str(audio.nothing_found(path)))
         for file in files:
             if file in seen:
                 continue

@@ -13,7 +13,8 @@ from system.corpora import health_check, health_table
 from system.corpora.health import Health
 from system.corpora.health_check import Usual
 from system.corpora.inspection import inspect, inspect_all
-from system.corpora.names import parse_name
+from system.corpora.names import composed, parse_name
+from system.corpora.sound_settings import coding_remark
 from system.embeddings.files import read_rows
 from system.errors import WheeltapperError
 from system.experiment import Experiment
@@ -74,6 +75,8 @@ class Judge:
         window: seconds of the windows in which recordings are compared.
         hop: from one window to the next, as a share of the window.
         tail: scale of the tail of the references' window scores, see ``windows.tail_scale``.
+        channel_choice: channels that are used of the references, see ``system.channel_choice``.
+        paths: of the references.
     """
 
     system: SystemConfig
@@ -84,6 +87,8 @@ class Judge:
     window: float
     hop: float
     tail: float
+    channel_choice: str = ""
+    paths: tuple[str, ...] = ()
 
     def course(self, clip: Clip, embed: Embed) -> "Course":
         """Scores of the windows of a recording."""
@@ -166,15 +171,18 @@ def judges(run: Experiment, number: int, clips: Sequence[Clip], groups: Sequence
         pairs = zip(normal[group], fused, strict=True)
         rows = [machine_scores.scored(clip, clip.domain, score) for clip, score in pairs]
         whole = np.array([row.score for row in fused_scores.collapse(rows)])
+        references = members[group][0]
         found[group] = Judge(
             system,
             fitted[group],
             threshold=float(thresholds[key]),
             references=calibrate.robust_z(whole),
-            usual=health_check.usual(members[group][0], healths, run.config.data.rate),
+            usual=health_check.usual(references, healths, run.config.data.rate),
             window=seconds[group],
             hop=run.config.data.hop,
             tail=windows.tail_scale(fused),
+            channel_choice=references[0].channel_choice,
+            paths=tuple(clip.path for clip in references),
         )
     return found
 
@@ -206,14 +214,16 @@ def judge_file(path: Path, group: Group, judge: Judge, embed: Embed) -> Verdict:
     clip = Clip(
         "new", *group, "test", path.name, str(path),
         channels=sound.channels, rate=sound.rate, samples=sound.samples, digest=sound.digest,
+        channel_choice=judge.channel_choice,
     )  # fmt: skip
     findings = health_check.check(clip, sound.health, judge.usual)
     remark = health_check.remark(findings)
     if any(found.unusable for found in findings):
         return Verdict(str(path), *group, None, judge.threshold, None, remark)
+    short = ""
     if clip.seconds < SHORTEST * judge.window:
         short = f"{clip.seconds:.3g} s, repeated to the {judge.window:.3g} s at which recordings are compared"
-        remark = "; ".join(filter(None, (remark, short)))
+    remark = "; ".join(filter(None, (remark, short, coding_remark(path, judge.paths), sound.note)))
     course = judge.course(clip, embed)
     score = float(course.scores.max())
     if not np.isfinite(course.single).all():
@@ -234,11 +244,12 @@ def group_of(path: Path, groups: Sequence[Group], machine: str = "", section: st
 
     Raises WheeltapperError that lists the machines or sections to choose from.
     """
-    known = list(dict.fromkeys(name for name, _ in groups))
-    if machine and machine not in known:
+    known = {composed(name): name for name, _ in groups}
+    if machine and composed(machine) not in known:
         raise WheeltapperError(f"--machine: expected one of {', '.join(known)}, found {machine!r}")
-    folders = [folder.name for folder in path.absolute().parents if folder.name in known]
-    machine = machine or (known[0] if len(known) == 1 else next(iter(folders), ""))
+    folders = [name for folder in path.absolute().parents if (name := composed(folder.name)) in known]
+    only = next(iter(known)) if len(known) == 1 else ""
+    machine = known.get(composed(machine) or only or next(iter(folders), ""), "")
     if not machine:
         raise WheeltapperError(f"{path}: expected --machine, or a folder named so: one of {', '.join(known)}")
     sections = [own for name, own in groups if name == machine]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from system import audio
+from system import waveforms
 from system.errors import WheeltapperError
 from system.frontends.farfield import subtract_far
 from system.frontends.logmel import log_mel
@@ -30,7 +30,7 @@ AUTOENCODERS = ("autoencoder", "autoencoder_mahalanobis")  # methods that share 
 
 def available(clips: Iterable[Clip]) -> list[str]:
     """Names of the systems these clips can feed: those of the near channel alone where any clip is mono."""
-    mono = any(clip.channels < 2 for clip in clips)
+    mono = any(clip.model_channels < 2 for clip in clips)
     return [name for name, system in SYSTEMS.items() if not mono or system.channel == "near"]
 
 
@@ -55,7 +55,7 @@ def spectrograms(clips: Sequence[Clip], channel: str) -> list[np.ndarray]:
     """
     found = []
     for clip in clips:
-        wave, rate = audio.read(clip.path)
+        wave, rate = waveforms.read(clip)
         if rate != clips[0].rate:
             raise WheeltapperError(
                 f"{clip.path}: expected {clips[0].rate} Hz as the machine's first clip, found {rate}"

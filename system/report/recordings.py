@@ -28,7 +28,7 @@ def recordings(run: RunData) -> PageSection:
     if not run.units:
         return "There are no scored test clips in this run, so no clips are shown."
     units = run.units[:MOST_MACHINES]
-    players = sum(2 * min(2, max(1, unit.clips[0].channels)) for unit in units)
+    players = sum(2 * max(1, unit.clips[0].model_channels) for unit in units)
     seconds = float(np.clip(BUDGET / PER_SECOND / players, SHORTEST, LONGEST))
     found = gates(run)
     shown = [entry for unit in units if (entry := _of_unit(run, unit, seconds, found))]
@@ -118,7 +118,7 @@ def _course(unit: SectionResults, kind: str, clip: Clip) -> Markup | None:
 def _gate(name: str, kind: str, clip: Clip, found: Mapping[str, Gates]) -> Markup | None:
     """The weights of the first branch's gate over time for a clip or its window; None without a gate."""
     for gate in list(found.values())[:1]:
-        if clip.row in gate.rows and clip.channels > 1:
+        if clip.row in gate.rows and clip.model_channels > 1:
             course = np.asarray(gate.values[gate.rows[clip.row]], float)
             title = f"{name}, {kind} clip"
             return curves.gate_chart(title, [("", course)], clip.seconds, gate.inputs, height=46)

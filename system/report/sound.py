@@ -47,7 +47,7 @@ def listen(clip: Clip) -> list[ChannelSound]:
     wave, rate = audio.read(clip.path, clip.start, min(clip.held, int(SECONDS_SHOWN * clip.rate)))
     return [
         ChannelSound(clip, channel, rate, spectrogram(channel, rate), name)
-        for channel, name in zip(wave, CHANNELS, strict=False)
+        for channel, name in zip(clip.select(wave), CHANNELS, strict=False)
     ]
 
 

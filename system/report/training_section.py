@@ -110,7 +110,7 @@ def gates(run: RunData) -> dict[str, Gates]:
 
 def gate(run: RunData) -> PageSection:
     """Mean weight of the near microphone over time, per machine and branch."""
-    if run.clips and all(clip.channels < 2 for clip in run.clips):
+    if run.clips and all(clip.model_channels < 2 for clip in run.clips):
         return "The recordings have one channel, so there is nothing for the gate to choose between."
     found = gates(run)
     if not found:

@@ -60,7 +60,7 @@ def read_recordings(path: str | os.PathLike, threads: int = 4) -> list[Clip]:
         raise WheeltapperError(f"{path}: expected a manifest or a table of recordings, found nothing")
     with open(path, "rb") as file:
         first = file.readline().decode("utf-8", "replace").strip()
-    found = manifest.read(path) if first == ",".join(manifest.COLUMNS) else _from_table(path, threads)
+    found = manifest.read(path) if manifest.is_header(first.split(",")) else _from_table(path, threads)
     clips = [clip for clip in found if clip.label in LABELS and clip.split != "supplemental"]
     if not clips:
         raise WheeltapperError(f"{path}: expected recordings labelled {' or '.join(LABELS)}, found none")

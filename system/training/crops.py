@@ -20,12 +20,12 @@ def read_crop(clip: Clip, seconds: float, rate: int, generator: np.random.Genera
         generator: source of the position.
 
     Returns:
-        float32 (channels, round(seconds * rate)).
+        float32 (1 or 2, round(seconds * rate)): near and, if there is one, far channel.
     """
     wanted = round(seconds * rate)
     start, count = place_crop(clip.held, clip.rate, seconds, generator)
     wave, _ = audio.read(clip.path, clip.start + start, count)
-    return fit_length(audio.resample(wave, clip.rate, rate), wanted)
+    return fit_length(audio.resample(clip.select(wave), clip.rate, rate), wanted)
 
 
 def place_crop(samples: int, rate: int, seconds: float, generator: np.random.Generator) -> tuple[int, int]:

@@ -58,7 +58,12 @@ AUDIO = {
     "infinity": Case(
         recordings(wav(TEST, with_sample(-np.inf), subtype="FLOAT")), TEST_FILE, "expected finite samples", "found 1"
     ),
-    "wrong rate": Case(recordings(wav(TEST, rate=16000)), TEST_FILE, "expected 8000 Hz", "found 16000 Hz"),
+    "rate of two billion": Case(
+        recordings(changed(TEST, lambda data: patched(data, 24, b"\xff\xff\xff\x7f"))),
+        TEST_FILE,
+        "expected a sampling rate of 10",
+        "2,147,483,647 Hz",
+    ),
     "mono among stereo": Case(
         recordings(wav(TEST, noise(channels=1))), TEST_FILE, "expected 2 channel(s) like the other", "found 1"
     ),

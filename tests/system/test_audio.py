@@ -1,15 +1,11 @@
-"""Sound files: complete and damaged ones, resampling, writing."""
+"""Sound files: complete and damaged ones, lists, writing."""
 
 import hashlib
 import struct
-import tracemalloc
 
 import numpy as np
 import pytest
-import scipy.signal
 import soundfile
-import torch
-import torchaudio
 
 from system import audio
 from system.errors import WheeltapperError
@@ -114,9 +110,7 @@ def test_other_formats(tmp_path, stereo, suffix):
 def test_garbage(tmp_path, content):
     path = tmp_path / "x.wav"
     path.write_bytes(content)
-    with pytest.raises(
-        WheeltapperError, match=f"expected a readable wav, flac or ogg file, found {len(content)} bytes"
-    ):
+    with pytest.raises(WheeltapperError, match=f"expected a readable wav, flac, .* file, found {len(content)} bytes"):
         audio.read(path)
 
 
@@ -163,33 +157,6 @@ def test_chunks_behind_the_data(wav, stereo):
     np.testing.assert_allclose(audio.read(wav)[0], stereo, atol=1e-4)
 
 
-@pytest.mark.parametrize(("rate", "new"), [(16000, 8000), (44100, 16000), (8000, 16000), (48000, 12000)])
-def test_resample(rate, new):
-    samples = rate // 5 + 1
-    wave = np.sin(2 * np.pi * 440.0 * np.arange(samples) / rate).astype(np.float32)[None]
-    found = audio.resample(wave, rate, new)
-    assert found.shape == (1, -(-samples * new // rate))
-    assert found.dtype == np.float32
-    expected = np.sin(2 * np.pi * 440.0 * np.arange(found.shape[1]) / new)
-    np.testing.assert_allclose(found[0, 50:-50], expected[50:-50], atol=5e-3)
-
-
-def test_resample_removes_what_would_alias():
-    wave = np.sin(2 * np.pi * 6000.0 * np.arange(16000) / 16000).astype(np.float32)[None]
-    assert np.abs(audio.resample(wave, 16000, 8000)[0, 100:-100]).max() < 0.02
-
-
-def test_resample_to_the_same_rate_is_nothing():
-    wave = np.ones((2, 10), np.float32)
-    assert audio.resample(wave, 8000, 8000) is wave
-
-
-@pytest.mark.parametrize("rate", [0, -8000])
-def test_resample_to_an_impossible_rate(rate):
-    with pytest.raises(WheeltapperError, match=f"rate: expected a number of Hz above zero, found {rate}"):
-        audio.resample(np.ones((1, 10), np.float32), 8000, rate)
-
-
 def test_digest(wav):
     assert audio.digest(wav) == hashlib.blake2b(wav.read_bytes(), digest_size=16).hexdigest()
     assert len(audio.digest(wav)) == 32
@@ -203,76 +170,3 @@ def test_list_files(tmp_path):
     (tmp_path / "folder.wav").mkdir()
     names = [path.relative_to(tmp_path).as_posix() for path in audio.list_files(tmp_path)]
     assert names == ["a.flac", "b/1.ogg", "b/2.WAV"]
-
-
-# 44,101 and 12,001 Hz share no factor with 16 kHz worth mentioning.
-AWKWARD = [(44101, 16000), (12001, 16000), (16000, 44101)]
-
-
-@pytest.mark.parametrize(("rate", "new"), AWKWARD)
-def test_awkward_rates_keep_frequency_and_level(rate, new):
-    hz = 1000.0
-    wave = 0.5 * np.sin(2 * np.pi * hz * np.arange(rate) / rate + 0.7)
-    found = audio.resample(wave.astype(np.float32)[None], rate, new)
-    assert found.shape == (1, new)
-    assert found.dtype == np.float32
-    time = np.arange(new) / new
-    expected = 0.5 * np.sin(2 * np.pi * hz * time + 0.7)
-    np.testing.assert_allclose(found[0, 200:-200], expected[200:-200], atol=2e-3)
-    for other in (hz - 3.0, hz + 3.0):  # what is found is not near another frequency as well
-        assert np.abs(found[0] - 0.5 * np.sin(2 * np.pi * other * time + 0.7)).max() > 0.5
-
-
-def test_awkward_rates_remove_what_would_alias():
-    wave = np.sin(2 * np.pi * 15000.0 * np.arange(44101) / 44101).astype(np.float32)[None]
-    assert np.abs(audio.resample(wave, 44101, 16000)[0, 200:-200]).max() < 5e-3
-
-
-def test_awkward_rates_treat_every_channel_alone():
-    wave = np.random.default_rng(0).normal(0, 0.1, (2, 4000)).astype(np.float32)
-    both = audio.resample(wave, 12001, 16000)
-    for channel in range(2):
-        np.testing.assert_array_equal(both[channel], audio.resample(wave[channel : channel + 1], 12001, 16000)[0])
-
-
-def test_awkward_rates_need_little_memory():
-    audio.resampler.cache_clear()
-    wave = np.zeros((1, 44101), np.float32)
-    tracemalloc.start()
-    audio.resample(wave, 44101, 16000)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    # A kernel with a row for each of the 16,000 phases would take 2.8 GB.
-    assert peak < 100e6
-
-
-@pytest.mark.parametrize(("rate", "new"), [(44100, 16000), (48000, 16000), (8000, 16000), (25600, 16000), (200, 16000)])
-def test_usual_rates_equal_torchaudio(rate, new):
-    wave = np.random.default_rng(0).normal(0, 0.1, (2, rate // 2)).astype(np.float32)
-    expected = torchaudio.functional.resample(torch.from_numpy(wave).double(), rate, new).numpy()
-    np.testing.assert_allclose(audio.resample(wave, rate, new), expected, atol=2e-6)
-
-
-@pytest.mark.parametrize(("rate", "new"), [(44100, 16000), (44101, 16000)])
-def test_the_kernel_is_made_once(monkeypatch, rate, new):
-    wave = np.random.default_rng(0).normal(0, 0.1, (1, 3000)).astype(np.float32)
-    first = audio.resample(wave, rate, new)
-    assert audio.resampler(rate, new) is audio.resampler(rate, new)
-
-    def again(*args, **kwargs):
-        raise AssertionError("a second kernel")
-
-    monkeypatch.setattr(scipy.signal, "firwin", again)
-    monkeypatch.setattr(scipy.signal._signaltools, "firwin", again, raising=False)  # where resample_poly has it from
-    monkeypatch.setattr(torchaudio.transforms, "Resample", again)
-    np.testing.assert_array_equal(audio.resample(wave, rate, new), first)
-
-
-def test_gradients_after_a_first_call_without():
-    audio.resampler.cache_clear()
-    audio._windowed_sinc.cache_clear()
-    audio.resample(np.zeros((1, 4800), np.float32), 48000, 16000)  # in inference mode, fills the cache
-    wave = torch.randn(1, 4800, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    audio.resampler(48000, 16000)(wave).square().sum().backward()
-    assert torch.isfinite(wave.grad).all()
-    assert wave.grad.abs().max() > 0

@@ -6,10 +6,12 @@ import os
 import shutil
 import subprocess
 import sys
+import unicodedata
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.signal
 import soundfile
 import yaml
 
@@ -160,8 +162,9 @@ def test_any_recording_is_scored_and_bad_ones_are_named(run, tmp_path, capsys):
     doubts = {
         "zeros.wav": "silent (all samples are zero)",
         "mono 44.1.flac": "1 channel, the references have 2",
-        "low.wav": "4000 Hz, the references have 8000: no sound above 2000 Hz",
-        "six.wav": "6 channels, the references have 2",
+        "low.wav": "4000 Hz, the references have 8000 Hz: no sound between 2000 and 4000 Hz, where they have some",
+        "six.wav": "6 channels, the references have 2; 11025 Hz, the references have 8000 Hz: just below 4000 Hz, the "
+        "filter of the lower rate may have weakened the sound",
     }
     assert {name: found[name]["remark"] for name in good if found[name]["remark"]} == doubts
     for name, remark in doubts.items():
@@ -173,6 +176,32 @@ def test_any_recording_is_scored_and_bad_ones_are_named(run, tmp_path, capsys):
     assert {row["file"]: row["error"] for row in rows_of(tmp_path / "o.csv")} == {
         row["file"]: row["error"] for row in found.values()
     }
+
+
+def test_the_kind_of_file_and_its_rate_do_not_decide(run, tmp_path):
+    """Six times the rate by zeros above the spectrum, and other kinds of files, give the same deviations."""
+    place = tmp_path / "Pump 2"
+    place.mkdir()
+    for number in range(4):
+        wave = sound(100 + number)
+        there = scipy.signal.resample(np.concatenate([wave, np.zeros_like(wave)]), 12 * RATE)[: 6 * RATE]
+        for kind, samples, rate in (("wav", wave, RATE), ("48.wav", there, 6 * RATE)):
+            soundfile.write(place / f"{number}.{kind}", samples, rate, subtype="FLOAT")
+        for kind in ("aiff", "au", "caf", "w64", "rf64"):
+            soundfile.write(place / f"{number}.{kind}", wave, RATE, subtype="FLOAT", format=kind.upper())
+        pipe = bytearray((place / f"{number}.wav").read_bytes())
+        pipe[4:8] = pipe[pipe.index(b"data") + 4 : pipe.index(b"data") + 8] = b"\xff\xff\xff\x7f"
+        (place / f"{number}.pipe.wav").write_bytes(pipe[: pipe.index(b"data") + 8] + wave.astype("<f4").tobytes())
+    assert score(run, place, "--system", "1", "--csv", tmp_path / "o.csv") == 0
+    rows = {Path(row["file"]).name: row for row in rows_of(tmp_path / "o.csv")}
+    assert len(rows) == 4 * 8
+    for name, row in rows.items():
+        expected = rows[f"{name.split('.')[0]}.wav"]
+        assert float(row["deviations"]) == pytest.approx(float(expected["deviations"]), abs=0.02)
+        assert row["decision"] == expected["decision"]
+        remark = {"pipe.wav": "the header does not say", "48.wav": f"{6 * RATE} Hz, the references have {RATE} Hz: "}
+        assert row["remark"].startswith(remark.get(name.split(".", 1)[1], ""))
+        assert bool(row["remark"]) == (name.split(".", 1)[1] in remark)
 
 
 @pytest.mark.parametrize(
@@ -278,6 +307,11 @@ def test_whose_recording_it_is():
     ):
         assert group_of(Path(path), groups, **options) == expected
     assert group_of(Path("anywhere/a.wav"), groups[:1]) == ("Fan", "00")
+    for form in ("NFC", "NFD"):  # Macs store the second form
+        own = unicodedata.normalize(form, "Lüfter")
+        for other in (unicodedata.normalize(each, "Lüfter") for each in ("NFC", "NFD")):
+            assert group_of(Path(f"{other}/a.wav"), [*groups, (own, "00")]) == (own, "00")
+            assert group_of(Path("Fan/a.wav"), [*groups, (own, "00")], machine=other) == (own, "00")
     for path, options, message in (
         ("x/a.wav", {}, r"x/a.wav: expected --machine, .* one of Fan, Pump, Saw"),
         ("x/a.wav", {"machine": "fan"}, "--machine: expected one of Fan, Pump, Saw, found 'fan'"),

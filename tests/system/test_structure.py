@@ -84,7 +84,10 @@ def test_a_circle_would_be_found():
 @pytest.mark.parametrize(
     ("room", "allowed"),
     [
-        ("system.config", {"system.errors", "system.files", "system.corpora", "system.machine"}),
+        (
+            "system.config",
+            {"system.channel_choice", "system.errors", "system.files", "system.corpora", "system.machine"},
+        ),
         ("system.scoring", {"system.config", "system.errors"}),
         ("system.evaluation", {"system.errors", "system.files"}),
         ("system.frontends", {"system.config", "system.errors"}),

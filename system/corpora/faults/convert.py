@@ -5,7 +5,6 @@ A first pass measures all files, a second pass writes. The output folder has ``a
 view, and ``manifest.csv``, which is written last. Nothing is written to the folder of the raw files.
 """
 
-import io
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ from system import audio, manifest
 from system.corpora.faults.base import FaultCorpus, Measured, PlannedFile, RawRecording, Samples, View, attributes
 from system.corpora.inspection import InspectedSound, inspect_all
 from system.errors import WheeltapperError
-from system.files import lock, open_atomic, read_json, write_json
+from system.files import lock, read_json, write_json
 from system.manifest import Clip
 
 MANIFEST, CLAIM, AUDIO, RECORDS = "manifest.csv", "prepare.json", "audio", "records"
@@ -254,7 +253,7 @@ class _Conversion:
         if self.plan.unit:
             audio.write(path, wave, raw.rate)
         else:
-            write_float(path, wave, raw.rate)
+            audio.write_float(path, wave, raw.rate)
         return file, path.stat().st_size, audio.digest(path)
 
 
@@ -304,16 +303,3 @@ def _cuts(samples: int, rate: int, seconds: float | None) -> tuple[list[int], in
     if 2 * (samples - length * len(starts)) > length:
         starts.append(max(0, samples - length))
     return starts, min(length, samples)
-
-
-def write_float(path: str | os.PathLike, wave: np.ndarray, rate: int) -> None:
-    """Writes a waveform (channels, samples) as float32 wav without scaling, atomically.
-
-    Uses SciPy, because libsndfile would store the time of day in the file and so change its hash.
-    """
-    from scipy.io import wavfile
-
-    encoded = io.BytesIO()
-    wavfile.write(encoded, rate, np.ascontiguousarray(wave.T, np.float32))
-    with open_atomic(path, "wb", durable=False) as file:
-        file.write(encoded.getbuffer())

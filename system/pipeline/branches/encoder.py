@@ -129,7 +129,7 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
 
     def text(self, name: str) -> BranchText:
         config, own, card, training = self.config, self.run.config.branches[name], self.card, self.training
-        two_channels = max(clip.channels for clip in training) > 1
+        two_channels = max(clip.model_channels for clip in training) > 1
         trained = bool(config.loop.steps)
         family = encoder_texts.family(self.encoder_config, card["encoder"])
         tuned = encoder_texts.TUNED[config.tune if trained else "frozen"]

@@ -77,7 +77,7 @@ class SpectrumBranch(Branch[SpectrumBranchConfig]):
         statistic = "mean" if config.statistic == "mean" else f"{100 * config.level:g} % quantile"
         merged = f", {config.merge} neighbours averaged" if config.merge > 1 else ""
         bands = f"log-{config.filterbank} bands"
-        two_channels = max(clip.channels for clip in self.training) > 1
+        two_channels = max(clip.model_channels for clip in self.training) > 1
         subtraction = subtraction_text(self.config.inputs, self.config.subtraction) if two_channels else ""
         system = [f"Branch {name}: described as branch {self.name}."]
         if name == self.name:

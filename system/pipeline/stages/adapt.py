@@ -1,13 +1,12 @@
 """Stage 2: adapt each branch to the normal clips of the run's machines."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 from system import manifest, windows
+from system.corpora.sound_settings import common_rate
 from system.encoders.cards import checkpoint_file
-from system.errors import WheeltapperError
 from system.experiment import Experiment
-from system.manifest import Clip
 from system.pipeline import resources
 from system.pipeline.branches import network_branches
 from system.pipeline.branches.encoder import EncoderBranch
@@ -35,15 +34,8 @@ def work(run: Experiment) -> Iterable[Path]:
     """Trains what the branches learn; returns the files written."""
     resources.prepare_torch(run)
     clips = resources.training_clips(run)
-    rate = run.config.data.rate or _common_rate(clips)
+    rate = run.config.data.rate or common_rate(clips)
     written: list[Path] = []
     for branch in network_branches(run):
         written += branch.adapt(clips, rate)
     return written
-
-
-def _common_rate(clips: Sequence[Clip]) -> int:
-    rates = sorted({clip.rate for clip in clips})
-    if len(rates) > 1:
-        raise WheeltapperError(f"data.rate is 0 (as recorded): expected one rate in all recordings, found {rates} Hz")
-    return rates[0]

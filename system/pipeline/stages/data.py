@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from system import manifest
-from system.corpora import copies, health_table, source
+from system.config import Config
+from system.corpora import copies, health_table, sound_settings, source
 from system.corpora.challenge import Year
 from system.corpora.health import Health
 from system.corpora.source import Source
@@ -28,7 +29,7 @@ def stage(run: Experiment, data: str = "") -> Stage:
     if found.manifest:
         path = found.manifest
         clips = manifest.of_machines(manifest.read(path), config.data.machines, path)
-        chosen = {"data": str(path.resolve()), "machines": config.data.machines}
+        chosen = {"data": str(path.resolve()), "machines": config.data.machines, **_channels(config)}
         stage = run.stage("data", chosen, [path], owns=["manifest.csv", "health.csv", "copies.csv", "data"])
         stage.watch = lambda: files_signature(clip.path for clip in clips)
         return stage
@@ -36,6 +37,7 @@ def stage(run: Experiment, data: str = "") -> Stage:
     settings: dict[str, Any] = {
         "data": found.data if found.synthetic else str(folder.resolve()),
         "corpus": config.data.corpus,
+        **_channels(config),
     }
     if config.data.machines != "all":
         settings["machines"] = config.data.machines
@@ -57,18 +59,21 @@ def work(run: Experiment, data: str = "") -> Iterable[Path]:
         _simulate(run, folder)
     if found.year:
         folder = _download(found.year, folder)
-    clips = prepare(folder, run.config.data.corpus or Path(found.data).name, healths)
+    clips = prepare(folder, run.config.data.corpus or Path(found.data).name, healths, run.config.data.channels)
     return _write(run, manifest.of_machines(clips, run.config.data.machines, folder), healths)
 
 
 def prepare(
-    folder: Path, corpus: str = "dcase", healths: dict[manifest.Key, Health] | None = None
+    folder: Path,
+    corpus: str = "dcase",
+    healths: dict[manifest.Key, Health] | None = None,
+    channels: str = "",
 ) -> list[manifest.Clip]:
     """Clips of a folder in DCASE layout (``corpora.dcase.prepare_dcase``), with a progress bar."""
     from system.corpora.dcase import prepare_dcase
 
     with progress_bar(0, "reading") as bar:
-        return prepare_dcase(folder, corpus, progress=bar.to, healths=healths)
+        return prepare_dcase(folder, corpus, progress=bar.to, healths=healths, channels=channels)
 
 
 def write_manifest(path: Path, clips: list[manifest.Clip]) -> list[Path]:
@@ -83,6 +88,8 @@ def _write(run: Experiment, clips: list[manifest.Clip], healths: dict[manifest.K
     """Writes manifest, health and copies, and prints what they hold."""
     from system import machine_scores
 
+    sound_settings.check_rate(clips, run.config.data.rate)
+    clips = sound_settings.choose_channels(clips, run.config.data.channels)
     health_table.check_living(clips, healths)
     with progress_bar(0, "comparing") as bar:
         found = copies.find(clips, progress=bar.to)
@@ -98,6 +105,11 @@ def _write(run: Experiment, clips: list[manifest.Clip], healths: dict[manifest.K
     for note in (*health_table.training_notes(clips, healths), *copies.notes(clips, found)):
         print(f"note: {note}")
     return written
+
+
+def _channels(config: Config) -> dict[str, str]:
+    """``data.channels`` among the settings of the stage, where it is set."""
+    return {"channels": config.data.channels} if config.data.channels else {}
 
 
 def _remembered(run: Experiment) -> str:

@@ -39,7 +39,7 @@ def test_rmis_is_the_mean_over_segments(tiny_encoder):
         rows = [encoder.embed(part - part.mean(), RATE, "rmis")[0].numpy() for part in parts]
         found = embedders.rmis(encoder, 1.0).function(sound, RATE)
         np.testing.assert_allclose(found, np.mean(rows, 0), atol=1e-5)
-        brought = audio.resampler(RATE, 16000)(sound)
+        brought = audio.official_resampler(RATE, 16000)(sound)
         expected = embedders.rmis(encoder, 1.0).function(brought, 16000)
         np.testing.assert_allclose(embedders.rmis(encoder, 1.0, 16000).function(sound, RATE), expected, atol=1e-5)
 
@@ -49,7 +49,7 @@ def test_encoders_of_one_rate_hear_it_there():
     sound = wave(RATE)
     with torch.inference_mode():
         found = embedders.rmis(encoder, 0.5).function(sound, RATE)
-        halves = audio.resampler(RATE, 16000)(sound).split(8000, 1)
+        halves = audio.official_resampler(RATE, 16000)(sound).split(8000, 1)
         expected = torch.cat([encoder.embed(half - half.mean(), 16000, "rmis") for half in halves]).mean(0)
     np.testing.assert_allclose(found, expected.numpy(), atol=1e-5)
 

@@ -260,7 +260,7 @@ def test_unknown_names(tmp_path, name, file):
 
 def test_float_files_are_the_same_every_time(tmp_path):
     wave = np.array([[0.5, -7.25, 3.0], [1e-6, 2.0, -1.0]])
-    convert.write_float(tmp_path / "a.wav", wave, 12000)
+    audio.write_float(tmp_path / "a.wav", wave, 12000)
     read, rate = audio.read(tmp_path / "a.wav")
     assert rate == 12000
     assert np.array_equal(read, wave.astype(np.float32))

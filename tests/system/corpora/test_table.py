@@ -158,7 +158,7 @@ def test_a_folder_of_files(tmp_path):
     with pytest.raises(WheeltapperError, match=r"set: 2 of 4 recordings cannot be used\n .*loose\.wav: expected a sou"):
         prepare_files(tmp_path / "set")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(WheeltapperError, match=r"empty: expected \.wav, \.flac, \.ogg files, found none"):
+    with pytest.raises(WheeltapperError, match=r"empty: expected wav, flac, .* or rf64 files, found none"):
         prepare_files(tmp_path / "empty")
     with pytest.raises(WheeltapperError, match="gone: expected a folder of sound files, found nothing"):
         prepare_files(tmp_path / "gone")
