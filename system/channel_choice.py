@@ -41,6 +41,13 @@ def count(choice: str, channels: int) -> int:
     return 1 + choice.count(",")
 
 
+def used(choice: str, channels: int) -> list[int]:
+    """Numbers from 0 of the channels that are used of a recording with ``channels``."""
+    if choice == MEAN:
+        return list(range(channels))
+    return [int(number) - 1 for number in choice.split(",")] if choice else list(range(min(2, channels)))
+
+
 def highest(choice: str) -> int:
     """Number of channels that a recording must have."""
     return max((int(number) for number in choice.split(",") if number.isdecimal()), default=1)
@@ -56,7 +63,7 @@ def select(choice: str, wave: "np.ndarray", path: str) -> "np.ndarray":
         raise WheeltapperError(f"{path}: {lacking(choice, len(wave))}")
     if choice == MEAN:
         return wave.mean(0, keepdims=True)
-    return wave[[int(number) - 1 for number in choice.split(",")]] if choice else wave[:2]
+    return wave[used(choice, len(wave))] if choice else wave[:2]
 
 
 def lacking(choice: str, channels: int) -> str:

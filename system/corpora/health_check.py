@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from system import channel_choice
 from system.corpora.health import BAND, ChannelHealth, Health
 from system.corpora.sound_settings import rate_remark
 from system.manifest import Clip, Key, group_by
@@ -105,18 +106,19 @@ def level_outliers(clips: Sequence[Clip], healths: Mapping[Key, Health], limit: 
 
 
 def check(clip: Clip, health: Health, known: Usual) -> list[Finding]:
-    """What is wrong with a recording; its channels are compared where it has as many as the references.
+    """What is wrong with a recording; the channels used are compared where it has as many as the references.
 
     Args:
-        clip: the recording; its rate and number of channels count.
+        clip: the recording; its rate, number and choice of channels count.
         health: of the recording.
         known: what the references show.
     """
     found = [*_length(health, known), *_format(clip, known)]
     references = [own.channels for own in known.healths if len(own.channels) == len(health.channels)]
     columns = [
-        _Channel(number, own, [channels[number] for channels in references], known)
-        for number, own in enumerate(health.channels)
+        _Channel(number, health.channels[number], [channels[number] for channels in references], known)
+        for number in channel_choice.used(clip.channel_choice, len(health.channels))
+        if number < len(health.channels)
     ]
     found += _dead(columns)
     if known.channels and clip.channels not in known.channels:
@@ -209,10 +211,11 @@ def _dead(columns: Sequence[_Channel]) -> list[Finding]:
 
 
 def _doubled(columns: Sequence[_Channel], compared: bool) -> list[Finding]:
+    numbers = {column.number + 1 for column in columns}
     return [
         Finding("doubled", f"channels {own.own.same_as} and {own.number + 1} hold the same sound", compared)
         for own in columns
-        if own.own.same_as and not _is_usual(bool(other.same_as) for other in own.all)
+        if own.own.same_as in numbers and not _is_usual(bool(other.same_as) for other in own.all)
     ]
 
 

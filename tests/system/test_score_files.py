@@ -161,7 +161,8 @@ def test_any_recording_is_scored_and_bad_ones_are_named(run, tmp_path, capsys):
         assert sum(f"{name}: " in line for line in told.err.splitlines()) == 1
     doubts = {
         "zeros.wav": "silent (all samples are zero)",
-        "mono 44.1.flac": "1 channel, the references have 2",
+        "mono 44.1.flac": "1 channel, the references have 2; 44100 Hz, the references have 8000 Hz: just below 4000 Hz, "
+        "the filter of the lower rate may have weakened the sound",
         "low.wav": "4000 Hz, the references have 8000 Hz: no sound between 2000 and 4000 Hz, where they have some",
         "six.wav": "6 channels, the references have 2; 11025 Hz, the references have 8000 Hz: just below 4000 Hz, the "
         "filter of the lower rate may have weakened the sound",
@@ -209,7 +210,7 @@ def test_the_kind_of_file_and_its_rate_do_not_decide(run, tmp_path):
     [
         (1, 4, "0.125 ms long, the references last 1 s"),
         (100, 4, "12.5 ms long, the references last 1 s"),
-        (1000, 0, "0.125 s, compared in windows of 1 s"),
+        (1000, 0, "0.125 s, repeated to the 1 s at which recordings are compared"),
     ],
 )
 def test_short_recordings_end_in_a_score_or_are_unusable(run, tmp_path, samples, status, text, capsys):

@@ -273,3 +273,13 @@ def test_no_real_recording_of_a_running_machine_is_unusable():
         for path in others:
             found = check(*made[path], references)
             assert not any(one.unusable for one in found), (path.name, remark(found))
+
+
+def test_channels_that_are_not_used_do_not_count():
+    eight = [np.concatenate([machine(seed), machine(seed + 50), machine(seed + 90)]) for seed in range(4)]
+    clips = [(replace(clip, channel_choice="1,3"), health) for clip, health in map(recording, eight)]
+    references = usual([clip for clip, _ in clips], {clip.key: health for clip, health in clips}, RATE)
+    for number in range(6):
+        clip, health = recording(replaced(np.concatenate([machine(8), machine(58), machine(98)]), number, 0.0))
+        found = check(replace(clip, channel_choice="1,3"), health, references)
+        assert any(one.unusable for one in found) is (number in (0, 2)), number
