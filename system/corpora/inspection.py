@@ -1,5 +1,6 @@
 """Reads every recording of a corpus once, and reports its properties or what is wrong with it."""
 
+import logging
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,9 @@ from system import audio
 from system.errors import WheeltapperError
 from system.manifest import Clip
 
+log = logging.getLogger(__name__)
+
+SHOWN = 10  # problems in a message
 BLOCK = 1 << 22  # samples read at a time: about 4 minutes at 16 kHz
 
 
@@ -78,35 +82,58 @@ def inspect_all(
 
 
 def check_recordings(
-    clips: Sequence[Clip], where: str | os.PathLike, progress: Callable[[int, int], None] | None = None
+    clips: Sequence[Clip],
+    where: str | os.PathLike,
+    progress: Callable[[int, int], None] | None = None,
+    places: Sequence[str] = (),
+    threads: int = 4,
 ) -> list[Clip]:
-    """Compares the recordings of a manifest with the properties in it.
+    """Opens listed recordings, and compares them with the properties that the list gives.
 
     Args:
-        clips: clips of the manifest.
-        where: path of the manifest, for messages.
+        clips: what the list says; 0 and empty properties are not compared.
+        where: path of the list, for messages.
         progress: called with (done, total) after each recording.
+        places: for each clip where the list has it, such as ``line 2``.
+        threads: number of files read at a time.
 
     Returns:
-        The clips, with digests where the manifest has none.
+        The clips with all properties.
 
     Raises:
-        WheeltapperError: names the first recording that differs, and the number of further ones.
+        WheeltapperError: the first ten recordings that are missing, cannot be read or differ, and their number.
     """
     problems, complete = [], []
-    for clip, found in zip(clips, inspect_all([clip.path for clip in clips], progress=progress), strict=True):
+    sounds = inspect_all([clip.path for clip in clips], threads, progress)
+    for clip, found, place in zip(clips, sounds, places or [""] * len(clips), strict=True):
+        listed = f" ({place})" if place else ""
         if isinstance(found, str):
-            problems.append(found)
+            problems.append(f"{found}{listed}")
             continue
-        complete.append(replace(clip, digest=found.digest))
-        for name in ("channels", "rate", "samples", "digest"):
-            declared, measured = getattr(clip, name), getattr(found, name)
-            if declared and declared != measured:
-                problems.append(f"{clip.path}: expected {name} {declared} as in {where}, found {measured}")
+        if found.silent:
+            log.warning("%s: silent (all samples are zero), kept", clip.path)
+        measured = {name: getattr(found, name) for name in ("channels", "rate", "samples", "digest")}
+        problems += [
+            f"{clip.path}: expected {name} {getattr(clip, name)} as in {where}{listed}, found {value}"
+            for name, value in measured.items()
+            if getattr(clip, name) and getattr(clip, name) != value
+        ]
+        complete.append(replace(clip, **measured))
     if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise WheeltapperError(f"{problems[0]}{more}")
+        raise WheeltapperError(_listing(clips, where, problems))
     return complete
+
+
+def _listing(clips: Sequence[Clip], where: str | os.PathLike, problems: Sequence[str]) -> str:
+    missing = sum(not os.path.exists(clip.path) for clip in clips)
+    advice = ""
+    if missing and os.path.isfile(where):
+        advice = f"; {missing} of {len(clips)} are not there: paths are relative to the folder of {where}, or to --root"
+    if len(problems) == 1:
+        return f"{where}: {problems[0]}{advice}"
+    more = f" (the first {SHOWN} are shown)" if len(problems) > SHOWN else ""
+    head = f"{where}: {len(problems)} of {len(clips)} recordings cannot be used{advice}{more}"
+    return "\n  ".join([head, *problems[:SHOWN]])
 
 
 def _try_inspect(path: str) -> InspectedSound | str:

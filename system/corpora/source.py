@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from system import manifest
+from system.corpora import delimited
 from system.errors import WheeltapperError
 from system.files import read_json
 from system.stage import MARKERS
@@ -41,8 +42,8 @@ class Source:
 
 
 def is_table(path: Path) -> bool:
-    """Whether a path looks like a csv file."""
-    return path.suffix.lower() == ".csv" and not path.is_dir()
+    """Whether a path looks like a table."""
+    return path.suffix.lower() in delimited.SUFFIXES and not path.is_dir()
 
 
 def find_source(data: str, exp: Path, downloads: Path) -> Source:
