@@ -18,7 +18,7 @@ import numpy as np
 import soundfile
 
 from system.errors import WheeltapperError
-from system.files import open_atomic
+from system.files import open_atomic, walk
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -202,12 +202,14 @@ def digest(path: str | os.PathLike) -> str:
 
 
 def list_files(folder: str | os.PathLike) -> list[Path]:
-    """Lists sound files in a folder and its subfolders, sorted by path, without hidden files."""
-    folder = Path(folder)
+    """Lists sound files in a folder and its subfolders, linked ones too, sorted by path, without hidden files."""
     return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in EXTENSIONS and not path.name.startswith(".") and path.is_file()
+        Path(root) / name
+        for root, _, names in walk(folder)
+        for name in names
+        if Path(name).suffix.lower() in EXTENSIONS
+        and not name.startswith(".")
+        and os.path.isfile(os.path.join(root, name))
     )
 
 

@@ -4,11 +4,13 @@ import contextlib
 import csv
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from system import naming
 from system.errors import WheeltapperError
 
 SPLITS = ("train", "test", "supplemental")
@@ -49,6 +51,14 @@ class Clip:
 
 COLUMNS = tuple(field.name for field in fields(Clip))
 INTEGERS = ("channels", "rate", "samples")
+CHECKS: dict[str, Callable[[str], str]] = {
+    "machine": lru_cache(maxsize=1024)(naming.machine_problem),
+    "section": lru_cache(maxsize=1024)(naming.text_problem),
+    "file": naming.file_problem,
+    "attributes": lru_cache(maxsize=1024)(naming.text_problem),
+    "group": naming.text_problem,
+    "corpus": lru_cache(maxsize=1024)(naming.text_problem),
+}
 
 
 def write(path: str | os.PathLike, clips: Iterable[Clip]) -> None:
@@ -56,18 +66,23 @@ def write(path: str | os.PathLike, clips: Iterable[Clip]) -> None:
     from system.files import open_atomic
 
     path = Path(path)
-    root = path.resolve().parent
+    folder, root = Path(os.path.abspath(path)).parent, path.resolve().parent
     with open_atomic(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(COLUMNS)
         for clip in clips:
             row = [getattr(clip, name) for name in COLUMNS]
-            audio_path = Path(clip.path).resolve()
-            if audio_path.is_relative_to(root):
-                row[COLUMNS.index("path")] = audio_path.relative_to(root).as_posix()
-            else:
-                row[COLUMNS.index("path")] = str(audio_path)
+            row[COLUMNS.index("path")] = _written_path(clip.path, folder, root)
             writer.writerow(row)
+
+
+def _written_path(path: str, folder: Path, root: Path) -> str:
+    """Relative below the manifest's folder, however the two are reached. Links stay, so that their name is known."""
+    absolute = Path(os.path.abspath(path))
+    if absolute.is_relative_to(folder):
+        return absolute.relative_to(folder).as_posix()
+    real = absolute.parent.resolve() / absolute.name
+    return real.relative_to(root).as_posix() if real.is_relative_to(root) else str(absolute)
 
 
 def read(path: str | os.PathLike) -> list[Clip]:
@@ -79,6 +94,11 @@ def read(path: str | os.PathLike) -> list[Clip]:
     Raises:
         WheeltapperError: names the first line and column that are wrong.
     """
+    return read_lines(path)[0]
+
+
+def read_lines(path: str | os.PathLike) -> tuple[list[Clip], list[str]]:
+    """Reads a manifest as ``read``; returns the clips, and for each ``line`` and the number of its line."""
     path = Path(path)
     clips: list[Clip] = []
     seen: dict[tuple, int] = {}
@@ -95,13 +115,22 @@ def read(path: str | os.PathLike) -> list[Clip]:
             clips.append(clip)
     if not clips:
         raise WheeltapperError(f"{path}: expected at least one clip, found none")
-    return clips
+    return clips, [f"line {line}" for line in seen.values()]
 
 
 def check_header(path: str | os.PathLike) -> None:
     """Raises WheeltapperError if a file does not have the columns of a manifest; rows are not checked."""
     with _opened(Path(path)):
         pass
+
+
+def is_manifest(path: str | os.PathLike) -> bool:
+    """Whether a file begins with the header of a manifest."""
+    try:
+        with open(path, "rb") as file:
+            return file.readline(1000).rstrip(b"\r\n").decode(errors="replace") == ",".join(COLUMNS)
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
@@ -139,6 +168,9 @@ def _parse(path: Path, line: int, row: list[str], root: Path) -> Clip:
     for name in ("machine", "file", "path"):
         if not values[name]:
             raise WheeltapperError(f"{path}: line {line}: {name}: expected text, found nothing")
+    for name, problem_of in CHECKS.items():
+        if problem := problem_of(values[name]):
+            raise WheeltapperError(f"{path}: line {line}: {name}: {problem}")
     values["path"] = str(root / values["path"])
     return Clip(**values)
 

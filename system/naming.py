@@ -70,7 +70,7 @@ def collisions(names: Iterable[str]) -> list[tuple[str, str]]:
 
 def shown(text: str, limit: int = 60) -> str:
     """Text for a message: quoted, with escapes, and cut."""
-    return ascii(text) if len(text) <= limit else f"{ascii(text[:limit])}... ({len(text)} characters)"
+    return ascii(text) if len(text) <= limit else f"{text[:limit]!a}... ({len(text)} characters)"
 
 
 def _text_problem(text: str) -> str:

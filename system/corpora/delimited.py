@@ -1,4 +1,4 @@
-"""Delimited text that people and spreadsheets write: encoding and separator are told by the file, a row has its line."""
+"""Tables of text as people and spreadsheets write them: the file tells encoding and separator, a row has its line."""
 
 import codecs
 import csv
@@ -76,9 +76,8 @@ def read(path: Path, known: Callable[[str], bool], example: str) -> Delimited:
             if not any(cells):
                 continue
             if len(cells) < width or any(cells[width:]):
-                raise WheeltapperError(
-                    f"{path}: line {line}: expected {width} columns, found {len(cells)}{_advice(separator, cells, width)}"
-                )
+                advice = _advice(separator, cells, width)
+                raise WheeltapperError(f"{path}: line {line}: expected {width} columns, found {len(cells)}{advice}")
             rows.append((line, dict(zip(header, cells[:width], strict=True))))
     except csv.Error as error:
         raise WheeltapperError(f"{path}: expected text with quotes in pairs, found {error}") from error

@@ -20,6 +20,7 @@ from typing import Literal
 
 from system.audio import EXTENSIONS
 from system.errors import WheeltapperError
+from system.manifest import Clip
 
 Layout = Literal["id", "domain", "section"]
 
@@ -166,3 +167,17 @@ def attribute_pairs(attributes: str) -> list[tuple[str, str]]:
         pairs.append((key, value))
         position += width + 1
     return pairs
+
+
+def contradictions(clip: Clip) -> list[str]:
+    """What the name of a recording says otherwise than its row of a manifest; names of other patterns say nothing."""
+    try:
+        fields = parse_name(clip.file)
+    except WheeltapperError:
+        return []
+    names = ["split", "label", "domain", *(["section"] if clip.file.startswith("section_") else [])]
+    return [
+        f"{name}: expected {getattr(fields, name)} as the name says, found {getattr(clip, name) or 'none'}"
+        for name in names
+        if getattr(fields, name) not in ("", getattr(clip, name))
+    ]

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 from system import manifest
 from system.corpora import delimited
+from system.corpora.table import list_table
 from system.errors import WheeltapperError
 from system.files import read_json
+from system.manifest import Clip
 from system.stage import MARKERS
 
 if TYPE_CHECKING:
@@ -25,8 +27,8 @@ class Source:
 
     Args:
         data: the user's text.
-        folder: folder of the recordings; None for a manifest.
-        manifest: manifest, None for other sources.
+        folder: folder of the recordings; None for a manifest or table.
+        manifest: manifest or table of recordings, None for other sources.
         year: challenge year to download, None for other sources.
     """
 
@@ -46,11 +48,21 @@ def is_table(path: Path) -> bool:
     return path.suffix.lower() in delimited.SUFFIXES and not path.is_dir()
 
 
+def list_source(path: Path, corpus: str = "") -> tuple[list[Clip], list[str]]:
+    """Clips of a manifest, or of a table by its columns (``table.list_table``), and the line of each; opens none.
+
+    Args:
+        path: the file.
+        corpus: name of the corpus for a table that names none.
+    """
+    return manifest.read_lines(path) if manifest.is_manifest(path) else list_table(path, corpus=corpus)
+
+
 def find_source(data: str, exp: Path, downloads: Path) -> Source:
     """Resolves the text of ``--data``.
 
     Args:
-        data: ``synthetic``, ``dcase<year>``, a folder, or a manifest.csv.
+        data: ``synthetic``, ``dcase<year>``, a folder, or a manifest or table of recordings.
         exp: experiment folder, in which simulated recordings are written.
         downloads: folder of downloaded challenge years.
 
@@ -90,13 +102,13 @@ def remembered(exp: Path, downloads: Path) -> str:
 
 
 def check(source: Source) -> None:
-    """Checks a source without opening recordings: machine folders and file names, or the header of a manifest.
+    """Checks a source without opening recordings: machine folders and file names, or the rows of a list.
 
     Raises:
         WheeltapperError: lists the problems at which stage 0 would stop.
     """
     if source.manifest:
-        manifest.check_header(source.manifest)
+        list_source(source.manifest)
     elif source.folder and not source.synthetic and not source.year:
         from system.corpora import dcase
 

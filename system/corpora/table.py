@@ -293,7 +293,9 @@ def _clip(where: str, row: Row, used: _Columns, file: str, path: str, corpus: st
         section = match[1].zfill(2)
     fields: dict[str, Any] = {
         "corpus": cell("corpus") or corpus,
-        "machine": _filled(where, row, used.fields["machine"]) if "machine" in used.fields else cell("corpus") or corpus,
+        "machine": _filled(where, row, used.fields["machine"])
+        if "machine" in used.fields
+        else cell("corpus") or corpus,
         "section": section,
         "split": word("split", named["split"] or "train"),
         "file": file,
@@ -351,7 +353,9 @@ def _attributes(where: str, row: Row, used: _Columns, default: str) -> str:
     if CLASS in used.fields:
         parts.append(f"{CLASS}_{_filled(where, row, used.fields[CLASS]).replace('_', '-')}")
     parts += [
-        f"{key}_{columns.written(row[column])}" for key, column in used.attributes.items() if columns.written(row[column])
+        f"{key}_{columns.written(row[column])}"
+        for key, column in used.attributes.items()
+        if columns.written(row[column])
     ]
     return "_".join(filter(None, parts)) if own else default
 

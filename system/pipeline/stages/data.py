@@ -12,6 +12,7 @@ from system.corpora.source import Source
 from system.corpora.summary import machine_summary
 from system.experiment import Experiment
 from system.files import files_signature
+from system.pipeline.admission import admit
 from system.progress import progress_bar
 from system.stage import Stage
 
@@ -20,13 +21,16 @@ def stage(run: Experiment, data: str = "") -> Stage:
     """The stage as it stands in an experiment.
 
     Args:
-        data: ``synthetic``, ``dcase<year>``, a folder or a manifest; empty for that of the last run, or synthetic.
+        data: ``synthetic``, ``dcase<year>``, a folder, or a manifest or table; empty for that of the last run, or
+            synthetic.
     """
     found, config = _find(run, data), run.config
     if found.manifest:
         path = found.manifest
-        clips = manifest.of_machines(manifest.read(path), config.data.machines, path)
+        clips, _ = source.list_source(path)
         chosen = {"data": str(path.resolve()), "machines": config.data.machines}
+        if not manifest.is_manifest(path):
+            chosen["corpus"] = config.data.corpus
         stage = run.stage("data", chosen, [path], owns=["manifest.csv", "data"])
         stage.watch = lambda: files_signature(clip.path for clip in clips)
         return stage
@@ -48,14 +52,14 @@ def work(run: Experiment, data: str = "") -> Iterable[Path]:
     if data and before and before not in (data, str(Path(data).resolve())):
         print(f"note: {run.folder} was made from {before}; --data {data} takes its place", flush=True)
     if found.manifest:
-        return write_manifest(run.manifest, _of_manifest(run, found.manifest))
+        return write_manifest(run.manifest, _listed(run, found.manifest))
     folder = _folder(found)
     if found.synthetic:
         _simulate(run, folder)
     if found.year:
         folder = _download(found.year, folder)
     clips = prepare(folder, run.config.data.corpus or Path(found.data).name)
-    return write_manifest(run.manifest, manifest.of_machines(clips, run.config.data.machines, folder))
+    return write_manifest(run.manifest, admit(manifest.of_machines(clips, run.config.data.machines, folder), folder))
 
 
 def prepare(folder: Path, corpus: str = "dcase") -> list[manifest.Clip]:
@@ -88,12 +92,15 @@ def _folder(found: Source) -> Path:
     return found.folder
 
 
-def _of_manifest(run: Experiment, path: Path) -> list[manifest.Clip]:
+def _listed(run: Experiment, path: Path) -> list[manifest.Clip]:
+    """Clips that a manifest or table lists, as a run takes them."""
     from system.corpora.inspection import check_recordings
 
-    clips = manifest.of_machines(manifest.read(path), run.config.data.machines, path)
+    clips, places = source.list_source(path, run.config.data.corpus)
+    admit(clips, path, places)  # before anything is opened
     with progress_bar(0, "reading") as bar:
-        return check_recordings(clips, path, bar.to)
+        clips = admit(check_recordings(clips, path, bar.to, places), path, places)
+    return manifest.of_machines(clips, run.config.data.machines, path)
 
 
 def _simulate(run: Experiment, folder: Path) -> None:

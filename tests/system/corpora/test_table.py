@@ -94,7 +94,10 @@ def test_without_class_and_fold_below_the_tables_own_folder(tmp_path):
         ({"where": ["esc11=1"]}, r"found no column esc11: did you mean esc10\?"),
         ({"where": ["esc10"]}, "where: expected column=value or column~regex, found 'esc10'"),
         ({"where": ["take~("]}, r"where: take~\(: expected a regular expression"),
-        ({"root": "nowhere"}, r"esc50\.csv: 4 of 4 recordings cannot be used; 4 of 4 are not there.*\n  nowhere/1-100-A-0.wav: expected a s"),
+        (
+            {"root": "nowhere"},
+            r"esc50\.csv: 4 of 4 rec.* used; 4 of 4 are not there.*\n  nowhere/1-100-A-0.wav: expected a s",
+        ),
     ],
 )
 def test_mistakes_in_what_is_asked(table, change, text):
@@ -128,7 +131,7 @@ def test_damaged_tables(table):
     with pytest.raises(WheeltapperError, match="line 1: expected UTF-8 or UTF-16 text, found the byte 0xff"):
         prepare_table(table)
     table.write_bytes(b"")
-    with pytest.raises(WheeltapperError, match="expected a header such as file,.*, found an empty file"):
+    with pytest.raises(WheeltapperError, match=r"expected a header such as file,.*, found an empty file"):
         prepare_table(table)
     with pytest.raises(WheeltapperError, match=r"no\.csv: expected a CSV that lists sound files, found nothing"):
         prepare_table(table.with_name("no.csv"))
