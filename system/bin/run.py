@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from system.bin import options
+from system.bin.package import check_written
 from system.errors import WheeltapperError
 from system.experiment import STAGES
 from system.pipeline import preflight
@@ -39,6 +40,8 @@ def main(args: argparse.Namespace) -> None:
     with session(args.exp, args.conf, args.set) as run:
         for name in STAGES[args.stage : args.stop_stage + 1]:
             run_stage(run, name, **({"data": plan.data} if name == "data" else {}))
+        if list(numbers) == [STAGES.index("package")]:
+            check_written(run)
     if args.stop_stage == LAST:
         print(f"report: {run.report}")
-        print(f"package: {run.zip}" if run.zip.is_file() else "no package: stage 7 has not run", flush=True)
+        print(f"package: {run.zip}" if run.zip.is_file() else "no package: stage 7 wrote none", flush=True)

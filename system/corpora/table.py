@@ -194,7 +194,7 @@ def _columns(table: Delimited, named: Mapping[str, str], asked: set[str], others
     """What each column is; ``named`` by options, ``asked`` in conditions."""
     if others not in OTHERS:
         raise WheeltapperError(f"others: expected one of {', '.join(OTHERS)}, found {others!r}")
-    fields, attributes = dict(named), {}
+    fields, attributes = dict(named), dict[str, str]()
     for name in table.header:
         if name in named.values():
             continue
@@ -234,7 +234,8 @@ def _files(table: Delimited, rows: Sequence[tuple[int, Row]], used: _Columns, ro
     """Name and path of the recording of each row."""
     column = used.fields["file" if "path" not in used.fields else "path"]
     cells = [(line, _cell(table.path, line, row, column)) for line, row in rows]
-    paths, seen = [], {}
+    paths: list[Path] = []
+    seen: dict[str, int] = {}
     for line, cell in cells:
         path = _locate(root, cell)
         place = os.path.normpath(path)

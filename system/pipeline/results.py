@@ -84,7 +84,7 @@ def read_baseline(system: str, paths: Sequence[str | os.PathLike]) -> tuple[str,
         systems = read_json(path).get("systems", {})
         if system not in systems:
             raise WheeltapperError(f"{path}: expected a system {system}, found {', '.join(systems) or 'none'}")
-        scores.append(100.0 * systems[system]["official_score"])
+        scores.append(100.0 * _official(path, systems[system]))
     if not scores:
         raise WheeltapperError(f"--baseline {system}: expected references.json of one run or more, found none")
     return system, statistics.mean(scores)
@@ -177,6 +177,14 @@ def update(path: str | os.PathLike, new: Sequence[Mapping[str, str]]) -> None:
         writer.writerows(table.values())
 
 
+def _official(where: str | os.PathLike, result: Mapping[str, Any]) -> float:
+    if result.get("official_score") is None:
+        raise WheeltapperError(
+            f"{where}: expected an official score, found none: no machine has test clips of all the kinds that it needs"
+        )
+    return result["official_score"]
+
+
 def _check_alike(runs: Sequence[FinishedRun]) -> None:
     """Raises WheeltapperError if the runs differ in a setting that changes scores, other than the seed."""
     for run in runs[1:]:
@@ -198,7 +206,7 @@ def _result(run: FinishedRun, part: str, number: int) -> Mapping[str, Any]:
 
 def _figures(results: Sequence[Mapping[str, Any]]) -> dict[str, str]:
     """Score, interval, single scores and measures of one system in all runs, in percent."""
-    scores = [100.0 * result["official_score"] for result in results]
+    scores = [100.0 * _official("the run", result) for result in results]
     found = {"score": f"{statistics.mean(scores):.2f}"}
     if len(scores) > 1:
         interval, by = np.clip(mean_interval(scores), 0.0, 100.0).tolist(), f"t, {len(scores)} runs"

@@ -21,7 +21,7 @@ def collect_findings(run: RunData) -> list[str]:
     if missing and done:
         found.append(f"These stages have not finished: {', '.join(missing)}.")
     for where, reason in (run.metrics.get("left_out") or {}).items():
-        found.append(f"{where} is left out of the metrics: {reason}.")
+        found.append(f"{where} has no official score: {reason}.")
     found += _below_chance(run)
     asked = run.config.false_positive_rate if run.config else 0.1
     alike: dict[str, list[str]] = {}

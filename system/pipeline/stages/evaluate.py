@@ -6,7 +6,7 @@ from typing import Any
 
 from system import manifest
 from system.corpora.challenge import rule_of_year
-from system.evaluation import metrics, truth
+from system.evaluation import available, truth
 from system.evaluation.folder import evaluate_folder, table
 from system.evaluation.truth import Truth
 from system.experiment import Experiment
@@ -35,25 +35,28 @@ def work(run: Experiment) -> Iterable[Path]:
     config, rule = run.config.evaluate, rule_of_year(run.config.evaluate.year)
     result: dict[str, Any] = {"year": config.year, "official_score": None, "per_machine": {}, "left_out": {}}
     for part, rows in (("systems", _labelled(clips)), ("evaluation", revealed)):
-        kept, left_out = _measurable(rows, config.year)
-        result["left_out"] |= left_out
+        lacking = available.gaps(rows, rule)
+        result["left_out"] |= lacking
         result[part] = {}
-        for label in run.labels if kept else []:
-            found, _ = evaluate_folder(run.system(label), kept, rule, config.bootstrap, run.config.seed)
+        measured = _has_both(rows)
+        for label in run.labels if measured else []:
+            found, _ = evaluate_folder(run.system(label), measured, rule, config.bootstrap, run.config.seed)
             result[part][label] = found
             print(f"{label}{', evaluation machines' if part == 'evaluation' else ''}\n{table(found)}\n")
     if result["systems"]:
         first = result["systems"][run.labels[0]]
-        result |= {"official_score": first["official_score"], "per_machine": first["per_machine"]}
+        result |= {name: first[name] for name in ("official_score", "per_machine", available.WITHOUT) if name in first}
+    elif not result["evaluation"]:
+        print("note: no machine has normal and anomalous labelled test clips: nothing is measured")
     for where, reason in result["left_out"].items():
-        print(f"note: {where} is left out of the metrics: {reason}")
+        print(f"note: {where} has no official score: {reason}")
     write_json(run.metrics, result)
     return [run.metrics]
 
 
 def measured_clips(clips: list[Clip], year: int) -> list[Truth]:
-    """Of a manifest's clips the labelled test clips that metrics.json measures by."""
-    return _measurable(_labelled([clip for clip in clips if clip.split == "test"]), year)[0]
+    """Of a manifest's clips the labelled test clips of the sections that have an official score."""
+    return available.complete(_labelled([clip for clip in clips if clip.split == "test"]), rule_of_year(year))
 
 
 def _labelled(clips: list[Clip]) -> list[Truth]:
@@ -71,18 +74,9 @@ def _hidden_truth(run: Experiment) -> Path | None:
     return path if path.is_file() else None
 
 
-def _measurable(rows: list[Truth], year: int) -> tuple[list[Truth], dict[str, str]]:
-    """The rows of the sections that hold every kind of clip that the year's measures need; why others do not."""
-    domains = ("source", "target") if metrics.RULES[rule_of_year(year)].domains else ("",)
-    kinds: dict[str, set[tuple[str, str]]] = {}
+def _has_both(rows: list[Truth]) -> list[Truth]:
+    """The clips of the sections with normal and anomalous clips."""
+    kinds: dict[tuple[str, str], set[str]] = {}
     for row in rows:
-        section = kinds.setdefault(f"{row.machine} section {row.section}", set())
-        section.add((row.domain if len(domains) > 1 else "", row.label))
-    left_out = {}
-    for where, found in kinds.items():
-        missing = [f"no normal {domain} test clip" for domain in domains if (domain, "normal") not in found]
-        if not any(label == "anomaly" for _, label in found):
-            missing.append("no anomalous test clip")
-        if missing:
-            left_out[where] = ", ".join(missing)
-    return [row for row in rows if f"{row.machine} section {row.section}" not in left_out], left_out
+        kinds.setdefault((row.machine, row.section), set()).add(row.label)
+    return [row for row in rows if len(kinds[row.machine, row.section]) > 1]

@@ -120,6 +120,7 @@ def test_a_test_clip_copied_into_train(run, capsys):
     folder = run.folder / "recordings" / "Pump"
     name = "section_00_source_train_normal_0099_noAttribute.wav"
     shutil.copy(folder / "test" / "section_00_0003.wav", folder / "train" / name)
+
     def copied(rows):
         row = next(row for row in rows if row["file"] == "section_00_0003.wav")
         said = {"split": "train", "file": name, "label": "normal", "domain": "source"}
