@@ -6,7 +6,7 @@ challenge's CSVs, which know no quotes. Each function returns what is wrong, as 
 
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 LONGEST_MACHINE = 100  # bytes in UTF-8; a file name of 255 bytes also has to hold kind, section, fold and process id
 LONGEST_FILE = 255  # bytes of each part of a recording's name
@@ -20,6 +20,23 @@ RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECA
 def machine_problem(name: str) -> str:
     """What is wrong with the name of a machine."""
     return _text_problem(name) or _portable_problem(name, "a machine's name")
+
+
+def machine_problems(names: Sequence[str], places: Sequence[str]) -> list[str]:
+    """What is wrong with the machines of recordings, each with the place of the first that has it.
+
+    Args:
+        names: of the machine of each recording.
+        places: where each recording is listed.
+    """
+    first: dict[str, str] = {}
+    for name, place in zip(names, places, strict=True):
+        first.setdefault(name, place)
+    found = [f"{place}: machine: {problem}" for name, place in first.items() if (problem := machine_problem(name))]
+    return found + [
+        f"{first[other]}: machine: expected machines that differ in more than case, found {shown(one)} and {shown(other)}"
+        for one, other in collisions(first)
+    ]
 
 
 def section_problem(section: str) -> str:

@@ -15,6 +15,7 @@ from system import manifest
 from system.config import CHECKPOINTS, Config
 from system.config.training import LOOP_FREE
 from system.errors import WheeltapperError
+from system.evaluation import available
 from system.files import file_hash, read_json, write_json
 from system.manifest import Clip
 from system.record import run_record
@@ -65,7 +66,7 @@ def read_candidate(folder: str | os.PathLike) -> Candidate:
             f"found {len(systems or ())}"
         )
     if any(found.get("official_score") is None for found in systems.values()):
-        lacking = "; ".join(f"{where}: {text}" for where, text in metrics.get("left_out", {}).items())
+        lacking = "; ".join(available.sentences(metrics.get("left_out", {})))
         raise WheeltapperError(
             f"{folder / 'metrics.json'}: expected official scores, found none ({lacking or 'nothing measured'})"
         )

@@ -13,7 +13,7 @@ from system.errors import WheeltapperError
 from system.naming import shown
 
 SUFFIXES = (".csv", ".tsv", ".tab", ".txt", ".xlsx", ".xls", ".ods")  # the last three are refused, by their content
-SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab"}
+SEPARATORS = {",": "comma", ";": "semicolon", "\t": "tab", "|": "pipe"}
 BOMS = (  # the mark of UTF-32 begins with that of UTF-16
     *((codecs.BOM_UTF32_LE, "utf-32"), (codecs.BOM_UTF32_BE, "utf-32")),
     *((codecs.BOM_UTF8, "utf-8-sig"), (codecs.BOM_UTF16_LE, "utf-16"), (codecs.BOM_UTF16_BE, "utf-16")),
@@ -46,7 +46,7 @@ class Delimited:
 def read(path: Path, known: Callable[[str], bool], example: str) -> Delimited:
     """Reads a table with a header.
 
-    The separator is the one of comma, semicolon and tab by which the header has most known columns. Empty lines, empty
+    The separator is the one of ``SEPARATORS`` by which the header has most known columns. Empty lines, empty
     cells beyond the header, and a line ``sep=;`` before it are passed over.
 
     Args:

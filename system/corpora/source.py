@@ -102,14 +102,12 @@ def remembered(exp: Path, downloads: Path) -> str:
 
 
 def check(source: Source) -> None:
-    """Checks a source without opening recordings: machine folders and file names, or the rows of a list.
+    """Checks a folder without opening recordings: machine folders and file names. Lists are ``admission.admit``'s.
 
     Raises:
         WheeltapperError: lists the problems at which stage 0 would stop.
     """
-    if source.manifest:
-        list_source(source.manifest)
-    elif source.folder and not source.synthetic and not source.year:
+    if source.folder and not source.synthetic and not source.year:
         from system.corpora import dcase
 
         dcase.check_layout(source.folder)

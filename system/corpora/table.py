@@ -1,6 +1,7 @@
 """Readers of sound files without the challenge's layout: those that a table lists, or all files in a folder."""
 
 import difflib
+import logging
 import os
 import re
 import unicodedata
@@ -23,6 +24,8 @@ NO_FOLD = "00"  # section of clips without a fold, as in challenge years with on
 OTHERS = ("refuse", "ignore", "attributes")  # what becomes of columns that a manifest does not know
 EXAMPLE = "file,machine,split,label,domain"
 CONDITION = re.compile(r"(?P<column>[^=~]+)(?P<operator>[=~])(?P<value>.*)", re.DOTALL)
+
+log = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 
@@ -120,8 +123,8 @@ def list_table(
     for column in named.values():
         _check_column(found, column)
     conditions = [_condition(found, text) for text in where]
-    used = _columns(found, named, {condition.column for condition in conditions}, others)
-    rows = [(line, row) for line, row in found.rows if all(condition.holds(row) for condition in conditions)]
+    used = _columns(found, named, {column for column, _ in conditions}, others)
+    rows = [(line, row) for line, row in found.rows if all(holds(row) for _, holds in conditions)]
     if not rows:
         asked = f" where {' and '.join(where)}" if where else ""
         raise WheeltapperError(f"{table}: expected at least one row{asked}, found none")
@@ -140,8 +143,11 @@ def list_table(
                 f"{table}: line {line}: expected each file once, found {file} also in line {seen[clip.key]}"
             )
         clips.append(clip)
-    _check_machines(table, clips)
-    return clips, [f"line {line}" for line, _ in rows]
+    places = [f"line {line}" for line, _ in rows]
+    _check_machines([f"{table}: {place}" for place in places], clips)
+    if {"label", "anomaly"} & set(used.fields):
+        _warn_unlabelled(table, clips)
+    return clips, places
 
 
 def prepare_files(
@@ -181,7 +187,7 @@ def prepare_files(
         clips.append(Clip(corpus or own, machine, NO_FOLD, "train", inside.as_posix(), str(path), label=label))
     if not clips:
         raise WheeltapperError(f"{folder}: expected {', '.join(audio.EXTENSIONS)} files, found none")
-    _check_machines(folder, clips)
+    _check_machines([clip.path for clip in clips], clips)
     return check_recordings(clips, folder, progress, threads=threads)
 
 
@@ -367,12 +373,6 @@ def _filled(where: str, row: Row, column: str) -> str:
     return row[column]
 
 
-@dataclass(frozen=True)
-class _Condition:
-    column: str
-    holds: Callable[[Row], bool]
-
-
 def _check_column(table: Delimited, column: str) -> None:
     if column not in table.header:
         longer = [name for name in table.header if name.startswith(column)]  # prefers filename to src_file for file
@@ -381,32 +381,36 @@ def _check_column(table: Delimited, column: str) -> None:
         raise WheeltapperError(f"{table.path}: line 1: found no column {column}: {advice}")
 
 
-def _condition(table: Delimited, text: str) -> _Condition:
+def _condition(table: Delimited, text: str) -> tuple[str, Callable[[Row], bool]]:
+    """The column that a condition names, and whether a row meets it."""
     match = CONDITION.fullmatch(text)
     if not match:
         raise WheeltapperError(f"where: expected column=value or column~regex, found {text!r}")
     column, operator, value = match.group("column", "operator", "value")
     _check_column(table, column)
     if operator == "=":
-        return _Condition(column, lambda row: row[column] == value)
+        return column, lambda row: row[column] == value
     try:
         pattern = re.compile(value)
     except re.error as error:
         raise WheeltapperError(f"where: {text}: expected a regular expression, found {error}") from error
-    return _Condition(column, lambda row: pattern.search(row[column]) is not None)
+    return column, lambda row: pattern.search(row[column]) is not None
 
 
 def _cell(table: Path, line: int, row: Row, column: str) -> str:
     return _filled(f"{table}: line {line}", row, column)
 
 
-def _check_machines(source: Path, clips: Sequence[Clip]) -> None:
-    names = list(dict.fromkeys(clip.machine for clip in clips))
-    for name in names:
-        if problem := naming.machine_problem(name):
-            raise WheeltapperError(f"{source}: machine: {problem}")
-    for one, other in naming.collisions(names):
-        raise WheeltapperError(f"{source}: expected machines that differ in more than case, found {one} and {other}")
+def _check_machines(places: Sequence[str], clips: Sequence[Clip]) -> None:
+    for problem in naming.machine_problems([clip.machine for clip in clips], places):
+        raise WheeltapperError(problem)
+
+
+def _warn_unlabelled(table: Path, clips: Sequence[Clip]) -> None:
+    """Training recordings are normal by the rules of the challenge; where labels are given, a gap may be an error."""
+    count = sum(clip.split == "train" and not clip.label for clip in clips)
+    if count:
+        log.warning("%s: %d training recordings without a label, learned as normal", table, count)
 
 
 def _check_classes(table: Path, classes: set[str]) -> None:

@@ -16,6 +16,7 @@ from system.evaluation.truth import DOMAINS, JoinedSection, SectionKey, Table, T
 
 OVERALL = ("AUC (all)", "pAUC")  # measures over both domains
 SCORE = "hmean_auc_pauc"  # of a machine: the harmonic mean of both
+SHOWN = 5  # sections in a sentence
 WITHOUT = "without_domains"  # of a system: the same over all machines
 
 
@@ -24,8 +25,21 @@ def gaps(truth: Iterable[Truth], rule: int) -> dict[str, str]:
     found = {}
     for (machine, section), clips in _sections(truth).items():
         if missing := _missing(clips, RULES[rule]):
-            found[f"{machine} section {section}"] = ", ".join(missing)
+            found[name_of(machine, section)] = ", ".join(missing)
     return found
+
+
+def name_of(machine: str, section: str) -> str:
+    """How messages and metrics.json name a section."""
+    return f"{machine} section {section}"
+
+
+def sentences(left_out: Mapping[str, str]) -> list[str]:
+    """What ``gaps`` found, once for each reason."""
+    by_reason: dict[str, list[str]] = {}
+    for where, reason in left_out.items():
+        by_reason.setdefault(reason, []).append(where)
+    return [f"no official score of {_few(names)}: {reason}" for reason, names in by_reason.items()]
 
 
 def complete(truth: Iterable[Truth], rule: int) -> list[Truth]:
@@ -62,7 +76,7 @@ def evaluate(
     if not lacking:
         return metrics.evaluate(scores, decisions, whole, rule, replicates, seed)
     if not whole and not rest:
-        said = "; ".join(f"{where}: {text}" for where, text in gaps(truth_of(sections), rule).items())
+        said = "; ".join(sentences(gaps(truth_of(sections), rule)))
         raise WheeltapperError(f"expected normal and anomalous test clips of some machine, found none ({said})")
     if whole:
         result = metrics.evaluate(scores, decisions, whole, rule, replicates, seed)
@@ -99,6 +113,11 @@ def main_score(result: Mapping[str, Any]) -> tuple[float, list[float] | None] | 
 def truth_of(sections: Mapping[SectionKey, Sequence[Truth]]) -> list[Truth]:
     """All clips of some sections."""
     return [clip for clips in sections.values() for clip in clips]
+
+
+def _few(names: Sequence[str]) -> str:
+    more = len(names) - SHOWN
+    return ", ".join(names[:SHOWN]) + (f" and {more} more" if more > 0 else "")
 
 
 def _sections(truth: Iterable[Truth]) -> dict[SectionKey, list[Truth]]:

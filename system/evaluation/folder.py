@@ -39,7 +39,7 @@ def evaluate_folder(
     keys = dict.fromkeys((clip.machine, clip.section) for clip in clips)
     scores = _read(files, challenge_csv.SCORE, keys)
     decisions = _read(files, challenge_csv.DECISION, keys)
-    notes = [f"{where} has no official score: {text}" for where, text in available.gaps(clips, rule).items()]
+    notes = available.sentences(available.gaps(clips, rule))
     notes += _notes(files, keys, decisions)
     return available.evaluate(scores, decisions, clips, rule, bootstrap, seed), notes
 

@@ -32,7 +32,7 @@ def admit(clips: Sequence[Clip], where: object, places: Sequence[str] = ()) -> l
             clip, a machine and section with too few training clips, a machine with labelled and anonymous test clips.
     """
     listed = [f"{where}: {place}" for place in places] or [clip.path for clip in clips]
-    problems = [f"{where}: {text}" for text in _machine_problems(clips)]
+    problems = naming.machine_problems([clip.machine for clip in clips], listed)
     admitted: list[Clip] = []
     seen: dict[Key, str] = {}
     for clip, place in zip(clips, listed, strict=True):
@@ -55,13 +55,6 @@ def _message(where: str, problems: list[str]) -> str:
         return unique[0]
     more = f" (the first {SHOWN} are shown)" if len(unique) > SHOWN else ""
     return "\n  ".join([f"{where}: {len(unique)} problems{more}", *unique[:SHOWN]])
-
-
-def _machine_problems(clips: Sequence[Clip]) -> list[str]:
-    names = list(dict.fromkeys(clip.machine for clip in clips))
-    found = [f"machine: {problem}" for name in names if (problem := naming.machine_problem(name))]
-    pairs = naming.collisions(names)
-    return found + [f"expected machines that differ in more than case, found {one} and {other}" for one, other in pairs]
 
 
 def _clip_problems(clip: Clip) -> list[str]:

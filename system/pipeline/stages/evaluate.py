@@ -29,14 +29,15 @@ def stage(run: Experiment) -> Stage:
 def work(run: Experiment) -> Iterable[Path]:
     """Measures every system and writes metrics.json; returns its file."""
     hidden = _hidden_truth(run)
-    clips = [clip for clip in manifest.read(run.manifest) if clip.split == "test"]
+    recordings = manifest.read(run.manifest)
+    clips = [clip for clip in recordings if clip.split == "test"]
     anonymous = {(c.machine, c.section, c.file) for c in clips if not c.label}
     revealed = [row for row in truth.read_truth(hidden) if row[:3] in anonymous] if hidden else []
     config, rule = run.config.evaluate, rule_of_year(run.config.evaluate.year)
-    result: dict[str, Any] = {"year": config.year, "official_score": None, "per_machine": {}, "left_out": {}}
+    result: dict[str, Any] = {"year": config.year, "official_score": None, "per_machine": {}}
+    result["left_out"] = _untested(recordings)
     for part, rows in (("systems", _labelled(clips)), ("evaluation", revealed)):
-        lacking = available.gaps(rows, rule)
-        result["left_out"] |= lacking
+        result["left_out"] |= available.gaps(rows, rule)
         result[part] = {}
         measured = _has_both(rows)
         for label in run.labels if measured else []:
@@ -48,8 +49,8 @@ def work(run: Experiment) -> Iterable[Path]:
         result |= {name: first[name] for name in ("official_score", "per_machine", available.WITHOUT) if name in first}
     elif not result["evaluation"]:
         print("note: no machine has normal and anomalous labelled test clips: nothing is measured")
-    for where, reason in result["left_out"].items():
-        print(f"note: {where} has no official score: {reason}")
+    for sentence in available.sentences(result["left_out"]):
+        print(f"note: {sentence}")
     write_json(run.metrics, result)
     return [run.metrics]
 
@@ -61,6 +62,13 @@ def measured_clips(clips: list[Clip], year: int) -> list[Truth]:
 
 def _labelled(clips: list[Clip]) -> list[Truth]:
     return [Truth(c.machine, c.section, c.file, c.domain, c.label) for c in clips if c.label]
+
+
+def _untested(clips: list[Clip]) -> dict[str, str]:
+    """The sections without test clips, as ``available.gaps`` names them."""
+    tested = {clip.key[:2] for clip in clips if clip.split == "test"}
+    sections = dict.fromkeys(clip.key[:2] for clip in clips if clip.split == "train")
+    return {available.name_of(*key): "no test clip" for key in sections if key not in tested}
 
 
 def _hidden_truth(run: Experiment) -> Path | None:
