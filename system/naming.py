@@ -34,7 +34,7 @@ def machine_problems(names: Sequence[str], places: Sequence[str]) -> list[str]:
         first.setdefault(name, place)
     found = [f"{place}: machine: {problem}" for name, place in first.items() if (problem := machine_problem(name))]
     return found + [
-        f"{first[other]}: machine: expected machines that differ in more than case, found {shown(one)} and {shown(other)}"
+        f"{first[other]}: machine: expected names that differ in more than case, found {shown(one)}, {shown(other)}"
         for one, other in collisions(first)
     ]
 
@@ -50,7 +50,9 @@ def file_problem(name: str) -> str:
     if problem:
         return problem
     parts = name.split("/")
-    if "\\" in name or "" in parts or "." in parts or ".." in parts:
+    if "\\" in name:
+        return f"expected a name without \\, found {shown(name)}"
+    if "" in parts or "." in parts or ".." in parts:
         return f"expected a name below a folder, without .., found {shown(name)}"
     if any(len(part.encode()) > LONGEST_FILE for part in parts):
         return f"expected names of at most {LONGEST_FILE} bytes, found {shown(name)}"

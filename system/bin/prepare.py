@@ -8,7 +8,7 @@ from pathlib import Path
 
 from system.bin import options
 from system.errors import WheeltapperError
-from system.pipeline.session import run_stage, session
+from system.pipeline.session import run_data, session
 from system.pipeline.stages.data import write_manifest
 from system.progress import progress_bar
 
@@ -113,7 +113,7 @@ def _add_table_arguments(table: options.Group) -> None:
 def main(args: argparse.Namespace) -> None:
     if args.exp:
         with session(args.exp, args.conf, args.set) as run:
-            return run_stage(run, "data", data=args.data)
+            return run_data(run, args.data)
     if args.source is None or args.out is None:
         raise WheeltapperError("expected SOURCE --out CSV, or --exp DIR --data DATA (stage of a recipe)")
     if args.suite:

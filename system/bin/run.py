@@ -9,7 +9,7 @@ from system.errors import WheeltapperError
 from system.experiment import STAGES
 from system.pipeline import preflight
 from system.pipeline.preflight import Plan
-from system.pipeline.session import run_stage, session
+from system.pipeline.session import run_data, run_stage, session
 
 LAST = len(STAGES) - 1
 
@@ -39,7 +39,10 @@ def main(args: argparse.Namespace) -> None:
     preflight.check_earlier(plan)
     with session(args.exp, args.conf, args.set) as run:
         for name in STAGES[args.stage : args.stop_stage + 1]:
-            run_stage(run, name, **({"data": plan.data} if name == "data" else {}))
+            if name == "data":
+                run_data(run, plan.data)
+            else:
+                run_stage(run, name)
         if list(numbers) == [STAGES.index("package")]:
             check_written(run)
     if args.stop_stage == LAST:

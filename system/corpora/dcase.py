@@ -137,7 +137,7 @@ def _machine_folders(folder: Path, problems: list[str]) -> list[Path]:
         f"{folder}: machine: {problem}" for path in machines if (problem := naming.machine_problem(path.name))
     )
     problems.extend(
-        f"{folder}: expected machines that differ in more than case, found {naming.shown(one)} and {naming.shown(other)}"
+        f"{folder}: expected names that differ in more than case, found {naming.shown(one)}, {naming.shown(other)}"
         for one, other in naming.collisions(path.name for path in machines)
     )
     return machines

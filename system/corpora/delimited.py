@@ -47,7 +47,7 @@ def read(path: Path, known: Callable[[str], bool], example: str) -> Delimited:
     """Reads a table with a header.
 
     The separator is the one of ``SEPARATORS`` by which the header has most known columns. Empty lines, empty
-    cells beyond the header, and a line ``sep=;`` before it are passed over.
+    columns at the end, and a line ``sep=;`` before it are passed over.
 
     Args:
         path: the file; UTF-8, with or without a byte-order mark, or UTF-16.
@@ -64,7 +64,7 @@ def read(path: Path, known: Callable[[str], bool], example: str) -> Delimited:
     separator, first = _header(path, text, known, example)
     reader, rows = _cells(text, separator), []
     header = tuple(name for _, cells in itertools.islice(reader, first, first + 1) for name in cells)
-    width = max((number for number, name in enumerate(header, 1) if name), default=0)
+    widest, width = len(header), max((number for number, name in enumerate(header, 1) if name), default=0)
     header = header[:width]
     for name in header:
         if not name:
@@ -73,9 +73,7 @@ def read(path: Path, known: Callable[[str], bool], example: str) -> Delimited:
             raise WheeltapperError(f"{path}: line 1: expected each column once, found {shown(name)} twice")
     try:
         for line, cells in reader:
-            if not any(cells):
-                continue
-            if len(cells) < width or any(cells[width:]):
+            if not width <= len(cells) <= widest or any(cells[width:]):
                 advice = _advice(separator, cells, width)
                 raise WheeltapperError(f"{path}: line {line}: expected {width} columns, found {len(cells)}{advice}")
             rows.append((line, dict(zip(header, cells[:width], strict=True))))
@@ -92,7 +90,8 @@ def _decode(path: Path) -> str:
         if data.startswith(head):
             raise WheeltapperError(f"{path}: expected a table as text, found {kind}; export it as CSV (UTF-8)")
     encoding = next((name for mark, name in BOMS if data.startswith(mark)), "utf-8")
-    if encoding == "utf-8" and b"\0" in data[:200]:
+    head = data[:200]
+    if encoding == "utf-8" and head.count(b"\0") > len(head) // 4:
         encoding = "utf-16-be" if data[:1] == b"\0" else "utf-16-le"  # without the mark
     try:
         text = data.decode(encoding)

@@ -81,6 +81,17 @@ def inspect_all(
     return results
 
 
+def check_there(clips: Sequence[Clip], where: str | os.PathLike, places: Sequence[str]) -> None:
+    """Raises WheeltapperError where listed recordings are missing; for the arguments see ``check_recordings``."""
+    problems = [
+        f"{clip.path}: expected a sound file, found nothing ({place})"
+        for clip, place in zip(clips, places, strict=True)
+        if not os.path.exists(clip.path)
+    ]
+    if problems:
+        raise WheeltapperError(_listing(clips, where, problems))
+
+
 def check_recordings(
     clips: Sequence[Clip],
     where: str | os.PathLike,
@@ -114,7 +125,8 @@ def check_recordings(
             log.warning("%s: silent (all samples are zero), kept", clip.path)
         measured = {name: getattr(found, name) for name in ("channels", "rate", "samples", "digest")}
         problems += [
-            f"{clip.path}: expected {name} {getattr(clip, name)} as in {where}{listed}, found {value}"
+            f"{clip.path}: expected {name} {getattr(clip, name)} as in {where}{listed}, found {value}; make the list "
+            "again if the recording was changed on purpose"
             for name, value in measured.items()
             if getattr(clip, name) and getattr(clip, name) != value
         ]

@@ -10,7 +10,7 @@ from system import manifest
 from system.corpora import delimited
 from system.corpora.table import list_table
 from system.errors import WheeltapperError
-from system.files import read_json
+from system.files import read_json, write_json
 from system.manifest import Clip
 from system.stage import MARKERS
 
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 SYNTHETIC = "synthetic"
 CHALLENGE = "dcase"
+STARTED = "data_source.json"  # beside the records of the stages: what the last start of stage 0 read
 
 
 @dataclass(frozen=True)
@@ -85,20 +86,28 @@ def find_source(data: str, exp: Path, downloads: Path) -> Source:
 
 
 def remembered(exp: Path, downloads: Path) -> str:
-    """Value of ``--data`` in an earlier run of an experiment; empty if stage 0 was never completed.
+    """Value of ``--data`` in an earlier run of an experiment; empty if stage 0 was never started.
 
     Args:
         exp: experiment folder.
         downloads: folder of downloaded challenge years.
     """
-    try:
-        record = dict(read_json(exp / MARKERS / "0_data.json"))
-    except (WheeltapperError, TypeError, ValueError):
-        return ""
-    data = str(dict(record.get("settings") or {}).get("data", ""))
+    data = ""
+    for name in (STARTED, "0_data.json"):  # the record is gone while the stage runs, and after it failed
+        try:
+            record = dict(read_json(exp / MARKERS / name))
+            data = data or str(dict(record.get("settings") or {}).get("data", ""))
+        except (WheeltapperError, TypeError, ValueError):
+            continue
     place = Path(data)
     is_year = re.fullmatch(rf"{CHALLENGE}[0-9]+", place.name) and place == (downloads / place.name).resolve()
     return place.name if is_year else data
+
+
+def remember(exp: Path, data: str) -> None:
+    """Keeps what stage 0 is about to read, for ``remembered``; ``data`` as in the settings of the stage."""
+    (exp / MARKERS).mkdir(exist_ok=True)
+    write_json(exp / MARKERS / STARTED, {"settings": {"data": data}})
 
 
 def check(source: Source) -> None:

@@ -10,6 +10,7 @@ from system.corpora import source
 from system.corpora.challenge import Year
 from system.corpora.source import Source
 from system.corpora.summary import machine_summary
+from system.errors import WheeltapperError
 from system.experiment import Experiment
 from system.files import files_signature
 from system.pipeline.admission import admit
@@ -31,7 +32,11 @@ def stage(run: Experiment, data: str = "") -> Stage:
         chosen = {"data": str(path.resolve()), "machines": config.data.machines}
         if not manifest.is_manifest(path):
             chosen["corpus"] = config.data.corpus
-        stage = run.stage("data", chosen, [path], owns=["manifest.csv", "data"])
+        if path.resolve() == run.manifest.resolve():
+            raise WheeltapperError(
+                f"--data {path}: expected a list that is not this experiment's own, which stage 0 writes anew"
+            )
+        stage = run.stage("data", chosen, [path], owns=_owned(run, [Path(clip.path) for clip in clips]))
         stage.watch = lambda: files_signature(clip.path for clip in clips)
         return stage
     folder = _folder(found)
@@ -43,14 +48,13 @@ def stage(run: Experiment, data: str = "") -> Stage:
         settings["machines"] = config.data.machines
     if found.synthetic:
         settings |= {"synthetic": config.data.synthetic, "seed": config.seed}
-    return run.stage("data", settings, [], owns=["manifest.csv", "data"], watched=folder)
+    owns = _owned(run, [] if found.synthetic else [folder])
+    return run.stage("data", settings, [], owns=owns, watched=folder)
 
 
 def work(run: Experiment, data: str = "") -> Iterable[Path]:
     """Makes, fetches or reads the recordings and writes the manifest; returns its file."""
-    found, before = _find(run, data), _remembered(run)
-    if data and before and before not in (data, str(Path(data).resolve())):
-        print(f"note: {run.folder} was made from {before}; --data {data} takes its place", flush=True)
+    found = _find(run, data)
     if found.manifest:
         return write_manifest(run.manifest, _listed(run, found.manifest))
     folder = _folder(found)
@@ -60,6 +64,16 @@ def work(run: Experiment, data: str = "") -> Iterable[Path]:
         folder = _download(found.year, folder)
     clips = prepare(folder, run.config.data.corpus or Path(found.data).name)
     return write_manifest(run.manifest, admit(manifest.of_machines(clips, run.config.data.machines, folder), folder))
+
+
+def start(run: Experiment, data: str = "") -> str:
+    """What the stage reads: ``data``, or that of the last start, or synthetic; kept for starts without ``--data``."""
+    before = _remembered(run)
+    if data and before and before not in (data, str(Path(data).resolve())):
+        print(f"note: {run.folder} was made from {before}; --data {data} takes its place", flush=True)
+    chosen = data or before or source.SYNTHETIC
+    source.remember(run.folder, stage(run, chosen).settings["data"])
+    return chosen
 
 
 def prepare(folder: Path, corpus: str = "dcase") -> list[manifest.Clip]:
@@ -84,6 +98,13 @@ def _remembered(run: Experiment) -> str:
 
 def _find(run: Experiment, data: str) -> Source:
     return source.find_source(data or _remembered(run) or source.SYNTHETIC, run.folder, Path(run.config.data.folder))
+
+
+def _owned(run: Experiment, recordings: Iterable[Path]) -> list[str]:
+    """What the stage may remove: not recordings of the user's that lie where simulated ones would."""
+    own = (run.folder / "data").resolve()
+    given = any(path.resolve().is_relative_to(own) for path in recordings)
+    return ["manifest.csv", *([] if given else ["data"])]
 
 
 def _folder(found: Source) -> Path:

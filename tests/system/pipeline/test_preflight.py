@@ -215,6 +215,8 @@ def test_folders_and_manifests_that_are_well(place):
     for number in range(2):
         name = f"section_00_source_train_normal_{number:04d}_noAttribute.wav"
         (place / "good/fan/train" / name).write_text("never opened")
+    for name in "01ab":
+        (place / f"{name}.wav").write_text("never opened")
     clips = [Clip("c", "fan", "00", "train", f"{n}.wav", f"{n}.wav", channels=1, rate=1, samples=1) for n in range(2)]
     manifest.write(place / "m.csv", clips)
     (place / "t.tsv").write_text("file\tmachine\na.wav\tfan\nb.wav\tfan\n")
