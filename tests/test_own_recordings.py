@@ -1,4 +1,4 @@
-"""Recordings that do not come in the challenge's layout, or not with all kinds of test clips, from stage 0 to stage 9."""
+"""Recordings without the challenge's layout, or without some kinds of test clips, from stage 0 to stage 9."""
 
 import csv
 import shutil
@@ -33,7 +33,7 @@ def sound(seed: int, anomaly: bool, target: bool = False, channels: int = 1) -> 
 
 
 def record(folder: Path, machines: dict[str, tuple], train: tuple = (SOURCE, TARGET)) -> list[dict[str, str]]:
-    """Writes four training clips of each kind of ``train``, and two test clips of each kind a machine has; their rows."""
+    """Writes four training clips of each kind of ``train``, and two test clips of each that a machine has; the rows."""
     rows: list[dict[str, str]] = []
     for machine, tests in machines.items():
         kinds = [("train", kind, 4) for kind in train] + [("test", kind, 2) for kind in tests]
