@@ -73,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(
         stage,
         "--data",
-        "synthetic, dcase<year>, a folder, or a manifest.csv (default: those of the last run, or synthetic)",
+        "synthetic, dcase<year>, a folder, a manifest.csv or a table (default: those of the last run, or synthetic)",
         default="",
     )
     options.add_example(

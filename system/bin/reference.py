@@ -48,6 +48,8 @@ def main(args: argparse.Namespace) -> None:
         raise WheeltapperError(f"--epochs: expected 1 or more, found {args.epochs}")
     rule = rule_of_year(args.year)
     clips = manifest.read(args.manifest)
+    if not any(clip.split == "test" for clip in clips):
+        raise WheeltapperError(f"{args.manifest}: expected test clips to score, found none among {len(clips)} clips")
     names = list(dict.fromkeys(args.system or ["all"]))
     if "all" in names:
         names = available(clips)

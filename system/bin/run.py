@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(
         inputs,
         "--data",
-        "synthetic, dcase<year>, a folder, or a manifest.csv (default: those of the last run, or synthetic)",
+        "synthetic, dcase<year>, a folder, a manifest.csv or a table (default: those of the last run, or synthetic)",
     )
     options.add_stages(parser, LAST)
     options.add_example(parser, "wheeltapper run --exp exp/toy --conf toy.yaml")

@@ -300,9 +300,7 @@ def _clip(where: str, row: Row, used: _Columns, file: str, path: str, corpus: st
         section = match[1].zfill(2)
     fields: dict[str, Any] = {
         "corpus": cell("corpus") or corpus,
-        "machine": _filled(where, row, used.fields["machine"])
-        if "machine" in used.fields
-        else cell("corpus") or corpus,
+        "machine": unicodedata.normalize("NFC", _machine(where, row, used) or cell("corpus") or corpus),
         "section": section,
         "split": word("split", named["split"] or "train"),
         "file": file,
@@ -321,6 +319,10 @@ def _clip(where: str, row: Row, used: _Columns, file: str, path: str, corpus: st
         fields[field] = int(number[1])
     _check_fields(where, fields, used)
     return Clip(path=path, **fields)
+
+
+def _machine(where: str, row: Row, used: _Columns) -> str:
+    return _filled(where, row, used.fields["machine"]) if "machine" in used.fields else ""
 
 
 def _check_fields(where: str, fields: Mapping[str, Any], used: _Columns) -> None:
@@ -364,7 +366,7 @@ def _attributes(where: str, row: Row, used: _Columns, default: str) -> str:
         for key, column in used.attributes.items()
         if columns.written(row[column])
     ]
-    return "_".join(filter(None, parts)) if own else default
+    return unicodedata.normalize("NFC", "_".join(filter(None, parts))) if own else default
 
 
 def _filled(where: str, row: Row, column: str) -> str:

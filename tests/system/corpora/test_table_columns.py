@@ -166,6 +166,10 @@ def test_a_manifest_that_a_spreadsheet_saved_reads_as_before(tmp_path, record):
     assert prepare_table(tmp_path / "saved.csv") == clips
 
 
+def test_machines_whose_accents_are_written_in_two_ways_are_one(say):
+    assert {row[0] for row in say(with_cell("machine", "Lu\u0308fter", 2))} == {"Lüfter"}
+
+
 def test_accents_of_a_mac_and_missing_recordings(tmp_path, record):
     clip = record("u\u0308.wav")
     (tmp_path / "t.csv").write_text("file,machine\naudio/fan/train/\u00fc.wav,fan\n")
