@@ -45,7 +45,7 @@ def check_run(facts: RunFacts, where: str, collector: Collector) -> None:
         where: name of the run in the findings.
         collector: receives the findings.
     """
-    tests = [path for path in facts.training_files if _is_test_clip(path)]
+    tests = [path for path in facts.training_files if is_test_clip(path)]
     if tests:
         collector.error(where, f"expected training on normal training clips only, found {listing(tests, 3)}")
     leaked = sorted(
@@ -108,7 +108,8 @@ def check_claims(
                 collector.warning(where, message, lines.get(place, 0))
 
 
-def _is_test_clip(path: str) -> bool:
+def is_test_clip(path: str) -> bool:
+    """Whether folder or name of a recording say that it is a test clip or an anomaly."""
     folder, _, name = path.replace("\\", "/").rpartition("/")
     return folder.rsplit("/", 1)[-1] == "test" or "_anomaly_" in name or name.startswith("anomaly_")
 

@@ -10,7 +10,8 @@ from submission.findings import Collector, listing, printable
 from system.evaluation import challenge_csv
 from system.evaluation.challenge_csv import DECISION, KINDS, SCORE
 
-AUDIO = (".wav", ".flac", ".ogg")
+# Of the lines of a CSV those that name recordings: wav for the challenge, others for rehearsals with one's own.
+AUDIO = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".opus")
 MAX_CSV = 16 << 20
 MAX_LINE_FINDINGS = 1000
 TIES = 0.05
@@ -143,8 +144,13 @@ def reference_names(outputs: list[OutputFile]) -> tuple[frozenset[str], str]:
     return best, next(output.relative for output in outputs if output.names == best)
 
 
-def check_names(output: OutputFile, expected: frozenset[str], source: str, tree: Tree, collector: Collector) -> None:
-    """Checks that a file has exactly the expected clips; ``source`` names their origin in messages."""
+def check_names(
+    output: OutputFile, expected: frozenset[str], source: str, tree: Tree, collector: Collector, rehearsal: bool = False
+) -> None:
+    """Checks that a file has exactly the expected clips; ``source`` names their origin in messages.
+
+    The challenge's recordings are wav files; those of a rehearsal need not be.
+    """
     where = tree.where(output.relative)
     missing, extra = sorted(expected - output.names), sorted(output.names - expected)
     if missing or extra:
@@ -167,9 +173,8 @@ def check_names(output: OutputFile, expected: frozenset[str], source: str, tree:
     bare = sorted(name for name in output.values if not name.endswith(".wav"))
     if bare:
         first = min(output.lines.get(name, 0) for name in bare)
-        collector.error(
-            where, f"expected file names that end in .wav, found {len(bare)} others ({_names(bare)})", first
-        )
+        text = f"expected file names that end in .wav, found {len(bare)} others ({_names(bare)})"
+        (collector.warning if rehearsal else collector.error)(where, text, first)
 
 
 def check_values(outputs: list[OutputFile], tree: Tree, collector: Collector) -> None:

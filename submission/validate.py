@@ -285,7 +285,7 @@ def _check_outputs(
                 wanted = f"{machines_check.OFFICIAL_CLIPS} clips of {machine} section {section}"
                 collector.warning(source, f"expected {wanted}, found {count}")
         for output in outputs:
-            outputs_check.check_names(output, expected, source, tree, collector)
+            outputs_check.check_names(output, expected, source, tree, collector, scope.rehearsal)
 
 
 def _check_baseline_year(tree: Tree, system: _System, scope: Scope, collector: Collector) -> None:

@@ -19,7 +19,7 @@ import soundfile
 
 from system import sound_headers
 from system.errors import WheeltapperError
-from system.files import open_atomic
+from system.files import open_atomic, walk
 from system.resampling import official_resampler, resample, resampler
 
 __all__ = [
@@ -234,14 +234,19 @@ def digest(path: str | os.PathLike) -> str:
 
 
 def list_files(folder: str | os.PathLike) -> list[Path]:
-    """Lists sound files in a folder and its subfolders, sorted by path, without hidden files.
+    """Lists sound files in a folder and its subfolders, linked ones too, sorted by path, without hidden files.
 
     A warning through ``logging`` counts and names sound files of kinds that cannot be read.
     """
-    folder = Path(folder)
-    paths = [path for path in folder.rglob("*") if not path.name.startswith(".") and path.is_file()]
+    paths = _visible(folder)
     warn_of_others(folder, paths)
     return sorted(path for path in paths if path.suffix.lower() in EXTENSIONS)
+
+
+def _visible(folder: str | os.PathLike) -> list[Path]:
+    """Files below a folder, without hidden ones."""
+    found = (Path(root) / name for root, _, names in walk(folder) for name in names if not name.startswith("."))
+    return [path for path in found if path.is_file()]
 
 
 def warn_of_others(folder: str | os.PathLike, paths: Iterable[Path]) -> None:
@@ -252,7 +257,7 @@ def warn_of_others(folder: str | os.PathLike, paths: Iterable[Path]) -> None:
 
 def nothing_found(folder: str | os.PathLike) -> WheeltapperError:
     """Exception for a folder without a sound file that can be read; says what else it holds."""
-    inside = [path for path in Path(folder).rglob("*") if path.is_file() and not path.name.startswith(".")]
+    inside = _visible(folder)
     kinds = Counter(path.suffix.lower() or "without extension" for path in inside).most_common(SHOWN)
     found = ", ".join(f"{count} {kind}" for kind, count in kinds)
     advice = OF_TABLES if any(path.suffix.lower() in TABLES for path in inside) else ""

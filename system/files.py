@@ -13,6 +13,7 @@ from system import locks
 from system.errors import WheeltapperError
 
 LOCK = ".lock"
+CODING = ("utf-8", "surrogateescape")  # of names, which may be any bytes
 
 
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # temporary files of open_atomic, with the process id
@@ -94,25 +95,61 @@ def _taken(folder: Path) -> str:
     return f"{folder}: another wheeltapper process is using this folder; wait for it or choose another folder"
 
 
-def tree_signature(folder: str | os.PathLike) -> str:
-    """Hash of names, sizes and modification times of all files below a folder, to detect changed recordings."""
-    hasher = hashlib.sha256()
-    for root, folders, names in os.walk(os.fspath(folder)):
+def walk(folder: str | os.PathLike) -> Iterator[tuple[str, list[str], list[str]]]:
+    """``os.walk`` in the order of names and through links to folders, but not into a folder from inside itself.
+
+    Yields:
+        (folder, names of its folders, names of its files); folders that the caller removes are not entered.
+    """
+    above: dict[str, set[tuple[int, int]]] = {}
+    for root, folders, names in os.walk(os.fspath(folder), followlinks=True):
         folders.sort()
-        for name in sorted(names):
-            status = os.stat(os.path.join(root, name))
-            hasher.update(os.fsencode(f"{os.path.relpath(os.path.join(root, name), folder)}|{status.st_size}|"))
-            hasher.update(f"{status.st_mtime_ns}\n".encode())
+        status = os.stat(root)
+        own = above.pop(root, set()) | {(status.st_dev, status.st_ino)}
+        for name in list(folders):
+            path = os.path.join(root, name)
+            if os.path.islink(path):
+                target = os.stat(path)
+                if (target.st_dev, target.st_ino) in own:
+                    folders.remove(name)
+        yield root, folders, sorted(names)
+        above |= {os.path.join(root, name): own for name in folders}
+
+
+def tree_signature(folder: str | os.PathLike) -> str:
+    """Hash of names, sizes and modification times of all files below a folder, to detect changed recordings.
+
+    Links count by what they lead to, and by where they do.
+    """
+    hasher = hashlib.sha256()
+    for root, folders, names in walk(folder):
+        for name in [*names, *folders]:
+            path = os.path.join(root, name)
+            if os.path.islink(path):
+                hasher.update(f"{os.path.relpath(path, folder)}|{os.path.realpath(path)}\n".encode(*CODING))
+        for name in names:
+            path = os.path.join(root, name)
+            hasher.update(f"{os.path.relpath(path, folder)}|{_state(path)}\n".encode(*CODING))
     return hasher.hexdigest()
 
 
 def files_signature(paths: Iterable[str | os.PathLike]) -> str:
-    """Hash of paths, sizes and modification times of files."""
+    """Hash of paths, sizes and modification times of files, and of where links lead to."""
     hasher = hashlib.sha256()
     for path in paths:
-        status = os.stat(path)
-        hasher.update(os.fsencode(f"{os.path.abspath(path)}|{status.st_size}|{status.st_mtime_ns}\n"))
+        where = os.path.abspath(path)
+        real = os.path.realpath(path)
+        hasher.update(f"{where}|{_state(where)}{'' if real == where else f'|{real}'}\n".encode(*CODING))
     return hasher.hexdigest()
+
+
+def _state(path: str) -> str:
+    """Size and time of modification of what a path leads to; empty if there is nothing."""
+    try:
+        status = os.stat(path)
+    except OSError:
+        return ""
+    return f"{status.st_size}|{status.st_mtime_ns}"
 
 
 def is_text(name: str) -> bool:

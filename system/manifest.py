@@ -4,12 +4,13 @@ import contextlib
 import csv
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from system import channel_choice
+from system import channel_choice, naming
 from system.errors import WheeltapperError
 
 if TYPE_CHECKING:
@@ -77,6 +78,14 @@ WINDOW = ("start", "window")  # fields that are no columns of a manifest
 OPTIONAL = ("channel_choice",)  # columns that are left out where all are empty
 COLUMNS = tuple(field.name for field in fields(Clip) if field.name not in (*WINDOW, *OPTIONAL))
 INTEGERS = ("channels", "rate", "samples")
+CHECKS: dict[str, Callable[[str], str]] = {
+    "machine": lru_cache(maxsize=1024)(naming.machine_problem),
+    "section": lru_cache(maxsize=1024)(naming.text_problem),
+    "file": naming.file_problem,
+    "attributes": lru_cache(maxsize=1024)(naming.text_problem),
+    "group": naming.text_problem,
+    "corpus": lru_cache(maxsize=1024)(naming.text_problem),
+}
 
 
 def write(path: str | os.PathLike, clips: Iterable[Clip]) -> None:
@@ -88,7 +97,7 @@ def write(path: str | os.PathLike, clips: Iterable[Clip]) -> None:
     from system.files import is_text, open_atomic, printable
 
     path = Path(path)
-    root = path.resolve().parent
+    folder, root = Path(os.path.abspath(path)).parent, path.resolve().parent
     with open_atomic(path) as file:
         writer = csv.writer(file, lineterminator="\n")
         clips = list(clips)
@@ -96,16 +105,21 @@ def write(path: str | os.PathLike, clips: Iterable[Clip]) -> None:
         writer.writerow(columns)
         for clip in clips:
             row = [getattr(clip, name) for name in columns]
-            audio_path = Path(clip.path).resolve()
-            if audio_path.is_relative_to(root):
-                row[COLUMNS.index("path")] = audio_path.relative_to(root).as_posix()
-            else:
-                row[COLUMNS.index("path")] = str(audio_path)
-            if not is_text(row[COLUMNS.index("path")]):
+            row[COLUMNS.index("path")] = written = _written_path(clip.path, folder, root)
+            if not is_text(written):
                 raise WheeltapperError(
                     f"{path}: expected paths of recordings in UTF-8, found {printable(clip.path)}; rename the folder"
                 )
             writer.writerow(row)
+
+
+def _written_path(path: str, folder: Path, root: Path) -> str:
+    """Relative below the manifest's folder, however the two are reached. Links stay, so that their name is known."""
+    absolute = Path(os.path.abspath(path))
+    if absolute.is_relative_to(folder):
+        return absolute.relative_to(folder).as_posix()
+    real = absolute.parent.resolve() / absolute.name
+    return real.relative_to(root).as_posix() if real.is_relative_to(root) else str(absolute)
 
 
 def read(path: str | os.PathLike) -> list[Clip]:
@@ -117,6 +131,11 @@ def read(path: str | os.PathLike) -> list[Clip]:
     Raises:
         WheeltapperError: names the first line and column that are wrong.
     """
+    return read_lines(path)[0]
+
+
+def read_lines(path: str | os.PathLike) -> tuple[list[Clip], list[str]]:
+    """Reads a manifest as ``read``; returns the clips, and for each ``line`` and the number of its line."""
     path = Path(path)
     clips: list[Clip] = []
     seen: dict[tuple, int] = {}
@@ -133,7 +152,7 @@ def read(path: str | os.PathLike) -> list[Clip]:
             clips.append(clip)
     if not clips:
         raise WheeltapperError(f"{path}: expected at least one clip, found none")
-    return clips
+    return clips, [f"line {line}" for line in seen.values()]
 
 
 def is_header(columns: Sequence[str]) -> bool:
@@ -145,6 +164,15 @@ def check_header(path: str | os.PathLike) -> None:
     """Raises WheeltapperError if a file does not have the columns of a manifest; rows are not checked."""
     with _opened(Path(path)):
         pass
+
+
+def is_manifest(path: str | os.PathLike) -> bool:
+    """Whether a file begins with the header of a manifest."""
+    try:
+        with open(path, "rb") as file:
+            return is_header(file.readline(1000).rstrip(b"\r\n").decode(errors="replace").split(","))
+    except OSError:
+        return False
 
 
 @contextlib.contextmanager
@@ -184,6 +212,9 @@ def _parse(path: Path, line: int, columns: tuple[str, ...], row: list[str], root
     for name in ("machine", "file", "path"):
         if not values[name]:
             raise WheeltapperError(f"{path}: line {line}: {name}: expected text, found nothing")
+    for name, problem_of in CHECKS.items():
+        if problem := problem_of(values[name]):
+            raise WheeltapperError(f"{path}: line {line}: {name}: {problem}")
     values["path"] = str(root / values["path"])
     return Clip(**values)
 

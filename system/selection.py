@@ -15,6 +15,7 @@ from system import manifest
 from system.config import CHECKPOINTS, Config
 from system.config.training import LOOP_FREE
 from system.errors import WheeltapperError
+from system.evaluation import available
 from system.files import file_hash, read_json, write_json
 from system.manifest import Clip
 from system.record import run_record
@@ -63,6 +64,11 @@ def read_candidate(folder: str | os.PathLike) -> Candidate:
         raise WheeltapperError(
             f"{folder / 'metrics.json'}: expected the scores of {len(config.systems)} systems on labelled machines, "
             f"found {len(systems or ())}"
+        )
+    if any(found.get("official_score") is None for found in systems.values()):
+        lacking = "; ".join(available.sentences(metrics.get("left_out", {})))
+        raise WheeltapperError(
+            f"{folder / 'metrics.json'}: expected official scores, found none ({lacking or 'nothing measured'})"
         )
     records = [read_json(path) for path in sorted((folder / "stages").glob("[0-9]*.json"))]
     commits = sorted({str(record.get("commit", "")) for record in records} - {""})
@@ -232,6 +238,7 @@ def percent(found: Mapping[str, Any]) -> dict[str, dict[str, float]]:
     return {
         machine: {key: 100.0 * values[name] for key, name in RESULTS.items() if name in values}
         for machine, values in found["per_machine"].items()
+        if "hmean_auc_pauc" not in values  # measured over all domains together, which the meta file has no field for
     }
 
 

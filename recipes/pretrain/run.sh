@@ -46,7 +46,7 @@ if run_stage 1; then
     if [ ! -f "$table" ]; then
       table=$esc50/meta/esc50.csv file=filename root=$esc50/audio
     fi
-    classes=(--file-column "$file" --root "$root" --class-column category --fold-column fold)
+    classes=(--file-column "$file" --root "$root" --class-column category --fold-column fold --other-columns ignore)
     wheeltapper prepare "$table" --out "$manifests/esc50.csv" "${classes[@]}"
     learned=()
     if [ "$free_only" = true ]; then learned=(--where 'esc10~^(1|True)$'); fi
@@ -55,7 +55,8 @@ if run_stage 1; then
   if [ -n "$drones" ]; then
     learned=()
     if [ "$free_only" = true ]; then learned=(--where 'src=DroneDetectionThesis/Drone-detection-dataset'); fi
-    wheeltapper prepare "$drones/manifest.csv" --out "$manifests/learn_drones.csv" "${learned[@]}"
+    classes=(--class-column label --other-columns ignore)
+    wheeltapper prepare "$drones/manifest.csv" --out "$manifests/learn_drones.csv" "${classes[@]}" "${learned[@]}"
   fi
   if [ -n "$cwru" ]; then
     wheeltapper prepare "$cwru" --corpus cwru --out "$manifests/cwru"

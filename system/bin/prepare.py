@@ -8,7 +8,7 @@ from pathlib import Path
 
 from system.bin import options
 from system.errors import WheeltapperError
-from system.pipeline.session import run_stage, session
+from system.pipeline.session import run_data, session
 from system.pipeline.stages.data import write_manifest
 from system.progress import progress_bar
 
@@ -22,7 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         type=Path,
         nargs="?",
         metavar="SOURCE",
-        help="folder with <machine>/{train,test}/*.wav, any folder of sound files, or a csv table of files",
+        help="folder with <machine>/{train,test}/*.wav, any folder of sound files, or a table of files (csv, tsv)",
     )
     inputs.add_argument(
         "--layout",
@@ -44,7 +44,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of a data set: the benchmark it is prepared for (default: the first that has it)",
     )
     inputs.add_argument(
-        "--normal", action="store_true", help="label the files of a table or of --layout files normal, not unknown"
+        "--normal",
+        action="store_true",
+        help="label the files of a table without labels or of --layout files normal, not unknown",
     )
     outputs = parser.add_argument_group("outputs")
     options.add(outputs, "--out", "manifest; of a data set a folder for manifest.csv and cut recordings")
@@ -71,7 +73,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(
         stage,
         "--data",
-        "synthetic, dcase<year>, a folder, or a manifest.csv (default: those of the last run, or synthetic)",
+        "synthetic, dcase<year>, a folder, a manifest.csv or a table (default: those of the last run, or synthetic)",
         default="",
     )
     options.add_example(
@@ -85,18 +87,20 @@ def _add_table_arguments(table: options.Group) -> None:
     table.add_argument(
         "--root", type=Path, metavar="DIR", help="folder that paths are relative to (default: that of the table)"
     )
-    for name, default, what in (
-        ("file", "file", "paths"),
-        ("class", "", "classes, which become attributes class_<value>"),
-        ("fold", "", "folds, which become sections"),
-        ("group", "", "groups, which no split separates"),
+    for name, what in (
+        ("file", "paths (default: path, file, filename)"),
+        ("class", "classes, which become attributes class_<value> (default: none)"),
+        ("fold", "folds, which become sections (default: none)"),
+        ("group", "groups, which no split separates (default: group)"),
     ):
-        table.add_argument(
-            f"--{name}-column",
-            default=default,
-            metavar="NAME",
-            help=f"column of the {what} (default: {default or 'none'})",
-        )
+        table.add_argument(f"--{name}-column", default="", metavar="NAME", help=f"column of the {what}")
+    table.add_argument(
+        "--other-columns",
+        default="refuse",
+        choices=("refuse", "ignore", "attributes"),
+        help="columns that a manifest does not know: refuse the table, leave them out, or keep them as attributes "
+        "(default: %(default)s)",
+    )
     table.add_argument(
         "--where",
         action="append",
@@ -109,7 +113,7 @@ def _add_table_arguments(table: options.Group) -> None:
 def main(args: argparse.Namespace) -> None:
     if args.exp:
         with session(args.exp, args.conf, args.set) as run:
-            return run_stage(run, "data", data=args.data)
+            return run_data(run, args.data)
     if args.source is None or args.out is None:
         raise WheeltapperError("expected SOURCE --out CSV, or --exp DIR --data DATA (stage of a recipe)")
     if args.suite:
@@ -131,6 +135,7 @@ def main(args: argparse.Namespace) -> None:
             args.source,
             args.corpus,
             columns={name: getattr(args, f"{name}_column") for name in COLUMNS},
+            others=args.other_columns,
             **{
                 name: getattr(args, name)
                 for name in ("layout", "normal", "year", "truth", "corrected", "root", "where")

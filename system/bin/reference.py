@@ -39,6 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def main(args: argparse.Namespace) -> None:
     from system import manifest
     from system.corpora.challenge import rule_of_year
+    from system.evaluation.available import main_score
     from system.files import write_json
     from system.references import results
     from system.references.systems import available, score_manifest
@@ -47,6 +48,8 @@ def main(args: argparse.Namespace) -> None:
         raise WheeltapperError(f"--epochs: expected 1 or more, found {args.epochs}")
     rule = rule_of_year(args.year)
     clips = manifest.read(args.manifest)
+    if not any(clip.split == "test" for clip in clips):
+        raise WheeltapperError(f"{args.manifest}: expected test clips to score, found none among {len(clips)} clips")
     names = list(dict.fromkeys(args.system or ["all"]))
     if "all" in names:
         names = available(clips)
@@ -55,11 +58,17 @@ def main(args: argparse.Namespace) -> None:
         print(f"{name}: wrote {len(scores[name])} score files to {folder}")
     found = results.evaluate(clips, scores, rule)
     if not found:
-        print("no labelled test clips: scores only")
+        print("no machine with normal and anomalous labelled test clips: scores only")
         return
     path = args.out / "references.json"
     write_json(path, {"year": args.year, "seed": args.seed, "epochs": args.epochs, "systems": found})
     for name, result in found.items():
-        low, high = result["ci95"]
-        print(f"{name}: official score {result['official_score']:.2%} (95 % interval {low:.2%} to {high:.2%})")
+        score, interval = main_score(result) or (0.0, None)
+        what = (
+            "AUC and pAUC over all domains (no official score)"
+            if result["official_score"] is None
+            else "official score"
+        )
+        low, high = interval or (score, score)
+        print(f"{name}: {what} {score:.2%} (95 % interval {low:.2%} to {high:.2%})")
     print(f"wrote {path}")

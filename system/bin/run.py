@@ -4,11 +4,12 @@ import argparse
 from pathlib import Path
 
 from system.bin import options
+from system.bin.package import check_written
 from system.errors import WheeltapperError
 from system.experiment import STAGES
 from system.pipeline import preflight
 from system.pipeline.preflight import Plan
-from system.pipeline.session import run_stage, session
+from system.pipeline.session import run_data, run_stage, session
 
 LAST = len(STAGES) - 1
 
@@ -19,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(
         inputs,
         "--data",
-        "synthetic, dcase<year>, a folder, or a manifest.csv (default: those of the last run, or synthetic)",
+        "synthetic, dcase<year>, a folder, a manifest.csv or a table (default: those of the last run, or synthetic)",
     )
     options.add_stages(parser, LAST)
     options.add_example(parser, "wheeltapper run --exp exp/toy --conf toy.yaml")
@@ -38,7 +39,12 @@ def main(args: argparse.Namespace) -> None:
     preflight.check_earlier(plan)
     with session(args.exp, args.conf, args.set) as run:
         for name in STAGES[args.stage : args.stop_stage + 1]:
-            run_stage(run, name, **({"data": plan.data} if name == "data" else {}))
+            if name == "data":
+                run_data(run, plan.data)
+            else:
+                run_stage(run, name)
+        if list(numbers) == [STAGES.index("package")]:
+            check_written(run)
     if args.stop_stage == LAST:
         print(f"report: {run.report}")
-        print(f"package: {run.zip}" if run.zip.is_file() else "no package: stage 7 has not run", flush=True)
+        print(f"package: {run.zip}" if run.zip.is_file() else "no package: stage 7 wrote none", flush=True)

@@ -1,6 +1,7 @@
 """Rules for the inputs of a run: its manifest, the records of its stages, its configuration, and what it declares."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ from submission.facts import RunFacts
 from submission.findings import ERROR, Collector
 from system import audio, manifest, selection
 from system.compliance.rule import ComplianceRule
-from system.corpora.names import parse_name
+from system.corpora.names import contradictions
+from system.corpora.source import list_source
 from system.errors import WheeltapperError
 from system.experiment import STAGES, Experiment
 from system.files import file_hash, read_json
@@ -101,21 +103,31 @@ def check_files(run: Experiment) -> ComplianceRule:
 
 
 def check_recordings(run: Experiment, clips: Sequence[Clip]) -> ComplianceRule:
-    """The clips are the configured recordings: in their folder, with the content and the names that stage 0 read."""
+    """The clips are the configured recordings: those that --data names, with the content and names of stage 0."""
     says = "Only the configured recordings are used, unchanged since stage 0, with split and label as in their names."
     used = [clip for clip in clips if clip.split in ("train", "test")]
     rule = ComplianceRule("recordings", says, f"{len(used)} recordings")
     rule.break_each([text for clip in used for text in _contradictions(clip)])
     data = str(_record(run, "data").get("settings", {}).get("data", ""))
+    place = run.folder / "data" if data == SYNTHETIC else Path(data)
     if not data:
         rule.notes.append("stage 0 has no record: the origin of the recordings was not checked")
-        return rule
-    folder = run.folder / "data" if data == SYNTHETIC else Path(data)
-    files = (clip.path for clip in manifest.read(folder)) if folder.is_file() else audio.list_files(folder)
-    known = {Path(path).resolve() for path in files}
-    foreign = [clip.path for clip in used if Path(clip.path).resolve() not in known]
-    rule.break_each([f"{path}: expected a recording in {folder}, found one elsewhere" for path in foreign])
+    elif not place.exists():
+        rule.notes.append(f"{place} is no longer there: the origin of the recordings was not checked")
+    else:
+        known = _known(place)
+        foreign = [clip.path for clip in used if os.path.realpath(clip.path) not in known]
+        rule.break_each([f"{path}: expected a recording in {place}, found one elsewhere" for path in foreign])
     return rule
+
+
+def _known(place: Path) -> set[str]:
+    """Real paths of the recordings that a folder holds, by links too, or a manifest or table lists."""
+    if place.is_dir():
+        files: Iterable[str | Path] = audio.list_files(place)
+    else:
+        files = (clip.path for clip in list_source(place)[0])
+    return {os.path.realpath(path) for path in files}
 
 
 def check_machines(run: Experiment, clips: Sequence[Clip]) -> ComplianceRule:
@@ -212,16 +224,10 @@ def _contradictions(clip: Clip) -> list[str]:
     try:
         if audio.digest(clip.path) != clip.digest:
             found.append(f"{clip.path}: expected the content that stage 0 read, found another")
-        fields = parse_name(clip.file)
-    except OSError as error:
-        return [f"{clip.path}: expected a recording, found {error.strerror or error}"]
-    except WheeltapperError:
-        return found  # a name that does not follow the challenge's pattern contains no split or label
-    for name in ("split", "label", "domain"):
-        said, listed = getattr(fields, name), getattr(clip, name)
-        if said and said != listed:
-            found.append(f"{clip.path}: {name}: expected {said} as the name says, found {listed or 'none'}")
-    return found
+    except (OSError, WheeltapperError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "nothing"
+        return [f"{clip.path}: expected a recording, found {reason or error}"]
+    return found + [f"{clip.path}: {text}" for text in contradictions(clip)]
 
 
 def _record(run: Experiment, name: str) -> dict[str, Any]:

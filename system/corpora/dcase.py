@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
+from system import naming
 from system.audio import EXTENSIONS, list_files, other_sounds, probe, warn_of_others
 from system.corpora.attributes import FILE as ATTRIBUTE_FILE
 from system.corpora.attributes import Pairs, contradicts, join_pairs, read_attributes
@@ -14,6 +15,7 @@ from system.corpora.health import Health
 from system.corpora.inspection import InspectedSound, inspect_all
 from system.corpora.names import composed, parse_name, split_extension, with_text_names
 from system.errors import WheeltapperError
+from system.files import walk
 from system.manifest import Clip, Key
 from system.windows import LONGEST
 
@@ -142,9 +144,11 @@ def _machine_folders(folder: Path, problems: list[str]) -> list[Path]:
             f"{folder}: expected recordings in machine folders, found {len(stray)} beside them ({stray[0]})"
         )
     problems.extend(
-        f"{folder}: expected a printable machine name, found {path.name!r}"
-        for path in machines
-        if not path.name.isprintable()
+        f"{folder}: machine: {problem}" for path in machines if (problem := naming.machine_problem(path.name))
+    )
+    problems.extend(
+        f"{folder}: expected names that differ in more than case, found {naming.shown(one)}, {naming.shown(other)}"
+        for one, other in naming.collisions(path.name for path in machines)
     )
     return machines
 
@@ -355,6 +359,6 @@ def _set_files(machine: Path) -> list[Path]:
 
 
 def _sounds_below(path: Path) -> Iterator[Path]:
-    for root, folders, names in os.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(root) / name for name in sorted(names) if name[0] != "." and _is_sound(Path(name)))
+    for root, folders, names in walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        yield from (Path(root) / name for name in names if name[0] != "." and _is_sound(Path(name)))

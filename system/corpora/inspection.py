@@ -13,7 +13,8 @@ from system.manifest import Clip, Key
 
 log = logging.getLogger(__name__)
 
-SHOWN = 3
+SHOWN = 10  # problems in a message
+NOTED = 3  # remarks in a warning
 BLOCK = 1 << 22  # samples read at a time: about 4 minutes at 16 kHz
 
 
@@ -102,9 +103,20 @@ def _warn_of_notes(paths: Sequence[str], results: Sequence[InspectedSound | str]
         if isinstance(sound, InspectedSound) and sound.note
     ]
     if noted:
-        more = ", ..." if len(noted) > SHOWN else ""
-        listed = ", ".join(f"{path}: {note}" for path, note in noted[:SHOWN])
+        more = ", ..." if len(noted) > NOTED else ""
+        listed = ", ".join(f"{path}: {note}" for path, note in noted[:NOTED])
         log.warning("%d recording%s kept, with a remark: %s%s", len(noted), "s" * (len(noted) > 1), listed, more)
+
+
+def check_there(clips: Sequence[Clip], where: str | os.PathLike, places: Sequence[str]) -> None:
+    """Raises WheeltapperError where listed recordings are missing; for the arguments see ``check_recordings``."""
+    problems = [
+        f"{clip.path}: expected a sound file, found nothing ({place})"
+        for clip, place in zip(clips, places, strict=True)
+        if not os.path.exists(clip.path)
+    ]
+    if problems:
+        raise WheeltapperError(_listing(clips, where, problems))
 
 
 def check_recordings(
@@ -112,37 +124,57 @@ def check_recordings(
     where: str | os.PathLike,
     progress: Callable[[int, int], None] | None = None,
     healths: dict[Key, Health] | None = None,
+    places: Sequence[str] = (),
+    threads: int = 4,
 ) -> list[Clip]:
-    """Compares the recordings of a manifest with the properties in it.
+    """Opens listed recordings, and compares them with the properties that the list gives.
 
     Args:
-        clips: clips of the manifest.
-        where: path of the manifest, for messages.
+        clips: what the list says; 0 and empty properties are not compared.
+        where: path of the list, for messages.
         progress: called with (done, total) after each recording.
         healths: receives the health of each recording.
+        places: for each clip where the list has it, such as ``line 2``.
+        threads: number of files read at a time.
 
     Returns:
-        The clips, with digests where the manifest has none.
+        The clips with all properties.
 
     Raises:
-        WheeltapperError: names the first recording that differs, and the number of further ones.
+        WheeltapperError: the first ten recordings that are missing, cannot be read or differ, and their number.
     """
     problems, complete = [], []
-    for clip, found in zip(clips, inspect_all([clip.path for clip in clips], progress=progress), strict=True):
+    sounds = inspect_all([clip.path for clip in clips], threads, progress)
+    for clip, found, place in zip(clips, sounds, places or [""] * len(clips), strict=True):
+        listed = f" ({place})" if place else ""
         if isinstance(found, str):
-            problems.append(found)
+            problems.append(f"{found}{listed}")
             continue
-        complete.append(replace(clip, digest=found.digest))
         if healths is not None:
             healths[clip.key] = found.health
-        for name in ("channels", "rate", "samples", "digest"):
-            declared, measured = getattr(clip, name), getattr(found, name)
-            if declared and declared != measured:
-                problems.append(f"{clip.path}: expected {name} {declared} as in {where}, found {measured}")
+        measured = {name: getattr(found, name) for name in ("channels", "rate", "samples", "digest")}
+        problems += [
+            f"{clip.path}: expected {name} {getattr(clip, name)} as in {where}{listed}, found {value}; make the list "
+            "again if the recording was changed on purpose"
+            for name, value in measured.items()
+            if getattr(clip, name) and getattr(clip, name) != value
+        ]
+        complete.append(replace(clip, **measured))
     if problems:
-        more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-        raise WheeltapperError(f"{problems[0]}{more}")
+        raise WheeltapperError(_listing(clips, where, problems))
     return complete
+
+
+def _listing(clips: Sequence[Clip], where: str | os.PathLike, problems: Sequence[str]) -> str:
+    missing = sum(not os.path.exists(clip.path) for clip in clips)
+    advice = ""
+    if missing and os.path.isfile(where):
+        advice = f"; {missing} of {len(clips)} are not there: paths are relative to the folder of {where}, or to --root"
+    if len(problems) == 1:
+        return f"{where}: {problems[0]}{advice}"
+    more = f" (the first {SHOWN} are shown)" if len(problems) > SHOWN else ""
+    head = f"{where}: {len(problems)} of {len(clips)} recordings cannot be used{advice}{more}"
+    return "\n  ".join([head, *problems[:SHOWN]])
 
 
 def _try_inspect(path: str) -> InspectedSound | str:

@@ -25,6 +25,7 @@ from typing import Literal
 from system.audio import EXTENSIONS
 from system.errors import WheeltapperError
 from system.files import is_text, printable
+from system.manifest import Clip
 
 log = logging.getLogger(__name__)
 
@@ -194,3 +195,17 @@ def with_text_names(paths: Iterable[Path], folder: Path) -> list[Path]:
             folder, len(others), "s" * (len(others) > 1), ", ".join(printable(path.name) for path in others[:SHOWN]),
         )  # fmt: skip
     return kept
+
+
+def contradictions(clip: Clip) -> list[str]:
+    """What the name of a recording says otherwise than its row of a manifest; names of other patterns say nothing."""
+    try:
+        fields = parse_name(clip.file)
+    except WheeltapperError:
+        return []
+    names = ["split", "label", "domain", *(["section"] if clip.file.startswith("section_") else [])]
+    return [
+        f"{name}: expected {getattr(fields, name)} as the name says, found {getattr(clip, name) or 'none'}"
+        for name in names
+        if getattr(fields, name) not in ("", getattr(clip, name))
+    ]

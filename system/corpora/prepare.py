@@ -11,7 +11,7 @@ from system.corpora.table import prepare_files, prepare_table
 from system.errors import WheeltapperError
 from system.manifest import Clip
 
-COLUMNS = {"file": "file", "class": "", "fold": "", "group": ""}  # of a table, and their usual names
+COLUMNS = ("file", "class", "fold", "group")  # of a table, that options name
 
 Progress = Callable[[int, int], None]
 
@@ -26,8 +26,9 @@ def prepare_source(
     truth: Path | None = None,
     corrected: bool = False,
     root: Path | None = None,
-    columns: Mapping[str, str] = COLUMNS,
+    columns: Mapping[str, str] | None = None,
     where: Sequence[str] = (),
+    others: str = "refuse",
     progress: Progress | None = None,
 ) -> list[Clip]:
     """Reads recordings and what is known about them.
@@ -41,8 +42,9 @@ def prepare_source(
         truth: CSV with the published labels of the year's evaluation machines.
         corrected: whether the labels of a ``truth`` that is known to be wrong were corrected.
         root: folder to which a table's paths are relative; None for the table's own.
-        columns: names of a table's columns, by the keys of ``COLUMNS``; empty for a column that the table has not.
+        columns: names of a table's columns, by ``COLUMNS``; empty for the usual name, or none.
         where: conditions ``column=value`` or ``column~regex`` for the rows of a table that are kept.
+        others: what becomes of a table's columns that a manifest does not know, of ``table.OTHERS``.
         progress: called with the number of recordings read and the number of all.
 
     Raises:
@@ -57,10 +59,13 @@ def prepare_source(
     if is_table(source):
         if layout != "dcase":
             raise WheeltapperError(f"--layout {layout}: expected a folder, found the table {source}")
-        named: dict[str, Any] = {f"{name}_column": column for name, column in columns.items()}
-        return prepare_table(source, root, **named, where=where, corpus=corpus, normal=normal, progress=progress)
-    given = [f"--{name}-column" for name, usual in COLUMNS.items() if columns[name] != usual]
+        named: dict[str, Any] = {f"{name}_column": column for name, column in (columns or {}).items()}
+        return prepare_table(
+            source, root, **named, where=where, corpus=corpus, normal=normal, others=others, progress=progress
+        )
+    given = [f"--{name}-column" for name, column in (columns or {}).items() if column]
     given += [f"--{name}" for name, value in (("root", root), ("where", where)) if value]
+    given += ["--other-columns"] * (others != "refuse")
     if given:
         raise WheeltapperError(f"{given[0]}: expected a TABLE.csv of files, found the folder {source}")
     if layout == "files":

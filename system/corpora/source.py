@@ -7,8 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from system import manifest
+from system.corpora import delimited
+from system.corpora.table import list_table
 from system.errors import WheeltapperError
-from system.files import read_json
+from system.files import read_json, write_json
+from system.manifest import Clip
 from system.stage import MARKERS
 
 if TYPE_CHECKING:
@@ -16,6 +19,7 @@ if TYPE_CHECKING:
 
 SYNTHETIC = "synthetic"
 CHALLENGE = "dcase"
+STARTED = "data_source.json"  # beside the records of the stages: what the last start of stage 0 read
 
 
 @dataclass(frozen=True)
@@ -24,8 +28,8 @@ class Source:
 
     Args:
         data: the user's text.
-        folder: folder of the recordings; None for a manifest.
-        manifest: manifest, None for other sources.
+        folder: folder of the recordings; None for a manifest or table.
+        manifest: manifest or table of recordings, None for other sources.
         year: challenge year to download, None for other sources.
     """
 
@@ -41,15 +45,25 @@ class Source:
 
 
 def is_table(path: Path) -> bool:
-    """Whether a path looks like a csv file."""
-    return path.suffix.lower() == ".csv" and not path.is_dir()
+    """Whether a path looks like a table."""
+    return path.suffix.lower() in delimited.SUFFIXES and not path.is_dir()
+
+
+def list_source(path: Path, corpus: str = "") -> tuple[list[Clip], list[str]]:
+    """Clips of a manifest, or of a table by its columns (``table.list_table``), and the line of each; opens none.
+
+    Args:
+        path: the file.
+        corpus: name of the corpus for a table that names none.
+    """
+    return manifest.read_lines(path) if manifest.is_manifest(path) else list_table(path, corpus=corpus)
 
 
 def find_source(data: str, exp: Path, downloads: Path) -> Source:
     """Resolves the text of ``--data``.
 
     Args:
-        data: ``synthetic``, ``dcase<year>``, a folder, or a manifest.csv.
+        data: ``synthetic``, ``dcase<year>``, a folder, or a manifest or table of recordings.
         exp: experiment folder, in which simulated recordings are written.
         downloads: folder of downloaded challenge years.
 
@@ -72,31 +86,37 @@ def find_source(data: str, exp: Path, downloads: Path) -> Source:
 
 
 def remembered(exp: Path, downloads: Path) -> str:
-    """Value of ``--data`` in an earlier run of an experiment; empty if stage 0 was never completed.
+    """Value of ``--data`` in an earlier run of an experiment; empty if stage 0 was never started.
 
     Args:
         exp: experiment folder.
         downloads: folder of downloaded challenge years.
     """
-    try:
-        record = dict(read_json(exp / MARKERS / "0_data.json"))
-    except (WheeltapperError, TypeError, ValueError):
-        return ""
-    data = str(dict(record.get("settings") or {}).get("data", ""))
+    data = ""
+    for name in (STARTED, "0_data.json"):  # the record is gone while the stage runs, and after it failed
+        try:
+            record = dict(read_json(exp / MARKERS / name))
+            data = data or str(dict(record.get("settings") or {}).get("data", ""))
+        except (WheeltapperError, TypeError, ValueError):
+            continue
     place = Path(data)
     is_year = re.fullmatch(rf"{CHALLENGE}[0-9]+", place.name) and place == (downloads / place.name).resolve()
     return place.name if is_year else data
 
 
+def remember(exp: Path, data: str) -> None:
+    """Keeps what stage 0 is about to read, for ``remembered``; ``data`` as in the settings of the stage."""
+    (exp / MARKERS).mkdir(exist_ok=True)
+    write_json(exp / MARKERS / STARTED, {"settings": {"data": data}})
+
+
 def check(source: Source) -> None:
-    """Checks a source without opening recordings: machine folders and file names, or the header of a manifest.
+    """Checks a folder without opening recordings: machine folders and file names. Lists are ``admission.admit``'s.
 
     Raises:
         WheeltapperError: lists the problems at which stage 0 would stop.
     """
-    if source.manifest:
-        manifest.check_header(source.manifest)
-    elif source.folder and not source.synthetic and not source.year:
+    if source.folder and not source.synthetic and not source.year:
         from system.corpora import dcase
 
         dcase.check_layout(source.folder)

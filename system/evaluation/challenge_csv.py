@@ -12,6 +12,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from system import naming
 from system.errors import WheeltapperError
 
 SCORE, DECISION = KINDS = ("anomaly_score", "decision_result")
@@ -36,11 +37,9 @@ def decision_name(machine: str, section: str) -> str:
 
 def _name(kind: str, machine: str, section: str) -> str:
     name = f"{kind}_{machine}_section_{section}_test.csv"
-    if "/" in machine or parse_name(name) != (kind, machine, section):
-        raise WheeltapperError(
-            f"{name!r}: expected a machine name without slashes and a section of two digits, "
-            f"found {machine!r} and {section!r}"
-        )
+    problem = naming.machine_problem(machine) or naming.section_problem(section)
+    if problem or parse_name(name) != (kind, machine, section):
+        raise WheeltapperError(f"{name!r}: {problem or 'expected a name of one machine and section, found another'}")
     return name
 
 
@@ -130,8 +129,8 @@ def _write(path: str | os.PathLike, lines: Mapping[str, str]) -> None:
     if not lines:
         raise WheeltapperError(f"{path}: expected at least one clip to write, found none")
     for name in lines:
-        if not name.isprintable() or name != name.strip() or not name or set(name) & set(',"/\\'):
-            raise WheeltapperError(f"{path}: expected bare file names without commas or quotes, found {name!r}")
+        if problem := naming.bare_file_problem(name):
+            raise WheeltapperError(f"{path}: {problem}")
     with open_atomic(path) as file:
         file.writelines(f"{name},{lines[name]}\n" for name in sorted(lines))
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from system.evaluation import challenge_csv, metrics
+from system.evaluation import available, challenge_csv
 from system.evaluation.truth import Truth
 from system.files import open_atomic
 
@@ -16,6 +16,7 @@ COLUMNS = {
     "pAUC (source)": "pAUC s",
     "pAUC (target)": "pAUC t",
     "hmean": "hmean",
+    available.SCORE: "AUC+pAUC",
     "mean": "mean",
     "AUC (all)": "AUC all",
     "precision (source)": "prec s",
@@ -33,12 +34,14 @@ COLUMNS = {
 def evaluate_folder(
     folder: Path, clips: list[Truth], rule: int, bootstrap: int, seed: int
 ) -> tuple[dict[str, Any], list[str]]:
-    """Metrics (metrics.evaluate) of the challenge CSVs in a folder, and notes on what was passed over."""
+    """Metrics (``available.evaluate``) of the challenge CSVs in a folder, and notes on what was passed over."""
     files = challenge_csv.list_folder(folder)
     keys = dict.fromkeys((clip.machine, clip.section) for clip in clips)
     scores = _read(files, challenge_csv.SCORE, keys)
     decisions = _read(files, challenge_csv.DECISION, keys)
-    return metrics.evaluate(scores, decisions, clips, rule, bootstrap, seed), _notes(files, keys, decisions)
+    notes = available.sentences(available.gaps(clips, rule))
+    notes += _notes(files, keys, decisions)
+    return available.evaluate(scores, decisions, clips, rule, bootstrap, seed), notes
 
 
 def _read(files: Mapping[tuple[str, str, str], Path], kind: str, keys: Iterable[tuple[str, str]]) -> dict:
@@ -69,7 +72,8 @@ def _rows(found: Mapping[str, Any]) -> tuple[list[str], list[tuple[str, Mapping[
     for machine, values in machines.items():
         rows.append((machine, values))
         rows += [(f"  section {section}", each) for section, each in values.get("sections", {}).items()]
-    return names, [*rows, ("arithmetic mean", found["arithmetic_mean"]), ("harmonic mean", found["harmonic_mean"])]
+    means = [(name.replace("_", " "), found[name]) for name in ("arithmetic_mean", "harmonic_mean") if found[name]]
+    return names, [*rows, *means]
 
 
 def write_csv(path: Path, found: Mapping[str, Any]) -> None:
@@ -90,13 +94,23 @@ def table(found: Mapping[str, Any]) -> str:
         cells = (f"{100 * values[name]:8.2f}" if name in values else " " * 8 for name in names)
         lines.append((f"{label:<{width}}" + "".join(cells)).rstrip())
     lines.append("")
-    lines.append(f"official score  {100 * found['official_score']:.2f} %")
-    if found["ci95"]:
-        low, high = (100 * value for value in found["ci95"])
-        replicates = found["bootstrap"]["replicates"]
-        lines.append(f"95 % interval   {low:.2f} to {high:.2f} % (stratified bootstrap, {replicates} resamples)")
+    if found["official_score"] is not None:
+        lines.append(f"official score  {100 * found['official_score']:.2f} %")
+        lines += _interval(found["ci95"], found)
+    if other := found.get(available.WITHOUT):
+        measured = f"AUC {100 * other['auc']:.2f} %, pAUC {100 * other['pauc']:.2f} %"
+        lines.append(f"over all domains  {measured}, harmonic mean {100 * other['score']:.2f} % (no official score)")
+        lines += _interval(other["ci95"], found)
     if found["legacy_ci95"] is not None:
         lines.append(
             f"legacy interval +-{found['legacy_ci95']:.4g} (a fraction, as the official evaluator prints it; too small)"
         )
     return "\n".join(lines)
+
+
+def _interval(interval: list[float] | None, found: Mapping[str, Any]) -> list[str]:
+    if not interval:
+        return []
+    low, high = (100 * value for value in interval)
+    replicates = found["bootstrap"]["replicates"]
+    return [f"95 % interval   {low:.2f} to {high:.2f} % (stratified bootstrap, {replicates} resamples)"]

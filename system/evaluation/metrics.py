@@ -3,7 +3,7 @@
 Scores are joined with the ground truth by file name, never by position. The rules of the years are data (RULES).
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -138,7 +138,7 @@ def measure(counts: np.ndarray, measures: Mapping[str, Measure]) -> dict[str, np
     return values
 
 
-def _resample(
+def resample(
     strata: list[np.ndarray], size: int, rule: ScoreRule, replicates: int, rng: np.random.Generator
 ) -> dict[str, np.ndarray]:
     """Official measures (replicates,) of bootstrap resamples of one section; in blocks, to limit memory."""
@@ -161,10 +161,11 @@ def _check_classes(section: JoinedSection, rule: ScoreRule) -> None:
                 )
 
 
-def _decision_metrics(section: JoinedSection, decided: np.ndarray, rule: ScoreRule) -> dict[str, float]:
+def decision_metrics(section: JoinedSection, decided: np.ndarray, domains: Sequence[str]) -> dict[str, float]:
+    """Precision, recall and F1 score of decisions (N,) bool for each of some domains; ``all`` for all clips."""
     values: dict[str, float] = {}
-    for index, domain in enumerate(DOMAINS if rule.domains else ("all",)):
-        inside = section.domain == index
+    for domain in domains:
+        inside = section.domain == (DOMAINS.index(domain) if domain in DOMAINS else 0)
         results = precision_recall_f1(decided[inside], section.anomalous[inside])
         values |= {
             f"{name} ({domain})": value
@@ -221,7 +222,7 @@ def evaluate(
         strata, size = section.strata()
         exact = np.array([np.bincount(members, minlength=size) for members in strata], dtype=np.float64)
         measures[section.key] = {name: float(value) for name, value in measure(exact, how.measures).items()}
-        resampled[section.key] = _resample(strata, size, how, replicates, rng)
+        resampled[section.key] = resample(strata, size, how, replicates, rng)
     means = {name: [values[name] for values in measures.values()] for name in how.measures}
     return {
         "rule": rule,
@@ -249,12 +250,12 @@ def _per_machine(
         if not rule.harmonic:
             values["mean"] = float(np.mean(official))
         if section.decided is not None:
-            values |= _decision_metrics(section, section.decided, rule)
+            values |= decision_metrics(section, section.decided, DOMAINS if rule.domains else ("all",))
         sections.setdefault(section.key[0], {})[section.key[1]] = values
-    return {machine: _combine(found, rule) for machine, found in sections.items()}
+    return {machine: combine(found, rule) for machine, found in sections.items()}
 
 
-def _combine(sections: Mapping[str, Mapping[str, float]], rule: ScoreRule) -> dict[str, Any]:
+def combine(sections: Mapping[str, Mapping[str, float]], rule: ScoreRule) -> dict[str, Any]:
     """Values of a single section, or means over several sections with the values of each under ``sections``."""
     first, *others = sections.values()
     if not others:

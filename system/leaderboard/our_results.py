@@ -14,6 +14,7 @@ from typing import Any
 
 from system.benchmarks.protocols import MODES
 from system.errors import WheeltapperError
+from system.evaluation import available
 from system.evaluation.truth import LABELS
 from system.files import read_json
 from system.leaderboard import published
@@ -114,6 +115,11 @@ def read_study(name: str, paths: Paths) -> list[Entry]:
     ]
 
 
+def official_rows(system: Mapping[str, Any]) -> dict[str, Any]:
+    """The machines of a system but those that are measured over all domains together (``available.evaluate``)."""
+    return {machine: row for machine, row in system["per_machine"].items() if available.SCORE not in row}
+
+
 def entries(name: str, runs: Sequence[Systems], **about: Any) -> list[Entry]:
     """Systems of runs of one shape, called ``name``, and by the system's label where a run has several.
 
@@ -182,15 +188,21 @@ def _read(path: str | os.PathLike) -> tuple[int, Systems]:
     for part in ("systems", "evaluation"):
         for label, system in _object(whole.get(part) or {}, path, part).items():
             where = f"{part}: {label}" if label else "file"
-            _number(_object(system, path, where).get("official_score"), path, f"{where}: official_score")
+            if _object(system, path, where).get("official_score") is None and system.get(available.WITHOUT):
+                raise WheeltapperError(
+                    f"{path}: {where}: expected an official score, found AUC and pAUC over all domains alone: no "
+                    "machine has test clips of all the kinds that it needs"
+                )
+            _number(system.get("official_score"), path, f"{where}: official_score")
             machines = _object(system.get("per_machine"), path, f"{where}: per_machine")
             if not machines:
                 raise WheeltapperError(f"{path}: {where}: per_machine: expected machines, found none")
-            for machine, row in machines.items():
+            rows = {machine: _object(row, path, f"{where}: {machine}") for machine, row in machines.items()}
+            rows = official_rows({"per_machine": rows})
+            for machine, row in rows.items():
                 for measure in MEASURES:
-                    figure = _object(row, path, f"{where}: {machine}").get(measure)
-                    _number(figure, path, f"{where}: {machine}: {measure}")
-            found[part, label] = system
+                    _number(row.get(measure), path, f"{where}: {machine}: {measure}")
+            found[part, label] = system | {"per_machine": rows}
     if not found and "systems" not in value:
         raise WheeltapperError(f"{path}: expected the official score of a system, found none")
     return value["year"], found

@@ -158,10 +158,16 @@ def _source(plan: Plan, config: Any) -> Any:
     """What --data names; where the configuration could not be read downloads are taken to go to the usual place."""
     from system.config import DataConfig
     from system.corpora import source
+    from system.corpora.inspection import check_there
+    from system.pipeline.admission import admit
 
     downloads = Path((config.data if config else DataConfig()).folder)
     data = plan.data or source.remembered(plan.exp, downloads) or source.SYNTHETIC
     found = source.find_source(data, plan.exp, downloads)
+    if found.manifest:
+        clips, places = source.list_source(found.manifest, config.data.corpus if config else "")
+        admit(clips, found.manifest, places)
+        check_there(clips, found.manifest, places)
     source.check(found)
     if found.year and found.folder:
         check_folder(found.folder)

@@ -84,7 +84,7 @@ def read_baseline(system: str, paths: Sequence[str | os.PathLike]) -> tuple[str,
         systems = read_json(path).get("systems", {})
         if system not in systems:
             raise WheeltapperError(f"{path}: expected a system {system}, found {', '.join(systems) or 'none'}")
-        scores.append(100.0 * systems[system]["official_score"])
+        scores.append(100.0 * _official(path, systems[system]))
     if not scores:
         raise WheeltapperError(f"--baseline {system}: expected references.json of one run or more, found none")
     return system, statistics.mean(scores)
@@ -177,6 +177,14 @@ def update(path: str | os.PathLike, new: Sequence[Mapping[str, str]]) -> None:
         writer.writerows(table.values())
 
 
+def _official(where: str | os.PathLike, result: Mapping[str, Any]) -> float:
+    if result.get("official_score") is None:
+        raise WheeltapperError(
+            f"{where}: expected an official score, found none: no machine has test clips of all the kinds that it needs"
+        )
+    return result["official_score"]
+
+
 def _check_alike(runs: Sequence[FinishedRun]) -> None:
     """Raises WheeltapperError if the runs differ in a setting that changes scores, other than the seed."""
     for run in runs[1:]:
@@ -193,6 +201,7 @@ def _result(run: FinishedRun, part: str, number: int) -> Mapping[str, Any]:
     systems = list(run.metrics.get(part, {}).values())
     if len(systems) < number:
         raise WheeltapperError(f"{run.folder}: expected results of system {number} ({PARTS[part]}), found none")
+    _official(run.folder, systems[number - 1])
     return systems[number - 1]
 
 

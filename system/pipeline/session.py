@@ -85,6 +85,13 @@ def run_stage(run: Experiment, name: str, **given: Any) -> None:
     execute(module.stage(run, **given), lambda: module.work(run, **given))
 
 
+def run_data(run: Experiment, data: str | None = "") -> None:
+    """Runs stage 0 unless it is complete, with what ``data`` names; without it with that of the last start."""
+    from system.pipeline.stages import data as module
+
+    run_stage(run, "data", data=module.start(run, data or ""))
+
+
 def execute(stage: Stage, work: Callable[[], Iterable[Path]]) -> None:
     """Runs ``work`` for a stage unless the stage is complete; an error that ends it carries the stage in a note.
 

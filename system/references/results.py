@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from system import manifest
-from system.evaluation import metrics
+from system.evaluation import available
 from system.evaluation.challenge_csv import score_name
 from system.evaluation.challenge_csv import write_scores as write_score_file
-from system.evaluation.truth import Truth
+from system.evaluation.truth import LABELS, Truth
 from system.manifest import Clip
 from system.references.systems import Scores
 
@@ -22,7 +22,9 @@ def write_scores(out: Path, scores: Mapping[str, Scores]) -> dict[str, Path]:
 
 
 def evaluate(clips: Sequence[Clip], scores: Mapping[str, Scores], rule: int) -> dict[str, Any]:
-    """Official metrics of each system over the machines whose test clips are labelled; nothing where there are none.
+    """Metrics (``available.evaluate``) of each system over the machines whose test clips are labelled.
+
+    Returns nothing where no machine has normal and anomalous ones.
 
     Args:
         clips: of the manifest.
@@ -35,4 +37,6 @@ def evaluate(clips: Sequence[Clip], scores: Mapping[str, Scores], rule: int) -> 
         for clip in clips
         if clip.split == "test" and clip.machine in labelled
     ]
-    return {name: metrics.evaluate(table, None, truth, rule) for name, table in scores.items()} if truth else {}
+    kinds = {(clip.machine, clip.section, clip.label) for clip in truth}
+    truth = [clip for clip in truth if {(*clip[:2], label) for label in LABELS} <= kinds]
+    return {name: available.evaluate(table, None, truth, rule) for name, table in scores.items()} if truth else {}

@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from system.corpora import copies, health_check, health_table
+from system.evaluation import available
 from system.experiment import STAGES
 from system.files import read_json
 from system.manifest import Clip
@@ -22,8 +23,7 @@ def collect_findings(run: RunData) -> list[str]:
     missing = [name for name in STAGES[:-1] if name not in done]
     if missing and done:
         found.append(f"These stages have not finished: {', '.join(missing)}.")
-    for where, reason in (run.metrics.get("left_out") or {}).items():
-        found.append(f"{where} is left out of the metrics: {reason}.")
+    found += [f"{text[0].upper()}{text[1:]}." for text in available.sentences(run.metrics.get("left_out") or {})]
     found += _below_chance(run)
     asked = run.config.false_positive_rate if run.config else 0.1
     alike: dict[str, list[str]] = {}

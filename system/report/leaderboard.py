@@ -97,9 +97,15 @@ def table_view(table: Table) -> dict[str, Any]:
 def published(run: RunData) -> dict[str, Any] | str:
     """Section of a report: the published tables of these machines with our systems, or what is known of others."""
     year = run.metrics.get("year")
-    parts = {("systems", label): system for label, system in run.systems.items()}
-    revealed = (run.metrics.get("evaluation") or {}).items()
-    parts |= {("evaluation", label): system for label, system in revealed if system and system.get("per_machine")}
+    named = [("systems", *pair) for pair in run.systems.items()]
+    named += [("evaluation", *pair) for pair in (run.metrics.get("evaluation") or {}).items()]
+    parts = {
+        (part, label): system | {"per_machine": our_results.official_rows(system)}
+        for part, label, system in named
+        if system and system.get("official_score") is not None and system.get("per_machine")
+    }
+    if not parts and run.systems:
+        return "The run has no official score, so there is nothing to hold against published figures."
     if not parts:
         return "There are no labelled test clips in this run, so there is nothing to hold against published figures."
     orientation = _orientation(year)

@@ -18,6 +18,7 @@ from system.corpora.health import Health
 from system.embeddings.files import read_index
 from system.errors import WheeltapperError
 from system.evaluation import challenge_csv
+from system.evaluation.available import main_score
 from system.experiment import Experiment
 from system.files import read_json
 from system.manifest import Clip, Key, Row
@@ -72,7 +73,7 @@ class SectionResults:
 class RunData:
     """The readable contents of an experiment folder.
 
-    ``config`` is None if it is missing. ``best`` is the label of the system with the highest official score; without
+    ``config`` is None if it is missing. ``best`` is the label of the system with the highest score; without
     labelled clips the first system; empty without scores.
     """
 
@@ -106,7 +107,7 @@ class RunData:
         return {
             label: values
             for label, values in (self.metrics.get("systems") or {}).items()
-            if values and values.get("official_score") is not None and values.get("per_machine")
+            if values and main_score(values) and values.get("per_machine")
         }
 
     def system_config(self, label: str) -> SystemConfig | None:
@@ -126,6 +127,13 @@ class RunData:
             name = path.relative_to(self.folder)
             self.problems.append(text if text.startswith(str(name)) else f"{name}: could not be read ({text})")
             return None
+
+
+def score_of(values: dict[str, Any]) -> tuple[float, list[float] | None]:
+    """Score and interval of one of ``RunData.systems``: the official ones, or those over all domains."""
+    found = main_score(values)
+    assert found is not None
+    return found
 
 
 def read_run(folder: Path) -> RunData:
@@ -151,7 +159,7 @@ def read_run(folder: Path) -> RunData:
 def _best_label(run: RunData) -> str:
     scored = run.systems
     if scored:
-        return max(scored, key=lambda label: scored[label]["official_score"])
+        return max(scored, key=lambda label: score_of(scored[label])[0])
     folder = run.folder / "systems"
     return min((path.name for path in folder.iterdir() if path.is_dir()), default="") if folder.is_dir() else ""
 

@@ -6,12 +6,13 @@ from typing import Any
 import numpy as np
 
 from system.evaluation import roc
+from system.evaluation.available import SCORE, main_score
 from system.evaluation.metrics import harmonic_mean
 from system.false_alarms import range_text
 from system.leaderboard import comparison as beside
 from system.leaderboard import published
 from system.report import charts
-from system.report.load_run import RunData, SectionResults
+from system.report.load_run import RunData, SectionResults, score_of
 from system.report.summary import VERDICTS, Judgement, count
 
 PageSection = dict[str, Any] | str  # values for the template, or a sentence why there are none
@@ -27,9 +28,17 @@ def percent(value: float | None, digits: int = 2) -> str:
 
 
 def measures_of(values: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """The AUCs in the year's rule; AUC (all) only if the rule has no AUC by domain."""
+    """The AUCs of the machines; AUC (all) only if one has no AUC by domain."""
     known = [name for name in MEASURES if any(name in machine for machine in values.values())]
-    return [name for name in known if name != "AUC (all)" or "AUC (source)" not in known]
+    by_domain = all({"AUC (source)", "AUC (target)"} <= set(machine) for machine in values.values())
+    return [name for name in known if name != "AUC (all)" or not by_domain]
+
+
+def unmeasured(run: RunData) -> str:
+    """Why nothing is measured."""
+    if any(clip.split == "test" and clip.label for clip in run.clips) and run.metrics.get("left_out"):
+        return "No machine of this run has both normal and anomalous labelled test clips, so nothing can be measured."
+    return UNLABELLED
 
 
 def published_baselines(run: RunData) -> dict[str, dict[str, list[float]]]:
@@ -70,11 +79,11 @@ def comparison(run: RunData, baselines: Mapping[str, Any]) -> str:
 def headline(run: RunData) -> PageSection:
     """The official score of the best system, its meaning, and its comparison."""
     if not run.systems:
-        return "There is no official score: " + (
-            UNLABELLED[0].lower() + UNLABELLED[1:] if run.clips else "the run has not got that far."
-        )
+        if not run.clips:
+            return "There is no official score: the run has not got that far."
+        return f"There is no official score: {unmeasured(run)[0].lower()}{unmeasured(run)[1:]}"
     best = run.systems[run.best]
-    score, interval = best["official_score"], best.get("ci95")
+    score, interval = score_of(best)
     baselines = published_baselines(run)
     marks = {name: harmonic_mean(list(table.values())) for name, table in baselines.items()}
     if interval and interval[0] > 0.5:
@@ -85,6 +94,7 @@ def headline(run: RunData) -> PageSection:
         verdict = "no better than guessing"
     return {
         "score": percent(score),
+        "official": best.get("official_score") is not None,
         "interval": [percent(value) for value in interval] if interval else None,
         "verdict": verdict,
         "label": run.best,
@@ -120,7 +130,7 @@ def systems(run: RunData) -> PageSection:
     """Comparison of all systems."""
     scored = run.systems
     if not scored:
-        return UNLABELLED
+        return unmeasured(run)
     measures = measures_of(scored[run.best]["per_machine"])
     rows = []
     for label, values in scored.items():
@@ -137,12 +147,12 @@ def systems(run: RunData) -> PageSection:
                 "view": {"near_only": "near channel", "two_channel": "both channels"}[config.view] if config else "",
                 "weights": ", ".join(f"{k} {v:g}" for k, v in config.weights.items()) if config else "",
                 "means": [percent(means.get(name)) for name in measures],
-                "score": percent(values["official_score"]),
-                "interval": [percent(value) for value in values["ci95"]] if values.get("ci95") else None,
+                "score": percent(score_of(values)[0]),
+                "interval": [percent(value) for value in score_of(values)[1] or ()] or None,
             }
         )
     chart = [
-        (label.rpartition("_task2_")[2].join(("system ", "")), 100 * v["official_score"], _hundredfold(v.get("ci95")))
+        (label.rpartition("_task2_")[2].join(("system ", "")), 100 * score_of(v)[0], _hundredfold(score_of(v)[1]))
         for label, v in scored.items()
     ]
     marks = {name: 100 * float(harmonic_mean(list(table.values()))) for name, table in published_baselines(run).items()}
@@ -156,7 +166,7 @@ def _hundredfold(values: list[float] | None) -> list[float] | None:
 def machines(run: RunData, judged: Mapping[str, Judgement]) -> PageSection:
     """Results of the best system by machine, with the interval of each machine's score."""
     if not run.systems:
-        return UNLABELLED
+        return unmeasured(run)
     values = run.systems[run.best]["per_machine"]
     measures = measures_of(values)
     baselines = published_baselines(run) if tuple(measures) == beside.MEASURES else {}
@@ -167,7 +177,7 @@ def machines(run: RunData, judged: Mapping[str, Judgement]) -> PageSection:
         rows.append(
             {
                 "machine": machine,
-                "cells": [_cell(own.get(name)) for name in (*measures, "hmean")],
+                "cells": [*(_cell(own.get(name)) for name in measures), _cell(own.get("hmean", own.get(SCORE)))],
                 "published": [
                     percent(float(harmonic_mean(table[machine]))) if machine in table else ""
                     for table in baselines.values()
@@ -275,16 +285,19 @@ def evaluation(run: RunData) -> PageSection:
 def _revealed(run: RunData) -> dict[str, Any] | None:
     """Metrics of the evaluation machines, if their labels are known."""
     found = (run.metrics.get("evaluation") or {}).get(run.best)
-    if not found or not found.get("per_machine"):
+    if not found or not found.get("per_machine") or not main_score(found):
         return None
-    values = found["per_machine"]
+    values, (score, interval) = found["per_machine"], score_of(found)
     measures = measures_of(values)
     return {
-        "score": percent(found["official_score"]),
-        "interval": [percent(value) for value in found["ci95"]] if found.get("ci95") else None,
+        "score": percent(score),
+        "interval": [percent(value) for value in interval] if interval else None,
         "measures": [*measures, "harmonic mean"],
         "rows": [
-            {"machine": machine, "cells": [_cell(own.get(name)) for name in (*measures, "hmean")]}
+            {
+                "machine": machine,
+                "cells": [*(_cell(own.get(name)) for name in measures), _cell(own.get("hmean", own.get(SCORE)))],
+            }
             for machine, own in values.items()
         ],
     }

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from system.errors import WheeltapperError
-from system.evaluation import metrics
+from system.evaluation import available
 from system.evaluation.truth import Truth
 from system.report import charts
 from system.report.load_run import RunData, SectionResults
@@ -44,7 +44,7 @@ def judge(run: RunData) -> dict[str, Judgement]:
     found = {}
     for machine in dict.fromkeys([*rows, *(unit.machine for unit in run.units)]):
         row = rows.get(machine) or {}
-        score = row.get("mean", row.get("hmean"))
+        score = row.get("mean", row.get("hmean", row.get(available.SCORE)))
         interval = _interval(run, machine, system.get("rule", 2022)) if score is not None else None
         found[machine] = Judgement(score, interval)
     return found
@@ -59,9 +59,10 @@ def _interval(run: RunData, machine: str, rule: int) -> list[float] | None:
     }
     truth = [Truth(u.machine, u.section, clip.file, clip.domain, clip.label) for u in units for clip in u.clips]
     try:
-        return metrics.evaluate(scores, None, truth, rule, REPLICATES)["ci95"] if truth else None
+        found = available.main_score(available.evaluate(scores, None, truth, rule, REPLICATES)) if truth else None
     except WheeltapperError:
         return None  # a section lacks clips of one kind, which is a finding
+    return found[1] if found else None
 
 
 def overview(run: RunData, judged: dict[str, Judgement]) -> dict[str, Any]:

@@ -161,8 +161,8 @@ def test_any_recording_is_scored_and_bad_ones_are_named(run, tmp_path, capsys):
         assert sum(f"{name}: " in line for line in told.err.splitlines()) == 1
     doubts = {
         "zeros.wav": "silent (all samples are zero)",
-        "mono 44.1.flac": "1 channel, the references have 2; 44100 Hz, the references have 8000 Hz: just below 4000 Hz, "
-        "the filter of the lower rate may have weakened the sound",
+        "mono 44.1.flac": "1 channel, the references have 2; 44100 Hz, the references have 8000 Hz: just below 4000 "
+        "Hz, the filter of the lower rate may have weakened the sound",
         "low.wav": "4000 Hz, the references have 8000 Hz: no sound between 2000 and 4000 Hz, where they have some",
         "six.wav": "6 channels, the references have 2; 11025 Hz, the references have 8000 Hz: just below 4000 Hz, the "
         "filter of the lower rate may have weakened the sound",

@@ -89,7 +89,7 @@ def test_a_circle_would_be_found():
             {"system.channel_choice", "system.errors", "system.files", "system.corpora", "system.machine"},
         ),
         ("system.scoring", {"system.config", "system.errors"}),
-        ("system.evaluation", {"system.errors", "system.files"}),
+        ("system.evaluation", {"system.errors", "system.files", "system.naming"}),
         ("system.frontends", {"system.config", "system.errors"}),
     ],
 )

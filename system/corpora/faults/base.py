@@ -12,6 +12,7 @@ import numpy as np
 from system import audio
 from system.corpora.table import CLASS, NO_FOLD
 from system.errors import WheeltapperError
+from system.files import walk
 
 RECORDING = "recording"  # key of the attribute that names the recording of a clip
 RMIS, SIREN, OWN = "rmis", "siren", "own"  # views; OWN: data sets that are in neither benchmark
@@ -157,9 +158,10 @@ def list_files(folder: Path, *extensions: str) -> list[Path]:
     if not folder.is_dir():
         kind = "a file" if folder.exists() else "nothing"
         raise WheeltapperError(f"{folder}: expected the folder of a data set, found {kind}")
+    below = sorted(Path(root) / name for root, _, names in walk(folder) for name in names)
     found = [
         path
-        for path in sorted(folder.rglob("*"))
+        for path in below
         if path.suffix.lower() in extensions
         and path.is_file()
         and not any(part.startswith(".") for part in path.relative_to(folder).parts)

@@ -13,8 +13,10 @@ from system.corpora.challenge import Year
 from system.corpora.health import Health
 from system.corpora.source import Source
 from system.corpora.summary import machine_summary
+from system.errors import WheeltapperError
 from system.experiment import Experiment
 from system.files import files_signature
+from system.pipeline.admission import admit
 from system.progress import progress_bar
 from system.stage import Stage
 
@@ -23,14 +25,21 @@ def stage(run: Experiment, data: str = "") -> Stage:
     """The stage as it stands in an experiment.
 
     Args:
-        data: ``synthetic``, ``dcase<year>``, a folder or a manifest; empty for that of the last run, or synthetic.
+        data: ``synthetic``, ``dcase<year>``, a folder, or a manifest or table; empty for that of the last run, or
+            synthetic.
     """
     found, config = _find(run, data), run.config
     if found.manifest:
         path = found.manifest
-        clips = manifest.of_machines(manifest.read(path), config.data.machines, path)
+        clips, _ = source.list_source(path)
         chosen = {"data": str(path.resolve()), "machines": config.data.machines, **_channels(config)}
-        stage = run.stage("data", chosen, [path], owns=["manifest.csv", "health.csv", "copies.csv", "data"])
+        if not manifest.is_manifest(path):
+            chosen["corpus"] = config.data.corpus
+        if path.resolve() == run.manifest.resolve():
+            raise WheeltapperError(
+                f"--data {path}: expected a list that is not this experiment's own, which stage 0 writes anew"
+            )
+        stage = run.stage("data", chosen, [path], owns=_owned(run, [Path(clip.path) for clip in clips]))
         stage.watch = lambda: files_signature(clip.path for clip in clips)
         return stage
     folder = _folder(found)
@@ -43,24 +52,36 @@ def stage(run: Experiment, data: str = "") -> Stage:
         settings["machines"] = config.data.machines
     if found.synthetic:
         settings |= {"synthetic": config.data.synthetic, "seed": config.seed}
-    return run.stage("data", settings, [], owns=["manifest.csv", "health.csv", "copies.csv", "data"], watched=folder)
+    owns = _owned(run, [] if found.synthetic else [folder])
+    return run.stage("data", settings, [], owns=owns, watched=folder)
 
 
 def work(run: Experiment, data: str = "") -> Iterable[Path]:
     """Makes, fetches or reads the recordings and writes the manifest; returns its file."""
-    found, before = _find(run, data), _remembered(run)
-    if data and before and before not in (data, str(Path(data).resolve())):
-        print(f"note: {run.folder} was made from {before}; --data {data} takes its place", flush=True)
+    found = _find(run, data)
     healths: dict[manifest.Key, Health] = {}
     if found.manifest:
-        return _write(run, _of_manifest(run, found.manifest, healths), healths)
+        return _write(run, _listed(run, found.manifest, healths), healths)
     folder = _folder(found)
     if found.synthetic:
         _simulate(run, folder)
     if found.year:
         folder = _download(found.year, folder)
     clips = prepare(folder, run.config.data.corpus or Path(found.data).name, healths, run.config.data.channels)
-    return _write(run, manifest.of_machines(clips, run.config.data.machines, folder), healths)
+    clips = manifest.of_machines(clips, run.config.data.machines, folder)
+    admitted = admit(clips, folder)
+    renamed = {after.key: healths[before.key] for before, after in zip(clips, admitted, strict=True)}
+    return _write(run, admitted, renamed)
+
+
+def start(run: Experiment, data: str = "") -> str:
+    """What the stage reads: ``data``, or that of the last start, or synthetic; kept for starts without ``--data``."""
+    before = _remembered(run)
+    if data and before and before not in (data, str(Path(data).resolve())):
+        print(f"note: {run.folder} was made from {before}; --data {data} takes its place", flush=True)
+    chosen = data or before or source.SYNTHETIC
+    source.remember(run.folder, stage(run, chosen).settings["data"])
+    return chosen
 
 
 def prepare(
@@ -120,18 +141,28 @@ def _find(run: Experiment, data: str) -> Source:
     return source.find_source(data or _remembered(run) or source.SYNTHETIC, run.folder, Path(run.config.data.folder))
 
 
+def _owned(run: Experiment, recordings: Iterable[Path]) -> list[str]:
+    """What the stage may remove: not recordings of the user's that lie where simulated ones would."""
+    own = (run.folder / "data").resolve()
+    given = any(path.resolve().is_relative_to(own) for path in recordings)
+    return ["manifest.csv", "health.csv", "copies.csv", *([] if given else ["data"])]
+
+
 def _folder(found: Source) -> Path:
     if found.folder is None:
         raise ValueError(f"{found.data}: a manifest has no folder")
     return found.folder
 
 
-def _of_manifest(run: Experiment, path: Path, healths: dict[manifest.Key, Health]) -> list[manifest.Clip]:
+def _listed(run: Experiment, path: Path, healths: dict[manifest.Key, Health]) -> list[manifest.Clip]:
+    """Clips that a manifest or table lists, as a run takes them."""
     from system.corpora.inspection import check_recordings
 
-    clips = manifest.of_machines(manifest.read(path), run.config.data.machines, path)
+    clips, places = source.list_source(path, run.config.data.corpus)
+    named = admit(clips, path, places)  # before anything is opened
     with progress_bar(0, "reading") as bar:
-        return check_recordings(clips, path, bar.to, healths)
+        clips = admit(check_recordings(named, path, bar.to, healths, places), path, places)
+    return manifest.of_machines(clips, run.config.data.machines, path)
 
 
 def _simulate(run: Experiment, folder: Path) -> None:

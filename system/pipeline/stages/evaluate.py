@@ -6,7 +6,7 @@ from typing import Any
 
 from system import manifest
 from system.corpora.challenge import rule_of_year
-from system.evaluation import metrics, truth
+from system.evaluation import available, truth
 from system.evaluation.folder import evaluate_folder, table
 from system.evaluation.truth import Truth
 from system.experiment import Experiment
@@ -29,35 +29,46 @@ def stage(run: Experiment) -> Stage:
 def work(run: Experiment) -> Iterable[Path]:
     """Measures every system and writes metrics.json; returns its file."""
     hidden = _hidden_truth(run)
-    clips = [clip for clip in manifest.read(run.manifest) if clip.split == "test"]
+    recordings = manifest.read(run.manifest)
+    clips = [clip for clip in recordings if clip.split == "test"]
     anonymous = {(c.machine, c.section, c.file) for c in clips if not c.label}
     revealed = [row for row in truth.read_truth(hidden) if row[:3] in anonymous] if hidden else []
     config, rule = run.config.evaluate, rule_of_year(run.config.evaluate.year)
-    result: dict[str, Any] = {"year": config.year, "official_score": None, "per_machine": {}, "left_out": {}}
+    result: dict[str, Any] = {"year": config.year, "official_score": None, "per_machine": {}}
+    result["left_out"] = _untested(recordings)
     for part, rows in (("systems", _labelled(clips)), ("evaluation", revealed)):
-        kept, left_out = _measurable(rows, config.year)
-        result["left_out"] |= left_out
+        result["left_out"] |= available.gaps(rows, rule)
         result[part] = {}
-        for label in run.labels if kept else []:
-            found, _ = evaluate_folder(run.system(label), kept, rule, config.bootstrap, run.config.seed)
+        measured = _has_both(rows)
+        for label in run.labels if measured else []:
+            found, _ = evaluate_folder(run.system(label), measured, rule, config.bootstrap, run.config.seed)
             result[part][label] = found
             print(f"{label}{', evaluation machines' if part == 'evaluation' else ''}\n{table(found)}\n")
     if result["systems"]:
         first = result["systems"][run.labels[0]]
-        result |= {"official_score": first["official_score"], "per_machine": first["per_machine"]}
-    for where, reason in result["left_out"].items():
-        print(f"note: {where} is left out of the metrics: {reason}")
+        result |= {name: first[name] for name in ("official_score", "per_machine", available.WITHOUT) if name in first}
+    elif not result["evaluation"]:
+        print("note: no machine has normal and anomalous labelled test clips: nothing is measured")
+    for sentence in available.sentences(result["left_out"]):
+        print(f"note: {sentence}")
     write_json(run.metrics, result)
     return [run.metrics]
 
 
 def measured_clips(clips: list[Clip], year: int) -> list[Truth]:
-    """Of a manifest's clips the labelled test clips that metrics.json measures by."""
-    return _measurable(_labelled([clip for clip in clips if clip.split == "test"]), year)[0]
+    """Of a manifest's clips the labelled test clips of the sections that have an official score."""
+    return available.complete(_labelled([clip for clip in clips if clip.split == "test"]), rule_of_year(year))
 
 
 def _labelled(clips: list[Clip]) -> list[Truth]:
     return [Truth(c.machine, c.section, c.file, c.domain, c.label) for c in clips if c.label]
+
+
+def _untested(clips: list[Clip]) -> dict[str, str]:
+    """The sections without test clips, as ``available.gaps`` names them."""
+    tested = {clip.key[:2] for clip in clips if clip.split == "test"}
+    sections = dict.fromkeys(clip.key[:2] for clip in clips if clip.split == "train")
+    return {available.name_of(*key): "no test clip" for key in sections if key not in tested}
 
 
 def _hidden_truth(run: Experiment) -> Path | None:
@@ -71,18 +82,9 @@ def _hidden_truth(run: Experiment) -> Path | None:
     return path if path.is_file() else None
 
 
-def _measurable(rows: list[Truth], year: int) -> tuple[list[Truth], dict[str, str]]:
-    """The rows of the sections that hold every kind of clip that the year's measures need; why others do not."""
-    domains = ("source", "target") if metrics.RULES[rule_of_year(year)].domains else ("",)
-    kinds: dict[str, set[tuple[str, str]]] = {}
+def _has_both(rows: list[Truth]) -> list[Truth]:
+    """The clips of the sections with normal and anomalous clips."""
+    kinds: dict[tuple[str, str], set[str]] = {}
     for row in rows:
-        section = kinds.setdefault(f"{row.machine} section {row.section}", set())
-        section.add((row.domain if len(domains) > 1 else "", row.label))
-    left_out = {}
-    for where, found in kinds.items():
-        missing = [f"no normal {domain} test clip" for domain in domains if (domain, "normal") not in found]
-        if not any(label == "anomaly" for _, label in found):
-            missing.append("no anomalous test clip")
-        if missing:
-            left_out[where] = ", ".join(missing)
-    return [row for row in rows if f"{row.machine} section {row.section}" not in left_out], left_out
+        kinds.setdefault((row.machine, row.section), set()).add(row.label)
+    return [row for row in rows if len(kinds[row.machine, row.section]) > 1]

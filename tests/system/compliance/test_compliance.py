@@ -116,16 +116,24 @@ def test_the_result_is_written_whole_and_readable(run):
     assert "  - broken: x is y" in lines
 
 
-def test_a_test_clip_copied_into_train(run):
+def test_a_test_clip_copied_into_train(run, capsys):
     folder = run.folder / "recordings" / "Pump"
     name = "section_00_source_train_normal_0099_noAttribute.wav"
     shutil.copy(folder / "test" / "section_00_0003.wav", folder / "train" / name)
-    assert main(["prepare", "--exp", str(run.folder), "--data", str(folder.parent)]) == 0
+
+    def copied(rows):
+        row = next(row for row in rows if row["file"] == "section_00_0003.wav")
+        said = {"split": "train", "file": name, "label": "normal", "domain": "source"}
+        return [*rows, row | said | {"path": str(folder / "train" / name)}]
+
+    edit_rows(run.manifest, copied)
     score_again(run)
     found = broken(run)
     assert list(found) == ["overlap"]
     assert "Pump/test/section_00_0003.wav" in found["overlap"][0]
     assert name in found["overlap"][0]
+    assert main(["prepare", "--exp", str(run.folder), "--data", str(folder.parent)]) == 1
+    assert "expected no test clip among the training clips, found 1 of Pump" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("renamed", [False, True])

@@ -22,6 +22,7 @@ from system.corpora.unzip import marker_of
 from system.errors import WheeltapperError
 from system.experiment import Experiment
 from system.files import lock
+from system.manifest import Clip
 from system.pipeline import disk, preflight, requirements
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -147,9 +148,10 @@ def test_a_mistyped_folder_is_not_made(place, capsys):
             "dcase2021",
             "give one of them as --data, data/dcase2021/dev or data/dcase2021/eval; download them with wheeltapper",
         ),
-        ("gone.csv", "gone.csv: expected a manifest (wheeltapper prepare writes one), found nothing"),
-        ("table.csv", "table.csv: line 1: expected the columns corpus,machine,"),
-        ("notes.txt", "--data notes.txt: expected synthetic, dcase<year>, a folder or a manifest.csv, found a file"),
+        ("gone.csv", "gone.csv: expected a CSV that lists sound files, found nothing"),
+        ("table.csv", "table.csv: table section 00: expected at least 2 normal training clips, found 1"),
+        ("notes.txt", "notes.txt: expected a header such as file,machine,split,label,domain, found an empty file"),
+        ("notes.md", "--data notes.md: expected synthetic, dcase<year>, a folder or a manifest.csv, found a file"),
         ("empty", "empty: expected a folder of <machine>/{train,test}/*.wav, found no machine"),
         (
             "flat",
@@ -161,8 +163,9 @@ def test_a_mistyped_folder_is_not_made(place, capsys):
     ],
 )
 def test_what_data_names_is_looked_at(place, capsys, data, said):
-    (place / "table.csv").write_text("file,label\na.wav,normal\n")
+    (place / "table.csv").write_text("file,label,machine\na.wav,normal,table\n")
     (place / "notes.txt").write_text("")
+    (place / "notes.md").write_text("")
     for folder in ("empty", "flat/below/fan/train", "names/fan/train", "tests/fan/test"):
         (place / folder).mkdir(parents=True)
     (place / "names/fan/train/a.wav").write_text("never opened")
@@ -212,8 +215,12 @@ def test_folders_and_manifests_that_are_well(place):
     for number in range(2):
         name = f"section_00_source_train_normal_{number:04d}_noAttribute.wav"
         (place / "good/fan/train" / name).write_text("never opened")
-    (place / "m.csv").write_text(",".join(manifest.COLUMNS) + "\n")
-    for data in ("good", "m.csv"):
+    for name in "01ab":
+        (place / f"{name}.wav").write_text("never opened")
+    clips = [Clip("c", "fan", "00", "train", f"{n}.wav", f"{n}.wav", channels=1, rate=1, samples=1) for n in range(2)]
+    manifest.write(place / "m.csv", clips)
+    (place / "t.tsv").write_text("file\tmachine\na.wav\tfan\nb.wav\tfan\n")
+    for data in ("good", "m.csv", "t.tsv"):
         assert preflight.check(plan(0, 0, data=data)) == []
 
 

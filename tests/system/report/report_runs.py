@@ -15,7 +15,7 @@ from system.false_alarms import expected_false_alarms
 from system.manifest import Clip
 from system.score_tables import ScoreRow, write_system
 
-ODD = 'Fan <b>& "Söhne"'
+ODD = "Fan & 'Söhne'"
 DEVELOPMENT, EVALUATION = (ODD, "Pump"), ("Secret",)
 RATE, SAMPLES = 8000, 8000
 
@@ -45,7 +45,7 @@ def build(folder: Path, channels: int = 2, development: tuple = DEVELOPMENT, eva
         branches={"main": EncoderBranchConfig(), "aux": EncoderBranchConfig()},
         systems=[
             SystemConfig("Ensemble", "ens", "near_only", {"main": 0.8, "aux": 0.2}),
-            SystemConfig("Single & simple", "single", "two_channel", {"main": 1.0}),
+            SystemConfig("Single <b>& simple", "single", "two_channel", {"main": 1.0}),
         ],
     )
     configuration.save(folder / "config.yaml", config)
