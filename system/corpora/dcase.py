@@ -13,7 +13,7 @@ from system.corpora.attributes import FILE as ATTRIBUTE_FILE
 from system.corpora.attributes import Pairs, contradicts, join_pairs, read_attributes
 from system.corpora.health import Health
 from system.corpora.inspection import InspectedSound, inspect_all
-from system.corpora.names import composed, parse_name, split_extension, with_text_names
+from system.corpora.names import composed, is_name, parse_name, split_extension, with_text_names
 from system.errors import WheeltapperError
 from system.files import walk
 from system.manifest import Clip, Key
@@ -172,7 +172,7 @@ def _list_machine(machine: Path, corpus: str, problems: list[str]) -> list[Clip]
             for deeper in _folders(inner)
             if next(_sounds_below(deeper), None)
         )
-        for path in with_text_names(filter(_is_sound, _files(inner)), inner):
+        for path in with_text_names(filter(_is_sound, _files(inner)), inner, is_name):
             try:
                 clip = _name_clip(path, machine.name, corpus)
             except WheeltapperError as error:

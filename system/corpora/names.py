@@ -15,9 +15,10 @@ The labelled names of the 2024 RoboticArm lack ``test``: ``section_00_source_nor
 """
 
 import logging
+import os
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -183,12 +184,30 @@ def attribute_pairs(attributes: str) -> list[tuple[str, str]]:
     return pairs
 
 
-def with_text_names(paths: Iterable[Path], folder: Path) -> list[Path]:
-    """The files whose names are UTF-8; a warning counts and names the others, which no table can list."""
+def is_name(file_name: str) -> bool:
+    """Whether a file is named as the challenge names them."""
+    try:
+        parse_name(file_name)
+    except WheeltapperError:
+        return False
+    return True
+
+
+def with_text_names(
+    paths: Iterable[Path], folder: Path, ours: Callable[[str], bool] = lambda file_name: True
+) -> list[Path]:
+    """The files whose names are UTF-8; a warning counts and names the others, which no table can list.
+
+    Args:
+        paths: files below ``folder``.
+        folder: for the warning.
+        ours: whether a name, its odd bytes replaced, is one to ignore; others are kept, to be refused.
+    """
     kept: list[Path] = []
     others: list[Path] = []
     for path in paths:
-        (kept if is_text(str(path.relative_to(folder))) else others).append(path)
+        odd = not is_text(str(path.relative_to(folder))) and ours(os.fsencode(path.name).decode("utf-8", "replace"))
+        (others if odd else kept).append(path)
     if others:
         log.warning(
             "%s: ignored %d recording%s with a name that is not UTF-8: rename %s",
