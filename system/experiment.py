@@ -2,6 +2,7 @@
 
 import difflib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,11 @@ class Experiment:
         """The record of a stage by its number, there when it has been complete."""
         return Stage(number, STAGES[number], self.folder, {}).marker
 
+    def recorded(self, name: str, part: str) -> dict[str, Any]:
+        """A part of the record of a complete stage, such as its ``settings``; empty where there is none."""
+        found = Stage(STAGES.index(name), name, self.folder, {}).record().get(part)
+        return found if isinstance(found, dict) else {}
+
     def stage(
         self,
         name: str,
@@ -146,6 +152,7 @@ class Experiment:
         owns: list[str],
         watched: Path | None = None,
         partly: list[Path] | None = None,
+        given: dict[str, Callable[[], Path]] | None = None,
     ) -> Stage:
         """A stage by name; ``watched`` is a folder whose files must not change once the stage is complete.
 
@@ -154,7 +161,7 @@ class Experiment:
         if name not in SYSTEMLESS:
             configuration.check_systems(self.config, str(self.folder / "config.yaml"))
         watch = (lambda: tree_signature(watched)) if watched else str
-        return Stage(STAGES.index(name), name, self.folder, settings, reads, watch, owns, partly or [])
+        return Stage(STAGES.index(name), name, self.folder, settings, reads, watch, owns, partly or [], [], given or {})
 
 
 def configuration_file(folder: str | os.PathLike, conf: str | os.PathLike | None) -> Path:

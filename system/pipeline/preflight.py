@@ -105,10 +105,9 @@ def check_earlier(plan: Plan) -> None:
         return
     run = Experiment(plan.exp, read_configuration(plan.exp, plan.conf, plan.overrides))
     if stage := first_incomplete(run, before):
-        found = "other settings or inputs than it had" if stage.marker.is_file() else "it not finished"
         wanted = f"stage {stage.number} {stage.name} complete with these settings"
         advice = f"start with --stage {stage.number}"
-        raise WheeltapperError(f"{plan.exp}: --stage {first}: expected {wanted}, found {found}; {advice}")
+        raise WheeltapperError(f"{plan.exp}: --stage {first}: expected {wanted}, found {stage.problem()}; {advice}")
 
 
 def check_folder(folder: Path) -> None:

@@ -1,6 +1,7 @@
 """Stages: what is skipped, run again, resumed; atomic files; the lock; a full disk."""
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -55,7 +56,7 @@ def test_runs_once(toy):
     assert "complete, nothing to do" in toy.said[-1]
     record = read_json(toy.exp / "stages" / "3_copy.json")
     assert record["settings"] == {"size": 3}
-    assert record["reads"] == ["input.txt"]
+    assert record["reads"] == {"input.txt": hashlib.sha256(b"one").hexdigest()}
     assert record["writes"] == {"out/copy.txt": 3}
     assert record["versions"]["python"].startswith("3.")
 

@@ -4,7 +4,6 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from system import manifest
-from system.encoders.cards import checkpoint_file
 from system.errors import WheeltapperError
 from system.experiment import Experiment
 from system.manifest import Clip
@@ -24,10 +23,10 @@ def stage(run: Experiment) -> Stage:
         "seed": config.seed,
         "clips": manifest.fingerprint(resources.training_clips(run)),
     }
-    encoders = [branch.encoder for branch in run.encoder_branches.values()]
-    own = [checkpoint_file(encoder, config.data.folder) for encoder in encoders if encoder]
-    reads = [*([run.encoder] if run.has_encoder else []), *filter(None, own)]
-    return run.stage("adapt", settings, reads, owns=["adapt"], partly=[run.manifest])
+    reads = [run.encoder] if run.has_encoder else []
+    own = {resources.weights_role(name): branch.encoder for name, branch in run.encoder_branches.items()}
+    given = resources.given_weights(run, own)
+    return run.stage("adapt", settings, reads, owns=["adapt"], partly=[run.manifest], given=given)
 
 
 def work(run: Experiment) -> Iterable[Path]:

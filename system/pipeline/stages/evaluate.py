@@ -14,16 +14,19 @@ from system.files import read_json, write_json
 from system.manifest import Clip
 from system.stage import Stage
 
+TRUTH = "truth"  # role of the table of the labels that no earlier stage reads
+
 
 def stage(run: Experiment) -> Stage:
     """The stage as it stands in an experiment."""
     config = run.config.evaluate
     settings = {"year": config.year, "bootstrap": config.bootstrap, "seed": run.config.seed, "labels": run.labels}
     hidden = _hidden_truth(run)
-    reads = [run.manifest, *([hidden] if hidden else [])]
+    reads = [run.manifest]
     for label in run.labels:
         reads += sorted(run.system(label).glob("*_test.csv"))
-    return run.stage("evaluate", settings, reads, owns=["metrics.json"])
+    given = {TRUTH: lambda: hidden} if hidden else {}
+    return run.stage("evaluate", settings, reads, owns=["metrics.json"], given=given)
 
 
 def work(run: Experiment) -> Iterable[Path]:
@@ -68,7 +71,7 @@ def _hidden_truth(run: Experiment) -> Path | None:
         return None
     data = str(read_json(record).get("settings", {}).get("data", ""))
     path = (run.folder / "data" if data == "synthetic" else Path(data)) / "truth.csv"
-    return path if path.is_file() else None
+    return path if path.is_file() or TRUTH in run.recorded("evaluate", "given") else None
 
 
 def _measurable(rows: list[Truth], year: int) -> tuple[list[Truth], dict[str, str]]:
