@@ -1,0 +1,303 @@
+"""A finished run gives the same scores wherever it, the program, the weights and the recordings lie, and to anybody."""
+
+import contextlib
+import csv
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import yaml
+
+import system
+from system import stage
+from system.bin import main
+from system.encoders.cards import OWN
+from system.files import read_json, write_json
+
+RATE, SEED = 8000, 5
+NETWORK = {"crop_seconds": 0.5, "loop": {"steps": 1, "batch_size": 2, "warmup_steps": 1}, "embedding_dim": 8}
+ROOT = Path(system.__file__).parents[1]
+
+
+def settings(weights: Path) -> dict:
+    own = {"family": "fisher", "size": "nano", "checkpoint": str(weights)}
+    return {
+        "data": {"rate": RATE, "folder": str(weights.parent)},
+        "pretrain": {"loop": {"steps": 0}},
+        "branches": {
+            "net": NETWORK | {"scorer": {"name": "knn"}},
+            "own": NETWORK | {"encoder": own, "scorer": {"name": "mahalanobis"}},
+            "low": {"spectrum": {"merge": 32}, "scorer": {"name": "mahalanobis"}},
+        },
+        "systems": [{"view": "two_channel", "weights": {"net": 1, "own": 1, "low": 1}}],
+        "evaluate": {"bootstrap": 0},
+    }
+
+
+class Place:
+    """A run with all that belongs to it, each in a folder of its own.
+
+    Args:
+        folder: to which all was copied.
+        scores: of ``news``, by file name, before anything was moved.
+    """
+
+    def __init__(self, folder: Path, scores: dict[str, str]):
+        self.folder, self.expected = folder, scores
+        self.exp, self.recordings, self.weights = folder / "exp", folder / "data", folder / "own.safetensors"
+        self.news = folder / "new"
+
+    def scores(self, *options: str | Path, exp: str | Path = "") -> dict[str, str]:
+        out = self.folder / "scores.csv"
+        command = ["score", "--exp", str(exp or self.exp), str(self.news), "--csv", str(out), *map(str, options)]
+        assert main(command) == 0
+        return read_scores(out)
+
+    def configure(self, **changes: object) -> None:
+        path = self.exp / "config.yaml"
+        path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | changes))
+
+    def own_checkpoint(self, path: Path) -> None:
+        conf = yaml.safe_load((self.exp / "config.yaml").read_text())
+        conf["branches"]["own"]["encoder"]["checkpoint"] = str(path)
+        self.configure(branches=conf["branches"])
+
+
+def read_scores(path: Path) -> dict[str, str]:
+    with open(path, newline="", encoding="utf-8") as file:
+        return {Path(row["file"]).name: row["score"] for row in csv.DictReader(file)}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Place:
+    """Stages 0 to 6 of three kinds of branch on one machine; recordings and weights lie outside the experiment."""
+    folder = tmp_path_factory.mktemp("made")
+    generator = np.random.default_rng(SEED)
+    for i in range(12):
+        split, domain = ("train" if i < 8 else "test"), ("target" if i % 4 == 3 else "source")
+        label = "anomaly" if i in (9, 11) else "normal"
+        path = folder / "data" / "Fan" / split / f"section_00_{domain}_{split}_{label}_{i:04d}_noAttribute.wav"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(path, generator.normal(0, 0.1, (RATE // 2, 2)), RATE, subtype="PCM_16")
+    (folder / "new" / "Fan").mkdir(parents=True)
+    for i in range(2):
+        soundfile.write(folder / "new" / "Fan" / f"{i}.wav", generator.normal(0, 0.1, (RATE // 2, 2)), RATE)
+    shutil.copy(OWN / "default.safetensors", folder / "own.safetensors")
+    conf = folder / "c.yaml"
+    conf.write_text(yaml.safe_dump(settings(folder / "own.safetensors")))
+    common = ["--exp", str(folder / "exp"), "--data", str(folder / "data"), "--conf", str(conf)]
+    assert main(["run", *common, "--stop-stage", "6"]) == 0
+    place = Place(folder, {})
+    place.expected = place.scores()
+    assert len(place.expected) == 2
+    return place
+
+
+@pytest.fixture
+def place(made, tmp_path) -> Iterator[Place]:
+    """A copy of the experiment without its times; recordings, new recordings and weights stay where they were."""
+    shutil.copytree(made.exp, tmp_path / "exp", copy_function=shutil.copyfile)
+    found = Place(made.folder, made.expected)
+    found.exp = tmp_path / "exp"
+    with hidden(made.exp):
+        yield found
+
+
+@contextlib.contextmanager
+def hidden(*paths: Path) -> Iterator[None]:
+    """Paths that are not there while the block runs."""
+    for path in paths:
+        path.rename(path.with_name(f"{path.name} away"))
+    try:
+        yield
+    finally:
+        for path in paths:
+            path.with_name(f"{path.name} away").rename(path)
+
+
+def test_copied_without_its_times(place):
+    assert place.scores() == place.expected
+
+
+def test_renamed(place):
+    place.exp = place.exp.rename(place.exp.with_name("a new name, ü"))
+    assert place.scores() == place.expected
+
+
+def test_recordings_gone(place):
+    with hidden(place.recordings):
+        assert place.scores() == place.expected
+
+
+def test_recordings_gone_the_run_still_goes_on(place, capsys):
+    with hidden(place.recordings):
+        assert main(["evaluate", "--exp", str(place.exp)]) == 0
+        assert "stage 6 evaluate: complete, nothing to do" in capsys.readouterr().out
+        assert main(["report", "--exp", str(place.exp)]) == 0
+    assert (place.exp / "report.html").stat().st_size > 10_000
+
+
+def test_relative_and_absolute_from_other_folders(place, monkeypatch):
+    monkeypatch.chdir(place.exp.parent)
+    assert place.scores(exp="exp") == place.scores(exp="./exp/../exp/") == place.expected
+    monkeypatch.chdir(place.exp)
+    assert place.scores(exp=".") == place.expected
+
+
+def test_a_link_to_the_experiment(place):
+    link = place.exp.with_name("link")
+    link.symlink_to(place.exp)
+    assert place.scores(exp=link) == place.expected
+
+
+def test_a_stage_folder_on_another_disk(place, tmp_path):
+    for name in ("embeddings", "adapt", "stages"):
+        (place.exp / name).rename(tmp_path / f"disk {name}")
+        (place.exp / name).symlink_to(tmp_path / f"disk {name}")
+    assert place.scores() == place.expected
+
+
+def test_the_configuration_written_again(place):
+    path = place.exp / "config.yaml"
+    conf = yaml.safe_load(path.read_text())
+    path.write_text("# by hand\n" + yaml.safe_dump(dict(reversed(conf.items())), default_flow_style=True))
+    assert place.scores() == place.expected
+
+
+def test_of_what_changes_no_score(place):
+    conf = yaml.safe_load((place.exp / "config.yaml").read_text())
+    place.configure(threads=2, data=conf["data"] | {"folder": "elsewhere"})
+    assert place.scores() == place.expected
+
+
+def test_made_by_another_version(place, monkeypatch, caplog):
+    monkeypatch.setattr(stage, "__version__", "9.9.9")
+    assert place.scores() == place.expected
+    (line,) = [record.getMessage() for record in caplog.records]
+    assert f"made by {system.__version__}, this is 9.9.9; same format" in line
+
+
+def test_weights_moved_and_named_there(place, tmp_path):
+    with hidden(place.weights):
+        moved = shutil.copy(place.weights.with_name("own.safetensors away"), tmp_path / "w.safetensors")
+        place.own_checkpoint(moved)
+        assert place.scores() == place.expected
+
+
+def test_weights_moved_to_the_downloaded_ones(place, capsys):
+    downloaded = place.weights.parent / "checkpoints"
+    downloaded.mkdir()
+    away = place.weights.with_name("own.safetensors away")
+    try:
+        with hidden(place.weights):
+            (downloaded / "other.safetensors").write_bytes(b"other")
+            assert main(["score", "--exp", str(place.exp), str(place.news)]) == 1
+            line = capsys.readouterr().err
+            digest = read_json(place.exp / "stages" / "2_adapt.json")["given"]["branches.own.encoder"]["sha256"]
+            assert line.count("\n") == 1
+            assert all(text in line for text in (digest, str(place.weights), str(downloaded)))
+            shutil.copy(away, downloaded / "under another name")
+            assert place.scores() == place.expected
+    finally:
+        shutil.rmtree(downloaded)
+
+
+def test_another_program_folder_user_and_home(place, tmp_path):
+    """The program copied elsewhere, by a user who may write nowhere in the experiment."""
+    program = tmp_path / "clone"
+    for name in ("system", "submission"):
+        shutil.copytree(ROOT / name, program / name, ignore=shutil.ignore_patterns("__pycache__"))
+    (program / "system" / "__init__.py").write_text('"""Of a later day."""\n\n__version__ = "0.1.99"\n')
+    for path in [tmp_path, *tmp_path.rglob("*")]:
+        path.chmod(0o755 if path.is_dir() else 0o444)
+    home = tmp_path / "home"
+    home.mkdir()
+    out = home / "scores.csv"
+    environment = {
+        **{name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "XDG"))},
+        **{"HOME": str(home), "USER": "somebody", "LOGNAME": "somebody", "PYTHONDONTWRITEBYTECODE": "1"},
+    }
+    code = (
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); import system; assert system.__version__ == '0.1.99'\n"
+        "from system.bin import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", code, program, "score", "--exp", place.exp, place.news, "--csv", out]
+    ended = subprocess.run(
+        list(map(str, command)), env=environment, cwd=home, capture_output=True, text=True, check=False
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert f"made by {system.__version__}, this is 0.1.99" in ended.stderr
+    assert read_scores(out) == place.expected
+
+
+def refused(place: Place, capsys) -> str:
+    capsys.readouterr()
+    assert main(["score", "--exp", str(place.exp), str(place.news)]) == 1
+    line = capsys.readouterr().err
+    assert line.count("\n") == 1
+    return line
+
+
+def change_a_scorer(place):
+    conf = yaml.safe_load((place.exp / "config.yaml").read_text())
+    conf["branches"]["net"]["scorer"]["settings"] = {"k": 2}
+    place.configure(branches=conf["branches"])
+
+
+def change_the_checkpoint_to_none(place):
+    place.own_checkpoint(Path(""))
+
+
+def change_the_checkpoint_to_a_lost_one(place):
+    place.own_checkpoint(Path("/nowhere/x.pt"))
+
+
+def flip(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (change_a_scorer, "stage 4 score: .*scorers.net.settings"),
+        (change_the_checkpoint_to_none, "stage 2 adapt: .*branches.own.encoder"),
+        (change_the_checkpoint_to_a_lost_one, "stage 2 adapt: .*branches.own.encoder"),
+        (lambda place: flip(place.exp / "embeddings/net/two_channel.npy"), "stage 3 embed: .*two_channel.npy"),
+        (lambda place: flip(place.exp / "pretrain/encoder.safetensors"), "stage 1 pretrain: .*encoder.safetensors"),
+        (lambda place: flip(place.exp / "adapt/own/adapter.safetensors"), "stage 2 adapt: .*adapter.safetensors"),
+        (lambda place: flip(place.exp / "manifest.csv"), "stage 2 adapt: .*clips"),
+        (lambda place: (place.exp / "scores/net.two_channel.csv").unlink(), "stage 4 score: .*net.two_channel.csv"),
+        (lambda place: (place.exp / "stages/3_embed.json").write_text("{"), "stage 3 embed: .*it not finished"),
+        (lambda place: (place.exp / "stages/3_embed.json").write_text("[]"), "stage 3 embed: .*it not finished"),
+    ],
+)
+def test_what_is_noticed(place, capsys, change, said):
+    change(place)
+    assert re.search(said, refused(place, capsys))
+
+
+def test_other_weights_at_the_same_place(place, capsys):
+    before = place.weights.read_bytes()
+    try:
+        flip(place.weights)
+        assert "stage 2 adapt" in refused(place, capsys)
+    finally:
+        place.weights.write_bytes(before)
+
+
+def test_another_format(place, capsys):
+    path = place.exp / "stages" / "3_embed.json"
+    write_json(path, read_json(path) | {"format": stage.FORMAT + 1})
+    line = refused(place, capsys)
+    assert (
+        f"results of format {stage.FORMAT + 1}, made by {system.__version__}; this program's is {stage.FORMAT}" in line
+    )
