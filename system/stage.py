@@ -97,9 +97,7 @@ class Stage:
         if not record:
             return "it not finished"
         if record.get("format") != FORMAT:
-            return (
-                f"results of format {record.get('format', 2)}, made by {_version(record)}; this program's is {FORMAT}"
-            )
+            return f"results of format {record.get('format', 2)} of {_version(record)}; this program's is {FORMAT}"
         try:
             changed = self._changed(record)
         except (AttributeError, KeyError, TypeError):
