@@ -51,7 +51,8 @@ def open_atomic(path: str | os.PathLike, mode: str = "w", durable: bool = True) 
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():  # on a read-only disk it is an error to remove what is not there
+            temporary.unlink()
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

@@ -178,7 +178,8 @@ class Stage:
 
     def _discard(self) -> None:
         for path in (self.started, *self.discards):
-            path.unlink(missing_ok=True)
+            if path.exists():  # a disk that is read-only forbids to remove what is not there, too
+                path.unlink()
 
     def _sweep(self) -> None:
         """Removes what killed runs left half-written (see ``open_atomic``) where this stage writes."""

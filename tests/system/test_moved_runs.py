@@ -1,7 +1,9 @@
 """A finished run gives the same scores wherever it, the program, the weights and the recordings lie, and to anybody."""
 
+import builtins
 import contextlib
 import csv
+import errno
 import os
 import re
 import shutil
@@ -19,7 +21,7 @@ import system
 from system import stage
 from system.bin import main
 from system.encoders.cards import OWN
-from system.files import read_json, write_json
+from system.files import LOCK, read_json, write_json
 
 RATE, SEED = 8000, 5
 NETWORK = {"crop_seconds": 0.5, "loop": {"steps": 1, "batch_size": 2, "warmup_steps": 1}, "embedding_dim": 8}
@@ -299,3 +301,50 @@ def test_another_format(place, capsys):
     write_json(path, read_json(path) | {"format": stage.FORMAT + 1})
     said = f"results of format {stage.FORMAT + 1} of {system.__version__}; this program's is {stage.FORMAT}"
     assert said in refused(place, capsys)
+
+
+@pytest.fixture
+def sealed(place, monkeypatch) -> Place:
+    """The experiment as on a disk that is read-only."""
+
+    def guard(module, name: str, writes=lambda arguments: True) -> None:
+        usual = getattr(module, name)
+
+        def guarded(path, *arguments, **named):
+            inside = isinstance(path, str | Path) and Path(os.path.abspath(path)).is_relative_to(place.exp)
+            if inside and writes(arguments):
+                raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+            return usual(path, *arguments, **named)
+
+        monkeypatch.setattr(module, name, guarded)
+
+    assert main(["report", "--exp", str(place.exp)]) == 0
+    (place.exp / LOCK).unlink()
+    guard(builtins, "open", lambda arguments: bool(set("wax+") & set((arguments or ("r",))[0])))
+    for name in ("mkdir", "unlink", "replace", "rename", "rmdir"):
+        guard(os, name)
+    usual = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.R_OK and usual(path, mode))
+    return place
+
+
+def test_a_finished_run_on_a_read_only_disk(sealed, tmp_path, capsys, caplog):
+    before = {path: path.stat().st_mtime_ns for path in sealed.exp.rglob("*")}
+    assert sealed.scores() == sealed.expected
+    for command in ("report", "evaluate", "fuse"):
+        assert main([command, "--exp", str(sealed.exp)]) == 0
+        assert "complete, nothing to do" in capsys.readouterr().out
+    assert {record.getMessage() for record in caplog.records} == {
+        f"note: {sealed.exp}: Read-only file system: nothing is written there"
+    }
+    page, table = tmp_path / "page.html", tmp_path / "table.csv"
+    assert main(["report", "--exp", str(sealed.exp), "--out", str(page)]) == 0
+    assert page.stat().st_size > 10_000
+    assert main(["results", "--exp", str(sealed.exp), "--task", "t", "--out", str(table)]) == 0
+    capsys.readouterr()
+    for command in (["fuse", "--set", "false_positive_rate=0.3"], ["run"]):
+        assert main([*command, "--exp", str(sealed.exp)]) == 1
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1
+        assert "Read-only file system" in err
+    assert {path: path.stat().st_mtime_ns for path in sealed.exp.rglob("*")} == before
