@@ -84,7 +84,7 @@ def made(tmp_path_factory) -> Place:
     generator = np.random.default_rng(SEED)
     for i in range(12):
         split, domain = ("train" if i < 8 else "test"), ("target" if i % 4 == 3 else "source")
-        label = "anomaly" if i in (9, 11) else "normal"
+        label = "anomaly" if i == 9 else "normal"
         path = folder / "data" / "Fan" / split / f"section_00_{domain}_{split}_{label}_{i:04d}_noAttribute.wav"
         path.parent.mkdir(parents=True, exist_ok=True)
         soundfile.write(path, generator.normal(0, 0.1, (RATE // 2, 2)), RATE, subtype="PCM_16")
