@@ -139,10 +139,17 @@ class Experiment:
         """The record of a stage by its number, there when it has been complete."""
         return Stage(number, STAGES[number], self.folder, {}).marker
 
+    def reads(self, name: str) -> list[str]:
+        """Names of the inputs of a complete stage, below the folder or from elsewhere; empty where there is none."""
+        return list(self._record(name).get("reads") or ())
+
     def recorded(self, name: str, part: str) -> dict[str, Any]:
         """A part of the record of a complete stage, such as its ``settings``; empty where there is none."""
-        found = Stage(STAGES.index(name), name, self.folder, {}).record().get(part)
+        found = self._record(name).get(part)
         return found if isinstance(found, dict) else {}
+
+    def _record(self, name: str) -> dict[str, Any]:
+        return Stage(STAGES.index(name), name, self.folder, {}).record()
 
     def stage(
         self,

@@ -38,9 +38,10 @@ def open_atomic(path: str | os.PathLike, mode: str = "w", durable: bool = True) 
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
+    # Names of files that are not text are written as the bytes that they are.
+    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "", "errors": "surrogateescape"}
     try:
-        with open(temporary, mode, encoding=encoding, newline=newline) as file:
+        with open(temporary, mode, **text) as file:
             yield file
             file.flush()
             if durable:

@@ -8,6 +8,7 @@ experiment, of the program or of the weights, nor the program's version makes a 
 """
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -26,6 +27,7 @@ MARKERS = "stages"
 # Of what stages leave: raised with every change of the program after which a stage leaves something else. Stages of
 # another format run again.
 FORMAT = 3
+FORMER = 2  # whose stages left the same, but whose records have one hash for settings, inputs and version
 PLACES = ("checkpoint",)  # settings that say where an input lies, which counts by its content
 
 
@@ -69,6 +71,9 @@ class Stage:
     def depends_on(self) -> dict[str, Any]:
         """Format, settings and inputs by their content; raises WheeltapperError where an input is missing."""
         found = {role: find() for role, find in self.given.items()}
+        for role, path in found.items():
+            if not path.is_file():
+                raise WheeltapperError(f"{path}: expected a file ({role}), found nothing; put it back there")
         return {
             "format": FORMAT,
             "settings": json.loads(json.dumps(self.settings)),
@@ -96,10 +101,14 @@ class Stage:
         record = self.record()
         if not record:
             return "it not finished"
-        if record.get("format") != FORMAT:
-            return f"results of format {record.get('format', 2)} of {_version(record)}; this program's is {FORMAT}"
+        form = record.get("format", FORMER)
+        if form not in (FORMAT, FORMER):
+            return f"results of format {form} of {_version(record)}; this program's is {FORMAT}"
+        known = True
         try:
-            changed = self._changed(record)
+            if form == FORMER:
+                record, known = self._renewed(record)
+            changed = self._changed(record) or ("" if known else "inputs")
         except (AttributeError, KeyError, TypeError):
             return "a damaged record of it"
         if not changed and record.get("watched") != self.watch():
@@ -131,6 +140,25 @@ class Stage:
             if not path.is_file() or path.stat().st_size != size or file_hash(path) != record["sha256"][name]:
                 return name
         return ""
+
+    def _renewed(self, record: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
+        """A record of the former format with the inputs as they are now; whether its one hash is of these."""
+        found = {role: _found(find) for role, find in self.given.items()}
+        given = {role: file_hash(path) if path else "" for role, path in found.items()}
+        inside = [name for name in record["reads"] if not os.path.isabs(name)]
+        outside = [name for name in record["reads"] if name not in inside]  # where the given files were
+        reads = {name: file_hash(self.exp / name) if (self.exp / name).is_file() else "" for name in inside}
+        state = {"version": _version(record), "format": FORMER, "settings": record["settings"]}
+        known = "" in given.values() or any(
+            record["fingerprint"] == _digest(state | {"reads": reads | dict(zip(outside, hashes, strict=True))})
+            for hashes in itertools.product(set(given.values()), repeat=len(outside))
+        )
+        own = [_relative(path, self.exp) for path in self.reads]  # without the given files below the experiment
+        renewed = {
+            "reads": {name: reads.get(name, "") for name in own},
+            "given": {role: {"sha256": digest} for role, digest in given.items()},
+        }
+        return {**record, **renewed}, known
 
     def run(self, work: Callable[[], Iterable[Path]], say: Callable[[str], None] = print) -> bool:
         """Runs ``work`` unless the stage is complete; returns whether it ran.
@@ -210,7 +238,11 @@ class Stage:
 
 def _fingerprint(state: dict[str, Any]) -> str:
     by_content = state | {"given": {role: given["sha256"] for role, given in state["given"].items()}}
-    return hashlib.sha256(json.dumps(by_content, sort_keys=True).encode()).hexdigest()
+    return _digest(by_content)
+
+
+def _digest(state: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
 
 
 def _remove(path: Path) -> None:

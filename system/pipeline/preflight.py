@@ -118,10 +118,14 @@ def check_folder(folder: Path) -> None:
         raise WheeltapperError(f"{folder}: expected a folder to write to, found {found} at {there}")
     for path in (there, *(folder / name for name in (MARKERS, "config.yaml") if (folder / name).exists())):
         if not os.access(path, os.W_OK | (os.X_OK if path.is_dir() else 0)):
-            read_only = hasattr(os, "statvfs") and os.statvfs(path).f_flag & os.ST_RDONLY
-            reason = os.strerror(errno.EROFS if read_only else errno.EACCES)
+            reason = os.strerror(errno.EROFS if _is_read_only(path) else errno.EACCES)
             raise WheeltapperError(f"{folder}: expected a folder to write to, found {path}: {reason}")
     check_free(folder)
+
+
+def _is_read_only(path: Path) -> bool:
+    """Whether a path is on a disk that is read-only."""
+    return hasattr(os, "statvfs") and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def check_packages(stages: range) -> None:

@@ -4,6 +4,8 @@ import builtins
 import contextlib
 import csv
 import errno
+import hashlib
+import json
 import os
 import re
 import shutil
@@ -20,8 +22,10 @@ import yaml
 import system
 from system import stage
 from system.bin import main
+from system.encoders import cards
 from system.encoders.cards import OWN
 from system.files import LOCK, read_json, write_json
+from system.pipeline import preflight
 
 RATE, SEED = 8000, 5
 NETWORK = {"crop_seconds": 0.5, "loop": {"steps": 1, "batch_size": 2, "warmup_steps": 1}, "embedding_dim": 8}
@@ -32,6 +36,7 @@ def settings(weights: Path) -> dict:
     own = {"family": "fisher", "size": "nano", "checkpoint": str(weights)}
     return {
         "data": {"rate": RATE, "folder": str(weights.parent)},
+        "encoder": {"family": "fisher", "size": "nano", "checkpoint": "default"},
         "pretrain": {"loop": {"steps": 0}},
         "branches": {
             "net": NETWORK | {"scorer": {"name": "knn"}},
@@ -179,11 +184,91 @@ def test_of_what_changes_no_score(place):
     assert place.scores() == place.expected
 
 
-def test_made_by_another_version(place, monkeypatch, caplog):
-    monkeypatch.setattr(stage, "__version__", "9.9.9")
+@pytest.mark.parametrize("version", ["9.9.9", "0.0.9"])
+def test_made_by_another_version(place, monkeypatch, caplog, version):
+    monkeypatch.setattr(stage, "__version__", version)
     assert place.scores() == place.expected
     (line,) = [record.getMessage() for record in caplog.records]
-    assert f"made by {system.__version__}, this is 9.9.9; same format" in line
+    assert f"made by {system.__version__}, this is {version}; same format" in line
+
+
+def test_a_name_that_is_not_text(place):
+    place.exp = place.exp.rename(os.fsdecode(os.fsencode(place.exp) + b" \xff\xe9"))
+    assert place.scores() == place.expected
+    assert main(["report", "--exp", str(place.exp)]) == 0
+    assert main(["report", "--exp", str(place.exp)]) == 0
+    json.loads((place.exp / "stages" / "9_report.json").read_text(encoding="utf-8"))
+
+
+def test_without_what_archives_leave_out(place):
+    for path in [*place.exp.rglob(".*"), *place.exp.rglob("*.html")]:
+        path.unlink()
+    for folder in sorted((path for path in place.exp.rglob("*") if path.is_dir()), reverse=True):
+        with contextlib.suppress(OSError):  # not empty
+            folder.rmdir()
+    assert place.scores() == place.expected
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_weights_of_the_program_elsewhere_or_gone(place, tmp_path, monkeypatch, there):
+    if there:
+        shutil.copytree(OWN, tmp_path / "weights")
+    monkeypatch.setattr(cards, "OWN", tmp_path / "weights")
+    assert place.scores() == place.expected
+
+
+def test_weights_are_a_link(place, tmp_path):
+    (tmp_path / "link").symlink_to(place.weights)
+    place.own_checkpoint(tmp_path / "link")
+    assert place.scores() == place.expected
+
+
+def make_former(exp: Path, weights: dict[str, Path]) -> None:
+    """Rewrites the records as the program before this format wrote them."""
+    for path in (exp / "stages").glob("*.json"):
+        record = read_json(path)
+        given = {f"/former/{weights[role]}": own["sha256"] for role, own in record.pop("given").items()}
+        state = {
+            "version": record["versions"]["wheeltapper"],
+            "format": record.pop("format") - 1,
+            "settings": record["settings"],
+            "reads": record["reads"] | given,
+        }
+        text = json.dumps(state, sort_keys=True)
+        record |= {"reads": list(state["reads"]), "fingerprint": hashlib.sha256(text.encode()).hexdigest()}
+        write_json(path, record)
+
+
+WEIGHTS = {"encoder": Path("default.safetensors"), "branches.own.encoder": Path("own.safetensors")}
+
+
+def test_of_the_former_format(place, capsys):
+    make_former(place.exp, WEIGHTS)
+    assert place.scores() == place.expected
+    with hidden(place.recordings):
+        assert main(["evaluate", "--exp", str(place.exp)]) == 0
+        assert "stage 6 evaluate: complete, nothing to do" in capsys.readouterr().out
+        assert main(["report", "--exp", str(place.exp)]) == 0
+
+
+@pytest.mark.parametrize(
+    "name", ["embeddings/net/index.csv", "scores/net.two_channel.csv", "adapt/own/adapter.safetensors"]
+)
+def test_what_is_noticed_in_the_former_format(place, capsys, name):
+    make_former(place.exp, WEIGHTS)
+    flip(place.exp / name)
+    assert name in refused(place, capsys)
+
+
+def test_an_input_of_the_former_format_made_again(place, capsys):
+    """A stage that was done again after the one that reads it, whose own record is as it should be."""
+    make_former(place.exp, WEIGHTS)
+    path, marker = place.exp / "scores" / "net.two_channel.csv", place.exp / "stages" / "4_score.json"
+    flip(path)
+    record = read_json(marker)
+    record["sha256"]["scores/net.two_channel.csv"] = hashlib.sha256(path.read_bytes()).hexdigest()
+    write_json(marker, record)
+    assert re.search(r"stage 5 fuse: .*\(inputs\)", refused(place, capsys))
 
 
 def test_weights_moved_and_named_there(place, tmp_path):
@@ -325,6 +410,7 @@ def sealed(place, monkeypatch) -> Place:
         guard(os, name)
     usual = os.access
     monkeypatch.setattr(os, "access", lambda path, mode: mode == os.R_OK and usual(path, mode))
+    monkeypatch.setattr(preflight, "_is_read_only", lambda path: True)
     return place
 
 
