@@ -23,8 +23,13 @@ def read_crop(clip: Clip, seconds: float, rate: int, generator: np.random.Genera
         float32 (channels, round(seconds * rate)).
     """
     wanted = round(seconds * rate)
-    wave, _ = audio.read(clip.path, *place_crop(clip.samples, clip.rate, seconds, generator))
+    wave, _ = audio.read(clip.path, *draw_crop(clip, seconds, generator))
     return fit_length(audio.resample(wave, clip.rate, rate), wanted)
+
+
+def draw_crop(clip: Clip, seconds: float, generator: np.random.Generator) -> tuple[int, int]:
+    """Draws what ``read_crop`` does: first sample and number of samples of a crop of a recording."""
+    return place_crop(clip.samples, clip.rate, seconds, generator)
 
 
 def place_crop(samples: int, rate: int, seconds: float, generator: np.random.Generator) -> tuple[int, int]:

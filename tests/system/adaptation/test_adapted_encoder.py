@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from system.adaptation import ADAPTER, adapt, attribute_labels, domain_labels, load_adapted, make_batch
-from system.adaptation.model import AdaptationTask, AdaptedEncoder
+from system.adaptation.model import AdaptationTask, AdaptedEncoder, _mixed
 from system.config import AugmentConfig, EncoderBranchConfig, HeadConfig, LoopConfig
 from system.encoders import checkpoints
 from system.encoders.fisher import Fisher
@@ -160,7 +160,7 @@ def test_mixed_losses(tiny_encoder):
     task = AdaptationTask(AdaptedEncoder(tiny_encoder(), config(), RATE), 2, 3).eval()
     embedding, labels = torch.randn(3, 8), torch.tensor([0, 1, 2])
     partner, share = torch.tensor([1, 2, 0]), torch.tensor([0.7, 1.0, 0.6])
-    found = task._mixed(task.domain, embedding, labels, partner, share)
+    found = _mixed(task.domain, embedding, labels, labels[partner], share)
     expected = share * task.domain(embedding, labels) + (1 - share) * task.domain(embedding, labels[partner])
     torch.testing.assert_close(found, expected)
 
