@@ -1,7 +1,7 @@
 """The training loop of all networks: a function of a module, batches and settings, on one process or several.
 
 Batches, masks and noise of a step depend on (seed, step) only. An interrupted run therefore continues exactly as if it
-had not been interrupted, and several processes, each with a part of the batch, compute the same as one.
+had not been interrupted, and several processes, each with a part of the batch, compute the same as one to rounding.
 """
 
 import contextlib
