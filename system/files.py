@@ -1,6 +1,7 @@
 """Atomic writing of files, JSON, folder locks and hashes."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -36,6 +37,8 @@ def open_atomic(path: str | os.PathLike, mode: str = "w", durable: bool = True) 
         OSError: for example if the disk is full; the error names ``path``.
     """
     path = Path(path)
+    if path.is_dir():  # also a link to one, which would be replaced
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     # Names of files that are not text are written as the bytes that they are.
@@ -54,6 +57,18 @@ def open_atomic(path: str | os.PathLike, mode: str = "w", durable: bool = True) 
     finally:
         if temporary.exists():  # on a read-only disk it is an error to remove what is not there
             temporary.unlink()
+
+
+def denial(path: str | os.PathLike) -> str:
+    """Why a file or folder cannot be written to, in the system's words; empty where it can."""
+    if os.access(path, os.W_OK | (os.X_OK if os.path.isdir(path) else 0)):
+        return ""
+    return os.strerror(errno.EROFS if _is_read_only(path) else errno.EACCES)
+
+
+def _is_read_only(path: str | os.PathLike) -> bool:
+    """Whether a path is on a disk that is read-only."""
+    return hasattr(os, "statvfs") and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

@@ -4,8 +4,6 @@ The rules are those of the stages, which check again what they read. Nothing is 
 device other than the cpu and for unusual encoders alone.
 """
 
-import errno
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any
 from system import dependencies, plugins
 from system.dependencies import import_failure
 from system.errors import WheeltapperError, several
-from system.files import check_free
+from system.files import check_free, denial
 from system.pipeline import disk, requirements
 from system.stage import MARKERS
 
@@ -117,15 +115,9 @@ def check_folder(folder: Path) -> None:
         found = "a file" if there.exists() else "a link to nothing"
         raise WheeltapperError(f"{folder}: expected a folder to write to, found {found} at {there}")
     for path in (there, *(folder / name for name in (MARKERS, "config.yaml") if (folder / name).exists())):
-        if not os.access(path, os.W_OK | (os.X_OK if path.is_dir() else 0)):
-            reason = os.strerror(errno.EROFS if _is_read_only(path) else errno.EACCES)
+        if reason := denial(path):
             raise WheeltapperError(f"{folder}: expected a folder to write to, found {path}: {reason}")
     check_free(folder)
-
-
-def _is_read_only(path: Path) -> bool:
-    """Whether a path is on a disk that is read-only."""
-    return hasattr(os, "statvfs") and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def check_packages(stages: range) -> None:

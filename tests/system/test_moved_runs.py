@@ -20,12 +20,11 @@ import soundfile
 import yaml
 
 import system
-from system import stage
+from system import files, stage
 from system.bin import main
 from system.encoders import cards
 from system.encoders.cards import OWN
 from system.files import LOCK, read_json, write_json
-from system.pipeline import preflight
 
 RATE, SEED = 8000, 5
 NETWORK = {"crop_seconds": 0.5, "loop": {"steps": 1, "batch_size": 2, "warmup_steps": 1}, "embedding_dim": 8}
@@ -409,8 +408,13 @@ def sealed(place, monkeypatch) -> Place:
     for name in ("mkdir", "unlink", "replace", "rename", "rmdir"):
         guard(os, name)
     usual = os.access
-    monkeypatch.setattr(os, "access", lambda path, mode: mode == os.R_OK and usual(path, mode))
-    monkeypatch.setattr(preflight, "_is_read_only", lambda path: True)
+
+    def access(path, mode: int) -> bool:
+        inside = Path(os.path.abspath(path)).is_relative_to(place.exp)
+        return usual(path, mode) and not (inside and mode & os.W_OK)
+
+    monkeypatch.setattr(os, "access", access)
+    monkeypatch.setattr(files, "_is_read_only", lambda path: True)
     return place
 
 
