@@ -2,6 +2,7 @@
 
 import difflib
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,6 +147,18 @@ class Experiment:
         """The record of a stage by its number, there when it has been complete."""
         return Stage(number, STAGES[number], self.folder, {}).marker
 
+    def reads(self, name: str) -> list[str]:
+        """Names of the inputs of a complete stage, below the folder or from elsewhere; empty where there is none."""
+        return list(self._record(name).get("reads") or ())
+
+    def recorded(self, name: str, part: str) -> dict[str, Any]:
+        """A part of the record of a complete stage, such as its ``settings``; empty where there is none."""
+        found = self._record(name).get(part)
+        return found if isinstance(found, dict) else {}
+
+    def _record(self, name: str) -> dict[str, Any]:
+        return Stage(STAGES.index(name), name, self.folder, {}).record()
+
     def stage(
         self,
         name: str,
@@ -154,6 +167,7 @@ class Experiment:
         owns: list[str],
         watched: Path | None = None,
         partly: list[Path] | None = None,
+        given: dict[str, Callable[[], Path]] | None = None,
     ) -> Stage:
         """A stage by name; ``watched`` is a folder whose files must not change once the stage is complete.
 
@@ -162,7 +176,7 @@ class Experiment:
         if name not in SYSTEMLESS:
             configuration.check_systems(self.config, str(self.folder / "config.yaml"))
         watch = (lambda: tree_signature(watched)) if watched else str
-        return Stage(STAGES.index(name), name, self.folder, settings, reads, watch, owns, partly or [])
+        return Stage(STAGES.index(name), name, self.folder, settings, reads, watch, owns, partly or [], [], given or {})
 
 
 def configuration_file(folder: str | os.PathLike, conf: str | os.PathLike | None) -> Path:

@@ -1,19 +1,22 @@
 """Atomic writing of files, JSON, folder locks and hashes."""
 
 import contextlib
+import errno
 import hashlib
 import json
 import os
+import platform
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from system import locks
 from system.errors import WheeltapperError
 
 LOCK = ".lock"
 CODING = ("utf-8", "surrogateescape")  # of names, which may be any bytes
+_held: set[Path] = set()  # lock files that this process holds
 
 
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # temporary files of open_atomic, with the process id
@@ -36,11 +39,14 @@ def open_atomic(path: str | os.PathLike, mode: str = "w", durable: bool = True) 
         OSError: for example if the disk is full; the error names ``path``.
     """
     path = Path(path)
+    if path.is_dir():  # also a link to one, which would be replaced
+        raise OSError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    encoding, newline = (None, None) if "b" in mode else ("utf-8", "")
+    # Names of files that are not text are written as the bytes that they are.
+    text: dict[str, Any] = {} if "b" in mode else {"encoding": "utf-8", "newline": "", "errors": "surrogateescape"}
     try:
-        with open(temporary, mode, encoding=encoding, newline=newline) as file:
+        with open(temporary, mode, **text) as file:
             yield file
             file.flush()
             if durable:
@@ -51,7 +57,20 @@ def open_atomic(path: str | os.PathLike, mode: str = "w", durable: bool = True) 
             raise OSError(error.errno, error.strerror, str(path)) from error
         raise
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():  # on a read-only disk it is an error to remove what is not there
+            temporary.unlink()
+
+
+def denial(path: str | os.PathLike) -> str:
+    """Why a file or folder cannot be written to, in the system's words; empty where it can."""
+    if os.access(path, os.W_OK | (os.X_OK if os.path.isdir(path) else 0)):
+        return ""
+    return os.strerror(errno.EROFS if _is_read_only(path) else errno.EACCES)
+
+
+def _is_read_only(path: str | os.PathLike) -> bool:
+    """Whether a path is on a disk that is read-only."""
+    return hasattr(os, "statvfs") and bool(os.statvfs(path).f_flag & os.ST_RDONLY)
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
@@ -73,26 +92,75 @@ def read_json(path: str | os.PathLike) -> Any:
 
 @contextlib.contextmanager
 def lock(folder: str | os.PathLike) -> Iterator[None]:
-    """Context that locks a folder for this process; raises WheeltapperError if another process has locked it."""
+    """Context that locks a folder for this process.
+
+    On a file system without locks the process that the lock file names counts as long as it lives on this machine.
+
+    Raises:
+        WheeltapperError: another process has locked the folder, or it is a link to nothing.
+    """
     folder = Path(folder)
+    if folder.is_symlink() and not folder.exists():
+        raise WheeltapperError(f"{folder}: expected a folder, found a link to {folder.readlink()}, where nothing is")
     folder.mkdir(parents=True, exist_ok=True)
-    with open(folder / LOCK, "a+") as file:
-        if not locks.hold(file):
-            raise WheeltapperError(_taken(folder))
-        yield
+    path = Path(os.path.abspath(folder / LOCK))
+    with open(path, "a+", encoding="utf-8") as file:
+        _hold(file, folder)
+        file.truncate(0)
+        file.write(f"{os.getpid()} {platform.node()}\n")
+        file.flush()
+        _held.add(path)
+        try:
+            yield
+        finally:
+            _held.discard(path)
+            with contextlib.suppress(OSError):  # of a disk that is gone
+                file.truncate(0)
 
 
 def check_free(folder: str | os.PathLike) -> None:
     """Raises WheeltapperError if another process has locked a folder; does not create the folder or a lock file."""
     path = Path(folder) / LOCK
     if path.is_file():
-        with open(path, "a+") as file:
-            if not locks.hold(file):
-                raise WheeltapperError(_taken(Path(folder)))
+        with open(path, "a+", encoding="utf-8") as file:
+            _hold(file, Path(folder))
 
 
-def _taken(folder: Path) -> str:
-    return f"{folder}: another wheeltapper process is using this folder; wait for it or choose another folder"
+def _hold(file: IO[str], folder: Path) -> None:
+    held = locks.hold(file)
+    owner = _owner(file)
+    if held is False or (held is None and owner and _works(*owner, file.name)):
+        who = f" (process {owner[0]} on {owner[1]})" if owner else ""
+        advice = "" if held is False else f"; if it is none of wheeltapper, delete {file.name}"
+        raise WheeltapperError(
+            f"{folder}: another wheeltapper process is using this folder{who}; wait for it or choose another "
+            f"folder{advice}"
+        )
+
+
+def _owner(file: IO[str]) -> tuple[int, str] | None:
+    """Process and machine that a lock file names."""
+    try:
+        file.seek(0)
+        number, machine = file.read().split(maxsplit=1)
+        return int(number), machine.strip()
+    except (OSError, ValueError):
+        return None
+
+
+def _works(number: int, machine: str, path: str) -> bool:
+    """Whether a process that wrote its number to a lock file is still at work there, as far as can be known."""
+    if machine != platform.node():
+        return False
+    if number == os.getpid():
+        return Path(os.path.abspath(path)) in _held  # or of an earlier process of this number
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        pass  # another user's
+    return True
 
 
 def walk(folder: str | os.PathLike) -> Iterator[tuple[str, list[str], list[str]]]:

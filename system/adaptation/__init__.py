@@ -5,11 +5,13 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from system.adaptation.augment import WHOLE, Part, draw
 from system.adaptation.lora import all_linear, merge_lora, merge_tensors
 from system.adaptation.model import AdaptationTask, AdaptedEncoder
 from system.adaptation.pseudo_attributes import Key
@@ -20,7 +22,7 @@ from system.encoders.base import Encoder
 from system.errors import WheeltapperError
 from system.frontends.channels import select_inputs
 from system.manifest import Clip, check_training, group_by
-from system.training.crops import read_crop
+from system.training.crops import draw_crop, read_crop
 from system.training.state import kept_names, step_seed
 
 ADAPTER = "adapter.safetensors"
@@ -79,9 +81,8 @@ def adapt(
 
     kinds = np.array([SIMAM.index(model.simam_of(clip.machine)) for clip in clips])
 
-    def batch(step: int, part: int, parts: int) -> dict[str, Tensor]:
-        whole = make_batch(clips, attributes, domains, config, rate, seed, step, kinds)
-        return {name: tensor.chunk(parts)[part] for name, tensor in whole.items()}
+    def batch(step: int, part: int, parts: int) -> dict[str, Any]:
+        return make_batch(clips, attributes, domains, config, rate, seed, step, kinds, Part(part, parts))
 
     fit(task, batch, config.loop, folder, seed, device, progress=progress)
     names, tensors = set(kept_names(task)), task.state_dict()
@@ -195,7 +196,8 @@ def make_batch(
     seed: int,
     step: int,
     simam: np.ndarray | None = None,
-) -> dict[str, Tensor]:
+    part: Part = WHOLE,
+) -> dict[str, Any]:
     """A training batch of random crops. Draws a machine, then a domain (``target_share``), then a clip.
 
     Drawing the domain first keeps the ten target clips of a machine from being lost among its 990 source clips.
@@ -209,29 +211,47 @@ def make_batch(
         seed: of the training.
         step: number of the training step; with ``seed`` it determines the batch.
         simam: index of each clip's kind in SIMAM, (N,).
+        part: of the batch, whose clips are read, and those that are mixed into them.
 
     Returns:
-        "wave" (B, inputs, samples), "attribute" (B,), "domain" (B,), and "simam" (B,) if given.
+        "attribute" (B,), "domain" (B,), and "simam" (B,) if given, of the whole batch; "part"; "rows" (R,), places in
+        the batch of the clips that were read, its own ones first; "wave" (R, inputs, samples).
     """
     generator = np.random.default_rng(step_seed(seed, step))
+    rows = _rows(config, part, step_seed(seed, step))
     machines = list(group_by(clips, "machine", "section"))
     groups = group_by(clips, "machine", "section", "domain")
-    waves, chosen = [], []
-    for _ in range(config.loop.batch_size):
+    waves: dict[int, np.ndarray] = {}
+    chosen = []
+    for place in range(config.loop.batch_size):
         machine = machines[generator.integers(len(machines))]
         target = generator.random() < config.target_share
         present = [d for d in ("target", "source", "") if (*machine, d) in groups]
         domain = "target" if target and "target" in present else next((d for d in present if d != "target"), "target")
         group = groups[*machine, domain]
-        index = group[generator.integers(len(group))]
-        waves.append(input_crop(clips[index], config, rate, generator))
-        chosen.append(index)
+        chosen.append(group[generator.integers(len(group))])
+        if place in rows:
+            waves[place] = input_crop(clips[chosen[-1]], config, rate, generator)
+        else:
+            draw_crop(clips[chosen[-1]], config.crop_seconds, generator)
     batch = {
-        "wave": torch.from_numpy(np.stack(waves)),
+        "wave": torch.from_numpy(np.stack([waves[place] for place in rows])),
+        "rows": torch.tensor(rows),
+        "part": part,
         "attribute": torch.from_numpy(attributes[chosen]),
         "domain": torch.from_numpy(domains[chosen]),
     }
     return batch if simam is None else {**batch, "simam": torch.from_numpy(simam[chosen])}
+
+
+def _rows(config: EncoderBranchConfig, part: Part, seed: int) -> list[int]:
+    """Places in a batch of a part's own clips, and of those that the training step will mix into them."""
+    size = config.loop.batch_size
+    own = list(range(size))[part.rows(size)]
+    if part == WHOLE or not config.augment.mixup:
+        return own
+    draws = draw(config.augment, size, len(config.inputs), torch.Generator().manual_seed(seed)).of(torch.tensor(own))
+    return list(dict.fromkeys([*own, *draws.partner[draws.share < 1.0].tolist()]))
 
 
 def _number(keys: Sequence[tuple | None]) -> np.ndarray:

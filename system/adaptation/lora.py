@@ -7,9 +7,27 @@ from dataclasses import asdict
 import torch
 from torch import Tensor, nn
 
+from system.adaptation.augment import WHOLE
 from system.config import LoraConfig
 from system.encoders import checkpoints
 from system.errors import WheeltapperError
+
+
+class BatchDropout(nn.Dropout):
+    """Dropout whose choice for a part of a batch is that for the whole batch.
+
+    ``part`` says which part of the batch the rows are; torch's generator must be in the same state for every part.
+    """
+
+    part = WHOLE
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Sets random values of x (rows, ...) to zero in training; the rows of a clip are neighbours."""
+        if not self.training:
+            return x
+        whole = len(x) * self.part.total
+        kept = torch.empty(whole, *x.shape[1:], dtype=x.dtype, device=x.device).bernoulli_(1.0 - self.p)
+        return x * kept[self.part.rows(whole)].div(1.0 - self.p)
 
 
 def add_lora(encoder: nn.Module, config: LoraConfig) -> nn.Module:
@@ -46,9 +64,14 @@ def add_lora(encoder: nn.Module, config: LoraConfig) -> nn.Module:
         bias="none",
     )
     try:
-        return peft.inject_adapter_in_model(lora, encoder)
+        encoder = peft.inject_adapter_in_model(lora, encoder)
     except ValueError as error:
         raise WheeltapperError(f"lora.targets: {', '.join(targets)}: {error}") from error
+    for layer in encoder.modules():
+        if isinstance(layer, peft.tuners.lora.LoraLayer) and config.dropout:
+            for name in layer.lora_dropout:
+                layer.lora_dropout[name] = BatchDropout(config.dropout)
+    return encoder
 
 
 def _named(encoder: nn.Module, kind: type[nn.Module]) -> list[str]:

@@ -6,10 +6,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from system import processes
 from system.adaptation import augment
+from system.adaptation.augment import WHOLE
 from system.adaptation.fusion import GatedFusion
 from system.adaptation.heads import Head, build_head
-from system.adaptation.lora import add_lora
+from system.adaptation.lora import BatchDropout, add_lora
 from system.config import SIMAM, EncoderBranchConfig
 from system.encoders.base import Encoder, Tokens
 from system.encoders.pooling import Pooling, pool_tokens, select
@@ -142,34 +144,93 @@ class AdaptationTask(nn.Module):
         heads = self.config.heads
         self.attribute = build_head(heads, self.config.embedding_dim, max(1, attribute_classes))
         self.domain = build_head(heads, self.config.embedding_dim, domain_classes)
+        self.dropouts = [layer for layer in model.encoder.modules() if isinstance(layer, BatchDropout)]
 
     def forward(self, batch: dict) -> dict[str, Tensor]:
-        """Losses of a batch.
+        """Losses of a batch, or of a part of one: the mean over the parts is that of the whole batch.
+
+        Uses torch's global random state, which must be the same for every part.
 
         Args:
-            batch: "wave" (B, inputs, samples), "attribute" (B,) and "domain" (B,), where -1 means no class, and
-                optionally "simam" (B,), the index of each clip's kind in SIMAM. A mixture is enhanced with the kind of
+            batch: of ``make_batch``: "attribute" and "domain" (B,), where -1 means no class, and optionally "simam"
+                (B,), the index of each clip's kind in SIMAM, of the whole batch; "wave" (R, inputs, samples) of its
+                clips "rows" (R,), all if missing; "part", the whole if missing. A mixture is enhanced with the kind of
                 the clip that has the larger share.
 
         Returns:
             "loss", "loss_attribute" and "loss_domain", each a scalar.
         """
-        settings = self.config.augment
-        waves, partner, share = augment.mix(augment.augment_waves(batch["wave"], settings), settings)
-        with torch.no_grad():
-            simam = [SIMAM[kind] for kind in batch["simam"].tolist() for _ in waves[0]] if "simam" in batch else ()
-            spectrogram = self.model.spectrogram(waves.flatten(0, 1), simam)
-            spectrogram = augment.mask_spectrogram(spectrogram, settings).unflatten(0, waves.shape[:2])
-        embedding = self.model(spectrogram)
+        part = batch.get("part", WHOLE)
+        embedding, draws = self._embed(batch)
+        own = part.rows(len(batch["domain"]))
+        if self.training and part.total == 1:  # else before_step has done so
+            self._adapt_scales([(embedding, batch, draws)])
         losses = {
-            name: self._mixed(head, embedding, batch[name], partner, share)
-            for name, head in (("attribute", self.attribute), ("domain", self.domain))
+            name: _mixed(head, embedding, batch[name][own], batch[name][draws.partner], draws.share)
+            for name, head in self.heads.items()
         }
         known = (batch["attribute"] >= 0).sum().clamp_min(1)
-        attribute, domain = losses["attribute"].sum() / known, losses["domain"].mean()
+        attribute, domain = losses["attribute"].sum() * part.total / known, losses["domain"].mean()
         heads = self.config.heads
         total = heads.attribute_weight * attribute + heads.domain_weight * domain
         return {"loss": total, "loss_attribute": attribute, "loss_domain": domain}
+
+    @property
+    def heads(self) -> dict[str, Head]:
+        """The heads by the names of their labels."""
+        return {"attribute": self.attribute, "domain": self.domain}
+
+    def before_step(self, parts: Sequence[dict], seed: int) -> None:
+        """Adapts the scales of the heads, which depend on the whole batch, where a step is computed in parts.
+
+        Args:
+            parts: this process's parts of the batch.
+            seed: from which torch's generator starts for each part.
+        """
+        if not self.extra_state() or parts[0]["part"].total == 1:
+            return
+        found = []
+        for batch in parts:
+            torch.manual_seed(seed)
+            embedding, draws = self._embed(batch)  # with gradients, as encoders compute in another order without
+            found.append((embedding.detach(), batch, draws))
+        self._adapt_scales(found)
+
+    def _embed(self, batch: dict) -> tuple[Tensor, augment.Draws]:
+        """Embeddings (B / parts, E) of a part's augmented clips, and their draws."""
+        settings, waves, part = self.config.augment, batch["wave"], batch.get("part", WHOLE)
+        whole, inputs = len(batch["domain"]), waves.shape[1]
+        own = part.rows(whole)
+        draws = augment.draw(settings, whole, inputs)
+        rows = batch["rows"].tolist() if "rows" in batch else list(range(whole))
+        waves = augment.augment_waves(waves, draws.of(torch.tensor(rows)))
+        draws = draws.of(own)
+        place = {row: number for number, row in enumerate(rows)}
+        others = [place.get(row, number) for number, row in enumerate(draws.partner.tolist())]
+        waves = augment.mix(waves[: len(others)], waves[others], draws.share)
+        for layer in self.dropouts:
+            layer.part = part
+        with torch.no_grad():
+            kinds = batch["simam"][own].tolist() if "simam" in batch else ()
+            simam = [SIMAM[kind] for kind in kinds for _ in range(inputs)]
+            spectrogram = self.model.spectrogram(waves.flatten(0, 1), simam)
+            spectrogram = augment.mask_spectrogram(spectrogram, settings, part).unflatten(0, waves.shape[:2])
+        return self.model(spectrogram), draws
+
+    def _adapt_scales(self, parts: Sequence[tuple[Tensor, dict, augment.Draws]]) -> None:
+        """Adapts scales to embeddings, with their batches and draws, of this process and of all others."""
+        if not self.extra_state():
+            return
+        for name, head in self.heads.items():
+            rows = []
+            for embedding, batch, draws in parts:
+                labels, own = batch[name], batch.get("part", WHOLE).rows(len(batch[name]))
+                rows.append((embedding, labels[own], labels[draws.partner], draws.share.to(embedding.device)))
+            mine = tuple(map(torch.cat, zip(*rows, strict=True)))
+            if parts[0][1].get("part", WHOLE).total > 1:
+                found = processes.gather(tuple(tensor.cpu() for tensor in mine))
+                mine = tuple(torch.cat(tensors).to(mine[0].device) for tensors in zip(*found, strict=True))
+            head.adapt_scale(*mine)
 
     def learning_rate_factor(self, name: str) -> float:
         """Factor of the learning rate of a parameter (see ``training.loop.fit``)."""
@@ -181,14 +242,14 @@ class AdaptationTask(nn.Module):
         adaptive = self.config.heads.kind != "arcface" and self.config.heads.adaptive_scale
         return ["attribute.scale", "domain.scale"] if adaptive else []
 
-    def _mixed(self, head: Head, embedding: Tensor, labels: Tensor, partner: Tensor, share: Tensor) -> Tensor:
-        share = share.to(embedding.device)
-        if self.training:
-            head.adapt_scale(embedding, labels, labels[partner], share)
-        own = head(embedding, labels)
-        if bool((share == 1.0).all()):
-            return own
-        return share * own + (1.0 - share) * head(embedding, labels[partner])
+
+def _mixed(head: Head, embedding: Tensor, labels: Tensor, others: Tensor, share: Tensor) -> Tensor:
+    """Losses (B,) of mixtures of clips with ``labels`` and, by what ``share`` leaves, of clips with ``others``."""
+    share = share.to(embedding.device)
+    own = head(embedding, labels)
+    if bool((share == 1.0).all()):
+        return own
+    return share * own + (1.0 - share) * head(embedding, others)
 
 
 def _tunable(encoder: Encoder, config: EncoderBranchConfig, spectrogram: Tensor) -> Encoder:

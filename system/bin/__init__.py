@@ -53,6 +53,12 @@ COMMANDS = {
     "doctor": "print versions, devices, threads and disk space, and what does not work",
 }
 
+FULL = " (free some space and start again: finished work is kept)"
+ADVICE = {  # by the number of an error of the system
+    errno.ENOSPC: FULL,
+    getattr(errno, "EDQUOT", errno.ENOSPC): FULL,
+    errno.EROFS: " (write elsewhere, or work on a copy)",
+}
 PLUGINS = plugins.PLUGINS
 SEVERAL_STAGES = ("run", "study")  # commands whose errors say in which stage they arose
 OWN_PLUGINS = ("run", "doctor")  # commands that load the plug-ins themselves, to say more than what fails there
@@ -120,7 +126,7 @@ def _message(error: Exception) -> str | None:
     if isinstance(error, WheeltapperError):
         return str(error)
     if isinstance(error, OSError) and (error.errno is not None or error.strerror):
-        advice = " (free some space and start again: finished work is kept)" if error.errno == errno.ENOSPC else ""
+        advice = ADVICE.get(error.errno or 0, "")
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}{advice}"
     if isinstance(error, MemoryError):

@@ -4,6 +4,7 @@ import argparse
 import sys
 
 from system.bin import options
+from system.bin.parsing import only_with
 from system.errors import WheeltapperError
 from system.machine import check_device, one_thread_each
 from system.pipeline.session import run_stage, session
@@ -44,6 +45,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--batch-size", type=int, default=1, metavar="N", help="recordings computed together (default: %(default)s)"
     )
     options.add_workers(computing)
+    for group in (inputs, outputs, model, computing):
+        only_with(group, "audio", "--audio PATH")
     options.add_example(
         parser,
         "wheeltapper embed --audio exp/default/data/SimFan --out embeddings.npz",
@@ -64,6 +67,8 @@ def main(args: argparse.Namespace) -> int:
 def _recordings(args: argparse.Namespace) -> int:
     if args.out is None:
         raise WheeltapperError("--audio: expected --out X.npz beside it")
+    if args.conf or args.set:
+        raise WheeltapperError("--conf, --set: expected none with --audio, where options take their place")
     from system.embeddings.recordings import choose_usable, list_recordings, write_embeddings
 
     paths = list_recordings(args.audio)

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from system.bin import options
+from system.bin.parsing import only_with
 from system.errors import WheeltapperError
 from system.pipeline.session import run_stage, session
 
@@ -26,6 +27,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     outputs = parser.add_argument_group("outputs")
     options.add(outputs, "--json", "metrics as fractions")
     options.add(outputs, "--csv", "a row a machine, metrics as fractions")
+    for group in (inputs, outputs):
+        only_with(group, "scores", "--scores DIR")
     options.add_experiment_arguments(parser, required=False, detail="stage 6 of its run, instead of --scores")
     options.add_example(
         parser,
@@ -35,6 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    if args.scores is not None and (args.exp or args.conf or args.set):
+        raise WheeltapperError("--scores: expected no --exp, --conf and --set with it, which are those of a stage")
     if args.exp:
         with session(args.exp, args.conf, args.set) as run:
             return run_stage(run, "evaluate")

@@ -3,6 +3,7 @@
 import argparse
 
 from system.bin import options
+from system.bin.parsing import only_with
 from system.errors import WheeltapperError
 from system.machine import check_device
 
@@ -20,6 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(model, "--seed", "of untrained weights", default=0)
     outputs = parser.add_argument_group("outputs")
     options.add(outputs, "--out", "page", required=True, metavar="PAGE.html")
+    only_with(study, "exp", "--exp DIR")
+    only_with(model, "audio", "--audio FILE")
     options.add_device(parser.add_argument_group("computing"))
     recording = "exp/default/data/SimFan/test/section_00_source_test_anomaly_0000_spd_1.wav"
     options.add_example(parser, f"wheeltapper explain --audio {recording} --out page.html")

@@ -111,6 +111,10 @@ def _add_table_arguments(table: options.Group) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
+    if args.exp and args.source is not None:
+        raise WheeltapperError(f"expected SOURCE or --exp, found both, {args.source} and {args.exp}")
+    if args.data and not args.exp:
+        raise WheeltapperError("--data: expected --exp DIR with it, found none")
     if args.exp:
         with session(args.exp, args.conf, args.set) as run:
             return run_data(run, args.data)

@@ -36,6 +36,8 @@ def main(args: argparse.Namespace) -> None:
     from system.errors import WheeltapperError
     from system.pipeline import results
 
+    if not args.task.strip():
+        raise WheeltapperError("--task: expected a text, found nothing")
     if args.name and not args.system:
         raise WheeltapperError("--name: expected --system K with it, which says whose name it is")
     baseline = results.read_baseline(args.baseline[0], args.baseline[1:]) if args.baseline else None

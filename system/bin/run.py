@@ -33,6 +33,8 @@ def main(args: argparse.Namespace) -> None:
     if args.stop_stage < args.stage:
         raise WheeltapperError(f"--stop-stage: expected at least {args.stage} (--stage), found {args.stop_stage}")
     numbers, conf = range(args.stage, args.stop_stage + 1), Path(args.conf) if args.conf else None
+    if args.data and args.stage > 0:
+        _check_data(args)
     plan = Plan(Path(args.exp), conf, args.set, args.data or "", numbers)
     for note in preflight.check(plan):
         print(f"note: {note}", flush=True)
@@ -48,3 +50,16 @@ def main(args: argparse.Namespace) -> None:
     if args.stop_stage == LAST:
         print(f"report: {run.report}")
         print(f"package: {run.zip}" if run.zip.is_file() else "no package: stage 7 wrote none", flush=True)
+
+
+def _check_data(args: argparse.Namespace) -> None:
+    """Raises WheeltapperError where --data names other recordings than those that the run has, and are not read."""
+    from system.config import DataConfig
+    from system.corpora import source
+
+    known = source.remembered(Path(args.exp), Path(DataConfig().folder))
+    if known and args.data != known and Path(args.data).resolve() != Path(known).resolve():
+        raise WheeltapperError(
+            f"--data {args.data}: expected stage 0 with it, which reads recordings, found --stage {args.stage}; those "
+            f"of the run are {known}"
+        )

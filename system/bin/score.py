@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from system.bin import options
+from system.bin.parsing import only_with
 from system.errors import WheeltapperError
 from system.pipeline.session import run_stage, session
 
@@ -25,6 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(outputs, "--json")
     computing = parser.add_argument_group("computing, for new recordings")
     options.add_device(computing, detail="cpu or cuda (default: that of the run)", default="")
+    for group in (files, outputs, computing):
+        only_with(group, "files", "new recordings")
     options.add_example(
         parser,
         "wheeltapper score --exp exp/default exp/default/data/SimFan/test --csv scores.csv",

@@ -8,6 +8,7 @@ import argparse
 from pathlib import Path
 
 from system.bin import options
+from system.bin.parsing import only_with
 from system.errors import WheeltapperError
 from system.pipeline.session import session
 
@@ -25,6 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     combine = parser.add_argument_group("one table of several studies, instead of --exp")
     combine.add_argument("--combine", nargs="+", metavar="DIR", help="experiment folders of studies of different seeds")
     options.add(combine, "--out", "folder for table.csv and table.md", metavar="DIR", type=str)
+    only_with(combine, "combine", "--combine DIR ...")
     options.add_example(
         parser, "wheeltapper study --exp exp/study --conf recipes/mimii_ast_cnn/conf/toy.yaml --data manifest.csv"
     )
@@ -38,6 +40,8 @@ def main(args: argparse.Namespace) -> None:
     for number in (args.stage, args.stop_stage):
         if not 0 <= number <= LAST:
             raise WheeltapperError(f"--stage, --stop-stage: expected 0 to {LAST}, found {number}")
+    if args.stop_stage < args.stage:
+        raise WheeltapperError(f"--stop-stage: expected at least {args.stage} (--stage), found {args.stop_stage}")
     from system.study import stages
 
     with session(args.exp, args.conf, args.set) as run:

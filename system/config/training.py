@@ -21,7 +21,9 @@ class LoopConfig:
 
     steps: Natural = key(300, "Number of updates; 0 skips the training")
     batch_size: Positive = key(8, "Clips of one update, over all processes")
-    accumulate: Positive = key(1, "Parts in which a process computes its share of a batch; the result is the same")
+    accumulate: Positive = key(
+        1, "Parts in which a process computes its share of a batch; the result is the same to rounding"
+    )
     learning_rate: NonNegative = key(5e-4, "Peak learning rate of AdamW")
     final_learning_rate: NonNegative = key(1e-6, "Learning rate at the end of the cosine schedule")
     warmup_steps: Natural = key(30, "Updates over which the learning rate rises linearly to its peak")

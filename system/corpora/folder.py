@@ -43,7 +43,9 @@ def replacing(folder: Path, record: str) -> Iterator[Path]:
     Raises:
         WheeltapperError: the folder has other content, or another process is writing it.
     """
-    folder = Path(os.path.abspath(folder))
+    if folder.is_symlink() and not folder.exists():
+        raise WheeltapperError(f"{folder}: expected a folder, found a link to {folder.readlink()}, where nothing is")
+    folder = Path(os.path.realpath(folder))  # a link to another disk stays one
     if folder.exists() and not folder.is_dir():
         raise WheeltapperError(f"{folder}: expected a folder to write to, found a file")
     if folder.is_dir() and any(folder.iterdir()) and not (folder / record).is_file():

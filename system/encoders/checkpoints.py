@@ -51,9 +51,7 @@ def load_file(path: str | os.PathLike) -> dict[str, Any]:
         raise WheeltapperError(f"{path}: expected a checkpoint, found {'a folder' if path.is_dir() else 'nothing'}")
     if path.suffix == ".safetensors" or _begins_like_safetensors(path):
         try:
-            with safetensors.safe_open(str(path), "pt") as file:
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-                return {"model": tensors, "metadata": dict(file.metadata() or {})}
+            return _load_safetensors(path)
         except (safetensors.SafetensorError, OSError, ValueError) as error:
             raise WheeltapperError(f"{path}: damaged, expected a safetensors file ({error})") from error
     try:
@@ -78,6 +76,20 @@ def load_file(path: str | os.PathLike) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise WheeltapperError(f"{path}: expected a dict of tensors, found {type(loaded).__name__}")
     return loaded
+
+
+def _load_safetensors(path: Path) -> dict[str, Any]:
+    name = str(path)
+    if not name.isascii() and os.fsencode(path) != name.encode(
+        "utf-8", "replace"
+    ):  # the library opens UTF-8 names alone
+        content = path.read_bytes()
+        tensors = safetensors.torch.load(content)
+        header = json.loads(content[8 : 8 + int.from_bytes(content[:8], "little")])
+        return {"model": tensors, "metadata": dict(header.get("__metadata__") or {})}
+    with safetensors.safe_open(name, "pt") as file:
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        return {"model": tensors, "metadata": dict(file.metadata() or {})}
 
 
 def _begins_like_safetensors(path: Path) -> bool:

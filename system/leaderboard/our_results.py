@@ -168,7 +168,7 @@ def _shape(run: Systems) -> dict[tuple[str, str], list[str]]:
 
 
 def _once(paths: Sequence[str | os.PathLike]) -> None:
-    for path, count in Counter(map(str, paths)).items():
+    for path, count in Counter(os.path.realpath(path) for path in paths).items():
         if count > 1:
             raise WheeltapperError(f"{path}: expected each run once, found it {count} times")
 

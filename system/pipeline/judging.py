@@ -1,5 +1,6 @@
 """New recordings judged by a finished run: found, checked, scored side by side."""
 
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,9 +15,11 @@ from system.manifest import Clip
 from system.parallel import map_in_order
 from system.pipeline import resources, verdicts
 from system.pipeline.branches import system_embedder
-from system.pipeline.stages import STAGES_TO_SYSTEMS, first_incomplete
+from system.pipeline.stages import STAGES_TO_SYSTEMS, first_incomplete, stages_of
 from system.pipeline.verdicts import Group, Verdict
 from system.progress import progress_bar
+
+log = logging.getLogger(__name__)
 
 PATIENCE = 5.0  # seconds without a progress bar
 
@@ -49,11 +52,12 @@ def finished_run(folder: Path) -> tuple[Experiment, list[Clip]]:
     check_systems(run.config, str(folder / "config.yaml"))
     clips = manifest.read(run.manifest)
     if stage := first_incomplete(run, STAGES_TO_SYSTEMS):
-        found = "other settings, inputs or files than it left" if stage.marker.is_file() else "it not finished"
         raise WheeltapperError(
-            f"{folder}: stage {stage.number} {stage.name}: expected it complete, found {found}; wheeltapper run "
-            f"--exp {folder} --stage 1 --stop-stage 5 completes it"
+            f"{folder}: stage {stage.number} {stage.name}: expected it complete, found {stage.problem()}; wheeltapper "
+            f"run --exp {folder} --stage 1 --stop-stage 5 completes it"
         )
+    if note := stages_of(run, STAGES_TO_SYSTEMS)["fuse"].made_by_another():
+        log.warning("%s: %s", folder, note)
     return run, clips
 
 

@@ -4,8 +4,6 @@ The rules are those of the stages, which check again what they read. Nothing is 
 device other than the cpu and for unusual encoders alone.
 """
 
-import errno
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any
 from system import dependencies, plugins
 from system.dependencies import import_failure
 from system.errors import WheeltapperError, several
-from system.files import check_free
+from system.files import check_free, denial
 from system.pipeline import disk, requirements
 from system.stage import MARKERS
 
@@ -105,10 +103,9 @@ def check_earlier(plan: Plan) -> None:
         return
     run = Experiment(plan.exp, read_configuration(plan.exp, plan.conf, plan.overrides))
     if stage := first_incomplete(run, before):
-        found = "other settings or inputs than it had" if stage.marker.is_file() else "it not finished"
         wanted = f"stage {stage.number} {stage.name} complete with these settings"
         advice = f"start with --stage {stage.number}"
-        raise WheeltapperError(f"{plan.exp}: --stage {first}: expected {wanted}, found {found}; {advice}")
+        raise WheeltapperError(f"{plan.exp}: --stage {first}: expected {wanted}, found {stage.problem()}; {advice}")
 
 
 def check_folder(folder: Path) -> None:
@@ -118,9 +115,7 @@ def check_folder(folder: Path) -> None:
         found = "a file" if there.exists() else "a link to nothing"
         raise WheeltapperError(f"{folder}: expected a folder to write to, found {found} at {there}")
     for path in (there, *(folder / name for name in (MARKERS, "config.yaml") if (folder / name).exists())):
-        if not os.access(path, os.W_OK | (os.X_OK if path.is_dir() else 0)):
-            read_only = hasattr(os, "statvfs") and os.statvfs(path).f_flag & os.ST_RDONLY
-            reason = os.strerror(errno.EROFS if read_only else errno.EACCES)
+        if reason := denial(path):
             raise WheeltapperError(f"{folder}: expected a folder to write to, found {path}: {reason}")
     check_free(folder)
 

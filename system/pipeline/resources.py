@@ -1,12 +1,17 @@
 """What stages take from the configuration: the device, threads, encoders with their weights, training clips."""
 
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from system import manifest
-from system.config import EncoderConfig
+from system.config import CHECKPOINTS, EncoderConfig
 from system.encoders.cards import checkpoint_file
+from system.errors import WheeltapperError
 from system.experiment import Experiment
+from system.files import file_hash
 from system.machine import check_device, threads
 from system.manifest import Clip
 
@@ -43,10 +48,59 @@ def base_encoder(run: Experiment, branch: str) -> "Encoder":
     """The encoder that a branch adapts: its own, or the one that the pre-training stage left."""
     from system.encoders import load_encoder
 
-    own = run.encoder_branches[run.network_branch(branch)].encoder
+    network = run.network_branch(branch)
+    own = run.encoder_branches[network].encoder
     if own:
-        return configured_encoder(run, own)
+        return load_encoder(for_all_machines(own), run.config.seed, _adapted_weights(run, network, own))
     return load_encoder(for_all_machines(run.config.encoder), run.config.seed, run.encoder)
+
+
+def weights_role(branch: str) -> str:
+    """Role of the weights of a branch's own encoder among the inputs of stage 2."""
+    return f"branches.{branch}.encoder"
+
+
+def given_weights(run: Experiment, encoders: Mapping[str, EncoderConfig | None]) -> dict[str, Callable[[], Path]]:
+    """What finds the checkpoints that encoders name, by role (``Stage.given``)."""
+    folder = run.config.data.folder
+    return {
+        role: partial(_checkpoint, encoder, folder)
+        for role, encoder in encoders.items()
+        if encoder and encoder.checkpoint
+    }
+
+
+def _checkpoint(encoder: EncoderConfig, folder: str) -> Path:
+    file = checkpoint_file(encoder, folder)
+    assert file is not None  # the encoder names one
+    return file
+
+
+def _adapted_weights(run: Experiment, branch: str, encoder: EncoderConfig) -> Path | None:
+    """The checkpoint that a branch was adapted from: where the configuration says or, once stage 2 is complete, a file
+    of the same content among the downloaded ones."""
+    try:
+        return checkpoint_file(encoder, run.config.data.folder)
+    except WheeltapperError:
+        known = run.recorded("adapt", "given").get(weights_role(branch))
+        if not known:
+            raise
+    place, digest = Path(known["file"]), known["sha256"]
+    folder = Path(run.config.data.folder) / CHECKPOINTS
+    for path in _candidates(place, folder):
+        if path.is_file() and file_hash(path) == digest:
+            return path
+    raise WheeltapperError(
+        f"{weights_role(branch)}: expected the weights that branch {branch} was adapted from (SHA-256 {digest}), found "
+        f"them neither at {place} nor in {folder}; put them there as {place.name}"
+    )
+
+
+def _candidates(place: Path, folder: Path) -> Iterator[Path]:
+    yield place
+    yield folder / place.name
+    if folder.is_dir():
+        yield from sorted(folder.iterdir())
 
 
 def for_all_machines(config: EncoderConfig) -> EncoderConfig:

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from system import config as configuration
-from system import selection
+from system import manifest, selection
 from system.config import Config
 from system.errors import WheeltapperError
 from system.evaluation.intervals import mean_interval
@@ -186,7 +186,8 @@ def _official(where: str | os.PathLike, result: Mapping[str, Any]) -> float:
 
 
 def _check_alike(runs: Sequence[FinishedRun]) -> None:
-    """Raises WheeltapperError if the runs differ in a setting that changes scores, other than the seed."""
+    """Raises WheeltapperError if the runs differ in a setting that changes scores, other than the seed, or if a run is
+    given twice, be it as a copy: of several the figures would say more than was measured."""
     for run in runs[1:]:
         differing = selection.differences(runs[0].config, run.config)
         for key, expected, value in differing:
@@ -194,6 +195,24 @@ def _check_alike(runs: Sequence[FinishedRun]) -> None:
                 raise WheeltapperError(
                     f"{run.folder}: {key}: expected {expected} as in {runs[0].folder}, found {value}"
                 )
+    for number, run in enumerate(runs):
+        for other in runs[:number]:
+            if run.folder.resolve() == other.folder.resolve():
+                raise WheeltapperError(f"{run.folder}: expected each run once, found it twice")
+            if run.config.seed == other.config.seed and _has_same_results(run, other):
+                raise WheeltapperError(
+                    f"{run.folder}: expected another seed or other recordings than in {other.folder}, found seed "
+                    f"{run.config.seed} and the same recordings"
+                )
+
+
+def _has_same_results(run: FinishedRun, other: FinishedRun) -> bool:
+    """Whether two runs of one seed have the same recordings, or the same metrics."""
+    files = [own.folder / "manifest.csv" for own in (run, other)]
+    if run.metrics == other.metrics or not all(file.is_file() for file in files):
+        return run.metrics == other.metrics
+    first, second = (manifest.fingerprint(manifest.read(file)) for file in files)
+    return first == second
 
 
 def _result(run: FinishedRun, part: str, number: int) -> Mapping[str, Any]:

@@ -1,6 +1,7 @@
 """An experiment that a command works on: opened, locked, and its stages executed."""
 
 import contextlib
+import errno
 import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -17,6 +18,8 @@ from system.pipeline import stages
 from system.pipeline.settings import load_configuration, read_configuration
 from system.stage import Stage
 
+log = logging.getLogger(__name__)
+
 LAUNCHED = "WHEELTAPPER_LAUNCHED"  # set in the environment of processes that ``wheeltapper launch`` started
 LOST = 75  # exit status of such a process that stops because another one is gone
 
@@ -28,7 +31,8 @@ def session(
     """Opens an experiment and holds its folder against other processes while the block runs.
 
     Args:
-        exp: experiment folder. The resolved configuration is written to its config.yaml.
+        exp: experiment folder. The resolved configuration is written to its config.yaml. Where a run is on a disk that
+            cannot be written to, its complete stages are found complete.
         conf: configuration; None for the one saved in the folder.
         overrides: texts of --set.
         several: whether the block may run in several processes, as torchrun starts them. They connect to one another
@@ -45,8 +49,8 @@ def session(
         # The configuration is read before the folder is made, so that a mistyped folder is not made.
         if main:
             config = read_configuration(folder, conf, list(overrides))
-            stack.enter_context(lock(folder))
-            configuration.save(folder / "config.yaml", config)
+            if _take(stack, folder):
+                configuration.save(folder / "config.yaml", config)
         else:
             config = load_configuration(conf or folder / "config.yaml", list(overrides))
         if processes.count() > 1:
@@ -54,6 +58,20 @@ def session(
             processes.join(config.device)
         yield Experiment(folder, config)
         processes.leave()
+
+
+def _take(stack: contextlib.ExitStack, folder: Path) -> bool:
+    """Holds a folder; False, after a note, for the folder of a run that cannot be written to."""
+    try:
+        stack.enter_context(lock(folder))
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM) or not (folder / "config.yaml").is_file():
+            raise
+        if os.access(folder, os.W_OK):
+            raise
+        log.warning("note: %s: %s: nothing is written there", folder, error.strerror)
+        return False
+    return True
 
 
 @contextlib.contextmanager

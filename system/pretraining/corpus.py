@@ -89,14 +89,19 @@ def describe(source: SourceConfig) -> dict[str, Any]:
     else:
         clips = _training_clips(path)
         count, hours, fingerprint = len(clips), sum(c.seconds for c in clips) / 3600, manifest.fingerprint(clips)
-    name = path.resolve().parent.name if path.name == "manifest.csv" else path.resolve().name.removesuffix(".csv")
     return {
-        "name": name,
+        "name": name_of(source),
         "clips": count,
         "hours": round(hours, 4),
         "weight": source.weight or count,
         "fingerprint": fingerprint,
     }
+
+
+def name_of(source: SourceConfig) -> str:
+    """Name of a source, from that of its file or folder."""
+    path = Path(source.path)
+    return path.resolve().parent.name if path.name == "manifest.csv" else path.resolve().name.removesuffix(".csv")
 
 
 @dataclass(frozen=True)

@@ -13,14 +13,20 @@ from system.report.load_run import RunData, read_run
 from system.report.template import template
 
 
-def write_report(exp: str | os.PathLike, progress: Callable[[int, int], None] | None = None) -> Path:
-    """Writes report.html of an experiment folder atomically; the same folder gives the same page.
+def write_report(
+    exp: str | os.PathLike, progress: Callable[[int, int], None] | None = None, out: str | os.PathLike | None = None
+) -> Path:
+    """Writes the report of an experiment folder atomically; the same folder gives the same page.
 
     Missing parts of a run are mentioned on the page.
 
     Args:
         exp: experiment folder.
         progress: called with (done, total) after each section.
+        out: file to write; None for report.html in the folder.
+
+    Returns:
+        The file.
 
     Raises:
         WheeltapperError: there is no such folder.
@@ -31,9 +37,10 @@ def write_report(exp: str | os.PathLike, progress: Callable[[int, int], None] | 
     """
     run = read_run(Path(exp))
     page = render(run, progress)
-    with open_atomic(run.paths.report) as file:
+    path = Path(out or run.paths.report)
+    with open_atomic(path) as file:
         file.write(printable(page))
-    return run.paths.report
+    return path
 
 
 def render(run: RunData, progress: Callable[[int, int], None] | None = None) -> str:

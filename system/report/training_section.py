@@ -161,7 +161,7 @@ def stages(run: RunData) -> PageSection:
                 "about": TASKS.get(record["name"], ""),
                 "seconds": _duration(seconds),
                 "share": round(100 * seconds / total) if total else 0,
-                "reads": list(record.get("reads") or ()),
+                "reads": [*(record.get("reads") or ()), *(record.get("given") or ())],
                 "writes": [(name, _size(size)) for name, size in writes.items()],
                 "size": _size(sum(writes.values())),
                 "command": record.get("command", ""),

@@ -1,7 +1,8 @@
 """The stages of a study: autoencoder, frozen and fine-tuned encoders on labelled recordings (MIMII paper)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from system.manifest import Clip
     from system.study.data import SplitRow
     from system.study.features import FrontEnd
+
+    Given = dict[str, Callable[[], Path]]
 
 LAST = 7  # number of the last stage
 
@@ -92,8 +95,17 @@ def _split_file(run: Experiment, scope: str) -> Path:
     return run.folder / scope / "split.csv"
 
 
-def _run(run: Experiment, number: int, name: str, settings: dict, reads: list[Path], owns: list[str], work) -> None:
-    execute(Stage(number, name, run.folder, settings, reads, owns=owns), work)
+def _run(
+    run: Experiment,
+    number: int,
+    name: str,
+    settings: dict,
+    reads: list[Path],
+    owns: list[str],
+    work: Callable[[], Iterable[Path]],
+    given: "Given | None" = None,
+) -> None:
+    execute(Stage(number, name, run.folder, settings, reads, owns=owns, given=given or {}), work)
 
 
 class _Inputs:
@@ -111,9 +123,8 @@ class _Inputs:
     def encoder(self, model: str) -> "Encoder":
         return resources.configured_encoder(self.run, self.study.models[model].encoder).requires_grad_(False)
 
-    def checkpoint(self, model: str) -> list[Path]:
-        file = checkpoint_file(self.study.models[model].encoder, self.run.config.data.folder)
-        return [file] if file else []
+    def given(self, model: str) -> "Given":
+        return resources.given_weights(self.run, {f"study.models.{model}.encoder": self.study.models[model].encoder})
 
     def settings(self, model: str) -> dict:
         """What a model's spectrograms and embeddings depend on beside the checkpoint."""
@@ -164,14 +175,14 @@ def _spectrograms(run: Experiment, recordings: str, store: str) -> None:
     own = {"channel": inputs.study.channel, "clips": inputs.content}
     _run(run, 1, "spectrograms_autoencoder", own, [], [], lambda: work(""))
     for model in inputs.study.models:
-        _run(run, 1, f"spectrograms_{model}", inputs.settings(model), [], [], lambda model=model: work(model))
+        _run(run, 1, f"spectrograms_{model}", inputs.settings(model), [], [], partial(work, model))
 
 
 def _embed(run: Experiment, recordings: str, store: str) -> None:
     inputs = _Inputs(run, store)
     for model in inputs.study.models:
         settings = inputs.settings(model)
-        _run(run, 2, f"embed_{model}", settings, inputs.checkpoint(model), [], lambda m=model: _work_embed(inputs, m))
+        _run(run, 2, f"embed_{model}", settings, [], [], partial(_work_embed, inputs, model), inputs.given(model))
 
 
 def _work_embed(inputs: _Inputs, model: str) -> Iterable[Path]:
@@ -199,7 +210,7 @@ def _autoencoder(run: Experiment, recordings: str, store: str) -> None:
             "clips": inputs.content,
         }
         reads, owns = [_split_file(run, scope)], [f"{scope}/autoencoder"]
-        _run(run, 3, f"autoencoder_{scope}", settings, reads, owns, lambda s=scope: _work_autoencoder(inputs, s))
+        _run(run, 3, f"autoencoder_{scope}", settings, reads, owns, partial(_work_autoencoder, inputs, scope))
 
 
 def _work_autoencoder(inputs: _Inputs, scope: str) -> Iterable[Path]:
@@ -221,10 +232,10 @@ def _work_autoencoder(inputs: _Inputs, scope: str) -> Iterable[Path]:
 
 
 def _each(inputs: _Inputs) -> Iterator[tuple[str, str, list[Path]]]:
-    """Scope, model, and the files that both determine."""
+    """Scope, model, and the files of earlier stages that both determine."""
     for scope in inputs.study.scopes:
         for model in inputs.study.models:
-            yield scope, model, [_split_file(inputs.run, scope), *inputs.checkpoint(model)]
+            yield scope, model, [_split_file(inputs.run, scope)]
 
 
 def _lof(run: Experiment, recordings: str, store: str) -> None:
@@ -232,7 +243,8 @@ def _lof(run: Experiment, recordings: str, store: str) -> None:
     for scope, model, reads in _each(inputs):
         settings = inputs.settings(model) | {"lof": asdict(inputs.study.lof)}
         owns = [f"{scope}/{model}/lof.csv"]
-        _run(run, 4, f"lof_{scope}_{model}", settings, reads, owns, lambda s=scope, m=model: _work_lof(inputs, s, m))
+        work = partial(_work_lof, inputs, scope, model)
+        _run(run, 4, f"lof_{scope}_{model}", settings, reads, owns, work, inputs.given(model))
 
 
 def _frozen(inputs: _Inputs, front_end: "FrontEnd", encoder: "Encoder") -> "np.ndarray":
@@ -261,15 +273,8 @@ def _supervised(run: Experiment, recordings: str, store: str) -> None:
         own = {name: value for name, value in asdict(inputs.study.models[model]).items() if name != "save_every"}
         settings = inputs.settings(model) | {"model": own, "seed": run.config.seed}
         owns = [f"{scope}/{model}/{name}" for name in names]
-        _run(
-            run,
-            5,
-            f"supervised_{scope}_{model}",
-            settings,
-            reads,
-            owns,
-            lambda s=scope, m=model: _work_supervised(inputs, s, m),
-        )
+        work = partial(_work_supervised, inputs, scope, model)
+        _run(run, 5, f"supervised_{scope}_{model}", settings, reads, owns, work, inputs.given(model))
 
 
 def _work_supervised(inputs: _Inputs, scope: str, model: str) -> Iterable[Path]:

@@ -23,9 +23,14 @@ def read_crop(clip: Clip, seconds: float, rate: int, generator: np.random.Genera
         float32 (1 or 2, round(seconds * rate)): near and, if there is one, far channel.
     """
     wanted = round(seconds * rate)
-    start, count = place_crop(clip.held, clip.rate, seconds, generator)
-    wave, _ = audio.read(clip.path, clip.start + start, count)
+    wave, _ = audio.read(clip.path, *draw_crop(clip, seconds, generator))
     return fit_length(audio.resample(clip.select(wave), clip.rate, rate), wanted)
+
+
+def draw_crop(clip: Clip, seconds: float, generator: np.random.Generator) -> tuple[int, int]:
+    """Draws what ``read_crop`` does: first sample and number of samples of a crop of a recording or window."""
+    start, count = place_crop(clip.held, clip.rate, seconds, generator)
+    return clip.start + start, count
 
 
 def place_crop(samples: int, rate: int, seconds: float, generator: np.random.Generator) -> tuple[int, int]:

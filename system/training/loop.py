@@ -1,7 +1,7 @@
 """The training loop of all networks: a function of a module, batches and settings, on one process or several.
 
 Batches, masks and noise of a step depend on (seed, step) only. An interrupted run therefore continues exactly as if it
-had not been interrupted, and several processes, each with a part of the batch, compute the same as one.
+had not been interrupted, and several processes, each with a part of the batch, compute the same as one to rounding.
 """
 
 import contextlib
@@ -52,7 +52,8 @@ def fit(
         module: ``module(batch)`` returns scalar tensors by name; ``loss`` is the mean over the clips. The state stores
             parameters that require gradients and the tensors named by the optional method ``extra_state()``. The
             optional method ``learning_rate_factor(name)`` scales a parameter's learning rate. With several processes
-            the initial weights must be equal, and every weight must contribute to every loss.
+            the initial weights must be equal, and every weight must contribute to every loss. The optional method
+            ``before_step(batches, seed)`` gets this process's parts of a batch before their gradients are computed.
         make_batch: function (step, part, parts) that returns slice ``part`` of ``parts`` equal slices of the step's
             batch of ``config.batch_size`` clips. It is called ahead of time in ``config.workers`` threads.
         config: optimisation settings.
@@ -142,6 +143,7 @@ class _Update:
 
     def __init__(self, accelerator: Accelerator, module: nn.Module, optimizer, config: LoopConfig, folder: Path):
         self.accelerator, self.config, self.folder = accelerator, config, folder
+        self.before_step = getattr(module, "before_step", None)
         self.module, self.optimizer = accelerator.prepare(module, optimizer)
         self.module.train()
 
@@ -151,8 +153,14 @@ class _Update:
         for group in self.optimizer.param_groups:
             group["lr"] = group.get("factor", 1.0) * learning_rate(config, step)
         sums: list[Tensor] = []
-        for number in range(config.accumulate):
-            batch = send_to_device(next(batches), accelerator.device)
+        own: Iterable[Batch] = (
+            send_to_device(batch, accelerator.device) for batch in islice(batches, config.accumulate)
+        )
+        if self.before_step:
+            own = list(own)
+            with accelerator.autocast():
+                self.before_step(own, seed)
+        for number, batch in enumerate(own):
             torch.manual_seed(seed)
             last = number + 1 == config.accumulate
             with contextlib.nullcontext() if last else accelerator.no_sync(self.module):

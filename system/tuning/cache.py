@@ -17,7 +17,7 @@ from system.embeddings.files import read_index, read_rows
 from system.errors import WheeltapperError
 from system.files import open_atomic
 from system.manifest import Clip, Row
-from system.tuning.workers import POLL, Claims
+from system.tuning.workers import CLAIMS, POLL, Claims
 
 TOLERANCE = 1e-6  # relative difference allowed between two computations of a score
 
@@ -87,7 +87,7 @@ def compute(
     Raises:
         WheeltapperError: the scores of a scorer depend on other test clips.
     """
-    claims, files = Claims(Path(folder) / "claims.lock"), [job.files for job in jobs]
+    claims, files = Claims(Path(folder) / CLAIMS), [job.files for job in jobs]
     total = sum(map(len, files))
     try:
         while missing := [n for n, paths in enumerate(files) if not all(map(Path.is_file, paths.values()))]:

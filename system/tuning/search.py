@@ -24,7 +24,7 @@ import numpy as np
 from system.errors import WheeltapperError
 from system.tuning.objective import Objective
 from system.tuning.space import WEIGHT_STEP, Points
-from system.tuning.workers import POLL, Claims, JournalLock
+from system.tuning.workers import CLAIMS, POLL, Claims, JournalLock
 
 if TYPE_CHECKING:
     import optuna
@@ -95,7 +95,7 @@ def run(
     """
     import optuna
 
-    storage, claims = open_journal(folder), Claims(Path(folder) / "claims.lock")
+    storage, claims = open_journal(folder), Claims(Path(folder) / CLAIMS)
     led_by = studies(objective.machines, sampler)
     opened = {
         name: optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)

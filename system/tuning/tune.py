@@ -107,6 +107,7 @@ def tune(exps: Sequence[Path], settings: TuneConfig, out: Path, processes: int =
     task.check_runs(runs)
     jobs = task.jobs(runs, settings, out)
     task.check_task(out, runs, settings, jobs)
+    processes = workers.possible(out, processes)
     with progress_bar(sum(len(job.scorers) for job in jobs), "scoring") as bar:
         workers.side_by_side(cache.compute, (jobs, out / "scores"), min(processes, len(jobs)), bar.to)
     objective, notes = task.build(runs, settings, jobs)

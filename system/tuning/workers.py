@@ -13,6 +13,8 @@ from system.dependencies import import_failure
 from system.errors import WheeltapperError
 
 PATIENCE = 10.0  # seconds that helpers have to end when no work is left
+CLAIMS = "claims.lock"  # name of the file in the folder of a task
+BEYOND = 2**30  # number of no piece of work
 POLL = 0.2  # seconds between checks of the other processes' progress
 
 
@@ -31,13 +33,21 @@ class Claims:
     @contextlib.contextmanager
     def hold(self, number: int) -> Iterator[bool]:
         """Yields whether this process holds the piece within the block."""
-        if not locks.hold_byte(self._file, number):
+        if locks.hold_byte(self._file, number) is False:
             yield False
             return
         try:
             yield True
         finally:
             locks.release_byte(self._file, number)
+
+    @property
+    def work(self) -> bool:
+        """Whether claims keep processes apart here."""
+        held = locks.hold_byte(self._file, BEYOND)
+        if held:
+            locks.release_byte(self._file, BEYOND)
+        return held is not None
 
     def close(self) -> None:
         """Releases all claims."""
@@ -63,6 +73,15 @@ class JournalLock:
     def release(self) -> None:
         """Releases the lock."""
         locks.release_byte(self._file, 0)
+
+
+def possible(folder: str | os.PathLike, processes: int) -> int:
+    """Number of processes that can share a task in a folder: one where its file system has no locks."""
+    claims = Claims(Path(folder) / CLAIMS)
+    try:
+        return processes if claims.work else 1
+    finally:
+        claims.close()
 
 
 def side_by_side(work: Callable[..., None], arguments: tuple[Any, ...], processes: int, progress: Callable) -> None:

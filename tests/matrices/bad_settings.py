@@ -174,7 +174,7 @@ def a_folder(folder) -> list[str]:
 
 
 OUTPUTS = {
-    "below a file": Case(below_a_file, "out", "", "exists"),
+    "below a file": Case(below_a_file, "out", "expected a place in a folder", "found the file"),
     "a folder": Case(a_folder, "manifest.csv", "", "directory"),
     "the table itself": Case(
         lambda folder: [*table("file\na.wav\n")(folder)[:2], "--out", str(folder / "in" / "table.csv")],

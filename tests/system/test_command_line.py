@@ -1,5 +1,6 @@
 """Wrong usage and packages that do not work: a line each, with the nearest name or the remedy."""
 
+import os
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from system import plugins
 from system.bin import main, score
 from system.dependencies import advice
+from system.files import write_json
 
 
 @pytest.mark.parametrize(
@@ -27,6 +29,13 @@ from system.dependencies import advice
         (["score", "--exp", "x", "--cvs=y", "a.wav"], "unrecognized arguments: --cvs=y; did you mean --csv?"),
         (["adapt", "--exp", "x", "--qqqqqq"], "unrecognized arguments: --qqqqqq (wheeltapper adapt --help)"),
         (["adapt", "--exp", "x", "y"], "unrecognized arguments: y (wheeltapper adapt --help)"),
+        (["score", "--exp", "x", "--csv", "y"], "score: --csv: expected new recordings with it, found none"),
+        (["score", "--exp", "x", "--machine", "y"], "score: --machine: expected new recordings with it, found none"),
+        (["embed", "--exp", "x", "--out", "y"], "embed: --out: expected --audio PATH with it, found none"),
+        (["evaluate", "--exp", "x", "--bootstrap", "9"], "--bootstrap: expected --scores DIR with it, found none"),
+        (["explain", "--exp", "x", "--encoder", "cnn", "--out", "y"], "--encoder: expected --audio FILE with it"),
+        (["study", "--exp", "x", "--out", "y"], "study: --out: expected --combine DIR ... with it, found none"),
+        (["tune", "--exp", "x", "--out", "y", "--trials", "0"], "--trials: expected a number from 1 on, found '0'"),
         (["run", "--epx", "x"], "the following arguments are required: --exp; found --epx; did you mean --exp?"),
         (["benchmark", "siren", "--data", "d", "--stroe", "s"], "--stroe s; did you mean --store?"),
     ],
@@ -37,6 +46,37 @@ def test_wrong_usage_is_one_line(arguments, said, capsys):
     out, err = capsys.readouterr()
     assert (ended.value.code, out, err.count("\n")) == (2, "", 1)
     assert said in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["run", "--exp", "x", "--stage", "3", "--stop-stage", "1"], "--stop-stage: expected at least 3 (--stage), fo"),
+        (["study", "--exp", "x", "--stage", "3", "--stop-stage", "1"], "--stop-stage: expected at least 3 (--stage)"),
+        (["run", "--exp", "exp", "--stage", "3", "--data", "y"], "--data y: expected stage 0 with it, which reads re"),
+        (["evaluate", "--exp", "x", "--scores", "y", "--truth", "z"], "--scores: expected no --exp, --conf and --set"),
+        (["embed", "--audio", "x", "--out", "y", "--set", "a=b"], "--conf, --set: expected none with --audio"),
+        (["prepare", "x", "--exp", "y"], "prepare: expected SOURCE or --exp, found both, x and y"),
+        (["prepare", "x", "--out", "y", "--data", "z"], "--data: expected --exp DIR with it, found none"),
+        (["score", "--exp", "x", "y", "--csv", "file/a/b.csv"], "--csv file/a/b.csv: expected a place in a folder"),
+        (["score", "--exp", "x", "y", "--json", "sealed/a/b"], "sealed: Permission denied"),
+        (["probe", "--data", "a=b", "--json", "link/b"], "--json link/b: expected a place in a folder, found the file"),
+    ],
+)
+def test_useless_combinations_are_one_line(tmp_path, monkeypatch, capsys, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    write_json(tmp_path / "exp" / "stages" / "0_data.json", {"settings": {"data": "synthetic"}})
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "sealed").mkdir()
+    usual = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path).name != "sealed" and usual(path, mode))
+    before = sorted(tmp_path.rglob("*"))
+    assert main(arguments) == 1
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_without_a_command_help_is_printed(capsys):

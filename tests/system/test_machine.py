@@ -178,7 +178,7 @@ with lock(exp):
         with lock(exp):
             print("held twice")
     except WheeltapperError as error:
-        print(str(error).partition(": ")[2].partition(";")[0])
+        print(str(error).partition(": ")[2].partition(" (")[0])
 first, second = Claims(exp / "claims"), Claims(exp / "claims")
 with first.hold(3) as mine, second.hold(3) as other, second.hold(4) as another:
     print(mine, other, another)

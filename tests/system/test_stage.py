@@ -1,6 +1,7 @@
 """Stages: what is skipped, run again, resumed; atomic files; the lock; a full disk."""
 
 import errno
+import hashlib
 import json
 import os
 import re
@@ -55,7 +56,7 @@ def test_runs_once(toy):
     assert "complete, nothing to do" in toy.said[-1]
     record = read_json(toy.exp / "stages" / "3_copy.json")
     assert record["settings"] == {"size": 3}
-    assert record["reads"] == ["input.txt"]
+    assert record["reads"] == {"input.txt": hashlib.sha256(b"one").hexdigest()}
     assert record["writes"] == {"out/copy.txt": 3}
     assert record["versions"]["python"].startswith("3.")
 
@@ -166,6 +167,31 @@ def test_nothing_of_a_half_cleared_stage_is_taken_up(toy, monkeypatch):
     toy.settings = settings
     toy.run()
     assert [path.name for path in toy.output.parent.iterdir()] == ["copy.txt"]
+
+
+def test_a_stage_folder_that_is_a_link_keeps_being_one(toy, tmp_path):
+    """As to a larger disk: what is in it is the stage's, the link is the user's."""
+    disk = tmp_path / "disk"
+    (disk / "old").mkdir(parents=True)
+    (disk / "old.txt").write_text("old")
+    (disk / "kept").symlink_to(toy.watched)
+    toy.output.parent.symlink_to(disk)
+    assert toy.run()
+    assert not toy.run()
+    change_settings(toy)
+    assert toy.run()
+    assert toy.output.parent.is_symlink()
+    assert [path.name for path in disk.iterdir()] == ["copy.txt"]
+    assert toy.watched.is_dir()
+    assert list(read_json(toy.stage().marker)["writes"]) == ["out/copy.txt"]
+
+
+def test_a_stage_folder_that_is_a_link_to_nothing(toy, tmp_path):
+    toy.output.parent.symlink_to(tmp_path / "gone")
+    with pytest.raises(WheeltapperError, match=r"out: expected a place .* stage 3 copy, found a link to .*gone"):
+        toy.run()
+    assert toy.runs == 0
+    assert toy.output.parent.is_symlink()
 
 
 def test_a_finished_stage_clears_only_what_it_owns(toy):

@@ -5,7 +5,6 @@ from pathlib import Path
 
 from system import manifest, windows
 from system.corpora.sound_settings import common_rate
-from system.encoders.cards import checkpoint_file
 from system.experiment import Experiment
 from system.pipeline import resources
 from system.pipeline.branches import network_branches
@@ -24,10 +23,10 @@ def stage(run: Experiment) -> Stage:
         "clips": manifest.fingerprint(clips),
         **windows.settings(clips, config.data),
     }
-    encoders = [branch.encoder for branch in run.encoder_branches.values()]
-    own = [checkpoint_file(encoder, config.data.folder) for encoder in encoders if encoder]
-    reads = [*([run.encoder] if run.has_encoder else []), *filter(None, own)]
-    return run.stage("adapt", settings, reads, owns=["adapt"], partly=[run.manifest])
+    reads = [run.encoder] if run.has_encoder else []
+    own = {resources.weights_role(name): branch.encoder for name, branch in run.encoder_branches.items()}
+    given = resources.given_weights(run, own)
+    return run.stage("adapt", settings, reads, owns=["adapt"], partly=[run.manifest], given=given)
 
 
 def work(run: Experiment) -> Iterable[Path]:

@@ -27,11 +27,12 @@ NO_TESTS = "a package holds scores of test clips, and the recordings have none"
 def stage(run: Experiment) -> Stage:
     """The stage as it stands in an experiment."""
     reads = [run.manifest, run.metrics, *(run.card(name) for name in run.config.branches)]
-    if run.config.data.frozen:
-        reads += [Path(run.config.data.frozen), selection.record_path(run.config.data.frozen)]
+    frozen = run.config.data.frozen
+    given = {"frozen": lambda: Path(frozen), "choice": lambda: selection.record_path(frozen)} if frozen else {}
     for label in run.labels:
         reads += sorted(run.system(label).glob("*_test.csv"))
-    return run.stage("package", asdict(run.config), reads, owns=["package", run.zip.name, run.compliance.name])
+    owns = ["package", run.zip.name, run.compliance.name]
+    return run.stage("package", asdict(run.config), reads, owns, given=given)
 
 
 def work(run: Experiment) -> Iterable[Path]:

@@ -8,7 +8,6 @@ from typing import Any
 from system import manifest, processes, windows
 from system.config import PretrainConfig
 from system.config.training import LOOP_FREE
-from system.encoders.cards import checkpoint_file
 from system.experiment import Experiment
 from system.manifest import Clip
 from system.pipeline import resources
@@ -21,8 +20,6 @@ def stage(run: Experiment) -> Stage:
     config = run.config
     if not run.has_encoder:
         return run.stage("pretrain", {"encoder": None}, [], owns=["pretrain"])
-    checkpoint = checkpoint_file(config.encoder, config.data.folder)
-    reads = [checkpoint] if checkpoint else []
     settings: dict[str, Any] = {
         "encoder": asdict(config.encoder),
         "pretrain": _learned(config.pretrain),
@@ -32,7 +29,8 @@ def stage(run: Experiment) -> Stage:
     if config.pretrain.loop.steps:
         settings["sources"] = _described(run)
         partly = [] if config.pretrain.sources else [run.manifest]
-    stage = run.stage("pretrain", settings, reads, owns=["pretrain"], partly=partly)
+    given = resources.given_weights(run, {"encoder": config.encoder})
+    stage = run.stage("pretrain", settings, [], owns=["pretrain"], partly=partly, given=given)
     stage.discards = [run.encoder.parent / "state.pt"]
     return stage
 
@@ -46,11 +44,17 @@ def _learned(config: PretrainConfig) -> dict[str, Any]:
 
 
 def _described(run: Experiment) -> list[dict[str, Any]]:
-    """What the recordings are: the stage runs again when they change."""
+    """What the recordings are: the stage runs again when they change, not when they are gone."""
     if run.config.pretrain.sources:
-        from system.pretraining.corpus import describe
+        from system.pretraining import corpus
 
-        return [describe(source) for source in run.config.pretrain.sources]
+        known = run.recorded("pretrain", "settings").get("sources", [])
+        gone = {own["name"]: own for own in known}
+        return [
+            gone[name] if not Path(source.path).exists() and (name := corpus.name_of(source)) in gone
+            else corpus.describe(source)
+            for source in run.config.pretrain.sources
+        ]  # fmt: skip
     clips = resources.training_clips(run)
     hours = round(sum(clip.seconds for clip in clips) / 3600, 4)
     own = {"name": "own", "clips": len(clips), "hours": hours, "weight": 1.0}

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 from system.adaptation import ADAPTER, adapt, attribute_labels, domain_labels, load_adapted, make_batch
-from system.adaptation.model import AdaptationTask, AdaptedEncoder
-from system.config import AugmentConfig, EncoderBranchConfig, HeadConfig, LoopConfig
+from system.adaptation.model import AdaptationTask, AdaptedEncoder, _mixed
+from system.config import AugmentConfig, EncoderBranchConfig, HeadConfig, LoopConfig, LoraConfig
 from system.encoders import checkpoints
 from system.encoders.fisher import Fisher
 from system.errors import WheeltapperError
@@ -160,7 +160,7 @@ def test_mixed_losses(tiny_encoder):
     task = AdaptationTask(AdaptedEncoder(tiny_encoder(), config(), RATE), 2, 3).eval()
     embedding, labels = torch.randn(3, 8), torch.tensor([0, 1, 2])
     partner, share = torch.tensor([1, 2, 0]), torch.tensor([0.7, 1.0, 0.6])
-    found = task._mixed(task.domain, embedding, labels, partner, share)
+    found = _mixed(task.domain, embedding, labels, labels[partner], share)
     expected = share * task.domain(embedding, labels) + (1 - share) * task.domain(embedding, labels[partner])
     torch.testing.assert_close(found, expected)
 
@@ -225,6 +225,23 @@ def test_all_augmentations_together(tiny_encoder, train_clips, tmp_path):
     augment = AugmentConfig(0.5, 0.5, 6.0, 0.5, 0.5, time_mask=5, frequency_mask=10)
     settings = config(augment=augment, loop=LoopConfig(steps=2, batch_size=4))
     adapt(tiny_encoder(), train_clips, settings, RATE, tmp_path, 0)
+
+
+def test_adapters_accumulated(tiny_encoder, train_clips, tmp_path):
+    """With dropout, mixtures and masks; parts of other encoders and heads: test_adaptation_parts.py."""
+    settings = config(lora=LoraConfig(dropout=0.3), augment=AugmentConfig(mixup=0.5, time_mask=5))
+    rows = []
+    for parts in (1, 2):
+        loop = replace(settings.loop, accumulate=parts)
+        adapt(tiny_encoder(), train_clips, replace(settings, loop=loop), RATE, tmp_path / str(parts), 0)
+        with open(tmp_path / str(parts) / "curve.csv") as file:
+            rows.append(
+                [[float(row[name]) for name in ("loss_attribute", "loss_domain")] for row in csv.DictReader(file)]
+            )
+    np.testing.assert_allclose(*rows, rtol=1e-6)
+    whole, parts = (checkpoints.load_file(tmp_path / name / ADAPTER)["model"] for name in ("1", "2"))
+    for name, tensor in whole.items():
+        torch.testing.assert_close(parts[name], tensor, rtol=1e-4, atol=5e-5)
 
 
 @pytest.mark.parametrize("content", ["truncated", "other", "torch"])

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from system.adaptation.augment import augment_waves, mask_spectrogram, mix
+from system.adaptation.augment import Part, augment_waves, draw, mask_spectrogram, mix
 from system.config import AugmentConfig
 
 OFF = {"channel_swap": 0.0, "channel_drop": 0.0, "gain_db": 0.0}
@@ -19,26 +19,35 @@ def ratio(augmented: torch.Tensor) -> torch.Tensor:
     return augmented[:, :, 0] / torch.arange(1.0, len(augmented) + 1)[:, None]
 
 
+def augmented(config: AugmentConfig) -> torch.Tensor:
+    return augment_waves(waves(), draw(config, 400, 2))
+
+
+def mixed_waves(config: AugmentConfig) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    draws = draw(config, 400, 2)
+    return mix(waves(), waves()[draws.partner], draws.share), draws.partner, draws.share
+
+
 @pytest.fixture(autouse=True)
 def seeded():
     torch.manual_seed(0)
 
 
 def test_nothing_asked_nothing_done():
-    assert torch.equal(augment_waves(waves(), AugmentConfig(**OFF)), waves())
+    assert torch.equal(augmented(AugmentConfig(**OFF)), waves())
 
 
 def test_swap():
-    found = ratio(augment_waves(waves(), AugmentConfig(**(OFF | {"channel_swap": 0.25}))))
+    found = ratio(augmented(AugmentConfig(**(OFF | {"channel_swap": 0.25}))))
     swapped = (found == torch.tensor([2.0, 1.0])).all(1)
     assert ((found == torch.tensor([1.0, 2.0])).all(1) ^ swapped).all()
     assert 0.15 < swapped.float().mean() < 0.35
-    always = ratio(augment_waves(waves(), AugmentConfig(**(OFF | {"channel_swap": 1.0}))))
+    always = ratio(augmented(AugmentConfig(**(OFF | {"channel_swap": 1.0}))))
     assert (always == torch.tensor([2.0, 1.0])).all()
 
 
 def test_drop_silences_one_channel_and_never_both():
-    found = ratio(augment_waves(waves(), AugmentConfig(**(OFF | {"channel_drop": 0.5}))))
+    found = ratio(augmented(AugmentConfig(**(OFF | {"channel_drop": 0.5}))))
     silent = found == 0
     assert silent.sum(1).max() == 1
     assert 0.4 < silent.any(1).float().mean() < 0.6
@@ -47,7 +56,7 @@ def test_drop_silences_one_channel_and_never_both():
 
 
 def test_gain_stays_within_its_bounds():
-    found = ratio(augment_waves(waves(), AugmentConfig(**(OFF | {"gain_db": 6.0})))) / torch.tensor([1.0, 2.0])
+    found = ratio(augmented(AugmentConfig(**(OFF | {"gain_db": 6.0})))) / torch.tensor([1.0, 2.0])
     decibels = 20 * found.log10()
     assert decibels.abs().max() <= 6.0 + 1e-4
     assert decibels.min() < -5.5
@@ -58,7 +67,7 @@ def test_gain_stays_within_its_bounds():
 
 def test_mixup():
     config = AugmentConfig(mixup=0.5, mixup_alpha=0.5)
-    mixed, partner, share = mix(waves(), config)
+    mixed, partner, share = mixed_waves(config)
     number = torch.arange(1.0, 401.0)
     expected = share * number + (1 - share) * number[partner]
     torch.testing.assert_close(mixed[:, 0, 0], expected)
@@ -72,7 +81,7 @@ def test_mixup():
 
 
 def test_no_mixup():
-    mixed, _, share = mix(waves(), AugmentConfig(mixup=0.0))
+    mixed, _, share = mixed_waves(AugmentConfig(mixup=0.0))
     assert torch.equal(mixed, waves())
     assert (share == 1.0).all()
 
@@ -96,7 +105,36 @@ def test_masks(time, frequency):
         assert (edges <= 2).all()  # one range
 
 
-@pytest.mark.parametrize("function", [augment_waves, lambda x, config: mix(x, config)[0]])
-def test_works_where_the_waveforms_are(function):
-    config = AugmentConfig(mixup=0.5, channel_swap=0.5, channel_drop=0.5)
-    assert function(torch.zeros(4, 2, 10, device="meta"), config).device.type == "meta"
+@pytest.mark.parametrize("channels", [1, 2])
+def test_works_where_the_waveforms_are(channels):
+    draws = draw(AugmentConfig(mixup=0.5, channel_swap=0.5, channel_drop=0.5), 4, channels)
+    found = augment_waves(torch.zeros(4, channels, 10, device="meta"), draws)
+    assert found.shape == (4, channels, 10)
+    assert mix(found, found, draws.share).device.type == "meta"
+
+
+def test_draws_by_hand():
+    """As torch's global generator gives them one after the other."""
+    config = AugmentConfig(channel_swap=0.5, channel_drop=0.5, gain_db=6.0, mixup=0.5)
+    found = draw(config, 9, 2, torch.Generator().manual_seed(4))
+    torch.manual_seed(4)
+    assert torch.equal(found.swap, torch.rand(9) < 0.5)
+    gains = 10 ** ((2 * torch.rand(9, 2) - 1) * 6.0 / 20)
+    dropped, silent = torch.rand(9) < 0.5, torch.randint(0, 2, (9,))
+    gains[torch.arange(9)[dropped], silent[dropped]] = 0
+    assert torch.equal(found.gains, gains)
+    assert torch.equal(found.partner, torch.randperm(9))
+    beta = torch.distributions.Beta(0.5, 0.5).sample((9,))
+    share = torch.where(torch.rand(9) < 0.5, torch.maximum(beta, 1 - beta), torch.ones(9))
+    assert torch.equal(found.share, share)
+
+
+@pytest.mark.parametrize("parts", [2, 3])
+def test_masks_of_parts_are_those_of_the_whole(parts):
+    spectrogram, config = torch.randn(12, 20, 30), AugmentConfig(time_mask=5, frequency_mask=7)
+    found = []
+    for number, rows in enumerate([spectrogram, *spectrogram.chunk(parts)]):
+        torch.manual_seed(1)
+        found.append(mask_spectrogram(rows, config, Part(number - 1, parts) if number else Part()))
+    assert torch.equal(torch.cat(found[1:]), found[0])
+    assert not torch.equal(found[0], spectrogram)

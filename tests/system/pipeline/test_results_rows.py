@@ -2,6 +2,7 @@
 
 import csv
 import importlib.util
+import shutil
 from pathlib import Path
 
 import development_runs
@@ -11,9 +12,11 @@ import yaml
 from scipy import stats
 
 from system import config as configuration
+from system import manifest
 from system.bin import main
 from system.errors import WheeltapperError
 from system.files import write_json
+from system.manifest import Clip
 from system.pipeline import results
 from system.stage import Stage
 
@@ -139,6 +142,7 @@ def test_the_command_adds_rows_and_replaces_them(tmp_path, capsys):
     ("options", "said"),
     [
         (["--name", "ours"], "--name: expected --system K"),
+        (["--task", " "], "--task: expected a text, found nothing"),
         (["--system", "3"], "--system: expected a number from 1 to 2, found 3"),
         (["--baseline", "logmel"], "--baseline logmel: expected references.json of one run or more, found none"),
     ],
@@ -150,6 +154,35 @@ def test_mistakes_of_the_command_are_one_line(tmp_path, capsys, options, said):
     assert said in err
     assert err.count("\n") == 1
     assert not (tmp_path / "x.csv").exists()
+
+
+def test_a_run_given_twice_is_refused(tmp_path, capsys):
+    """By another path, or as a copy; the same seed with other recordings is another measurement."""
+    run, out = make_run(tmp_path / "exp", 4), tmp_path / "x.csv"
+    (tmp_path / "link").symlink_to(run)
+    copy = Path(shutil.copytree(run, tmp_path / "copy"))
+    for other, said in ((tmp_path / "link", "each run once"), (copy, "another seed or other recordings")):
+        assert main(["results", str(run), str(other), "--task", "fans", "--out", str(out)]) == 1
+        err = capsys.readouterr().err
+        assert said in err
+        assert err.count("\n") == 1
+    assert not out.exists()
+    others = make_run(tmp_path / "others", 4, (0.6, 0.61))
+    assert main(["results", str(run), str(others), "--task", "fans", "--out", str(out)]) == 0
+    assert read(out)[0]["seeds"] == "4 4"
+    clips = [Clip("toy", "fan", "00", "train", "a.wav", "a.wav", rate=8000, samples=10, digest="d", channels=1)]
+    for folder in (run, others):  # one seed and one recording gave two results
+        manifest.write(folder / "manifest.csv", clips)
+    assert main(["results", str(run), str(others), "--task", "fans", "--out", str(out)]) == 1
+    assert "found seed 4 and the same recordings" in capsys.readouterr().err
+
+
+def test_a_link_to_a_folder_is_no_table(tmp_path, capsys):
+    run, link = make_run(tmp_path / "exp", 4), tmp_path / "link"
+    link.symlink_to(run)
+    assert main(["results", str(run), "--task", "fans", "--out", str(link)]) == 1
+    assert capsys.readouterr().err == f"wheeltapper results: {link}: Is a directory\n"
+    assert link.is_symlink()
 
 
 def test_a_table_with_other_columns_is_left_alone(tmp_path, capsys):
