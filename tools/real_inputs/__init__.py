@@ -10,6 +10,12 @@ if TYPE_CHECKING:
 MODULES = (
     "lengths",
     "rates",
+    "references",
+    "sensors",
+    "tables",
+    "corpora",
+    "headers",
+    "formats",
 )
 
 

@@ -109,9 +109,10 @@ def attempt(tried: Case, bases: Bases, keep: bool = False) -> Outcome:
 
 @contextlib.contextmanager
 def _folder(root: Path, tried: Case, keep: bool) -> Iterator[Path]:
-    name = re.sub(r"[^a-z0-9]+", "-", str(tried).lower())[:60]
-    folder = Path(tempfile.mkdtemp(prefix=f"{name}-", dir=root))
+    folder = Path(tempfile.mkdtemp(prefix="case", dir=root))  # no words, which would be found in what is said
     folder.chmod(0o755)
+    if keep:
+        (folder / "case.txt").write_text(f"{tried}\n")
     try:
         yield folder
     finally:

@@ -33,7 +33,7 @@ def machine(
     Args:
         seed: anything with a text.
         seconds: length.
-        name, domain: key of ``MACHINES``.
+        name, domain: key of ``MACHINES``; digits after the name make another machine of the kind.
         fault: whether a damaged bearing rings, or from when to when in seconds.
         channels: near, far, and further copies of the room.
         rate: sampling rate in Hz; there is sound up to half of it.
@@ -44,7 +44,7 @@ def machine(
     dice = np.random.default_rng(list(f"{seed} {name} {domain}".encode()))
     count = round(seconds * rate)
     time = np.arange(count) / rate
-    speed, level, corner = MACHINES[name, domain]
+    speed, level, corner = MACHINES[name.rstrip("0123456789"), domain]
     speed *= 1 + 0.002 * dice.standard_normal()
     hum = sum(
         _decibels(dice, 0.5) * 0.04 / order**0.8 * np.sin(2 * np.pi * order * speed * time + dice.uniform(0, 2 * np.pi))
