@@ -16,6 +16,7 @@ MODULES = (
     "corpora",
     "headers",
     "formats",
+    "moves",
 )
 
 

@@ -3,6 +3,7 @@
 import contextlib
 import re
 import shutil
+import signal
 import tempfile
 import time
 import traceback
@@ -14,6 +15,7 @@ from typing import Any
 from real_inputs.bases import Bases
 
 CASES: list["Case"] = []
+LONGEST = 300  # seconds of a case; one that waits for ever fails
 
 
 class Failed(Exception):
@@ -95,6 +97,8 @@ def attempt(tried: Case, bases: Bases, keep: bool = False) -> Outcome:
     """Tries a case in a temporary folder below that of the shared runs; whatever it raises is its failure."""
     begin = time.monotonic()
     with _folder(bases.folder, tried, keep) as folder:
+        former = signal.signal(signal.SIGALRM, _too_long)
+        signal.alarm(LONGEST)
         try:
             tried.attempt(Place(folder, bases))
             problem = ""
@@ -104,7 +108,14 @@ def attempt(tried: Case, bases: Bases, keep: bool = False) -> Outcome:
             where = traceback.extract_tb(error.__traceback__)[-1]
             place = f"{Path(where.filename).name}:{where.lineno}"
             problem = f"expected no exception; found {type(error).__name__}: {shorten(error)} ({place})"
+        finally:
+            signal.alarm(0)
+            signal.signal(signal.SIGALRM, former)
     return Outcome(tried, problem, time.monotonic() - begin)
+
+
+def _too_long(*_: object) -> None:
+    raise TimeoutError(f"the case took longer than {LONGEST} s")
 
 
 @contextlib.contextmanager
