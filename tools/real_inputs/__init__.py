@@ -17,6 +17,7 @@ MODULES = (
     "headers",
     "formats",
     "moves",
+    "places",
 )
 
 

@@ -6,7 +6,6 @@ import math
 import shutil
 from pathlib import Path
 
-
 from real_inputs import sounds
 from real_inputs.case import Place, case, expect
 from real_inputs.checks import judged, named, no_traceback, refused, well
@@ -142,8 +141,6 @@ def circle_of_links(place: Place) -> None:
         refused(ended, "around")
 
 
-
-
 PARTS = {
     "no test clips": ({"source": 10, "target": 4}, {}),
     "only source": ({"source": 10}, {"source_normal": 4, "source_anomaly": 4}),
@@ -232,7 +229,9 @@ def reference_systems(place: Place, name: str) -> None:
 @case(PARTIAL, "a machine without test clips beside a whole one")
 def one_machine_without_test_clips(place: Place) -> None:
     data = _part(place / "data", *PARTS["no test clips"], name="mill1")
-    _part(data, {"source": 10, "target": 4}, {f"{d}_{k}": 3 for d in ("source", "target") for k in ("normal", "anomaly")})
+    _part(
+        data, {"source": 10, "target": 4}, {f"{d}_{k}": 3 for d in ("source", "target") for k in ("normal", "anomaly")}
+    )
     _ended_well(place, _run(place, data))
 
 
@@ -282,5 +281,3 @@ def sections_with_and_without_labels(place: Place) -> None:
 def what_is_left_out_is_said(place: Place) -> None:
     ended = well(_run(place, _part(place / "data", *PARTS["only normal test clips"])), "the run")
     named(ended, "mill", "anomal|AUC")
-
-

@@ -60,7 +60,9 @@ def folder_with_another_format(place: Place, suffix: str) -> None:
         named(found.ended, rf"odd\.{suffix}|\b1\b[^\n]*\.{suffix}")
 
 
-@case(KIND, "a .{} file given by name", {"m4a": b"\0\0\0\x20ftypM4A ", "wma": b"0&\xb2u\x8ef\xcf\x11", "amr": b"#!AMR\n"})
+@case(
+    KIND, "a .{} file given by name", {"m4a": b"\0\0\0\x20ftypM4A ", "wma": b"0&\xb2u\x8ef\xcf\x11", "amr": b"#!AMR\n"}
+)
 def foreign_file_by_name(place: Place, start: bytes) -> None:
     _folder(place)
     (place / "new/odd.bin").write_bytes(start + bytes(range(256)) * 40)
@@ -89,7 +91,11 @@ def texts_in_a_folder(place: Place) -> None:
     healthy(judged(score(place.bases.steady, [folder], place.folder), 2), most=0)
 
 
-@case(KIND, "a corpus with a training clip as .{}: read, or named", {name: name for name in ("aiff", "flac", "mp3", "ogg", "w64")})
+@case(
+    KIND,
+    "a corpus with a training clip as .{}: read, or named",
+    {name: name for name in ("aiff", "flac", "mp3", "ogg", "w64")},
+)
 def corpus_with_another_format(place: Place, suffix: str) -> None:
     sounds.corpus(place / "data", {"mill": (4, 2, 1, 1)}, 1.0)
     name = f"section_00_source_train_normal_0009_load_1.{suffix}"

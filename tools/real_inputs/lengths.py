@@ -15,7 +15,6 @@ from real_inputs.checks import (
     faulty,
     healthy,
     judged,
-    named,
     no_traceback,
     refused,
     remarked_or_healthy,
@@ -32,7 +31,8 @@ def _clips(place: Place, seconds: float, fault: bool = False, domain: str = "sou
     """New recordings of the mill, each begun anew."""
     return [
         sounds.put(
-            place / f"{seconds}s/clip{number}.wav", sounds.machine(f"length{number}", seconds, domain=domain, fault=fault)
+            place / f"{seconds}s/clip{number}.wav",
+            sounds.machine(f"length{number}", seconds, domain=domain, fault=fault),
         )
         for number in range(count)
     ]
@@ -98,7 +98,9 @@ def scores_do_not_lean_on_the_length(place: Place) -> None:
     healthy(rows, most=4)
     unchanged = np.array([row.deviations for row in rows[8:12]])
     longer = np.array([row.deviations for row in rows[12:]])
-    expect(abs(np.median(longer) - np.median(unchanged)) < 3, "long clips to score like short ones", (longer, unchanged))
+    expect(
+        abs(np.median(longer) - np.median(unchanged)) < 3, "long clips to score like short ones", (longer, unchanged)
+    )
 
 
 @case(LENGTH, "references of mixed lengths, 2 to 8 s")
@@ -214,7 +216,9 @@ def fault_within_the_run(place: Place) -> None:
 def report_draws_the_course(place: Place) -> None:
     page = (_few_long_references(place) / "report.html").read_text()
     moments = [float(text) for text in re.findall(r"(\d+(?:\.\d+)?)\s*s\b", page)]
-    expect(any(37 <= moment <= 53 for moment in moments), "a moment from 37 to 53 s in the report", sorted(set(moments)))
+    expect(
+        any(37 <= moment <= 53 for moment in moments), "a moment from 37 to 53 s in the report", sorted(set(moments))
+    )
     expect(re.search(r"course|over time|window", page, re.IGNORECASE), "the course over time in words", len(page))
 
 

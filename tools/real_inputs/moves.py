@@ -21,9 +21,7 @@ EXACT = 1e-9
 
 
 def _clips(place: Place) -> list[Path]:
-    return [
-        sounds.put(place / f"new/clip{n}.wav", sounds.machine(f"moved{n}", 1.0, fault=n > 2)) for n in range(COUNT)
-    ]
+    return [sounds.put(place / f"new/clip{n}.wav", sounds.machine(f"moved{n}", 1.0, fault=n > 2)) for n in range(COUNT)]
 
 
 def _copy(place: Place, name: str = "copy", exp: Path | None = None) -> Path:

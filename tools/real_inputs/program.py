@@ -121,7 +121,9 @@ class Row:
 
     def times(self) -> dict[str, float]:
         """Columns that name a moment of the recording, in seconds."""
-        found = {name: _number(value) for name, value in self.values.items() if re.search("worst|time|second|at$", name)}
+        found = {
+            name: _number(value) for name, value in self.values.items() if re.search("worst|time|second|at$", name)
+        }
         return {name: value for name, value in found.items() if not math.isnan(value)}
 
 
@@ -147,7 +149,9 @@ class Judged:
         return sum(row.decision == decision for row in self.rows)
 
 
-def score(exp: Path, files: Sequence[object], out: Path, *options: object, machine: str = "mill", **how: object) -> Judged:
+def score(
+    exp: Path, files: Sequence[object], out: Path, *options: object, machine: str = "mill", **how: object
+) -> Judged:
     """Judges recordings by a finished run; the rows are those of its csv (none if there is none).
 
     Args:

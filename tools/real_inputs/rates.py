@@ -89,7 +89,8 @@ def references_at_another_rate(place: Place, rates: tuple[int, int]) -> None:
         wave = wave if own == other else sounds.at_rate(wave, other, own)
         files.append(sounds.put(place / f"{number}.wav", wave, other))
     unchanged = [
-        sounds.put(place / f"own{number}.wav", sounds.machine(f"other{number}", rate=own), own) for number in range(MANY)
+        sounds.put(place / f"own{number}.wav", sounds.machine(f"other{number}", rate=own), own)
+        for number in range(MANY)
     ]
     exp = _run_at(place, own)
     alarms = sum(row.decision == ANOMALY for row in _judge(place, unchanged, exp))

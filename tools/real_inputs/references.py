@@ -124,7 +124,9 @@ def half_of_the_references_twice(place: Place) -> None:
 @case(DUPLICATES, "different recordings are not called duplicates")
 def no_duplicates_where_there_are_none(place: Place) -> None:
     told = place.bases.told(_unique_run(place))
-    expect(not told.lines("duplicate|identical|copies|copy of"), "no word of duplicates", told.lines("dupl|identical|cop"))
+    expect(
+        not told.lines("duplicate|identical|copies|copy of"), "no word of duplicates", told.lines("dupl|identical|cop")
+    )
 
 
 ALL_ALIKE = {
@@ -166,7 +168,12 @@ def a_range_is_said(place: Place, counts: tuple[int, int]) -> None:
 @case(FEW, "{} references: what cannot be promised is said", {"3": (3, 0), "4": (4, 0), "5": (5, 0)})
 def what_cannot_be_promised(place: Place, counts: tuple[int, int]) -> None:
     ended = well(_few(place, *counts))
-    named(ended, "mill", r"reference|clip|recording", r"promise|cannot|at least|too few|expected|few|range|guarantee|\bmay\b")
+    named(
+        ended,
+        "mill",
+        r"reference|clip|recording",
+        r"promise|cannot|at least|too few|expected|few|range|guarantee|\bmay\b",
+    )
 
 
 @case(FEW, "{} references: healthy clips are mostly normal", {**COUNTED, "24 and 8": (24, 8)})
@@ -239,7 +246,9 @@ def one_alarm_in_ten(place: Place, setting: tuple[int, int, dict]) -> None:
 def references_are_normal(place: Place) -> None:
     files = sorted((place.bases.recordings / "mill/train").iterdir())
     rows = judged(score(place.bases.steady, files, place.folder), 32)
-    expect(Counter(row.decision for row in rows)[NORMAL] >= 28, "28 of 32 references normal", [r.decision for r in rows])
+    expect(
+        Counter(row.decision for row in rows)[NORMAL] >= 28, "28 of 32 references normal", [r.decision for r in rows]
+    )
 
 
 @case(FEW, "the rate asked for is followed: {}", [0.02, 0.3])

@@ -81,7 +81,7 @@ def _fault(dice: np.random.Generator, time: np.ndarray, span: tuple[float, float
 
 
 def at_rate(wave: np.ndarray, new_rate: int, rate: int = RATE) -> np.ndarray:
-    """A wave (channels, samples) brought to another rate by FFT, mirrored at its ends; nothing below Nyquist is lost."""
+    """A wave (channels, samples) brought to another rate by FFT, mirrored at its ends; nothing is lost."""
     pad = min(round(PAD * rate), wave.shape[1] - 1)
     whole = np.pad(wave, ((0, 0), (pad, pad)), mode="reflect")
     count = round(whole.shape[1] * new_rate / rate)
@@ -129,7 +129,12 @@ def corpus(
             for kind, count in counts.items():
                 for number in range(count):
                     wave = machine(
-                        f"{kind}{number}", seconds, name, domain, fault=kind == "test_anomaly", **options  # type: ignore
+                        f"{kind}{number}",
+                        seconds,
+                        name,
+                        domain,
+                        fault=kind == "test_anomaly",
+                        **options,  # type: ignore
                     )
                     file = f"section_00_{domain}_{kind}_{number:04d}_{attributes}.wav"
                     put(folder / name / kind.partition("_")[0] / file, wave, int(options.get("rate", RATE)))  # type: ignore

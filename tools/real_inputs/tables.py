@@ -15,6 +15,7 @@ from real_inputs.program import Ended, run
 
 TABLES, NAMES = "7 tables", "8 names"
 FILES = ("a.wav", "b.wav", "c.wav", "d.wav")
+MANIFEST = "corpus machine section split file path label domain attributes group channels rate samples digest"
 HEADER = ["file", "machine", "split", "label", "domain"]
 ROWS = [
     ["a.wav", "mill", "train", "normal", "source"],
@@ -144,7 +145,10 @@ FORMS: dict[str, tuple[bytes, str]] = {
     "tabs": (_text([HEADER, *ROWS], "\t").encode(), r"\btabs?\b|separat|delimit"),
     "bars": (_text([HEADER, *ROWS], "|").encode(), r"\bbars?\b|pipe|separat|delimit"),
     "a byte order mark": (b"\xef\xbb\xbf" + TEXT.encode(), "byte order mark|BOM"),
-    "a byte order mark and semicolons": (b"\xef\xbb\xbf" + _text([HEADER, *ROWS], ";").encode(), "semicolon|separat|delimit"),
+    "a byte order mark and semicolons": (
+        b"\xef\xbb\xbf" + _text([HEADER, *ROWS], ";").encode(),
+        "semicolon|separat|delimit",
+    ),
     "UTF-16": (TEXT.encode("utf-16"), "utf-16|utf-8"),
     "UTF-16 without a mark": (TEXT.encode("utf-16-le"), "utf-16|utf-8"),
     "Windows lines": (_text([HEADER, *ROWS], end="\r\n").encode(), "line"),
@@ -266,8 +270,7 @@ MACHINES = {
 
 def _own_manifest(place: Place, machine: str, section: str = "00", others: Cells = ()) -> Path:
     """A manifest by hand, of clips of half a second."""
-    columns = "corpus machine section split file path label domain attributes group channels rate samples digest".split()
-    rows = [columns]
+    rows = [MANIFEST.split()]
     for name, own, number in [(machine, section, 0), *((*other, 1) for other in others)]:
         for split, label in (("train", "normal"), ("train", "normal"), ("train", "normal"), ("test", "anomaly")):
             file = f"{number}-{len(rows)}.wav"
@@ -307,7 +310,11 @@ def machines_that_differ_in_composition(place: Place) -> None:
     refused(_stage_0(place, _own_manifest(place, names[0], others=[(names[1], "00")])), "fter")
 
 
-@case(NAMES, "a section of a manifest: {}", {"a way out": "../x", "a slash": "0/0", "a line break": "0\n0", "3 digits": "000"})
+@case(
+    NAMES,
+    "a section of a manifest: {}",
+    {"a way out": "../x", "a slash": "0/0", "a line break": "0\n0", "3 digits": "000"},
+)
 def section_of_a_manifest(place: Place, section: str) -> None:
     refused(_stage_0(place, _own_manifest(place, "mill", section)), r"manifest\.csv", r"line \d+", "section")
 
