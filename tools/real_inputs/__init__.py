@@ -18,6 +18,9 @@ MODULES = (
     "formats",
     "moves",
     "places",
+    "training",
+    "checkpoints",
+    "packages",
 )
 
 

@@ -43,7 +43,7 @@ class Case:
     sample: bool = False
 
     def __str__(self) -> str:
-        return f"{self.kind}: {self.name}"
+        return f"{self.kind}/{self.name}"
 
 
 @dataclass(frozen=True)

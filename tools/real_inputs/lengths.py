@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from real_inputs import sounds
-from real_inputs.bases import SPECTRUM
+from real_inputs.bases import ENCODER, SPECTRUM
 from real_inputs.case import Place, case, expect
 from real_inputs.checks import (
     ANOMALY,
@@ -88,6 +88,37 @@ def repeated_clips(place: Place, times: int) -> None:
         expect(row.decision == other.decision, f"the decision of the clip played once, {other.decision}", row.decision)
         near = max(1.0, 0.1 * abs(other.deviations))
         expect(abs(row.deviations - other.deviations) <= near, f"{other.deviations:.2f} deviations", row.deviations)
+
+
+def _adapted(place: Place) -> Path:
+    """A run of the adapted encoder, which hears where in a clip something is, on references of 4 s."""
+    conf = place.bases.conf(ENCODER, "encoder")
+    return place.bases.finished("adapted", conf, lambda: place.bases.recordings, last=5)
+
+
+@case(LENGTH, "by the encoder: healthy, {} times the references' length", [0.5, 0.83, 1.3, 2, 5, 10], sample=0.83)
+def healthy_of_any_length_by_the_encoder(place: Place, factor: float) -> None:
+    exp = _adapted(place)
+    unchanged = judged(_judge(place, _clips(place, sounds.SECONDS), exp), MANY)
+    alarms = sum(row.decision == ANOMALY for row in unchanged)
+    healthy(judged(_judge(place, _clips(place, factor * sounds.SECONDS), exp), MANY), most=alarms + 2)
+
+
+@case(LENGTH, "by the encoder: cut to the first {} of the clip, and twice in a row", {"5/6": 5 / 6, "half": 0.5})
+def cut_and_repeated_by_the_encoder(place: Place, share: float) -> None:
+    exp, waves = _adapted(place), [sounds.machine(f"length{number}") for number in range(MANY)]
+    files = {
+        "whole": [sounds.put(place / f"whole/{number}.wav", wave) for number, wave in enumerate(waves)],
+        "cut": [
+            sounds.put(place / f"cut/{number}.wav", wave[:, : round(share * wave.shape[1])])
+            for number, wave in enumerate(waves)
+        ],
+        "twice": [sounds.put(place / f"twice/{number}.wav", np.tile(wave, 2)) for number, wave in enumerate(waves)],
+    }
+    found = {name: judged(_judge(place, own, exp), MANY) for name, own in files.items()}
+    alarms = sum(row.decision == ANOMALY for row in found["whole"])
+    healthy(found["cut"], most=alarms + 2)
+    healthy(found["twice"], most=alarms + 2)
 
 
 @case(LENGTH, "scores do not lean on the length")
