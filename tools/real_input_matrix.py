@@ -25,7 +25,6 @@ ROOT = Path(__file__).resolve().parent.parent
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.split(":")[0] + ".")
     parser.add_argument("--only", default="", metavar="REGEX", help="cases whose kind and name match")
-    parser.add_argument("--sample", action="store_true", help="those that the suite tries")
     parser.add_argument("--list", action="store_true", help="print the cases and stop")
     parser.add_argument("--work", type=Path, metavar="DIR", help="folder to work in (default: a temporary one)")
     parser.add_argument("--keep", action="store_true", help="keep the folders of the cases")
@@ -37,7 +36,9 @@ def main(argv: list[str] | None = None) -> int:
     from real_inputs.case import attempt
 
     wanted = re.compile(args.only, re.IGNORECASE)
-    chosen = [case for case in all_cases() if wanted.search(str(case)) and (case.sample or not args.sample)]
+    chosen = [case for case in all_cases() if wanted.search(str(case))]
+    if not chosen:
+        parser.error(f"--only: expected a part of a case's name, which --list prints, found {args.only!r}")
     if args.list:
         print("\n".join(map(str, chosen)))
         return 0

@@ -35,12 +35,11 @@ class Place:
 
 @dataclass(frozen=True)
 class Case:
-    """One case: its kind (a theme), its name, what to try, and whether the suite tries it too."""
+    """One case: its kind (a theme), its name, and what to try."""
 
     kind: str
     name: str
     attempt: Callable[[Place], None]
-    sample: bool = False
 
     def __str__(self) -> str:
         return f"{self.kind}/{self.name}"
@@ -55,19 +54,18 @@ class Outcome:
     seconds: float
 
 
-def case(kind: str, name: str, values: Mapping[str, Any] | Sequence[Any] | None = None, sample: Any = None) -> Callable:
+def case(kind: str, name: str, values: Mapping[str, Any] | Sequence[Any] | None = None) -> Callable:
     """Decorator that registers a function of a place, or of a place and a value, as one case or one a value.
 
     Args:
         kind: theme of the case.
         name: of the case; with values, {} stands for the value, or its key in a mapping.
         values: what the function is tried with.
-        sample: value (key) that the suite tries, or True for a case without values.
     """
 
     def register(function: Callable) -> Callable:
         if values is None:
-            CASES.append(Case(kind, name, function, bool(sample)))
+            CASES.append(Case(kind, name, function))
             return function
         table = values if isinstance(values, Mapping) else {value: value for value in values}
         for key, value in table.items():
@@ -75,7 +73,7 @@ def case(kind: str, name: str, values: Mapping[str, Any] | Sequence[Any] | None 
             def attempt(place: Place, value: Any = value) -> None:
                 function(place, value)
 
-            CASES.append(Case(kind, name.format(key), attempt, sample is not None and key == sample))
+            CASES.append(Case(kind, name.format(key), attempt))
         return function
 
     return register

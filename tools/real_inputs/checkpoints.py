@@ -98,7 +98,7 @@ WRAPPINGS: dict[str, tuple[Callable[[Tensors], dict], str]] = {
 }
 
 
-@case(KIND, "{}: the same embeddings", WRAPPINGS, sample="Lightning")
+@case(KIND, "{}: the same embeddings", WRAPPINGS)
 def wrapped_weights(place: Place, wrapping: tuple[Callable[[Tensors], dict], str]) -> None:
     wrap, left_out = wrapping
     torch.save(wrap(_plain()), place / "last.ckpt")
@@ -259,7 +259,7 @@ def _ast() -> tuple[Tensors, Tensors]:
     return hub, {**_prefixed(own, "v."), "mlp_head.0.weight": NOISE[0], "mlp_head.1.weight": NOISE}
 
 
-@case(KIND, "AST as its authors have it, {}", {"module.v.*": "module.", "v.*": ""}, sample="module.v.*")
+@case(KIND, "AST as its authors have it, {}", {"module.v.*": "module.", "v.*": ""})
 def ast_of_its_authors(place: Place, prefix: str) -> None:
     hub, own = _ast()
     torch.save(hub, place / "hub.pt")

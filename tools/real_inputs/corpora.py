@@ -35,7 +35,7 @@ def _stage_0_ran(ended: Ended) -> bool:
     return not ended.lines("stage 0 data: complete")
 
 
-@case(ENDS, "a manifest beside the recordings", sample=True)
+@case(ENDS, "a manifest beside the recordings")
 def manifest_beside_the_recordings(place: Place) -> None:
     shutil.copytree(place.bases.small, place / "data")
     well(run("prepare", place / "data", "--out", place / "data/manifest.csv"))
@@ -183,7 +183,7 @@ def _numbers(value: object) -> list[float]:
     return [float(value)] if isinstance(value, int | float) and not isinstance(value, bool) else []
 
 
-@case(PARTIAL, "{}: to the report", PARTS, sample="only source")
+@case(PARTIAL, "{}: to the report", PARTS)
 def partial_recordings(place: Place, parts: tuple[dict[str, int], dict[str, int]]) -> None:
     train, test = parts
     well(_run(place, _part(place / "data", train, test)), "the run")

@@ -43,7 +43,7 @@ def _encode(path: Path, wave: np.ndarray, kind: tuple[str, str]) -> None:
         soundfile.write(file, np.ascontiguousarray(wave.T), sounds.RATE, format=kind[0], subtype=kind[1])
 
 
-@case(KIND, "a folder with .{} to be judged", {name: name for name in FORMATS}, sample="aiff")
+@case(KIND, "a folder with .{} to be judged", {name: name for name in FORMATS})
 def folder_with_another_format(place: Place, suffix: str) -> None:
     folder, name = _folder(place), f"odd.{suffix}"
     _encode(folder / name, sounds.machine("format0"), FORMATS[suffix])
@@ -127,7 +127,7 @@ def eight_channels(place: Place) -> None:
     refused(run("prepare", _eight(place / "data"), "--out", place / "m.csv"), r"8", r"data\.channels")
 
 
-@case(KIND, "eight channels, data.channels={}", ["[0,1]", "[2]", "[3,5]"], sample="[0,1]")
+@case(KIND, "eight channels, data.channels={}", ["[0,1]", "[2]", "[3,5]"])
 def chosen_channels(place: Place, channels: str) -> None:
     exp = place / "exp"
     chosen = ("--set", f"data.channels={channels}", "--stop-stage", 5)
@@ -166,7 +166,7 @@ BAD = {
 }
 
 
-@case(KIND, "embed of a folder with {}", BAD, sample="two texts")
+@case(KIND, "embed of a folder with {}", BAD)
 def embed_with_bad_files(place: Place, bad: dict[str, bytes]) -> None:
     for number in range(3):
         sounds.put(place / f"new/clip{number}.wav", sounds.machine(f"embed{number}", 1.0))

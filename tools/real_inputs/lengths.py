@@ -42,7 +42,7 @@ def _judge(place: Place, files: list[Path], exp: Path | None = None) -> Judged:
     return score(exp or place.bases.steady, files, place.folder)
 
 
-@case(LENGTH, "healthy, {} times the references' length", [0.5, 0.6, 0.75, 1, 1.25, 1.5, 2, 3, 5, 10], sample=0.5)
+@case(LENGTH, "healthy, {} times the references' length", [0.5, 0.6, 0.75, 1, 1.25, 1.5, 2, 3, 5, 10])
 def healthy_of_any_length(place: Place, factor: float) -> None:
     rows = judged(_judge(place, _clips(place, factor * sounds.SECONDS)), MANY)
     healthy(rows)
@@ -75,7 +75,7 @@ def cut_clips(place: Place, share: float) -> None:
         healthy(rows)
 
 
-@case(LENGTH, "played {} times in a row", [2, 3, 5], sample=2)
+@case(LENGTH, "played {} times in a row", [2, 3, 5])
 def repeated_clips(place: Place, times: int) -> None:
     once, several = [], []
     for number in range(4):
@@ -96,7 +96,7 @@ def _adapted(place: Place) -> Path:
     return place.bases.finished("adapted", conf, lambda: place.bases.recordings, last=5)
 
 
-@case(LENGTH, "by the encoder: healthy, {} times the references' length", [0.5, 0.83, 1.3, 2, 5, 10], sample=0.83)
+@case(LENGTH, "by the encoder: healthy, {} times the references' length", [0.5, 0.83, 1.3, 2, 5, 10])
 def healthy_of_any_length_by_the_encoder(place: Place, factor: float) -> None:
     exp = _adapted(place)
     unchanged = judged(_judge(place, _clips(place, sounds.SECONDS), exp), MANY)
@@ -169,7 +169,7 @@ def _found_at(row: Row, span: tuple[float, float], window: float = sounds.SECOND
     expect(near, f"a time within one window of the fault at {span} s", times)
 
 
-@case(WINDOWS, "a fault of 8 s in a minute, from second {}", [0.0, 14.0, 26.0, 37.0, 52.0], sample=26.0)
+@case(WINDOWS, "a fault of 8 s in a minute, from second {}", [0.0, 14.0, 26.0, 37.0, 52.0])
 def fault_somewhere(place: Place, begin: float) -> None:
     span = (begin, begin + 8)
     (row,) = judged(_judge(place, [_long(place, "long.wav", 60, span)]), 1)
@@ -234,7 +234,7 @@ def long_references_count(place: Place) -> None:
     faulty(judged(_judge(place, _clips(place, 4.0, fault=True), exp), MANY))
 
 
-@case(WINDOWS, "a fault within a test recording of the run", sample=True)
+@case(WINDOWS, "a fault within a test recording of the run")
 def fault_within_the_run(place: Place) -> None:
     exp = _few_long_references(place)
     (table,) = exp.glob("systems/*/decision_result_mill_section_00_test.csv")

@@ -170,7 +170,7 @@ MOVES: dict[str, Callable[[Place, list[Path]], list[Row]]] = {
 }
 
 
-@case(KIND, "the same scores: {}", MOVES, sample="renamed")
+@case(KIND, "the same scores: {}", MOVES)
 def moved_run(place: Place, move: Callable[[Place, list[Path]], list[Row]]) -> None:
     files = _clips(place)
     expected = _expected(place, files)
@@ -184,6 +184,14 @@ def spectra_elsewhere(place: Place) -> None:
     exp, root = _copy(place, exp=place.bases.steady), _checkout(place, version="0.1.1")
     with _away(place.bases.recordings):
         same_scores(judged(score(exp, files, place.folder, root=root), COUNT), expected, EXACT)
+
+
+@case(KIND, "a copied run of spectra")
+def copied_spectra(place: Place) -> None:
+    files = [sounds.put(place / f"new/{n}.wav", sounds.machine(f"moved{n}")) for n in range(COUNT)]
+    expected = _expected(place, files, place.bases.steady)
+    exp = _copy(place, exp=place.bases.steady)
+    same_scores(judged(score(exp, files, place.folder), COUNT), expected, EXACT)
 
 
 @case(KIND, "own weights gone after the run")

@@ -49,7 +49,7 @@ def _copy(place: Place, exp: Path | None = None) -> Path:
     return Path(shutil.copytree(exp or place.bases.steady, place / "exp"))
 
 
-@case(LOCKS, "run, {}", LACKS, sample="ENOLCK")
+@case(LOCKS, "run, {}", LACKS)
 def run_without_locks(place: Place, number: int) -> None:
     with _lockless(number):
         ended = run("run", "--exp", place / "exp", *_options(place, place.bases.small))
@@ -112,7 +112,7 @@ def linked_folder(place: Place, name: str) -> None:
     expect(not again.lines(r"stage [1-6]\b.*\b(wrote|writes|done)"), "nothing to be done again", again.text)
 
 
-@case(LINKS, "a linked folder that is made again: {}", PARTS[:3], sample="systems")
+@case(LINKS, "a linked folder that is made again: {}", PARTS[:3])
 def linked_folder_made_again(place: Place, name: str) -> None:
     exp = _linked(place, name)
     well(run("run", "--exp", exp, "--set", "false_positive_rate=0.2", "--set", "branches.lines.spectrum.bands=32"))
@@ -254,7 +254,7 @@ def _kept(rows: list[Row]) -> None:
     expect(kept == [NORMAL] * 2, "the two other files normal", kept)
 
 
-@case(NAMES, "a recording to judge: {}", ODD, sample="not UTF-8")
+@case(NAMES, "a recording to judge: {}", ODD)
 def odd_name_to_judge(place: Place, name: bytes) -> None:
     _new(place)
     _raw(place / "new", name, "place0")
@@ -369,7 +369,7 @@ NO_FILES: dict[str, Callable[[Path], None]] = {
 }
 
 
-@case(NAMES, "beside two recordings: {}", NO_FILES, sample="a link to nothing")
+@case(NAMES, "beside two recordings: {}", NO_FILES)
 def no_file(place: Place, make: Callable[[Path], None]) -> None:
     _new(place)
     make(place / "new/odd.wav")

@@ -83,7 +83,7 @@ COPIES = {
 }
 
 
-@case(DUPLICATES, "every reference twice: {}", COPIES, sample="a copy")
+@case(DUPLICATES, "every reference twice: {}", COPIES)
 def every_reference_twice(place: Place, change) -> None:
     data = _copies(place.folder)
     for number, (key, wave) in enumerate(_originals().items()):
@@ -156,7 +156,7 @@ def _few(place: Place, source: int, target: int) -> Ended:
     return _run(place, place / "data", last=9)
 
 
-@case(FEW, "{} references: a range of the false-alarm rate is said", COUNTED, sample="4")
+@case(FEW, "{} references: a range of the false-alarm rate is said", COUNTED)
 def a_range_is_said(place: Place, counts: tuple[int, int]) -> None:
     ended = well(_few(place, *counts))
     beside = [path.read_text() for path in (place / "exp/systems").rglob("*") if path.suffix in (".json", ".csv")]

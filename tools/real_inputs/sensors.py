@@ -81,7 +81,7 @@ def _judge(place: Place, change: Change) -> Judged:
     return score(place.bases.steady, files, place.folder)
 
 
-@case(KIND, "{}", BROKEN, sample="dead near channel")
+@case(KIND, "{}", BROKEN)
 def broken_sensor(place: Place, change: Change) -> None:
     found = _judge(place, change)
     no_traceback(found.ended)

@@ -57,7 +57,7 @@ def _honoured(place: Place, ended: Ended, rows: Cells = ROWS) -> None:
     expect(found == sorted(map(list, rows)), f"the manifest to say {rows}", found)
 
 
-@case(TABLES, "machine, split, label and domain are honoured", sample=True)
+@case(TABLES, "machine, split, label and domain are honoured")
 def columns_are_honoured(place: Place) -> None:
     _honoured(place, _prepare(place, _text([HEADER, *ROWS])))
 
@@ -164,7 +164,7 @@ FORMS: dict[str, tuple[bytes, str]] = {
 }
 
 
-@case(TABLES, "{}: read, or refused by name", FORMS, sample="semicolons")
+@case(TABLES, "{}: read, or refused by name", FORMS)
 def form_of_the_table(place: Place, form: tuple[bytes, str]) -> None:
     content, part = form
     _read_or_refused(place, _prepare(place, content), part)
@@ -293,7 +293,7 @@ def _stage_0(place: Place, data: Path) -> Ended:
     return ended
 
 
-@case(NAMES, "a machine of a manifest: {}", MACHINES, sample="a way out")
+@case(NAMES, "a machine of a manifest: {}", MACHINES)
 def machine_of_a_manifest(place: Place, name: str) -> None:
     refused(_stage_0(place, _own_manifest(place, name)), r"manifest\.csv", r"line \d+", "machine|NUL|text|csv")
 

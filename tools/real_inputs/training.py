@@ -62,7 +62,7 @@ def _the_same_or_not_promised(expected: np.ndarray, found: np.ndarray, tolerance
         expect(not _promised(), f"the same to {tolerance:.1e}, as docs promise", f"a difference of {difference:.1e}")
 
 
-@case(PARTS, "adaptation, accumulate {}: the loss", [2, 4], sample=2)
+@case(PARTS, "adaptation, accumulate {}: the loss", [2, 4])
 def loss_in_parts(place: Place, parts: int) -> None:
     expected, found = (_curve(_adapted(place, number) / "adapt/main/curve.csv")[:1] for number in (1, parts))
     _the_same_or_not_promised(expected, found, STEP * abs(expected[0]))
@@ -118,7 +118,7 @@ def _run(place: Place, conf: Path, data: Path) -> Ended:
     return well(run("run", "--exp", place / "exp", "--conf", conf, "--data", data), "the run")
 
 
-@case(ALIKE, "one channel: near and both", sample=True)
+@case(ALIKE, "one channel: near and both")
 def views_of_one_channel(place: Place) -> None:
     conf = place.bases.conf(ENCODER, "encoder")
     ended = _run(place, conf, mono(place))
@@ -176,7 +176,7 @@ def _trained(place: Place) -> bool:
     return any(len(curve.read_text().splitlines()) > 1 for curve in curves)
 
 
-@case(NOTHING, "{}: adaptation is skipped with a line", KINDS, sample="one machine without attributes")
+@case(NOTHING, "{}: adaptation is skipped with a line", KINDS)
 def nothing_to_learn(place: Place, kind: tuple[dict, str]) -> None:
     ended = _run(place, place.bases.conf(ENCODER, "encoder"), _bare(place, *kind))
     named(ended, "nothing|skip|one class|single class", "adapt|train|learn|class|branch")
