@@ -86,8 +86,10 @@ def repeated_clips(place: Place, times: int) -> None:
     rows, others = judged(_judge(place, several), 8), judged(_judge(place, once), 8)
     for row, other in zip(rows, others, strict=True):
         expect(row.decision == other.decision, f"the decision of the clip played once, {other.decision}", row.decision)
-        near = max(1.0, 0.1 * abs(other.deviations))
-        expect(abs(row.deviations - other.deviations) <= near, f"{other.deviations:.2f} deviations", row.deviations)
+        most = other.deviations + max(1.0, 0.1 * abs(other.deviations))
+        expect(row.deviations < most, f"no more than {other.deviations:.2f} deviations", row.deviations)
+        if other.decision == ANOMALY:  # the allowance for many windows must not hide a fault
+            expect(row.deviations > 0.8 * other.deviations, f"about {other.deviations:.2f} deviations", row.deviations)
 
 
 def _adapted(place: Place) -> Path:
@@ -121,17 +123,15 @@ def cut_and_repeated_by_the_encoder(place: Place, share: float) -> None:
     healthy(found["twice"], most=alarms + 2)
 
 
-@case(LENGTH, "scores do not lean on the length")
-def scores_do_not_lean_on_the_length(place: Place) -> None:
+@case(LENGTH, "scores do not rise with the length")
+def scores_do_not_rise_with_the_length(place: Place) -> None:
     lengths = (2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 16.0, 24.0)
     files = [file for seconds in lengths for file in _clips(place, seconds, count=4)]
     rows = judged(_judge(place, files), len(files))
     healthy(rows, most=4)
     unchanged = np.array([row.deviations for row in rows[8:12]])
     longer = np.array([row.deviations for row in rows[12:]])
-    expect(
-        abs(np.median(longer) - np.median(unchanged)) < 3, "long clips to score like short ones", (longer, unchanged)
-    )
+    expect(np.median(longer) - np.median(unchanged) < 2, "long clips to score like short ones", (longer, unchanged))
 
 
 @case(LENGTH, "references of mixed lengths, 2 to 8 s")
@@ -253,7 +253,11 @@ def report_draws_the_course(place: Place) -> None:
     expect(re.search(r"course|over time|window", page, re.IGNORECASE), "the course over time in words", len(page))
 
 
-@case(WINDOWS, "window {} s", {"2, hop 1": (2.0, 1.0), "2, hop 2": (2.0, 2.0), "4, hop 1": (4.0, 1.0)})
+@case(
+    WINDOWS,
+    "window {} of it",
+    {"2 s, hop half": (2.0, 0.5), "2 s, hop all": (2.0, 1.0), "4 s, hop a quarter": (4.0, 0.25)},
+)
 def window_and_hop_are_settings(place: Place, setting: tuple[float, float]) -> None:
     window, hop = setting
     exp = place / "exp"
@@ -266,7 +270,11 @@ def window_and_hop_are_settings(place: Place, setting: tuple[float, float]) -> N
     healthy(kept)
 
 
-@case(WINDOWS, "setting {} is refused", ["data.window=-1", "data.window=.nan", "data.hop=-2", "data.window=four"])
+@case(
+    WINDOWS,
+    "setting {} is refused",
+    ["data.window=-1", "data.window=.nan", "data.window=four", "data.hop=0", "data.hop=2"],
+)
 def odd_windows_are_refused(place: Place, setting: str) -> None:
     options = ("--conf", place.bases.conf(), "--data", place.bases.small, "--set", setting)
     refused(run("run", "--exp", place / "exp", *options), re.escape(setting.partition("=")[0]))
