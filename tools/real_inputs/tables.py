@@ -113,21 +113,40 @@ def columns_of_options(place: Place) -> None:
 
 
 WRONG = {
-    "label ok": (3, "ok"),
-    "label broken": (3, "broken"),
-    "label 0": (3, "0"),
-    "split training": (2, "training"),
+    "label maybe": (3, "maybe"),
+    "label 7": (3, "7"),
     "split validation": (2, "validation"),
-    "domain src": (4, "src"),
+    "split 3": (2, "3"),
+    "domain elsewhere": (4, "elsewhere"),
+}
+MEANT = {
+    "label ok": (3, "ok", "normal"),
+    "label broken": (3, "broken", "anomaly"),
+    "label 0": (3, "0", "normal"),
+    "label abnormal": (3, "abnormal", "anomaly"),
+    "split training": (2, "training", "train"),
+    "domain src": (4, "src", "source"),
 }
 
 
-@case(TABLES, "a wrong word: {}", WRONG)
-def wrong_word(place: Place, wrong: tuple[int, str]) -> None:
-    column, word = wrong
+def _with_word(column: int, word: str) -> list[list[str]]:
     rows = [list(row) for row in ROWS]
     rows[2][column] = word
-    refused(_prepare(place, _text([HEADER, *rows])), r"table\.csv", "line 4|c.wav", HEADER[column], re.escape(word))
+    return rows
+
+
+@case(TABLES, "a word without meaning: {}", WRONG)
+def wrong_word(place: Place, wrong: tuple[int, str]) -> None:
+    column, word = wrong
+    ended = _prepare(place, _text([HEADER, *_with_word(column, word)]))
+    refused(ended, r"table\.csv", "line 4|c.wav", HEADER[column], re.escape(word))
+
+
+@case(TABLES, "another word: {}: taken as meant, or refused", MEANT)
+def another_word(place: Place, meant: tuple[int, str, str]) -> None:
+    column, word, meaning = meant
+    ended = _prepare(place, _text([HEADER, *_with_word(column, word)]))
+    _read_or_refused(place, ended, HEADER[column], re.escape(word), rows=_with_word(column, meaning))
 
 
 def _read_or_refused(place: Place, ended: Ended, *parts: str, rows: Cells = ROWS) -> None:
@@ -283,10 +302,10 @@ def _own_manifest(place: Place, machine: str, section: str = "00", others: Cells
 
 
 def _stage_0(place: Place, data: Path) -> Ended:
-    exp = place / "a/b/c/exp"
+    exp, conf = place / "a/b/c/exp", place.bases.conf()
     before = set(place.folder.parent.glob("*"))
     known = set(place.folder.rglob("*"))
-    ended = run("run", "--exp", exp, "--conf", place.bases.conf(), "--data", data, "--stop-stage", 0)
+    ended = run("run", "--exp", exp, "--conf", conf, "--data", data, "--stop-stage", 0)
     strays = {path for path in place.folder.rglob("*") if path.is_file() and not path.is_relative_to(exp)} - known
     strays |= set(place.folder.parent.glob("*")) - before
     expect(not strays, "no file outside the experiment", strays)

@@ -12,7 +12,7 @@ from real_inputs import sounds
 from real_inputs.bases import ENCODER, LOOP, SPECTRUM
 from real_inputs.case import Place, case, expect
 from real_inputs.checks import named, no_traceback, well
-from real_inputs.program import ROOT, Ended, process, run
+from real_inputs.program import ROOT, Ended, process, run, settings
 
 PARTS, ALIKE, NOTHING = "13 training in parts", "18 systems that coincide", "18 nothing to learn"
 SAME = "coincid|identical|equal|the same|alike"
@@ -123,6 +123,17 @@ def views_of_one_channel(place: Place) -> None:
     conf = place.bases.conf(ENCODER, "encoder")
     ended = _run(place, conf, mono(place))
     named(ended, SAME, r"\b1\b|near", r"\b2\b|both")
+
+
+SHIPPED = {"default.yaml": ("main", "aux"), "noise_aware.yaml": ("network",)}
+
+
+@case(ALIKE, "one channel: systems 1 and 2 of {}", {name: name for name in SHIPPED})
+def shipped_systems_on_one_channel(place: Place, name: str) -> None:
+    untrained = settings(f"branches.{branch}.loop.steps=0" for branch in SHIPPED[name])
+    options = ("--conf", name, "--data", mono(place), "--stop-stage", 5, *untrained)
+    ended = well(run("run", "--exp", place / "exp", *options), "the run")
+    named(ended, SAME, r"\b1\b|ens85near|quantile", r"\b2\b|ens85both|local")
 
 
 @case(ALIKE, "one channel: said in the report too")
