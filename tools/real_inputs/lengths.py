@@ -227,11 +227,26 @@ def _few_long_references(place: Place) -> Path:
     return place.bases.finished("minutes-run", conf, lambda: data)
 
 
-@case(WINDOWS, "references of a minute are many references")
+@case(WINDOWS, "references of a minute are many references of their sessions")
 def long_references_count(place: Place) -> None:
-    exp = _few_long_references(place)
-    healthy(judged(_judge(place, _clips(place, 4.0), exp), MANY))
+    exp, files = _few_long_references(place), []
+    for domain in ("source", "target"):
+        for number in range(3):  # the session goes on after the minute that is known
+            wave = sounds.machine(f"minute{number}", 64, domain=domain)[:, -4 * sounds.RATE :]
+            files.append(sounds.put(place / f"later/{domain}{number}.wav", wave))
+    healthy(judged(_judge(place, files, exp), 6))
     faulty(judged(_judge(place, _clips(place, 4.0, fault=True), exp), MANY))
+
+
+@case(WINDOWS, "sessions other than the three of the references: normal, or said that three are few")
+def other_sessions(place: Place) -> None:
+    exp = _few_long_references(place)
+    rows = judged(_judge(place, _clips(place, 4.0), exp), MANY)
+    if sum(row.decision == ANOMALY for row in rows) > 2:
+        said = place.bases.told(exp).lines(
+            r"\bmill\b", r"\b[36] (source |target |training )?(recordings|references|clips)\b"
+        )
+        expect(said, "a line about three recordings", [(row.name, round(row.deviations, 2)) for row in rows])
 
 
 @case(WINDOWS, "a fault within a test recording of the run")
