@@ -5,7 +5,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from system.encoders.cards import checkpoint_file
+from system.encoders.cards import checkpoint_file, checkpoint_files
 from system.errors import WheeltapperError
 from system.experiment import Experiment
 from system.machine import check_device, one_thread_each
@@ -112,8 +112,7 @@ class _Inputs:
         return resources.configured_encoder(self.run, self.study.models[model].encoder).requires_grad_(False)
 
     def checkpoint(self, model: str) -> list[Path]:
-        file = checkpoint_file(self.study.models[model].encoder, self.run.config.data.folder)
-        return [file] if file else []
+        return checkpoint_files(self.study.models[model].encoder, self.run.config.data.folder)
 
     def settings(self, model: str) -> dict:
         """What a model's spectrograms and embeddings depend on beside the checkpoint."""

@@ -4,7 +4,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from system import manifest
-from system.encoders.cards import checkpoint_file
+from system.encoders.cards import checkpoint_files
 from system.errors import WheeltapperError
 from system.experiment import Experiment
 from system.manifest import Clip
@@ -25,8 +25,8 @@ def stage(run: Experiment) -> Stage:
         "clips": manifest.fingerprint(resources.training_clips(run)),
     }
     encoders = [branch.encoder for branch in run.encoder_branches.values()]
-    own = [checkpoint_file(encoder, config.data.folder) for encoder in encoders if encoder]
-    reads = [*([run.encoder] if run.has_encoder else []), *filter(None, own)]
+    own = [file for encoder in encoders if encoder for file in checkpoint_files(encoder, config.data.folder)]
+    reads = [*([run.encoder] if run.has_encoder else []), *own]
     return run.stage("adapt", settings, reads, owns=["adapt"], partly=[run.manifest])
 
 

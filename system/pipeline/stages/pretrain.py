@@ -8,7 +8,7 @@ from typing import Any
 from system import manifest, processes
 from system.config import PretrainConfig
 from system.config.training import LOOP_FREE
-from system.encoders.cards import checkpoint_file
+from system.encoders.cards import checkpoint_files
 from system.experiment import Experiment
 from system.pipeline import resources
 from system.progress import progress_bar
@@ -20,8 +20,7 @@ def stage(run: Experiment) -> Stage:
     config = run.config
     if not run.has_encoder:
         return run.stage("pretrain", {"encoder": None}, [], owns=["pretrain"])
-    checkpoint = checkpoint_file(config.encoder, config.data.folder)
-    reads = [checkpoint] if checkpoint else []
+    reads = checkpoint_files(config.encoder, config.data.folder)
     settings: dict[str, Any] = {
         "encoder": asdict(config.encoder),
         "pretrain": _learned(config.pretrain),
