@@ -67,7 +67,7 @@ def read(path: str | os.PathLike) -> dict[str, Any]:
         return {**loaded, "keys": list(loaded), "unread": [], "notes": [], "left_out": [], "file": file}
     found = {**unwrap(loaded), "file": base or file}
     adapter = unwrap(_load(file))["model"] if base else found["model"]
-    if any("lora_" in name for name in adapter):
+    if base or any("lora_" in name for name in adapter):
         settings = layout.adapter_settings(file) or _lora_settings(loaded)
         found["model"] = _merged(found["model"], adapter, settings, file, found["notes"])
     return found
@@ -77,9 +77,8 @@ def unwrap(loaded: Mapping[str, Any]) -> dict[str, Any]:
     """Brings the network of a file's dict under "model", with plain names; see ``read`` for the other keys."""
     key, network, others = _network(loaded)
     tensors = {layout.plain_name(str(name)): value for name, value in network.items() if key or name not in READ}
-    replaced = [
-        name for name in tensors if ".original_module." in name
-    ]  # by those that peft has trained in their place
+    # peft keeps the former weights of modules that it has trained as a whole.
+    replaced = [name for name in tensors if ".original_module." in name]
     return {
         **{name: loaded[name] for name in READ if name in loaded},
         "model": {name: value for name, value in tensors.items() if name not in replaced},
@@ -280,6 +279,7 @@ def _lora_pairs(
         raise WheeltapperError(f"{path}: expected a plain LoRA adapter, found {found}; {_MERGE}")
     if len(names) > 1 or set(halves["A"]) != set(halves["B"]) or not halves["A"]:
         found = f"several ({', '.join(sorted(map(str, names)))})" if len(names) > 1 else "half of one"
+        found = found if halves["A"] or halves["B"] else "none"
         raise WheeltapperError(f"{path}: expected one LoRA adapter, lora_A and lora_B of each layer, found {found}")
     if isinstance(alpha, bool) or not isinstance(alpha, int | float):
         raise WheeltapperError(

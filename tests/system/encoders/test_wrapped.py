@@ -287,6 +287,24 @@ def test_adapters_that_cannot_be_merged(base, settings, text, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_an_adapter_of_another_kind_is_not_ignored(tmp_path):
+    torch.save(published("audiomae"), tmp_path / "base.pt")
+    adapter_folder(tmp_path / "ia3", "../base.pt")
+    save_file({"base_model.model.blocks.0.attn.ia3_l": NOISE}, tmp_path / "ia3" / "adapter_model.safetensors")
+    with pytest.raises(
+        WheeltapperError, match="expected one LoRA adapter, lora_A and lora_B of each layer, found none"
+    ):
+        AudioMae.load(tmp_path / "ia3")
+
+
+@pytest.mark.parametrize("saved", [OPTIMISER, {"optimizer_state_dict": OPTIMISER, "epoch": 3}, {}, [1.0]])
+def test_a_file_without_a_network_is_refused_in_one_line(saved, tmp_path):
+    torch.save(saved, tmp_path / "x.pt")
+    with pytest.raises(WheeltapperError, match=r"x\.pt: expected") as caught:
+        AudioMae.load(tmp_path / "x.pt")
+    assert "\n" not in str(caught.value)
+
+
 def test_an_adapter_without_settings(tmp_path):
     torch.save(prefixed(adapted("audiomae", QKV)[0], "base_model.model."), tmp_path / "lora.pt")
     (tmp_path / "adapter_config.json").write_text('{"lora_alpha": 16}')
