@@ -98,7 +98,7 @@ def _walk(root: yaml.Node, lines: dict[str, int]) -> list[tuple[int, str]]:
             keys: set[str] = set()
             for key, value in node.value:
                 name = key.value if isinstance(key, yaml.ScalarNode) else "?"
-                place = _join(path, name)
+                place = join(path, name)
                 if name in keys:
                     problems.append((key.start_mark.line + 1, f"{place}: expected once, found a second time"))
                 keys.add(name)
@@ -122,7 +122,7 @@ def check(
     Returns:
         Errors, then warnings.
     """
-    checker = _Checker(lines, where, year or 9999)
+    checker = Checker(lines, where, year or 9999)
     top = checker.mapping(document, "", ("submission", "system", "results"))
     if top is None:
         return checker.collector.sorted()
@@ -135,64 +135,7 @@ def check(
     return checker.collector.sorted()
 
 
-class _Checker:
-    """Collector of findings that are located by key paths."""
-
-    def __init__(self, lines: Mapping[str, int], where: str, year: int):
-        self.collector = Collector()
-        self.lines, self.where, self.year = lines, where, year
-
-    def error(self, path: str, message: str) -> None:
-        self._add(self.collector.error, path, message)
-
-    def warning(self, path: str, message: str) -> None:
-        self._add(self.collector.warning, path, message)
-
-    def _add(self, add: Callable, path: str, message: str) -> None:
-        place = path
-        while place and place not in self.lines:
-            place = re.sub(r"(\.?[^.\[]*|\[\d+\])$", "", place)
-        add(self.where, f"{path}: {message}" if path else message, self.lines.get(place, 0))
-
-    def mapping(self, value: Any, path: str, required: Iterable[str], optional: Iterable[str] = ()) -> dict | None:
-        """Returns ``value`` if it is a mapping; missing keys are errors and unknown keys are warnings."""
-        required, optional = tuple(required), tuple(optional)
-        if not isinstance(value, dict):
-            self.error(path, f"expected a mapping with {', '.join(required)}; found {shorten(value)}")
-            return None
-        unknown = [str(key) for key in value if key not in required and key not in optional]
-        for key in required:
-            if key not in value:
-                near = get_close_matches(key, unknown, n=1, cutoff=0.75)
-                hint = f" (found {near[0]}: a typing error?)" if near else ""
-                self.error(_join(path, key), f"expected this key, found none{hint}")
-        for key in unknown:
-            near = get_close_matches(key, [*required, *optional], n=1, cutoff=0.75)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            self.warning(_join(path, key), f"expected no such key{hint}")
-        return value
-
-    def text(self, mapping: dict, path: str, key: str, may_be_null: bool = False, missing: str = "error") -> str | None:
-        """Returns the text of a key; empty text or null is an error, a warning or allowed."""
-        if key not in mapping:
-            return None
-        value, place = mapping[key], _join(path, key)
-        if isinstance(value, str) and value.strip():
-            return value
-        if value is None and may_be_null:
-            return None
-        if value is None or value == "":
-            (self.error if missing == "error" else self.warning)(place, "expected text, found nothing")
-        elif isinstance(value, list):
-            self.error(place, "expected one text with commas, found a list")
-        elif isinstance(value, str):
-            self.error(place, "expected text, found only blanks")
-        else:
-            self.error(place, f"expected text, found {shorten(value)} (put it in quotes)")
-        return None
-
-
-def _check_submission(checker: _Checker, value: Any, label: str | None) -> None:
+def _check_submission(checker: Checker, value: Any, label: str | None) -> None:
     path = "submission"
     mapping = checker.mapping(value, path, ("label", "name", "abbreviation", "authors"))
     if mapping is None:
@@ -213,7 +156,7 @@ def _check_submission(checker: _Checker, value: Any, label: str | None) -> None:
         _check_authors(checker, mapping["authors"])
 
 
-def _check_authors(checker: _Checker, authors: Any) -> None:
+def _check_authors(checker: Checker, authors: Any) -> None:
     path = "submission.authors"
     if not isinstance(authors, list) or not authors:
         checker.error(path, f"expected a list of at least one author, found {shorten(authors or None)}")
@@ -239,7 +182,7 @@ def _check_authors(checker: _Checker, authors: Any) -> None:
         checker.error(path, f"expected exactly one author with corresponding: true, found {corresponding}")
 
 
-def _check_affiliation(checker: _Checker, value: Any, path: str) -> None:
+def _check_affiliation(checker: Checker, value: Any, path: str) -> None:
     mapping = checker.mapping(value, path, ("institution",), ("department", "location"))
     if mapping is None:
         return
@@ -249,7 +192,7 @@ def _check_affiliation(checker: _Checker, value: Any, path: str) -> None:
         checker.warning(f"{path}.location", 'expected "City, Country", found no such key')
 
 
-def _check_system(checker: _Checker, value: Any) -> None:
+def _check_system(checker: Checker, value: Any) -> None:
     path = "system"
     mapping = checker.mapping(value, path, ("description", "complexity", "external_datasets", "source_code"))
     if mapping is None:
@@ -272,7 +215,7 @@ def _check_system(checker: _Checker, value: Any) -> None:
         checker.warning("system.source_code", f"expected an address (https://...) or !!null, found {shorten(url)}")
 
 
-def _check_description(checker: _Checker, value: Any) -> str | None:
+def _check_description(checker: Checker, value: Any) -> str | None:
     path = "system.description"
     required = [key for key, (_, since) in DESCRIPTION.items() if since <= checker.year]
     mapping = checker.mapping(value, path, required, DESCRIPTION)
@@ -288,7 +231,7 @@ def _check_description(checker: _Checker, value: Any) -> str | None:
     return usage if isinstance(usage, str) and usage.strip() else None
 
 
-def _check_complexity(checker: _Checker, value: Any) -> None:
+def _check_complexity(checker: Checker, value: Any) -> None:
     path = "system.complexity"
     mapping = checker.mapping(value, path, ("total_parameters",), ("MACS",))
     if mapping is None:
@@ -305,7 +248,7 @@ def _check_complexity(checker: _Checker, value: Any) -> None:
         checker.error(f"{path}.MACS", f"expected a positive integer or !!null, found {shorten(macs)}")
 
 
-def _check_datasets(checker: _Checker, value: Any) -> int | None:
+def _check_datasets(checker: Checker, value: Any) -> int | None:
     """Number of declared datasets, or None if the field cannot be read."""
     path = "system.external_datasets"
     if value is None:
@@ -330,54 +273,6 @@ def _check_datasets(checker: _Checker, value: Any) -> int | None:
         elif url and not re.match(r"https?://", url):
             checker.warning(f"{place}.url", f"expected an address (https://...), found {shorten(url)}")
     return count
-
-
-def _check_results(checker: _Checker, value: Any) -> None:
-    path = "results.development_dataset"
-    mapping = checker.mapping(value, "results", ("development_dataset",))
-    if mapping is None or "development_dataset" not in mapping:
-        return
-    machines = mapping["development_dataset"]
-    if not isinstance(machines, dict):
-        checker.error(path, f"expected a mapping of machines to {', '.join(RESULTS)}; found {shorten(machines)}")
-        return
-    if not machines:
-        checker.warning(path, "expected results of the development machines, found none")
-    for machine, values in machines.items():
-        place = _join(path, machine)
-        if not isinstance(values, dict):
-            checker.error(place, f"expected a mapping with {', '.join(RESULTS)}; found {shorten(values)}")
-            continue
-        for key in values:
-            if key not in RESULTS:
-                near = get_close_matches(str(key), RESULTS, n=1, cutoff=0.6)
-                hint = f" (did you mean {near[0]}?)" if near else ""
-                checker.warning(_join(place, key), f"expected only {', '.join(RESULTS)}{hint}")
-        percent = any(_is_number(values.get(key)) and values[key] > 1 for key in RESULTS)
-        for key in RESULTS:
-            _check_result(checker, values.get(key), _join(place, key), percent)
-
-
-def _check_result(checker: _Checker, value: Any, path: str, percent: bool) -> None:
-    """Checks one metric; with ``percent``, another metric of the machine is above 1, so an exact 0 is allowed."""
-    if value is None:
-        checker.warning(path, "expected a percentage, found nothing (allowed, but the organisers ask for full results)")
-    elif not _is_number(value):
-        checker.error(path, f"expected a number, found {shorten(value)}")
-    elif not 0 <= value <= 100:
-        checker.error(path, f"expected a percentage from 0 to 100, found {shorten(value)}")
-    elif 0 < value <= 1 or (value == 0 and not percent):
-        checker.error(path, f"expected a percentage, found {shorten(value)} (a fraction? multiply by 100)")
-
-
-def _is_number(value: Any) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _join(path: str, key: Any) -> str:
-    return f"{path}.{key}" if path else str(key)
 
 
 def label_form() -> str:

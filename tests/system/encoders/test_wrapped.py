@@ -292,7 +292,7 @@ def test_an_adapter_of_another_kind_is_not_ignored(tmp_path):
     adapter_folder(tmp_path / "ia3", "../base.pt")
     save_file({"base_model.model.blocks.0.attn.ia3_l": NOISE}, tmp_path / "ia3" / "adapter_model.safetensors")
     with pytest.raises(
-        WheeltapperError, match="expected one LoRA adapter, lora_A and lora_B of each layer, found none"
+        WheeltapperError, match="expected one LoRA adapter, .*, found none"
     ):
         AudioMae.load(tmp_path / "ia3")
 
