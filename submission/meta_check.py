@@ -1,20 +1,31 @@
 """Checks of a meta file: safe parsing, then every field; each finding names its key path."""
 
-import math
 import re
-from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
-from submission.findings import Collector, Finding, shorten
+from submission import placeholders
+from submission.checker import Checker, join
+from submission.findings import Finding, shorten
+from submission.results_check import check_results
 
 LABEL = re.compile(r"[A-Za-z0-9-]+_[A-Za-z0-9-]+_task2_[1-4]")
 # A real file has about 5 kB; PyYAML already needs seconds for a malicious one of this size.
 MAX_BYTES = 1 << 16
 ABBREVIATION_LETTERS = 10
-RESULTS = ("auc_source", "auc_target", "pauc")
+NO_AUTHORS = (
+    "submission.authors: expected a list of at least one author, found none: a DEMONSTRATION, not a submission "
+    "(package.authors of a configuration names them)"
+)
+# The team of a configuration that names none.
+NO_TEAM = "Wheeltapper_Demo"
+# Numbers that YAML 1.1 and 1.2 read alike: no underscores, other bases, or minutes and seconds.
+_NUMBER = re.compile(
+    r"[-+]?(?:0|[1-9][0-9]*|[0-9]*\.[0-9]+|[0-9]+\.)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|nan)", re.IGNORECASE
+)
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 # Field of system.description -> (may be null, first year that requires it).
 DESCRIPTION: dict[str, tuple[bool, int]] = {
     "input_sampling_rate": (False, 2020),
@@ -63,7 +74,7 @@ def parse(data: bytes) -> tuple[Any, dict[str, int], list[tuple[int, str]]]:
         node = loader.get_single_node()
         if node is not None:
             found = _walk(node, lines)
-            problems += found
+            problems += found + _odd_numbers(node)
             if not found:
                 return loader.construct_document(node), lines, problems
     except yaml.MarkedYAMLError as error:
@@ -107,8 +118,30 @@ def _walk(root: yaml.Node, lines: dict[str, int]) -> list[tuple[int, str]]:
     return sorted(problems)
 
 
+def _odd_numbers(root: yaml.Node) -> list[tuple[int, str]]:
+    """Numbers in a form that programs read differently; ``root`` has no cycles."""
+    problems: list[tuple[int, str]] = []
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, yaml.MappingNode):
+            waiting += [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        elif node.tag in _NUMBERS and not _NUMBER.fullmatch(node.value):
+            message = f"expected a number in decimal digits alone (a text in quotes), found {shorten(node.value)}"
+            problems.append((node.start_mark.line + 1, message))
+    return sorted(problems)
+
+
 def check(
-    document: Any, lines: Mapping[str, int], where: str, label: str | None = None, year: int | None = None
+    document: Any,
+    lines: Mapping[str, int],
+    where: str,
+    label: str | None = None,
+    year: int | None = None,
+    rehearsal: bool = False,
+    official: frozenset[str] = frozenset(),
 ) -> list[Finding]:
     """Checks the fields of a parsed meta file.
 
@@ -118,6 +151,8 @@ def check(
         where: name of the file in the findings.
         label: label of the system's folder, None to skip the comparison.
         year: year of the challenge, None for the newest.
+        rehearsal: whether the package cannot be a submission anyway, so that authors may be missing.
+        official: development machines of that year.
 
     Returns:
         Errors, then warnings.
@@ -127,15 +162,15 @@ def check(
     if top is None:
         return checker.collector.sorted()
     if "submission" in top:
-        _check_submission(checker, top["submission"], label)
+        _check_submission(checker, top["submission"], label, rehearsal)
     if "system" in top:
         _check_system(checker, top["system"])
     if "results" in top:
-        _check_results(checker, top["results"])
+        check_results(checker, top["results"], official)
     return checker.collector.sorted()
 
 
-def _check_submission(checker: Checker, value: Any, label: str | None) -> None:
+def _check_submission(checker: Checker, value: Any, label: str | None, rehearsal: bool) -> None:
     path = "submission"
     mapping = checker.mapping(value, path, ("label", "name", "abbreviation", "authors"))
     if mapping is None:
@@ -153,11 +188,16 @@ def _check_submission(checker: Checker, value: Any, label: str | None) -> None:
             "submission.abbreviation", f"expected at most {ABBREVIATION_LETTERS} characters, found {len(short)}"
         )
     if "authors" in mapping:
-        _check_authors(checker, mapping["authors"])
+        _check_authors(checker, mapping["authors"], rehearsal)
+        if mapping["authors"] and isinstance(found, str) and found.startswith(f"{NO_TEAM}_"):
+            checker.error(f"{path}.label", f"expected the label of your team, found a demonstration's, {found}")
 
 
-def _check_authors(checker: Checker, authors: Any) -> None:
+def _check_authors(checker: Checker, authors: Any, rehearsal: bool) -> None:
     path = "submission.authors"
+    if authors in (None, []):
+        (checker.warning if rehearsal else checker.error)("submission.authors", NO_AUTHORS.partition(": ")[2])
+        return
     if not isinstance(authors, list) or not authors:
         checker.error(path, f"expected a list of at least one author, found {shorten(authors or None)}")
         return
@@ -167,11 +207,15 @@ def _check_authors(checker: Checker, authors: Any) -> None:
         mapping = checker.mapping(author, place, ("firstname", "lastname", "email", "affiliation"), ("corresponding",))
         if mapping is None:
             continue
-        checker.text(mapping, place, "firstname")
-        checker.text(mapping, place, "lastname")
+        first, last = checker.text(mapping, place, "firstname"), checker.text(mapping, place, "lastname")
+        if placeholders.is_name(first or "", last or ""):
+            checker.error(place, f"expected the author's own name, found the placeholder {shorten(f'{first} {last}')}")
         email = checker.text(mapping, place, "email")
         if email is not None and not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", email):
             checker.warning(f"{place}.email", f"expected an address like name@example.org, found {shorten(email)}")
+        elif email is not None and placeholders.is_address(email):
+            problem = f"expected the author's own address, found the placeholder {shorten(email)}"
+            checker.error(f"{place}.email", problem)
         flag = mapping.get("corresponding", False)
         if flag is not None and not isinstance(flag, bool):
             checker.error(f"{place}.corresponding", f"expected true or no such key, found {shorten(flag)}")
@@ -190,6 +234,9 @@ def _check_affiliation(checker: Checker, value: Any, path: str) -> None:
     checker.text(mapping, path, "department", may_be_null=True, missing="warning")
     if checker.text(mapping, path, "location", missing="warning") is None and "location" not in mapping:
         checker.warning(f"{path}.location", 'expected "City, Country", found no such key')
+    for key, value in mapping.items():
+        if isinstance(value, str) and placeholders.is_place(value):
+            checker.error(join(path, key), f"expected the author's own {key}, found the placeholder {shorten(value)}")
 
 
 def _check_system(checker: Checker, value: Any) -> None:

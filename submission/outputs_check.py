@@ -192,6 +192,43 @@ def check_values(outputs: list[OutputFile], tree: Tree, collector: Collector) ->
                 _check_monotone(output, scores, where, collector)
 
 
+def check_copies(systems: list[list[OutputFile]], tree: Tree, collector: Collector) -> None:
+    """Warns about equal scores: in two systems, and in two machines of a system."""
+    first: dict[frozenset, OutputFile] = {}
+    for outputs in systems:
+        own: dict[frozenset, OutputFile] = {}
+        copies: dict[str, list[tuple[OutputFile, OutputFile]]] = {}
+        for output in outputs:
+            content = frozenset(output.values.items())
+            if output.kind != SCORE or not output.intact or len(set(output.values.values())) < 2:
+                continue
+            if other := own.get(content):
+                where, name = tree.where(output.relative), other.relative.rsplit("/", 1)[-1]
+                collector.warning(where, f"expected scores of {output.machine}, found the same ones as in {name}")
+            other = first.get(content)
+            if other and other.key == output.key:
+                copies.setdefault(other.relative.rpartition("/")[0], []).append((output, other))
+            own.setdefault(content, output)
+        first |= {content: output for content, output in own.items() if content not in first}
+        scores = sum(output.kind == SCORE for output in outputs)
+        for folder, pairs in copies.items():
+            _tell_copies(folder, [output for output, _ in pairs], scores, tree, collector)
+
+
+def _tell_copies(folder: str, copies: list[OutputFile], scores: int, tree: Tree, collector: Collector) -> None:
+    """One line about a system whose scores are those of the system in ``folder``, for all or some machines."""
+    other, own = folder.rsplit("/", 1)[-1], copies[0].relative.rpartition("/")[0]
+    if len(copies) == scores:
+        collector.warning(
+            tree.where(own), f"expected systems that differ, found the scores of {other} for all {scores} machines"
+        )
+        return
+    machines = listing([output.machine for output in copies])
+    collector.warning(
+        tree.where(copies[0].relative), f"expected systems that differ, found the scores of {other} for {machines}"
+    )
+
+
 def _check_monotone(decisions: OutputFile, scores: OutputFile, where: str, collector: Collector) -> None:
     common = decisions.values.keys() & scores.values.keys()
     positive = [scores.values[name] for name in common if decisions.values[name] == 1]

@@ -291,9 +291,7 @@ def test_an_adapter_of_another_kind_is_not_ignored(tmp_path):
     torch.save(published("audiomae"), tmp_path / "base.pt")
     adapter_folder(tmp_path / "ia3", "../base.pt")
     save_file({"base_model.model.blocks.0.attn.ia3_l": NOISE}, tmp_path / "ia3" / "adapter_model.safetensors")
-    with pytest.raises(
-        WheeltapperError, match="expected one LoRA adapter, .*, found none"
-    ):
+    with pytest.raises(WheeltapperError, match=r"expected one LoRA adapter, .*, found none"):
         AudioMae.load(tmp_path / "ia3")
 
 
