@@ -116,7 +116,7 @@ def test_every_rule_holds_with_clips_embedded_again(run, capsys):
     assert not any("no embeddings" in note for note in rules["embeddings"]["notes"])
 
 
-def test_without_a_far_microphone_it_hears_the_near_one(recordings, tmp_path):
+def test_without_a_far_microphone_it_hears_the_near_one(recordings, tmp_path, capsys):
     """Mono recordings run through, and their rows are those of a system that knows the near microphone alone."""
     folder = tmp_path / "mono"
     shutil.copytree(recordings, folder)
@@ -128,6 +128,8 @@ def test_without_a_far_microphone_it_hears_the_near_one(recordings, tmp_path):
                     "spectrum: {statistic: quantile, merge: 2}}}\n")  # fmt: skip
     exp = tmp_path / "exp"
     assert main(["run", "--exp", str(exp), "--conf", str(conf), "--data", str(folder), "--stop-stage", "5"]) == 0
+    told = "task2_1 and Wheeltapper_Demo_task2_2 coincide: they give every clip the same score, since the recordings"
+    assert told in capsys.readouterr().out
     mono = Experiment(exp, config.load(conf))
     low, near = (np.load(mono.embeddings(name, "two_channel")) for name in ("low", "near"))
     np.testing.assert_array_equal(low, near)

@@ -1,12 +1,15 @@
 """Findings of a report: files that could not be read, and results that need an explanation."""
 
 import math
+from collections.abc import Hashable
 
 import numpy as np
 
+from system.evaluation import challenge_csv, coinciding
+from system.evaluation.challenge_csv import SCORE
 from system.experiment import STAGES
 from system.files import read_json
-from system.report.load_run import RunData, SectionResults, read_curve
+from system.report.load_run import RunData, SectionResults, read_curve, read_scores
 from system.report.results import measures_of
 
 FEW_REFERENCES = 5
@@ -22,6 +25,7 @@ def collect_findings(run: RunData) -> list[str]:
         found.append(f"These stages have not finished: {', '.join(missing)}.")
     for where, reason in (run.metrics.get("left_out") or {}).items():
         found.append(f"{where} is left out of the metrics: {reason}.")
+    found += _coinciding(run)
     found += _below_chance(run)
     asked = run.config.false_positive_rate if run.config else 0.1
     alike: dict[str, list[str]] = {}
@@ -32,6 +36,17 @@ def collect_findings(run: RunData) -> list[str]:
     found += _collapse(run)
     found += _idle_training(run)
     return list(dict.fromkeys(found))
+
+
+def _coinciding(run: RunData) -> list[str]:
+    """Systems that are one and the same on these recordings."""
+    scores: dict[str, dict[Hashable, float]] = {}
+    for label in run.paths.labels if run.config else ():
+        tables = run.attempt(run.paths.system(label), challenge_csv.list_folder) or {}
+        found = {key: run.attempt(path, read_scores) or {} for key, path in tables.items() if key[0] == SCORE}
+        scores[label] = {(*key, file): score for key, values in found.items() for file, score in values.items()}
+    mono = all(clip.channels == 1 for clip in run.clips)
+    return [f"{coinciding.sentence(group, mono)}." for group in coinciding.groups(scores)]
 
 
 def _below_chance(run: RunData) -> list[str]:

@@ -151,7 +151,7 @@ DEFECTS = {
     "systems that are the same": (
         same_systems,
         W,
-        f"{label(2)}: expected systems that differ, found the scores of {label(1)} for all 5 machines",
+        f"{label(2)}: expected systems that differ, found the scores of {label(1)} for all machines",
     ),
     "a CSV of the other system": (
         _copy("anomaly_score", "Sander", "Sander", 2),

@@ -1,6 +1,6 @@
 """Stage 5: calibrated branches, weighted and with thresholds: the systems of the submission."""
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,12 +31,18 @@ def _settings(system: SystemConfig) -> dict[str, Any]:
 
 def work(run: Experiment) -> Iterable[Path]:
     """Writes challenge CSVs and thresholds of every system; returns the files written."""
-    from system import score_tables
+    from system import manifest, score_tables
+    from system.evaluation import coinciding
 
     written: list[Path] = []
+    scores: dict[str, dict[Hashable, float]] = {}
     for label, system in zip(run.labels, run.config.systems, strict=True):
         branches = {name: score_tables.read_rows(run.scores(name, system.view)) for name in system.branches}
         raw = score_tables.raw_thresholds(run, system)
         rows, thresholds = score_tables.fuse_system(branches, system, run.config.false_positive_rate, raw)
         written += score_tables.write_system(run.system(label), rows, thresholds)
+        scores[label] = {(row.machine, row.section, row.file): row.score for row in rows if row.split == "test"}
+    for group in coinciding.groups(scores):
+        mono = all(clip.channels == 1 for clip in manifest.read(run.manifest))
+        print(f"note: {coinciding.sentence(group, mono)}")
     return written

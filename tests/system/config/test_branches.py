@@ -199,7 +199,7 @@ def test_texts_that_earlier_versions_saved_are_not_the_team_s(tmp_path):
 def test_the_author_that_earlier_versions_saved_is_none(conf):
     author = "{first: Rehearsal, last: Wheeltapper, email: rehearsal@example.org, corresponding: true, "
     author += "institution: Demonstration Institute, department: '', location: 'Example City, Nowhere'}"
-    path = conf("a: {}", f"package: {{authors: [{author}]}}\n")
+    path = conf("a: {}", f"{SYSTEMS}package: {{authors: [{author}]}}\n")
     assert load(path).package.authors == []
     path.write_text(path.read_text().replace("Rehearsal", "Ada"))
     assert [author.first for author in load(path).package.authors] == ["Ada"]

@@ -17,6 +17,7 @@ from system.evaluation import challenge_csv
 from system.manifest import Clip
 from system.report import leaderboard as report_tables
 from system.report import page, results, summary, write_report
+from system.report.findings import collect_findings
 from system.report.load_run import RunData, SectionResults, read_run
 
 SECTIONS = ("headline", "machines", "systems", "published", "scores", "decisions", "recordings", "evaluation")
@@ -239,3 +240,12 @@ def test_simulated_recordings_are_called_so(folder):
     clips = [replace(clip, corpus="synthetic") for clip in manifest.read(folder / "manifest.csv")]
     manifest.write(folder / "manifest.csv", clips)
     assert "simulated" in Page(page.render(read_run(folder))).sections["headline"]
+
+
+def test_systems_that_coincide_are_a_finding(finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "exp")
+    assert not [text for text in collect_findings(read_run(run)) if "coincide" in text]
+    shutil.rmtree(run / "systems/Wheeltapper_Demo_task2_2")
+    shutil.copytree(run / "systems/Wheeltapper_Demo_task2_1", run / "systems/Wheeltapper_Demo_task2_2")
+    told = "Wheeltapper_Demo_task2_1 and Wheeltapper_Demo_task2_2 coincide: they give every clip the same score."
+    assert told in collect_findings(read_run(run))
