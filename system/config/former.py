@@ -61,8 +61,10 @@ def rename_values(tree: dict[str, Any]) -> None:
             if isinstance(holder[name], str) and holder[name] in values and _matches(place.split("."), pattern):
                 holder[name] = values[holder[name]]
     package = tree.get("package")
-    if isinstance(package, dict) and package.get("authors") == [AUTHOR]:
-        package["authors"] = []
+    authors = package.get("authors") if isinstance(package, dict) else None
+    if isinstance(authors, list) and len(authors) == 1 and isinstance(authors[0], dict):
+        if {key: getattr(value, "value", value) for key, value in authors[0].items()} == AUTHOR:
+            package["authors"] = []
 
 
 def _leaves(value: Any, above: str) -> Iterator[tuple[Any, Any, str]]:
