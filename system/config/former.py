@@ -61,10 +61,14 @@ def rename_values(tree: dict[str, Any]) -> None:
             if isinstance(holder[name], str) and holder[name] in values and _matches(place.split("."), pattern):
                 holder[name] = values[holder[name]]
     package = tree.get("package")
-    authors = package.get("authors") if isinstance(package, dict) else None
-    if isinstance(authors, list) and len(authors) == 1 and isinstance(authors[0], dict):
-        if {key: getattr(value, "value", value) for key, value in authors[0].items()} == AUTHOR:
-            package["authors"] = []
+    if isinstance(package, dict) and _is_former_author(package.get("authors")):
+        package["authors"] = []
+
+
+def _is_former_author(authors: Any) -> bool:
+    if not isinstance(authors, list) or len(authors) != 1 or not isinstance(authors[0], dict):
+        return False
+    return {key: getattr(value, "value", value) for key, value in authors[0].items()} == AUTHOR
 
 
 def _leaves(value: Any, above: str) -> Iterator[tuple[Any, Any, str]]:
