@@ -260,6 +260,10 @@ def _check_system(checker: Checker, value: Any) -> None:
     url = checker.text(mapping, path, "source_code", may_be_null=True)
     if url is not None and not re.match(r"https?://", url):
         checker.warning("system.source_code", f"expected an address (https://...) or !!null, found {shorten(url)}")
+    elif url is not None and placeholders.is_url(url):
+        checker.warning(
+            "system.source_code", f"expected the address of your code, found the placeholder {shorten(url)}"
+        )
 
 
 def _check_description(checker: Checker, value: Any) -> str | None:

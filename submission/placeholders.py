@@ -44,6 +44,12 @@ def is_address(email: str) -> bool:
     return bool(re.fullmatch(_DOMAIN, domain) or re.fullmatch(_LOCAL, local))
 
 
+def is_url(url: str) -> bool:
+    """Whether a web address is one of those that examples use."""
+    host = re.match(r"https?://([^/:?#]+)", url.strip().casefold())
+    return host is not None and re.fullmatch(_DOMAIN, host[1]) is not None
+
+
 def is_place(text: str) -> bool:
     """Whether an institution, a department or a location is no real one."""
     folded = _fold(text)

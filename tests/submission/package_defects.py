@@ -407,6 +407,11 @@ DEFECTS = {
         W,
         "external_data_usage: expected how",
     ),
+    "source_code of an example": (
+        meta("source_code: !!null", "source_code: https://www.example.org/code"),
+        W,
+        "system.source_code: expected the address of your code, found the placeholder 'https://www.example.org/code'",
+    ),
     "source_code missing": (meta("  source_code: !!null\n", ""), E, "system.source_code: expected this key"),
     "results missing": (lambda f: f.update(_cut(f, "results:\n", None, "")), E, "results: expected this key"),
     "results a list": (

@@ -80,7 +80,7 @@ RULES = {
     ],
     "external data is declared": [
         "datasets a text", "dataset without a name", "dataset without address", "usage undeclared",
-        "source_code missing",
+        "source_code missing", "source_code of an example",
     ],
     "results: all development machines, percent": [
         "results missing", "results a list", "result a fraction", "result 1.0", "result above 100", "result negative",
