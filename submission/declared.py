@@ -7,9 +7,9 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from submission import meta
+from submission import meta, pdf_check
 from submission.findings import ERROR
-from submission.meta_check import DESCRIPTION, LABEL, SUBSYSTEMS, check, label_form
+from submission.meta_check import DESCRIPTION, LABEL, NO_TEAM, SUBSYSTEMS, check, label_form
 from system.config.package import AuthorConfig, PackageConfig
 from system.corpora.year_files import known_years
 from system.errors import WheeltapperError
@@ -107,6 +107,11 @@ def problems(config: PackageConfig, systems: Sequence[tuple[str, str]] = ()) -> 
     """
     for key in ("surname", "affiliation"):
         yield from _name_problems(f"package.{key}", getattr(config, key))
+    if config.authors and f"{config.surname}_{config.affiliation}" == NO_TEAM:
+        yield (
+            "package.surname, package.affiliation: expected those of the corresponding author in package.authors, "
+            f"found the demonstration's {config.surname}, {config.affiliation}"
+        )
     yield from _description_problems(config)
     if config.year and config.year not in known_years():
         known = ", ".join(map(str, known_years()))
@@ -115,7 +120,7 @@ def problems(config: PackageConfig, systems: Sequence[tuple[str, str]] = ()) -> 
     sample = build_meta(config, "A_B_task2_1", ("System", "System"), dict.fromkeys(DESCRIPTION, "text"), 1, 1, {})
     subsystems = config.description.get(SUBSYSTEMS) and sample.description[SUBSYSTEMS]
     sample = replace(sample, description={**sample.description, SUBSYSTEMS: subsystems})
-    for found in check(sample.document(), {}, ""):
+    for found in check(sample.document(), {}, "", rehearsal=not config.authors):
         if found.level == ERROR:
             yield from _of_configuration(found.message)
     for number, texts in enumerate(systems):
@@ -157,7 +162,5 @@ def _report_problems(config: PackageConfig) -> Iterator[str]:
     path = Path(config.report_pdf)
     if config.report_pdf and not path.is_file():
         yield f"package.report_pdf: expected a PDF, found {'a folder' if path.is_dir() else 'nothing'} at {path}"
-    elif config.report_pdf:
-        with open(path, "rb") as file:
-            if file.read(4) != b"%PDF":
-                yield f"package.report_pdf: expected a PDF, found a file that does not begin with %PDF at {path}"
+    elif config.report_pdf and (found := pdf_check.fault(path)):
+        yield f"package.report_pdf: {path}: {found[1]}"

@@ -13,7 +13,7 @@ from typing import Any
 
 import yaml
 
-from submission import meta_check
+from submission import meta_check, results_check
 from submission.findings import ERROR, printable
 from system.errors import WheeltapperError
 from system.files import open_atomic
@@ -92,14 +92,24 @@ class Meta:
         }
 
 
-def write(path: str | os.PathLike, meta: Meta, year: int | None = None) -> None:
-    """Writes a meta file whole or not at all; WheeltapperError naming the key of every field that is not valid."""
+def write(path: str | os.PathLike, meta: Meta, year: int | None = None, demonstration: bool = False) -> None:
+    """Writes a meta file whole or not at all.
+
+    Args:
+        path: file to write.
+        meta: content.
+        year: year of the challenge, None for the newest.
+        demonstration: whether authors may be missing.
+
+    Raises:
+        WheeltapperError: names the key of every field that is not valid.
+    """
     unknown = sorted(set(meta.description) - set(meta_check.DESCRIPTION))
     if unknown:
         raise WheeltapperError(
             f"{path}: system.description: expected only {', '.join(meta_check.DESCRIPTION)}; found {', '.join(unknown)}"
         )
-    _refuse_errors(path, meta_check.check(meta.document(), {}, str(path), year=year))
+    _refuse_errors(path, meta_check.check(meta.document(), {}, str(path), year=year, rehearsal=demonstration))
     text = dump(meta.document())
     with open_atomic(path) as file:
         file.write(text)
@@ -193,7 +203,7 @@ def _from_document(document: Mapping[str, Any]) -> Meta:
         external_datasets=datasets,
         source_code=system["source_code"],
         results={
-            machine: {key: float(values[key]) for key in meta_check.RESULTS if values.get(key) is not None}
+            machine: {key: float(values[key]) for key in results_check.RESULTS if values.get(key) is not None}
             for machine, values in document["results"]["development_dataset"].items()
         },
     )

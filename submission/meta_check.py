@@ -1,20 +1,31 @@
 """Checks of a meta file: safe parsing, then every field; each finding names its key path."""
 
-import math
 import re
-from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
+from collections.abc import Mapping
 from typing import Any
 
 import yaml
 
-from submission.findings import Collector, Finding, shorten
+from submission import placeholders
+from submission.checker import Checker, join
+from submission.findings import Finding, shorten
+from submission.results_check import check_results
 
 LABEL = re.compile(r"[A-Za-z0-9-]+_[A-Za-z0-9-]+_task2_[1-4]")
 # A real file has about 5 kB; PyYAML already needs seconds for a malicious one of this size.
 MAX_BYTES = 1 << 16
 ABBREVIATION_LETTERS = 10
-RESULTS = ("auc_source", "auc_target", "pauc")
+NO_AUTHORS = (
+    "submission.authors: expected a list of at least one author, found none: a DEMONSTRATION, not a submission "
+    "(package.authors of a configuration names them)"
+)
+# The team of a configuration that names none.
+NO_TEAM = "Wheeltapper_Demo"
+# Numbers that YAML 1.1 and 1.2 read alike: no underscores, other bases, or minutes and seconds.
+_NUMBER = re.compile(
+    r"[-+]?(?:0|[1-9][0-9]*|[0-9]*\.[0-9]+|[0-9]+\.)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|nan)", re.IGNORECASE
+)
+_NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
 # Field of system.description -> (may be null, first year that requires it).
 DESCRIPTION: dict[str, tuple[bool, int]] = {
     "input_sampling_rate": (False, 2020),
@@ -63,7 +74,7 @@ def parse(data: bytes) -> tuple[Any, dict[str, int], list[tuple[int, str]]]:
         node = loader.get_single_node()
         if node is not None:
             found = _walk(node, lines)
-            problems += found
+            problems += found + _odd_numbers(node)
             if not found:
                 return loader.construct_document(node), lines, problems
     except yaml.MarkedYAMLError as error:
@@ -98,7 +109,7 @@ def _walk(root: yaml.Node, lines: dict[str, int]) -> list[tuple[int, str]]:
             keys: set[str] = set()
             for key, value in node.value:
                 name = key.value if isinstance(key, yaml.ScalarNode) else "?"
-                place = _join(path, name)
+                place = join(path, name)
                 if name in keys:
                     problems.append((key.start_mark.line + 1, f"{place}: expected once, found a second time"))
                 keys.add(name)
@@ -107,8 +118,30 @@ def _walk(root: yaml.Node, lines: dict[str, int]) -> list[tuple[int, str]]:
     return sorted(problems)
 
 
+def _odd_numbers(root: yaml.Node) -> list[tuple[int, str]]:
+    """Numbers in a form that programs read differently; ``root`` has no cycles."""
+    problems: list[tuple[int, str]] = []
+    waiting = [root]
+    while waiting:
+        node = waiting.pop()
+        if isinstance(node, yaml.MappingNode):
+            waiting += [part for pair in node.value for part in pair]
+        elif isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        elif node.tag in _NUMBERS and not _NUMBER.fullmatch(node.value):
+            message = f"expected a number in decimal digits alone (a text in quotes), found {shorten(node.value)}"
+            problems.append((node.start_mark.line + 1, message))
+    return sorted(problems)
+
+
 def check(
-    document: Any, lines: Mapping[str, int], where: str, label: str | None = None, year: int | None = None
+    document: Any,
+    lines: Mapping[str, int],
+    where: str,
+    label: str | None = None,
+    year: int | None = None,
+    rehearsal: bool = False,
+    official: frozenset[str] = frozenset(),
 ) -> list[Finding]:
     """Checks the fields of a parsed meta file.
 
@@ -118,81 +151,26 @@ def check(
         where: name of the file in the findings.
         label: label of the system's folder, None to skip the comparison.
         year: year of the challenge, None for the newest.
+        rehearsal: whether the package cannot be a submission anyway, so that authors may be missing.
+        official: development machines of that year.
 
     Returns:
         Errors, then warnings.
     """
-    checker = _Checker(lines, where, year or 9999)
+    checker = Checker(lines, where, year or 9999)
     top = checker.mapping(document, "", ("submission", "system", "results"))
     if top is None:
         return checker.collector.sorted()
     if "submission" in top:
-        _check_submission(checker, top["submission"], label)
+        _check_submission(checker, top["submission"], label, rehearsal)
     if "system" in top:
         _check_system(checker, top["system"])
     if "results" in top:
-        _check_results(checker, top["results"])
+        check_results(checker, top["results"], official)
     return checker.collector.sorted()
 
 
-class _Checker:
-    """Collector of findings that are located by key paths."""
-
-    def __init__(self, lines: Mapping[str, int], where: str, year: int):
-        self.collector = Collector()
-        self.lines, self.where, self.year = lines, where, year
-
-    def error(self, path: str, message: str) -> None:
-        self._add(self.collector.error, path, message)
-
-    def warning(self, path: str, message: str) -> None:
-        self._add(self.collector.warning, path, message)
-
-    def _add(self, add: Callable, path: str, message: str) -> None:
-        place = path
-        while place and place not in self.lines:
-            place = re.sub(r"(\.?[^.\[]*|\[\d+\])$", "", place)
-        add(self.where, f"{path}: {message}" if path else message, self.lines.get(place, 0))
-
-    def mapping(self, value: Any, path: str, required: Iterable[str], optional: Iterable[str] = ()) -> dict | None:
-        """Returns ``value`` if it is a mapping; missing keys are errors and unknown keys are warnings."""
-        required, optional = tuple(required), tuple(optional)
-        if not isinstance(value, dict):
-            self.error(path, f"expected a mapping with {', '.join(required)}; found {shorten(value)}")
-            return None
-        unknown = [str(key) for key in value if key not in required and key not in optional]
-        for key in required:
-            if key not in value:
-                near = get_close_matches(key, unknown, n=1, cutoff=0.75)
-                hint = f" (found {near[0]}: a typing error?)" if near else ""
-                self.error(_join(path, key), f"expected this key, found none{hint}")
-        for key in unknown:
-            near = get_close_matches(key, [*required, *optional], n=1, cutoff=0.75)
-            hint = f" (did you mean {near[0]}?)" if near else ""
-            self.warning(_join(path, key), f"expected no such key{hint}")
-        return value
-
-    def text(self, mapping: dict, path: str, key: str, may_be_null: bool = False, missing: str = "error") -> str | None:
-        """Returns the text of a key; empty text or null is an error, a warning or allowed."""
-        if key not in mapping:
-            return None
-        value, place = mapping[key], _join(path, key)
-        if isinstance(value, str) and value.strip():
-            return value
-        if value is None and may_be_null:
-            return None
-        if value is None or value == "":
-            (self.error if missing == "error" else self.warning)(place, "expected text, found nothing")
-        elif isinstance(value, list):
-            self.error(place, "expected one text with commas, found a list")
-        elif isinstance(value, str):
-            self.error(place, "expected text, found only blanks")
-        else:
-            self.error(place, f"expected text, found {shorten(value)} (put it in quotes)")
-        return None
-
-
-def _check_submission(checker: _Checker, value: Any, label: str | None) -> None:
+def _check_submission(checker: Checker, value: Any, label: str | None, rehearsal: bool) -> None:
     path = "submission"
     mapping = checker.mapping(value, path, ("label", "name", "abbreviation", "authors"))
     if mapping is None:
@@ -210,11 +188,16 @@ def _check_submission(checker: _Checker, value: Any, label: str | None) -> None:
             "submission.abbreviation", f"expected at most {ABBREVIATION_LETTERS} characters, found {len(short)}"
         )
     if "authors" in mapping:
-        _check_authors(checker, mapping["authors"])
+        _check_authors(checker, mapping["authors"], rehearsal)
+        if mapping["authors"] and isinstance(found, str) and found.startswith(f"{NO_TEAM}_"):
+            checker.error(f"{path}.label", f"expected the label of your team, found a demonstration's, {found}")
 
 
-def _check_authors(checker: _Checker, authors: Any) -> None:
+def _check_authors(checker: Checker, authors: Any, rehearsal: bool) -> None:
     path = "submission.authors"
+    if authors in (None, []):
+        (checker.warning if rehearsal else checker.error)("submission.authors", NO_AUTHORS.partition(": ")[2])
+        return
     if not isinstance(authors, list) or not authors:
         checker.error(path, f"expected a list of at least one author, found {shorten(authors or None)}")
         return
@@ -224,11 +207,15 @@ def _check_authors(checker: _Checker, authors: Any) -> None:
         mapping = checker.mapping(author, place, ("firstname", "lastname", "email", "affiliation"), ("corresponding",))
         if mapping is None:
             continue
-        checker.text(mapping, place, "firstname")
-        checker.text(mapping, place, "lastname")
+        first, last = checker.text(mapping, place, "firstname"), checker.text(mapping, place, "lastname")
+        if placeholders.is_name(first or "", last or ""):
+            checker.error(place, f"expected the author's own name, found the placeholder {shorten(f'{first} {last}')}")
         email = checker.text(mapping, place, "email")
         if email is not None and not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", email):
             checker.warning(f"{place}.email", f"expected an address like name@example.org, found {shorten(email)}")
+        elif email is not None and placeholders.is_address(email):
+            problem = f"expected the author's own address, found the placeholder {shorten(email)}"
+            checker.error(f"{place}.email", problem)
         flag = mapping.get("corresponding", False)
         if flag is not None and not isinstance(flag, bool):
             checker.error(f"{place}.corresponding", f"expected true or no such key, found {shorten(flag)}")
@@ -239,7 +226,7 @@ def _check_authors(checker: _Checker, authors: Any) -> None:
         checker.error(path, f"expected exactly one author with corresponding: true, found {corresponding}")
 
 
-def _check_affiliation(checker: _Checker, value: Any, path: str) -> None:
+def _check_affiliation(checker: Checker, value: Any, path: str) -> None:
     mapping = checker.mapping(value, path, ("institution",), ("department", "location"))
     if mapping is None:
         return
@@ -247,9 +234,12 @@ def _check_affiliation(checker: _Checker, value: Any, path: str) -> None:
     checker.text(mapping, path, "department", may_be_null=True, missing="warning")
     if checker.text(mapping, path, "location", missing="warning") is None and "location" not in mapping:
         checker.warning(f"{path}.location", 'expected "City, Country", found no such key')
+    for key, value in mapping.items():
+        if isinstance(value, str) and placeholders.is_place(value):
+            checker.error(join(path, key), f"expected the author's own {key}, found the placeholder {shorten(value)}")
 
 
-def _check_system(checker: _Checker, value: Any) -> None:
+def _check_system(checker: Checker, value: Any) -> None:
     path = "system"
     mapping = checker.mapping(value, path, ("description", "complexity", "external_datasets", "source_code"))
     if mapping is None:
@@ -270,9 +260,13 @@ def _check_system(checker: _Checker, value: Any) -> None:
     url = checker.text(mapping, path, "source_code", may_be_null=True)
     if url is not None and not re.match(r"https?://", url):
         checker.warning("system.source_code", f"expected an address (https://...) or !!null, found {shorten(url)}")
+    elif url is not None and placeholders.is_url(url):
+        checker.warning(
+            "system.source_code", f"expected the address of your code, found the placeholder {shorten(url)}"
+        )
 
 
-def _check_description(checker: _Checker, value: Any) -> str | None:
+def _check_description(checker: Checker, value: Any) -> str | None:
     path = "system.description"
     required = [key for key, (_, since) in DESCRIPTION.items() if since <= checker.year]
     mapping = checker.mapping(value, path, required, DESCRIPTION)
@@ -288,7 +282,7 @@ def _check_description(checker: _Checker, value: Any) -> str | None:
     return usage if isinstance(usage, str) and usage.strip() else None
 
 
-def _check_complexity(checker: _Checker, value: Any) -> None:
+def _check_complexity(checker: Checker, value: Any) -> None:
     path = "system.complexity"
     mapping = checker.mapping(value, path, ("total_parameters",), ("MACS",))
     if mapping is None:
@@ -305,7 +299,7 @@ def _check_complexity(checker: _Checker, value: Any) -> None:
         checker.error(f"{path}.MACS", f"expected a positive integer or !!null, found {shorten(macs)}")
 
 
-def _check_datasets(checker: _Checker, value: Any) -> int | None:
+def _check_datasets(checker: Checker, value: Any) -> int | None:
     """Number of declared datasets, or None if the field cannot be read."""
     path = "system.external_datasets"
     if value is None:
@@ -330,54 +324,6 @@ def _check_datasets(checker: _Checker, value: Any) -> int | None:
         elif url and not re.match(r"https?://", url):
             checker.warning(f"{place}.url", f"expected an address (https://...), found {shorten(url)}")
     return count
-
-
-def _check_results(checker: _Checker, value: Any) -> None:
-    path = "results.development_dataset"
-    mapping = checker.mapping(value, "results", ("development_dataset",))
-    if mapping is None or "development_dataset" not in mapping:
-        return
-    machines = mapping["development_dataset"]
-    if not isinstance(machines, dict):
-        checker.error(path, f"expected a mapping of machines to {', '.join(RESULTS)}; found {shorten(machines)}")
-        return
-    if not machines:
-        checker.warning(path, "expected results of the development machines, found none")
-    for machine, values in machines.items():
-        place = _join(path, machine)
-        if not isinstance(values, dict):
-            checker.error(place, f"expected a mapping with {', '.join(RESULTS)}; found {shorten(values)}")
-            continue
-        for key in values:
-            if key not in RESULTS:
-                near = get_close_matches(str(key), RESULTS, n=1, cutoff=0.6)
-                hint = f" (did you mean {near[0]}?)" if near else ""
-                checker.warning(_join(place, key), f"expected only {', '.join(RESULTS)}{hint}")
-        percent = any(_is_number(values.get(key)) and values[key] > 1 for key in RESULTS)
-        for key in RESULTS:
-            _check_result(checker, values.get(key), _join(place, key), percent)
-
-
-def _check_result(checker: _Checker, value: Any, path: str, percent: bool) -> None:
-    """Checks one metric; with ``percent``, another metric of the machine is above 1, so an exact 0 is allowed."""
-    if value is None:
-        checker.warning(path, "expected a percentage, found nothing (allowed, but the organisers ask for full results)")
-    elif not _is_number(value):
-        checker.error(path, f"expected a number, found {shorten(value)}")
-    elif not 0 <= value <= 100:
-        checker.error(path, f"expected a percentage from 0 to 100, found {shorten(value)}")
-    elif 0 < value <= 1 or (value == 0 and not percent):
-        checker.error(path, f"expected a percentage, found {shorten(value)} (a fraction? multiply by 100)")
-
-
-def _is_number(value: Any) -> bool:
-    if isinstance(value, float):
-        return math.isfinite(value)
-    return isinstance(value, int) and not isinstance(value, bool)
-
-
-def _join(path: str, key: Any) -> str:
-    return f"{path}.{key}" if path else str(key)
 
 
 def label_form() -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from submission.archive import Tree
 from submission.findings import Collector, listing, printable
-from system.evaluation import challenge_csv
+from system.evaluation import challenge_csv, coinciding
 from system.evaluation.challenge_csv import DECISION, KINDS, SCORE
 
 # Of the lines of a CSV those that name recordings: wav for the challenge, others for rehearsals with one's own.
@@ -195,6 +195,36 @@ def check_values(outputs: list[OutputFile], tree: Tree, collector: Collector) ->
             scores = by_key.get((SCORE, output.machine, output.section))
             if scores is not None and scores.intact:
                 _check_monotone(output, scores, where, collector)
+
+
+def check_copies(systems: list[list[OutputFile]], tree: Tree, collector: Collector) -> None:
+    """Warns about equal scores: in two machines of a system, and in two systems."""
+    scores = [[output for output in outputs if output.kind == SCORE and _differs(output)] for outputs in systems]
+    for number, outputs in enumerate(scores):
+        known: dict[frozenset, OutputFile] = {}
+        for output in outputs:
+            other = known.setdefault(frozenset(output.values.items()), output)
+            if other is not output:
+                where, name = tree.where(output.relative), other.relative.rsplit("/", 1)[-1]
+                collector.warning(where, f"expected scores of {output.machine}, found the same ones as in {name}")
+        for others in scores[:number]:
+            before = {output.key: output.values for output in others}
+            same = [each for each in outputs if coinciding.are_equal(before.get(each.key, {}), each.values)]
+            if same:
+                _tell_copies(others[0].relative, same, len(outputs), tree, collector)
+
+
+def _differs(output: OutputFile) -> bool:
+    """Whether a file is intact and has values that differ; files that do not are named elsewhere."""
+    return output.intact and len(set(output.values.values())) > 1
+
+
+def _tell_copies(other: str, copies: list[OutputFile], scores: int, tree: Tree, collector: Collector) -> None:
+    """One line about a system with the scores of the system that the file ``other`` is of, in all machines or some."""
+    other, own = other.split("/")[-2], copies[0].relative
+    where = own.rpartition("/")[0] if len(copies) == scores else own
+    machines = "all machines" if len(copies) == scores else listing([output.machine for output in copies])
+    collector.warning(tree.where(where), f"expected systems that differ, found the scores of {other} for {machines}")
 
 
 def _check_monotone(decisions: OutputFile, scores: OutputFile, where: str, collector: Collector) -> None:

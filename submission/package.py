@@ -17,7 +17,8 @@ from submission.entry import SystemEntry
 from submission.facts import RunFacts
 from submission.findings import ERROR, Collector, Finding, listing
 from submission.machines_check import OFFICIAL_CLIPS, development_year, find_scope
-from submission.meta_check import RESULTS, SUBSYSTEMS
+from submission.meta_check import NO_AUTHORS, SUBSYSTEMS
+from submission.results_check import RESULTS
 from submission.technical_report import SECTIONS, ReportFacts
 from submission.validate import REPORT_SUFFIX, validate
 from system.config.package import PackageConfig
@@ -35,10 +36,11 @@ README = "README.md"
 
 @dataclass
 class _Plan:
-    """Clips of each machine and section that go into the package."""
+    """Clips of each machine and section that go into the package; ``demonstration``: it has no authors."""
 
     clips: dict[tuple[str, str], set[str]] = field(default_factory=lambda: defaultdict(set))
     rehearsal: bool = False
+    demonstration: bool = False
 
     @property
     def machines(self) -> list[str]:
@@ -58,7 +60,8 @@ def write_package(
     """Writes a submission package: ``out_dir/task2/``, the report as Markdown, a README with all findings, and the zip.
 
     Packages the machines with anonymous test clips, or if there are none, the development machines as a rehearsal. The
-    zip only gets its name after validation, so an existing zip is valid.
+    zip only gets its name after validation, so an existing zip is valid. Without authors it is a demonstration, which
+    says so and lacks nothing else.
 
     Args:
         config: authors, label and declarations.
@@ -80,7 +83,7 @@ def write_package(
     out_dir, zip_path = Path(out_dir), Path(zip_path)
     systems = sorted(systems, key=lambda system: system.index)
     _check_arguments(config, systems, report)
-    plan = _plan(clips)
+    plan = dataclasses.replace(_plan(clips), demonstration=not config.authors)
     year = _year(config, plan)
     report = report or ReportFacts()
     if not report.official:
@@ -175,7 +178,7 @@ def _write_system(config: PackageConfig, system: SystemEntry, plan: _Plan, year:
                 challenge_csv.write_scores(folder / file_name, values)
             else:
                 challenge_csv.write_decisions(folder / file_name, {clip: int(v) for clip, v in values.items()})
-    meta.write(folder / f"{name}{meta.SUFFIX}", make_meta(config, system), year)
+    meta.write(folder / f"{name}{meta.SUFFIX}", make_meta(config, system), year, demonstration=not config.authors)
 
 
 def make_meta(config: PackageConfig, system: SystemEntry) -> meta.Meta:
@@ -231,7 +234,7 @@ def _finish(tree: Path, zip_path: Path, plan: _Plan, facts: RunFacts, notes: Seq
         _write_zip(tree, temporary)
         findings = validate(temporary, facts=facts)
         _write_readme(readme, zip_path, plan, findings, notes)
-        errors = [found for found in findings if found.level == ERROR]
+        errors = [found for found in findings if found.level == ERROR and found.message != NO_AUTHORS]
         if errors:
             raise WheeltapperError(
                 f"{zip_path}: expected a valid package, found {len(errors)} errors, the first: {errors[0]} "
@@ -257,6 +260,12 @@ def _write_zip(tree: Path, path: Path) -> None:
 
 def _write_readme(path: Path, zip_path: Path, plan: _Plan, findings: Sequence[Finding], notes: Sequence[str]) -> None:
     lines = [f"# {zip_path.name}", ""]
+    if plan.demonstration:
+        lines += [
+            "A DEMONSTRATION, not a submission: no authors are given, and the validator refuses it. package.authors, "
+            "package.surname and package.affiliation of the configuration name them.",
+            "",
+        ]
     if plan.rehearsal:
         lines += [
             "A rehearsal: the recordings hold no anonymous test clips, so the scores of the development machines are "

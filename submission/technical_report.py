@@ -8,7 +8,7 @@ from pathlib import Path
 from submission import texts
 from submission.entry import SystemEntry
 from submission.machines_check import development_year
-from submission.meta_check import RESULTS
+from submission.results_check import RESULTS
 from submission.texts import BranchText
 from system.config.package import ExternalResource, PackageConfig
 from system.evaluation.metrics import harmonic_mean
@@ -77,6 +77,7 @@ def markdown(
         mails=", ".join(_line(author.email) for author in config.authors),
         abstract=_line(texts.abstract(config, facts.branches, ())),
         year=year,
+        demonstration=not config.authors,
         rehearsal=rehearsal,
         machines=", ".join(machines),
         kinds=[branch.kind for branch in facts.branches],

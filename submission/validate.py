@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from submission import facts as run_facts
-from submission import machines_check, meta_check, outputs_check
+from submission import machines_check, meta_check, outputs_check, pdf_check
 from submission.archive import Tree, open_package
 from submission.facts import RunFacts
 from submission.findings import ERROR, WARNING, Collector, Finding, listing, shorten
@@ -184,7 +184,8 @@ def _check_meta(tree: Tree, system: _System, scope: Scope, facts: RunFacts | Non
     if document is None and problems:
         return
     year = scope.year.year if scope.year else None
-    collector.findings += meta_check.check(document, lines, where, label=system.label, year=year)
+    official = frozenset(scope.year.dev) if scope.year and not scope.rehearsal else frozenset()
+    collector.findings += meta_check.check(document, lines, where, system.label, year, scope.rehearsal, official)
     system.document = document
     _check_surname(system, where, lines, collector)
     _check_result_machines(document, lines, scope, where, collector)
@@ -240,6 +241,11 @@ def _check_distinct(tree: Tree, systems: list[_System], collector: Collector) ->
     for index, same in sorted(indices.items()):
         if len(same) > 1:
             collector.error(tree.where(), f"expected each index once, found {index} in {', '.join(same)}")
+    if sorted(indices) != [str(number) for number in range(1, len(indices) + 1)]:
+        numbers = ", ".join(sorted(indices))
+        collector.warning(
+            tree.where(), f"expected systems numbered from 1 without gaps, 1 to {len(indices)}; found {numbers}"
+        )
     teams = sorted({label.rsplit("_", 2)[0] for label in labels})
     if len(teams) > 1:
         collector.warning(tree.where(), f"expected systems of one team, found {', '.join(teams)}")
@@ -268,6 +274,7 @@ def _check_outputs(
         outputs_check.check_complete(system.outputs, scope.expected, tree.where(system.folder), collector)
         outputs_check.check_values(system.outputs, tree, collector)
         _check_baseline_year(tree, system, scope, collector)
+    outputs_check.check_copies([system.outputs for system in systems], tree, collector)
     clips: dict[str, frozenset[str]] = {}
     if audio_dir is not None:
         clips = machines_check.audio_clips(audio_dir, collector)
@@ -336,19 +343,13 @@ def _check_reports(tree: Tree, systems: list[_System], collector: Collector) -> 
 def _check_pdf(tree: Tree, relative: str, collector: Collector) -> None:
     where, path = tree.where(relative), tree.files[relative]
     try:
-        with open(path, "rb") as file:
-            head = file.read(1024)
-            file.seek(max(0, path.stat().st_size - 2048))
-            tail = file.read()
+        found = pdf_check.fault(path)
     except OSError as error:
         collector.error(where, f"expected a readable file, found {error.strerror or error}")
         return
-    if not head:
-        collector.error(where, "expected a PDF, found an empty file")
-    elif not head.startswith(b"%PDF"):
-        collector.error(where, f"expected a PDF that begins with %PDF, found {shorten(repr(head[:12])[2:-1])}")
-    elif b"%%EOF" not in tail:
-        collector.warning(where, "expected a PDF that ends in %%EOF, found no end: is it truncated?")
+    if found:
+        level, message = found
+        (collector.error if level == ERROR else collector.warning)(where, message)
 
 
 def _letters(text: str) -> str:

@@ -219,8 +219,12 @@ def flatten(value: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def weight_hashes(config: Config) -> Iterator[tuple[str, str]]:
-    """(key, SHA-256 of the file) of every checkpoint that a configuration names."""
-    return ((key, file_hash(path)) for key, (_, path) in weight_files(config))
+    """(key, SHA-256 of the file, or of its parts' hashes) of every checkpoint that a configuration names."""
+    from system.encoders import layout
+
+    for key, (_, path) in weight_files(config):
+        hashes = [file_hash(part) for part in layout.parts(path)]
+        yield key, hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def weight_files(config: Config) -> Iterator[tuple[str, tuple[str, Path]]]:

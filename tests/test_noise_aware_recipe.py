@@ -2,6 +2,7 @@
 
 import shutil
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,13 @@ def test_shapes_of_rows(run):
     np.testing.assert_array_equal(given[:, 0], np.load(run.embeddings("given", "two_channel"))[:, 0])
 
 
+def test_the_card_of_a_spectrum_lists_its_settings(run):
+    card, settings = read_json(run.card("low")), asdict(run.config.branches["low"])
+    assert {name: card[name] for name in ("spectrum", "inputs", "subtraction")} == {
+        name: settings[name] for name in ("spectrum", "inputs", "subtraction")
+    }
+
+
 def test_the_package_says_what_was_done(run):
     assert [found for found in validate(run.zip) if found.level == "error"] == []
     label = run.labels[0]
@@ -116,7 +124,7 @@ def test_every_rule_holds_with_clips_embedded_again(run, capsys):
     assert not any("no embeddings" in note for note in rules["embeddings"]["notes"])
 
 
-def test_without_a_far_microphone_it_hears_the_near_one(recordings, tmp_path):
+def test_without_a_far_microphone_it_hears_the_near_one(recordings, tmp_path, capsys):
     """Mono recordings run through, and their rows are those of a system that knows the near microphone alone."""
     folder = tmp_path / "mono"
     shutil.copytree(recordings, folder)
@@ -125,9 +133,13 @@ def test_without_a_far_microphone_it_hears_the_near_one(recordings, tmp_path):
         soundfile.write(path, wave[:, 0], rate, subtype="PCM_16")
     conf = tmp_path / "c.yaml"
     conf.write_text(f"base: {RECIPE / 'conf' / 'noise_aware_spectrum.yaml'}\nbranches: {{near: {{inputs: [near], "
-                    "spectrum: {statistic: quantile, merge: 2}}}\n")  # fmt: skip
+                    "spectrum: {statistic: quantile, merge: 2}}}\nsystems:\n- {name: both, weights: {low: 0.25, "
+                    "quarter: 0.25, magnitude_low: 0.25, magnitude_quarter: 0.25}}\n"
+                    "- {name: local, weights: {low: 0.5, quarter: 0.5}}\n- {name: low, weights: {low: 1}}")  # fmt: skip
     exp = tmp_path / "exp"
     assert main(["run", "--exp", str(exp), "--conf", str(conf), "--data", str(folder), "--stop-stage", "5"]) == 0
+    told = "task2_1 and Wheeltapper_Demo_task2_2 coincide: they give every clip the same score, since the recordings"
+    assert told in capsys.readouterr().out
     mono = Experiment(exp, config.load(conf))
     low, near = (np.load(mono.embeddings(name, "two_channel")) for name in ("low", "near"))
     np.testing.assert_array_equal(low, near)

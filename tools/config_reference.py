@@ -28,8 +28,8 @@ values, lies in `EXP/config.yaml`. NAME is a name of your own.
   file is looked up beside the file that names it, and the one of `--conf` in the current folder; if it is not there,
   among the recipes: `default.yaml` is the main recipe's, others are `pretrain/small.yaml` and the like.
 * **`--set key.key=value`** overrides all files and may be repeated. List items are numbered from 0:
-  `systems.0.weights.main=0.7`; the number after the last item adds one: `package.authors.1.last=Li`. New names are
-  created: `branches.third.pool=mean`. Lists and mappings are written as in yaml: `tune.views=[two_channel]`.
+  `systems.0.weights.main=0.7`; the number after the last item adds one: `package.external_datasets.0.name=ESC-50`. New
+  names are created: `branches.third.pool=mean`. Lists and mappings are written as in yaml: `tune.views=[two_channel]`.
 * **Spaces** may stand in a value: `--set "package.title=My own title"`. One `--set` may hold several settings:
   `--set "seed=3 data.rate=8000"`. So a value that itself contains a space followed by `word=` needs quotes of its own:
   `--set 'package.title="A b=c"'`.

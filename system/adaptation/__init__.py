@@ -104,6 +104,26 @@ def training_clips(clips: Sequence[Clip], config: EncoderBranchConfig) -> list[C
     return kept
 
 
+def nothing_to_learn(
+    clips: Sequence[Clip], config: EncoderBranchConfig, clusters: Mapping[Key, int] | None = None
+) -> str:
+    """Why no training on these clips could lower a loss; empty if it could.
+
+    The losses are those of telling classes apart: with one class they are zero, whatever the network does.
+
+    Args:
+        clips: normal training clips of all machines.
+        config: settings of the branch.
+        clusters: see ``adapt``.
+    """
+    clips, heads = training_clips(clips, config), config.heads
+    attributes, domains = attribute_labels(clips, clusters), domain_labels(clips, heads.domain_classes)
+    if (heads.attribute_weight and attributes.max() > 0) or (heads.domain_weight and domains.max() > 0):
+        return ""
+    unused = " that count" if attributes.max() > 0 or domains.max() > 0 else ""
+    return f"the training clips have no two classes of attributes, domains or machines{unused} to tell apart"
+
+
 def input_crop(clip: Clip, config: EncoderBranchConfig, rate: int, generator: np.random.Generator) -> np.ndarray:
     """The inputs of a branch for a random crop of a recording, float32 (inputs, samples).
 

@@ -12,6 +12,7 @@ from system.config.branches import (
     EncoderConfig,
     SharedBranchConfig,
     SpectrumBranchConfig,
+    SubtractionConfig,
 )
 from system.config.families import FAMILIES, has_filterbank
 from system.config.schema import Config, StudyConfig, SystemConfig
@@ -91,6 +92,17 @@ def _branch_problems(branch: BranchConfig, name: str) -> Iterator[str]:
             yield f"{name}.inputs: expected one or two of near, far, residual, found {inputs}"
         if subtraction.n_fft % 2 or subtraction.hop > subtraction.n_fft // 2:
             yield f"{name}.subtraction: expected an even n_fft and a hop of at most half of it"
+        yield from _subtraction_problems(subtraction, f"{name}.subtraction")
+
+
+def _subtraction_problems(subtraction: SubtractionConfig, name: str) -> Iterator[str]:
+    """Settings that the method of subtraction does not use."""
+    usual, method = SubtractionConfig(), subtraction.method
+    unused = {"least_squares": (), "scaled_magnitude": ("taps", "balance", "coherence")}
+    for key in unused.get(method, ("taps", "stretch", "balance", "coherence")):
+        expected, found = getattr(usual, key), getattr(subtraction, key)
+        if found != expected:
+            yield f"{name}.{key}: expected {expected} with method {method}, which does not use it, found {found}"
 
 
 def _sharing_problems(config: Config) -> Iterator[str]:

@@ -20,6 +20,17 @@ VALUES = {
     },
 }
 
+# Earlier versions named an author where the configuration named none, and saved it with every run.
+AUTHOR = {
+    "first": "Rehearsal",
+    "last": "Wheeltapper",
+    "email": "rehearsal@example.org",
+    "corresponding": True,
+    "institution": "Demonstration Institute",
+    "department": "",
+    "location": "Example City, Nowhere",
+}
+
 
 def key(name: str) -> str:
     """A whole key as it is called now."""
@@ -49,6 +60,15 @@ def rename_values(tree: dict[str, Any]) -> None:
         for pattern, values in VALUES.items():
             if isinstance(holder[name], str) and holder[name] in values and _matches(place.split("."), pattern):
                 holder[name] = values[holder[name]]
+    package = tree.get("package")
+    if isinstance(package, dict) and _is_former_author(package.get("authors")):
+        package["authors"] = []
+
+
+def _is_former_author(authors: Any) -> bool:
+    if not isinstance(authors, list) or len(authors) != 1 or not isinstance(authors[0], dict):
+        return False
+    return {key: getattr(value, "value", value) for key, value in authors[0].items()} == AUTHOR
 
 
 def _leaves(value: Any, above: str) -> Iterator[tuple[Any, Any, str]]:

@@ -23,13 +23,17 @@ def class_of(settings: Any) -> type[BranchConfig]:
     return BRANCHES.get(kind or "encoder", BRANCHES["encoder"])
 
 
-def make_way(tree: dict[str, Any], given: dict[str, Any]) -> None:
+def make_way(tree: dict[str, Any], given: dict[str, Any]) -> list[str]:
     """Readies the branches of a tree for later settings: where these make a branch of another kind, the keys go that
     this kind does not have. In the same way the settings of a scorer go where another scorer is named.
 
     Configurations that earlier versions saved name the keys of all kinds for each branch, ``spectrum: null`` among
     them; there what does not belong to the kind is dropped from ``given``.
+
+    Returns:
+        One sentence for each branch that loses keys.
     """
+    notes = []
     for name, settings in _branches(given).items():
         kind, before = stated(settings), _branches(tree).get(name)
         nothing = [TELLING[key] for key in TELLING if key in settings and _is_nothing(settings[key])]
@@ -40,10 +44,18 @@ def make_way(tree: dict[str, Any], given: dict[str, Any]) -> None:
                 del settings[key]
         if before:
             _make_way_for_scorer(before, settings)
-        if before and kind and kind != (stated(before) or "encoder"):
+        former = stated(before or {}) or "encoder"
+        if before and kind and kind != former:
             before.pop("kind", None)
-            for key in _foreign(before, kind):
+            dropped = _foreign(before, kind)
+            for key in dropped:
                 del before[key]
+            if dropped and kind in KEYS:
+                notes.append(
+                    f"branches.{name} is now {article(kind)}; {', '.join(dropped)} of {article(former)} "
+                    f"{'is' if len(dropped) == 1 else 'are'} dropped"
+                )
+    return notes
 
 
 def _make_way_for_scorer(before: dict[str, Any], given: dict[str, Any]) -> None:

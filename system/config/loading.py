@@ -1,8 +1,10 @@
 """A recipe's yaml, read over the defaults and checked, and written back."""
 
+import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,8 @@ from system.config.reading import Null, one_line, parse
 from system.config.schema import Config
 from system.errors import WheeltapperError, several
 from system.files import open_atomic
+
+log = logging.getLogger(__name__)
 
 MANY = 50  # problems that somebody may want to read at once
 Check = Callable[[Config], Iterable[str]]  # of a configuration: what is wrong with it, one sentence each, the key first
@@ -130,7 +134,8 @@ def _override(tree: dict[str, Any], override: str, origins: Origins, one_of_seve
     try:
         start = overrides.start(key.split("."), value)
         former.rename_keys(start)
-        kinds.make_way(tree, start)
+        for note in kinds.make_way(tree, start):
+            _say(f"note: {said}: {note}")
         tree = overrides.assign(Config, tree, Config(), key.split("."), value)
         former.rename_keys(tree)
     except WheeltapperError as error:
@@ -138,6 +143,12 @@ def _override(tree: dict[str, Any], override: str, origins: Origins, one_of_seve
     _forget(key, origins)
     origins[key] = said
     return tree
+
+
+@lru_cache(maxsize=256)
+def _say(line: str) -> None:
+    """Says a line once: a configuration is read several times in a run."""
+    log.warning(line)
 
 
 def _forget(key: str, origins: Origins) -> None:

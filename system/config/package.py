@@ -1,4 +1,4 @@
-"""What a team says about itself and its entry; every default makes a valid rehearsal package."""
+"""What a team says about itself and its entry. No default names an author: the package is then a demonstration."""
 
 from dataclasses import dataclass
 
@@ -9,13 +9,13 @@ from system.config.keys import File, Natural, Word, key
 class AuthorConfig:
     """One author, in the order of display; exactly one author is the corresponding author."""
 
-    first: str = key("Rehearsal", "First name")
-    last: str = key("Wheeltapper", "Last name")
-    email: str = key("rehearsal@example.org", "E-mail address")
+    first: str = key("", "First name")
+    last: str = key("", "Last name")
+    email: str = key("", "E-mail address")
     corresponding: bool = key(False, "Whether this is the corresponding author")
-    institution: str = key("Demonstration Institute", "Institution")
+    institution: str = key("", "Institution")
     department: str = key("", "Department; empty: none")
-    location: str = key("Example City, Nowhere", "City and country; empty: none")
+    location: str = key("", "City and country")
 
 
 @dataclass
@@ -24,10 +24,6 @@ class ExternalResource:
 
     name: str = key("", "Name")
     url: str = key("", "Address")
-
-
-def _one_author() -> list[AuthorConfig]:
-    return [AuthorConfig(corresponding=True)]
 
 
 @dataclass
@@ -40,7 +36,11 @@ class PackageConfig:
         "hyphens",
     )
     affiliation: str = key("Demo", "Abbreviation of the corresponding author's institute, of the same letters")
-    authors: list[AuthorConfig] = key(_one_author, "Authors of the technical report and the meta files")
+    authors: list[AuthorConfig] = key(
+        list,
+        "Authors of the technical report and the meta files; without them the package is a demonstration, which the "
+        "validator refuses",
+    )
     title: str = key("", "Title of the technical report; empty: made from what the systems are")
     abstract: str = key("", "Abstract of the technical report; empty: made from what the systems are")
     source_code: str = key("", "Address of the published code; empty: none")

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from system.config import hints, kinds
+from system.config import former, hints, kinds
 from system.config.branches import BRANCHES
 from system.config.reading import Null, Scalar, one_line
 from system.config.schema import Config
@@ -79,6 +79,10 @@ def _note_unknown(tree: dict[str, Any], path: Path, problems: Problems) -> None:
     known = hints.hints(settings)
     if settings in BRANCHES.values() and kinds.is_of_another(name):
         problems[key] = f"{key}: {kinds.article(settings.kind)} has no such setting; it has {', '.join(sorted(known))}"
+        return
+    if (now := former.key(key)) != key:
+        new = now.rpartition(".")[2]
+        problems[key] = f"{key}: expected {new} alone, found its former name {name} beside it; delete {name}"
         return
     problems[key] = f"unknown key {key}: {hints.advice(name, known)}"
     for meant in hints.nearest(name, known):

@@ -1,6 +1,6 @@
 """AST: a ViT over overlapping patches of a filter-bank spectrogram, trained on AudioSet's labels (Gong et al. 2021).
 
-Checkpoints are those of Hugging Face's transformers.
+Checkpoints are those of the authors and those of Hugging Face's transformers.
 """
 
 import os
@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from system.encoders import checkpoints
+from system.encoders import checkpoints, wrapped
 from system.encoders.base import Encoder, Mode, Tokens
 from system.encoders.configs import heads_of
 from system.encoders.eat import AUDIOSET_DEVIATION, AUDIOSET_MEAN
@@ -74,6 +74,12 @@ _INNER = (
     ("mlp.fc1", "mlp.fc1", "intermediate.dense"),
     ("mlp.fc2", "mlp.fc2", "output.dense"),
 )
+# The authors' names, below their prefix ``module.v.``; parts of a block that have other names than here.
+_AUTHORS = {"pos_embed": "positions", "patch_embed.proj.weight": "patch_embed.weight"}
+_AUTHORS |= {"patch_embed.proj.bias": "patch_embed.bias"}
+_QKV = re.compile(r"(blocks\.\d+\.attn)\.(qkv|proj)\.(weight|bias)")
+# Stride of the patches by their number over 1024 frames: the authors published these four.
+_STRIDES = {1212: 10, 850: 12, 657: 14, 512: 16}
 _LAYER = re.compile(r"(layers|encoder\.layer)\.(\d+)\.(.+)\.(weight|bias)")
 _BLOCK = re.compile(r"blocks\.(\d+)\.(.+)\.(weight|bias)")
 
@@ -179,14 +185,18 @@ class Ast(Encoder):
 
     @classmethod
     def published(cls, loaded: dict[str, Any], settings: dict[str, Any], path: str | os.PathLike):
-        """See ``Encoder.published``. Accepts the tensor names of transformers 5 and of files on the hub.
+        """See ``Encoder.published``. Accepts the names of the authors, of transformers 5 and of files on the hub.
 
         Any prefix is accepted, and the classifier is ignored. Strides, lengths and heads come from ``config.json``;
-        without it they are those of the published checkpoint, with 64 channels per head.
+        without it they are those of the published checkpoints, with 64 channels per head.
         """
-        expected = "an AST checkpoint (tensors as transformers name them)"
-        needs = ["embeddings.distillation_token"]
-        own = cls.from_published(checkpoints.find_tensors(loaded, needs, expected, path, (".classifier.",)))
+        expected = "an AST checkpoint (tensors as transformers or its authors name them)"
+        if any(f".{name}".endswith(".dist_token") for name in loaded["model"]):
+            needs = ["dist_token", "cls_token", "pos_embed", "patch_embed.proj.weight"]
+            own = _from_authors(wrapped.find_tensors(loaded, needs, expected, path))
+        else:
+            needs = ["embeddings.distillation_token"]
+            own = cls.from_published(wrapped.find_tensors(loaded, needs, expected, path, (".classifier.",)))
         given = {own: settings[name] for name, own in _SETTINGS.items() if name in settings} | settings
         for name, accepted in _FIXED.items():
             if given.get(name, accepted) != accepted:
@@ -205,6 +215,21 @@ class Ast(Encoder):
         return super().is_possible(config) and config.patch_size <= min(config.bins, config.target_length)
 
 
+def _from_authors(tensors: Mapping[str, Any]) -> dict[str, Any]:
+    """Tensors under our own names; the authors' file holds the queries, keys and values of a block in one."""
+    own: dict[str, Any] = {}
+    for name, tensor in tensors.items():
+        match = _QKV.fullmatch(name)
+        if match and match[2] == "qkv" and isinstance(tensor, Tensor) and tensor.dim() and len(tensor) % 3 == 0:
+            for part, piece in zip("qkv", tensor.chunk(3), strict=True):
+                own[f"{match[1]}.{part}_proj.{match[3]}"] = piece
+        elif match and match[2] == "proj":
+            own[f"{match[1]}.out_proj.{match[3]}"] = tensor
+        else:
+            own[_AUTHORS.get(name, name)] = tensor
+    return own
+
+
 def _shapes(tensors: Mapping[str, Any]) -> dict[str, float]:
     """Sizes of the network, read from tensor shapes."""
     dim = max(1, tensors["dist_token"].numel())
@@ -213,5 +238,8 @@ def _shapes(tensors: Mapping[str, Any]) -> dict[str, float]:
         "depth": len({name.split(".")[1] for name in tensors if name.startswith("blocks.")}),
         "num_heads": heads_of(dim),
     }
+    table = tensors.get("positions")
+    stride = _STRIDES.get(table.shape[1] - 2) if isinstance(table, Tensor) and table.dim() == 3 else None
+    found |= {"frequency_stride": stride, "time_stride": stride} if stride else {}
     first = tensors.get("blocks.0.mlp.fc1.weight")
     return {**found, "mlp_ratio": len(first) / dim} if isinstance(first, Tensor) and first.dim() == 2 else found

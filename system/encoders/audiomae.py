@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from system.encoders import checkpoints
+from system.encoders import wrapped
 from system.encoders.base import Encoder, Mode, Tokens
 from system.encoders.configs import heads_of
 from system.encoders.eat import AUDIOSET_DEVIATION, AUDIOSET_MEAN
@@ -139,7 +139,7 @@ class AudioMae(Encoder):
         expected = "an AudioMAE checkpoint (dict with model, or its tensors)"
         needs = ["pos_embed", "cls_token", "patch_embed.proj.weight", "blocks.0.mlp.fc1.weight"]
         left_out = (".decoder_", ".mask_token", ".head.")
-        own = cls.from_published(checkpoints.find_tensors(loaded, needs, expected, path, left_out))
+        own = cls.from_published(wrapped.find_tensors(loaded, needs, expected, path, left_out))
         arguments = settings.get("model_args")
         given = {**(arguments if isinstance(arguments, dict) else {}), **settings}
         try:

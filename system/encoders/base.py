@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from system import audio
-from system.encoders import checkpoints, configs
+from system.encoders import checkpoints, configs, wrapped
 from system.encoders.shapes import building_shapes
 from system.errors import WheeltapperError
 from system.frontends.simam import SIMAM, enhance
@@ -90,7 +90,7 @@ class Encoder(nn.Module):
         """Converts a published checkpoint.
 
         Args:
-            loaded: checkpoint as returned by ``checkpoints.load_file``.
+            loaded: checkpoint as returned by ``wrapped.read``.
             settings: settings that are not stored in the checkpoint, from a config.json beside it or from the caller.
             path: file, for messages.
 
@@ -349,9 +349,9 @@ class Encoder(nn.Module):
         Raises:
             WheeltapperError: the file is missing, damaged, unsafe, of another family, or does not fit the network.
         """
-        loaded = checkpoints.load_file(path)
+        loaded = wrapped.read(path)
         try:
-            return cls._from_loaded(loaded, settings or {}, path)
+            encoder = cls._from_loaded(loaded, settings or {}, loaded["file"])
         except WheeltapperError as error:
             from system.encoders import cards  # only needed for the message
 
@@ -359,6 +359,8 @@ class Encoder(nn.Module):
             if likely in (None, cards.key(cls.family)):
                 raise
             raise WheeltapperError(f"{error}; it looks like a checkpoint of the family {likely}") from error
+        wrapped.say(path, loaded)
+        return encoder
 
     @classmethod
     def _from_loaded(cls, loaded: dict[str, Any], settings: dict[str, Any], path: str | os.PathLike) -> "Encoder":
@@ -371,6 +373,7 @@ class Encoder(nn.Module):
             config, tensors = cls.published(loaded, {**beside, **settings}, path)
         with building_shapes():
             module = cls(config)
+        tensors = wrapped.without_heads(tensors, module.state_dict(), loaded["left_out"])
         checkpoints.load_strict(module, tensors, path)
         return module.eval()
 

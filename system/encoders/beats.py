@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from system.encoders import checkpoints
+from system.encoders import wrapped
 from system.encoders.base import Encoder, Mode, Tokens
 from system.encoders.beats_network import BeatsConfig, Stack
 from system.errors import WheeltapperError
@@ -172,7 +172,7 @@ class Beats(Encoder):
         if not isinstance(cfg, dict):
             raise WheeltapperError(f"{path}: expected a {cls.family} checkpoint with a cfg, found no dict there")
         left_out = (".predictor.",) if "cfg" not in loaded or cfg.get("finetuned_model") else ()
-        tensors = checkpoints.find_tensors(
+        tensors = wrapped.find_tensors(
             loaded,
             ["patch_embedding.weight", "encoder.layer_norm.weight"],
             f"a {cls.family} checkpoint (dict with cfg and model, or its tensors)",

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from system.config import CHECKPOINTS, EncoderConfig
+from system.encoders import layout
 from system.errors import WheeltapperError
 from system.fetch import Progress, digest, fetch
 from system.files import lock
@@ -67,7 +68,7 @@ def find_checkpoint(name_or_path: str | os.PathLike, folder: str | os.PathLike) 
     """File of a checkpoint.
 
     Args:
-        name_or_path: an existing file, or the name of a card.
+        name_or_path: an existing file, a folder as model hubs have it, or the name of a card.
         folder: folder of downloaded checkpoints; checkpoints that come with the program are found without it.
 
     Returns:
@@ -76,7 +77,7 @@ def find_checkpoint(name_or_path: str | os.PathLike, folder: str | os.PathLike) 
     Raises:
         WheeltapperError: no such name or file; the message says how to get it.
     """
-    path = Path(name_or_path)
+    path = layout.main_file(name_or_path)
     if path.is_file():
         return path
     known = CARDS.get(str(name_or_path))
@@ -115,6 +116,12 @@ def checkpoint_file(config: EncoderConfig, folder: str | os.PathLike) -> Path | 
             f"{config.family}, {config.size}; without a checkpoint the weights are random"
         )
     return find_checkpoint(config.checkpoint, Path(folder) / CHECKPOINTS)
+
+
+def checkpoint_files(config: EncoderConfig, folder: str | os.PathLike) -> list[Path]:
+    """All files of the checkpoint that an encoder configuration names; see ``checkpoint_file``."""
+    file = checkpoint_file(config, folder)
+    return layout.parts(file) if file else []
 
 
 def download(
@@ -199,21 +206,20 @@ def family_of(path: str | os.PathLike) -> str | None:
     Raises:
         WheeltapperError: the file cannot be read.
     """
-    from system.encoders import checkpoints  # loads torch
+    from system.encoders import wrapped  # loads torch
 
-    return identify(checkpoints.load_file(path))
+    return identify(wrapped.read(path))
 
 
 def identify(loaded: Mapping[str, Any]) -> str | None:
-    """Like ``family_of``, for a checkpoint as returned by ``checkpoints.load_file``.
+    """Like ``family_of``, for a checkpoint as returned by ``wrapped.read``.
 
     Decides by our own metadata, the cfg, and the tensor names, in that order.
     """
     metadata = loaded.get("metadata")
     if isinstance(metadata, Mapping) and "config" in metadata and "family" in metadata:
         return key(str(metadata["family"]))
-    inside = (loaded.get(name) for name in ("model", "encoder", "state_dict"))
-    family = recognise(next((tensors for tensors in inside if isinstance(tensors, Mapping)), loaded))
+    family = recognise(loaded["model"])
     cfg = loaded.get("cfg")
     model = cfg.get("model") if isinstance(cfg, Mapping) else None
     if family in _SUBBAND and isinstance(model, Mapping):
@@ -227,16 +233,17 @@ def key(family: str) -> str:
 
 
 # Endings of tensor names that identify a family's checkpoints, whatever their prefix.
-_SIGNS = {
-    "beats": ("patch_embedding.weight", "layers.0.self_attn.q_proj.weight"),
-    "echo": ("patch_embed.proj.weight", "layers.0.self_attn.in_proj_weight"),
-    "eat": ("extra_tokens", "local_encoder.proj.weight", "pre_norm.weight"),
-    "fisher": ("extra_tokens", "local_encoder.proj.weight"),
-    "ast": ("embeddings.distillation_token", "embeddings.patch_embeddings.projection.weight"),
-    "audiomae": ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight"),
-    "cnn": ("conv1.weight", "layer1.0.bn1.running_mean", "layer1.0.conv3.weight"),
-}
-KNOWN = tuple(_SIGNS)
+_SIGNS = (
+    ("beats", ("patch_embedding.weight", "layers.0.self_attn.q_proj.weight")),
+    ("echo", ("patch_embed.proj.weight", "layers.0.self_attn.in_proj_weight")),
+    ("eat", ("extra_tokens", "local_encoder.proj.weight", "pre_norm.weight")),
+    ("fisher", ("extra_tokens", "local_encoder.proj.weight")),
+    ("ast", ("embeddings.distillation_token", "embeddings.patch_embeddings.projection.weight")),
+    ("ast", ("dist_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight")),
+    ("audiomae", ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight")),
+    ("cnn", ("conv1.weight", "layer1.0.bn1.running_mean", "layer1.0.conv3.weight")),
+)
+KNOWN = tuple(dict.fromkeys(family for family, _ in _SIGNS))
 _SUBBAND = ("fisher", "eat")
 _FISHER_ROWS = 6400  # rows of the position table; EAT's has at most 6144
 
@@ -253,15 +260,15 @@ def recognise(tensors: Mapping[str, Any] | Iterable[str]) -> str | None:
     Returns:
         Key of ``FAMILIES``, or None if unknown.
     """
-    names = [str(name) for name in tensors]
+    names = [layout.plain_name(str(name)) for name in tensors]
 
     def have(end: str) -> bool:
         return any(f".{name}".endswith(f".{end}") for name in names)
 
-    family = next((family for family, ends in _SIGNS.items() if all(have(end) for end in ends)), None)
+    family = next((family for family, ends in _SIGNS if all(have(end) for end in ends)), None)
     if family != "fisher":
         return family
-    table = next((name for name in names if name.endswith("positions")), None)
+    table = next((name for name in tensors if str(name).endswith("positions")), None)
     shape: tuple[int, ...] = ()
     if isinstance(tensors, Mapping) and table:
         shape = getattr(tensors[table], "shape", ())

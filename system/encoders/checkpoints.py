@@ -7,7 +7,7 @@ import json
 import os
 import pickle
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 from torch import Tensor
 
+from system.encoders import layout
 from system.errors import WheeltapperError
 from system.files import open_atomic
 
@@ -113,54 +114,7 @@ def read_config_beside(path: str | os.PathLike, name: str = "config.json") -> di
         WheeltapperError: the file is not a JSON object.
     """
     beside = Path(path).with_name(name)
-    if not beside.is_file():
-        return {}
-    try:
-        found = json.loads(beside.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise WheeltapperError(f"{beside}: expected JSON, found {error}") from error
-    if not isinstance(found, dict):
-        raise WheeltapperError(f"{beside}: expected keys and values, found {type(found).__name__}")
-    return found
-
-
-def find_tensors(
-    loaded: Mapping[str, Any],
-    needs: Sequence[str],
-    expected: str,
-    path: str | os.PathLike,
-    left_out: Sequence[str] = (),
-    inner: str = "",
-) -> dict[str, Any]:
-    """Tensors of a published checkpoint, without the common prefix that a wrapper module adds to their names.
-
-    Args:
-        loaded: checkpoint as returned by ``load_file``; the tensors may be under ``model``.
-        needs: tensor names that the layout requires; the prefix is found by the first one.
-        expected: description of the layout, for the message.
-        left_out: parts of names, with a leading dot, of tensors that inference does not need.
-        inner: second prefix of some names, removed too.
-
-    Returns:
-        Name to tensor.
-
-    Raises:
-        WheeltapperError: one of ``needs`` is missing; the message lists some keys of the file.
-    """
-    tensors = loaded.get("model", loaded)
-    tensors = tensors if isinstance(tensors, Mapping) else {}
-    tensors = {str(name).replace(inner, ""): tensor for name, tensor in tensors.items()}
-    anchor = next((name for name in tensors if f".{name}".endswith(f".{needs[0]}")), "")
-    prefix = anchor.removesuffix(needs[0])
-    found = {
-        name.removeprefix(prefix): tensor
-        for name, tensor in tensors.items()
-        if not any(part in f".{name}" for part in left_out)
-    }
-    if not all(isinstance(found.get(name), Tensor) for name in needs):
-        names = ", ".join(list(tensors)[:6] or map(str, list(loaded)[:6])) or "none"
-        raise WheeltapperError(f"{path}: expected {expected}, found the keys {names}")
-    return found
+    return layout.read_json_object(beside) if beside.is_file() else {}
 
 
 def load_strict(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: str | os.PathLike) -> None:
@@ -182,6 +136,8 @@ def load_strict(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: st
             continue
         if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.is_complex():
             problems.append(f"{name} is not an ordinary tensor of real numbers")
+        elif own[name].is_floating_point() and not tensor.is_floating_point():
+            problems.append(f"{name} holds integers (a quantised network?)")
         elif tensor.shape != own[name].shape:
             problems.append(f"{name} {tuple(tensor.shape)} instead of {tuple(own[name].shape)}")
         elif tensor.is_floating_point() and not torch.isfinite(tensor).all():

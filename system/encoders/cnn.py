@@ -12,7 +12,7 @@ import torch
 from timm.models.resnet import Bottleneck, ResNet
 from torch import Tensor, nn
 
-from system.encoders import checkpoints
+from system.encoders import wrapped
 from system.encoders.base import Encoder, Mode, Tokens
 from system.errors import WheeltapperError
 from system.frontends.logmel import BANDS, mel_decibels
@@ -135,9 +135,8 @@ class ResNeXt(Encoder):
         The classifier is ignored. Counters of training steps, which older files lack, are set to zero. Sizes come from
         shapes; ``settings`` are not used.
         """
-        inner = loaded.get("state_dict")
-        tensors = checkpoints.find_tensors(
-            {"model": inner} if isinstance(inner, Mapping) else loaded,
+        tensors = wrapped.find_tensors(
+            loaded,
             [f"layer1.0.conv{number}.weight" for number in (1, 2, 3)],
             "a ResNeXt checkpoint (tensors as timm names them)",
             path,

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from system.encoders import checkpoints
+from system.encoders import wrapped
 from system.encoders.base import Encoder, Mode, Tokens, check_wave
 from system.encoders.configs import heads_of
 from system.encoders.shapes import shapes_alone
@@ -274,9 +274,8 @@ class Echo(Encoder):
         file, from ``settings``, or from the width, in that order.
         """
         needs = ["cls_token", "pos_embed", "patch_embed.proj.weight", "encoder.layers.0.linear1.weight"]
-        inside = {"model": loaded["encoder"]} if "encoder" in loaded else loaded
         expected = f"an {cls.family} checkpoint (dict with encoder, or its tensors)"
-        tensors = checkpoints.find_tensors(inside, needs, expected, path)
+        tensors = wrapped.find_tensors(loaded, needs, expected, path)
         cls_token, positions, kernel, hidden = (tensors[name] for name in needs)
         dims = [tensor.dim() for tensor in (cls_token, positions, kernel, hidden)]
         if dims != [3, 3, 4, 2] or kernel.shape[1] != 1:

@@ -5,11 +5,10 @@ import os
 import pickletools
 import zipfile
 import zlib
-from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, BinaryIO
 
-from system.encoders import cards
+from system.encoders import cards, layout
 from system.errors import WheeltapperError
 
 LONGEST = 64 << 20  # bytes of names to read at most; published checkpoints have some hundred kB
@@ -42,7 +41,11 @@ def families(path: str | os.PathLike) -> list[str]:
     Raises:
         WheeltapperError: the file cannot be read or is no checkpoint.
     """
-    path = Path(path)
+    path = layout.main_file(path)
+    path = layout.adapter_base(path) or path
+    if path.name.endswith(layout.INDEX):
+        return _possible(cards.recognise(layout.shards(path)))
+    layout.check_whole(path)
     try:
         with open(path, "rb") as file:
             start = file.read(512)

@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from system.encoders import checkpoints
+from system.encoders import wrapped
 from system.encoders.base import Encoder, Tokens
 from system.encoders.configs import heads_of
 from system.encoders.transformer import PostNormBlock, grid_positions, init_linear, init_patches, run_blocks
@@ -155,7 +155,7 @@ class SubbandEncoder(Encoder):
         Model hubs store the tensors alone, with any prefix. Sizes then come from shapes and ``settings``.
         """
         expected = f"a {cls.family} checkpoint (dict with cfg.model and model, or its tensors)"
-        tensors = checkpoints.find_tensors(loaded, ["extra_tokens"], expected, path, cls.left_out, _PREFIX)
+        tensors = wrapped.find_tensors(loaded, ["extra_tokens"], expected, path, cls.left_out, _PREFIX)
         own = cls.from_published(tensors)
         given = _flat(loaded["cfg"], cls.family, path) if "cfg" in loaded else _shapes(own)
         found = {**_table_length(own, cls.defaults), **cls.defaults, **given, **settings}

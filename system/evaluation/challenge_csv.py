@@ -21,6 +21,9 @@ STANDARD = re.compile(rf"({SCORE}|{DECISION})_(.+)_section_([0-9]{{2}})(?:_test)
 BASELINE = re.compile(rf"({SCORE}|{DECISION})_DCASE[0-9]{{4}}T2(.+)_section_([0-9]{{2}})_test_seed[0-9]+.*_Eval\.csv")
 IDS = re.compile(rf"({SCORE})_(.+)_id_([0-9]{{2}})\.csv")
 
+# A number as every program reads it: float() also takes underscores, the digits of all scripts, nan and inf.
+NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+
 Rows = list[tuple[str, float]]
 Findings = list[tuple[int, str]]
 
@@ -172,8 +175,8 @@ def scan_bytes(content: bytes, kind: str = SCORE) -> tuple[Rows, Findings]:
     """Reads the content of a challenge CSV.
 
     Windows line ends and spaces around the value are accepted. Findings are a byte-order mark, a header, tabs, blank
-    lines, a wrong number of columns, a value that is not a finite number or (for decisions) not 0 or 1, a file name
-    that is empty, has spaces around it or contains folders, and a file name that occurs twice.
+    lines, a wrong number of columns, a value that is not a finite number in plain digits or (for decisions) not 0 or
+    1, a file name that is empty, has spaces around it or contains folders, and a file name that occurs twice.
 
     Args:
         content: content of the file.
@@ -238,6 +241,8 @@ def _fault(fields: list[str], number: int, kind: str) -> str:
         return f"expected a number as the {what}, found {text!r}"
     if not math.isfinite(value):
         return f"expected a finite {what}, found {text.strip()}"
+    if not NUMBER.fullmatch(text.strip(" ")):
+        return f"expected a number in plain decimal digits as the {what}, found {text!r}"
     if kind == DECISION and value not in (0, 1):
         return f"expected a decision of 0 or 1, found {text.strip()}"
     if not name or name != name.strip() or "/" in name or "\\" in name:

@@ -1,5 +1,6 @@
 """What stages take from the configuration: the device, threads, encoders with their weights, training clips."""
 
+import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from system import manifest
 from system.config import CHECKPOINTS, EncoderConfig
-from system.encoders.cards import checkpoint_file
+from system.encoders.cards import checkpoint_file, checkpoint_files
 from system.errors import WheeltapperError
 from system.experiment import Experiment
 from system.files import file_hash
@@ -63,11 +64,13 @@ def weights_role(branch: str) -> str:
 def given_weights(run: Experiment, encoders: Mapping[str, EncoderConfig | None]) -> dict[str, Callable[[], Path]]:
     """What finds the checkpoints that encoders name, by role (``Stage.given``)."""
     folder = run.config.data.folder
-    return {
-        role: partial(_checkpoint, encoder, folder)
-        for role, encoder in encoders.items()
-        if encoder and encoder.checkpoint
-    }
+    found: dict[str, Callable[[], Path]] = {}
+    for role, encoder in encoders.items():
+        if encoder and encoder.checkpoint:
+            found[role] = partial(_checkpoint, encoder, folder)
+            with contextlib.suppress(WheeltapperError):  # a missing one is reported under its first role
+                found |= {f"{role}, {part.name}": partial(Path, part) for part in checkpoint_files(encoder, folder)[1:]}
+    return found
 
 
 def _checkpoint(encoder: EncoderConfig, folder: str) -> Path:

@@ -1,15 +1,17 @@
 """Findings of a report: files that could not be read, and results that need an explanation."""
 
 import math
+from collections.abc import Hashable
 
 import numpy as np
 
 from system.corpora import copies, health_check, health_table
-from system.evaluation import available
+from system.evaluation import available, challenge_csv, coinciding
+from system.evaluation.challenge_csv import SCORE
 from system.experiment import STAGES
 from system.files import read_json
 from system.manifest import Clip
-from system.report.load_run import RunData, SectionResults, read_curve
+from system.report.load_run import RunData, SectionResults, read_curve, read_scores
 from system.report.results import measures_of
 
 FEW_REFERENCES = 5
@@ -24,6 +26,7 @@ def collect_findings(run: RunData) -> list[str]:
     if missing and done:
         found.append(f"These stages have not finished: {', '.join(missing)}.")
     found += [f"{text[0].upper()}{text[1:]}." for text in available.sentences(run.metrics.get("left_out") or {})]
+    found += _coinciding(run)
     found += _below_chance(run)
     asked = run.config.false_positive_rate if run.config else 0.1
     alike: dict[str, list[str]] = {}
@@ -36,6 +39,17 @@ def collect_findings(run: RunData) -> list[str]:
     found += _collapse(run)
     found += _idle_training(run)
     return list(dict.fromkeys(found))
+
+
+def _coinciding(run: RunData) -> list[str]:
+    """Systems that are one and the same on these recordings."""
+    scores: dict[str, dict[Hashable, float]] = {}
+    for label in run.paths.labels if run.config else ():
+        tables = run.attempt(run.paths.system(label), challenge_csv.list_folder) or {}
+        found = {key: run.attempt(path, read_scores) or {} for key, path in tables.items() if key[0] == SCORE}
+        scores[label] = {(*key, file): score for key, values in found.items() for file, score in values.items()}
+    mono = all(clip.channels == 1 for clip in run.clips)
+    return [f"{coinciding.sentence(group, mono)}." for group in coinciding.groups(scores)]
 
 
 def _below_chance(run: RunData) -> list[str]:

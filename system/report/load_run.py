@@ -197,7 +197,7 @@ def _read_units(run: RunData) -> list[SectionResults]:
     several = {machine for machine, _ in groups if sum(key[0] == machine for key in groups) > 1}
     units = []
     for (machine, section), clips in groups.items():
-        scores = run.attempt(folder / challenge_csv.score_name(machine, section), _read_scores) or {}
+        scores = run.attempt(folder / challenge_csv.score_name(machine, section), read_scores) or {}
         decisions = run.attempt(folder / challenge_csv.decision_name(machine, section), _read_decisions) or {}
         scored = [clip for clip in clips if clip.file in scores]
         if not scored:
@@ -238,7 +238,8 @@ def _decided(clips: list[Clip], decisions: dict[str, float]) -> np.ndarray | Non
     return np.array([decisions[clip.file] == 1 for clip in clips], bool)
 
 
-def _read_scores(path: Path) -> dict[str, float]:
+def read_scores(path: Path) -> dict[str, float]:
+    """Scores by file name of a challenge CSV."""
     return dict(challenge_csv.read(path, challenge_csv.SCORE))
 
 

@@ -51,11 +51,16 @@ def training(run: RunData) -> PageSection:
     ):
         if chart:
             found.append({"title": title, "chart": chart, "text": text})
+    idle = ""
     branches = run.config.branches if run.config else {}
     for branch in run.paths.network_branches if branches else ():
         curve = read_curve(run, paths.card(branch).parent / "curve.csv")
         if isinstance(branches[branch], AutoencoderBranchConfig):
             found += _autoencoder_curves(branch, curve)
+            continue
+        card = run.attempt(paths.card(branch), read_json)
+        if isinstance(card, dict) and card.get("skipped"):
+            idle += f" The adaptation of {branch} was skipped, since {card['skipped']}."
             continue
         chart = curves.curve_chart(
             branch, curve, [("loss", "total"), ("loss_attribute", "attribute"), ("loss_domain", "domain")], "loss"
@@ -64,9 +69,9 @@ def training(run: RunData) -> PageSection:
             text = "Falls while the network learns to distinguish the machines' operating conditions."
             found.append({"title": f"Adaptation of {branch}: loss", "chart": chart, "text": text})
     if not found:
-        return "Nothing was trained in this run."
+        return f"Nothing was trained in this run.{idle}"
     skipped = "" if loss or not paths.has_encoder else "Pre-training was skipped or has no curve."
-    return {"charts": found, "note": skipped}
+    return {"charts": found, "note": f"{skipped}{idle}".strip()}
 
 
 def _autoencoder_curves(branch: str, curve: Curve) -> list[dict[str, Any]]:

@@ -209,9 +209,9 @@ def _checkpoints() -> list[bytes]:
 
 
 def _checkpoint(path: Path) -> None:
-    from system.encoders import cards, checkpoints, family_class
+    from system.encoders import cards, family_class, wrapped
 
-    loaded = checkpoints.load_file(path)
+    loaded = wrapped.read(path)
     family = cards.identify(loaded)
     if family:
         family_class(family).load(path, {})

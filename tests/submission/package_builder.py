@@ -36,19 +36,19 @@ META = """submission:
   authors:
     - firstname: Ada
       lastname: Miller
-      email: ada.miller@example.org
+      email: ada.miller@ex-lab.org
       corresponding: true
       affiliation:
-        institution: Example Laboratory
+        institution: Laboratory of Exact Listening
         department: !!null
-        location: Springfield, Nowhere
+        location: Springfield, Neverland
     - firstname: Bo
       lastname: Smith
-      email: bo@example.org
+      email: bo@ex-lab.org
       affiliation:
-        institution: Example Laboratory
+        institution: Laboratory of Exact Listening
         department: Acoustics
-        location: Springfield, Nowhere
+        location: Springfield, Neverland
 system:
   description:
     input_sampling_rate: 16kHz
@@ -70,7 +70,7 @@ system:
     MACS: !!null
   external_datasets:
     - name: BEATs_iter3
-      url: https://example.org/beats
+      url: https://zenodo.org/beats
   source_code: !!null
 results:
   development_dataset:

@@ -115,6 +115,27 @@ def _cut(files: Files, start: str, end: str | None, new: str) -> Files:
     return {meta_path(): (text[:begin] + new + text[stop:]).encode()}
 
 
+def _in_all_metas(files: Files, old: str, new: str) -> None:
+    for name in files:
+        if name.endswith(".yaml"):
+            files[name] = files[name].replace(old.encode(), new.encode())
+
+
+def _copy(kind: str, machine: str, source: str, index: int = 1) -> Defect:
+    """A defect: a CSV of another machine or of the first system in the place of one's own."""
+
+    def defect(files: Files) -> None:
+        files[csv_path(machine, index, kind)] = files[csv_path(source, 1, kind)].replace(b"\n", b"\r\n")
+
+    return defect
+
+
+def same_systems(files: Files) -> None:
+    for name in [name for name in files if label(1) in name and name.endswith(".csv")]:
+        rows = files[name].decode().split()
+        files[name.replace(label(1), label(2))] = "\n".join(reversed(rows)).encode() + b"\n"
+
+
 # name: (defect, level, fragment of the finding)
 DEFECTS = {
     # The tree.
@@ -122,6 +143,26 @@ DEFECTS = {
     "five systems": (five_systems, E, "'5' is not 1 to 4"),
     "index twice": (second_team(1), E, "each index once, found 1"),
     "two teams": (second_team(2), W, "systems of one team"),
+    "gap in the numbers": (
+        lambda f: (rename("task2_2", "task2_3")(f), _in_all_metas(f, "task2_2", "task2_3")),
+        W,
+        "expected systems numbered from 1 without gaps, 1 to 2; found 1, 3",
+    ),
+    "systems that are the same": (
+        same_systems,
+        W,
+        f"{label(2)}: expected systems that differ, found the scores of {label(1)} for all machines",
+    ),
+    "a CSV of the other system": (
+        _copy("anomaly_score", "Sander", "Sander", 2),
+        W,
+        f"expected systems that differ, found the scores of {label(1)} for Sander",
+    ),
+    "a CSV of another machine": (
+        _copy("anomaly_score", "ToyDrone", "Sander"),
+        W,
+        "expected scores of ToyDrone, found the same ones as in anomaly_score_Sander_section_00_test.csv",
+    ),
     "index zero": (rename("task2_2", "task2_0"), E, "'0' is not 1 to 4"),
     "another task": (rename(label(2), f"{TEAM}_task1_2"), E, "'task1' is not task2"),
     "underscore in surname": (rename(label(2), "Van_Miller_EX_task2_2"), E, "too many underscores"),
@@ -197,6 +238,21 @@ DEFECTS = {
         "not a challenge year's machines (rehearsal): PumpA, PumpB",
     ),
     # Content of the CSVs.
+    **{
+        f"score {text!r}": (line(SCORES, 3, f"section_00_0002.wav,{text}"), E, f":3: expected a {what}")
+        for text, what in {
+            "1_0": "number in plain decimal digits as the score, found '1_0'",
+            "１２": "number in plain decimal digits",
+            "٣": "number in plain decimal digits",
+            "1e400": "finite score, found 1e400",
+            "0x1p3": "number as the score, found '0x1p3'",
+        }.items()
+    },
+    "decision of full width": (
+        line(DECISIONS, 3, "section_00_0002.wav,１"),
+        E,
+        ":3: expected a number in plain decimal",
+    ),
     "header": (line(SCORES, 1, "file,score\nsection_00_0000.wav,1.5"), E, ":1: expected no header"),
     "tab": (line(SCORES, 4, "section_00_0003.wav\t1.5"), E, ":4: expected a comma"),
     "three columns": (line(SCORES, 4, "section_00_0003.wav,1.5,0"), E, ":4: expected 2 columns, found 3"),
@@ -257,8 +313,26 @@ DEFECTS = {
         E,
         "at least one author",
     ),
-    "no mail": (meta("      email: bo@example.org\n", ""), E, "submission.authors[1].email: expected this key"),
-    "odd mail": (meta("bo@example.org", "bo at example"), W, "authors[1].email: expected an address"),
+    "example mail": (meta("bo@ex-lab.org", "bo@example.org"), E, "authors[1].email: expected the author's own address"),
+    "nobody's name": (
+        meta("firstname: Bo\n      lastname: Smith", "firstname: Jane\n      lastname: Doe"),
+        E,
+        "'Jane Doe'",
+    ),
+    "rehearsal": (meta("firstname: Bo", "firstname: Rehearsal"), E, "placeholder 'Rehearsal Smith'"),
+    "demonstration institute": (
+        meta("institution: Laboratory of Exact Listening", "institution: Demonstration Institute"),
+        E,
+        "authors[0].affiliation.institution: expected the author's own institution, found the placeholder 'Demonst",
+    ),
+    "nowhere": (meta("Springfield, Neverland", "Example City, Nowhere"), E, "found the placeholder 'Example City, No"),
+    "label of a demonstration": (
+        lambda f: (rename(TEAM, "Wheeltapper_Demo")(f), _in_all_metas(f, TEAM, "Wheeltapper_Demo")),
+        E,
+        "submission.label: expected the label of your team, found a demonstration's, Wheeltapper_Demo_task2_1",
+    ),
+    "no mail": (meta("      email: bo@ex-lab.org\n", ""), E, "submission.authors[1].email: expected this key"),
+    "odd mail": (meta("bo@ex-lab.org", "bo at example"), W, "authors[1].email: expected an address"),
     "no corresponding author": (meta("      corresponding: true\n", ""), E, "exactly one author with corresponding"),
     "two corresponding authors": (
         meta("      email: bo@", "      corresponding: true\n      email: bo@"),
@@ -324,7 +398,7 @@ DEFECTS = {
         "external_datasets[0].name: expected the name",
     ),
     "dataset without address": (
-        meta("https://example.org/beats", "!!null"),
+        meta("https://zenodo.org/beats", "!!null"),
         W,
         "external_datasets[0].url: expected an address",
     ),
@@ -332,6 +406,11 @@ DEFECTS = {
         meta("external_data_usage: pre-trained model", "external_data_usage: !!null"),
         W,
         "external_data_usage: expected how",
+    ),
+    "source_code of an example": (
+        meta("source_code: !!null", "source_code: https://www.example.org/code"),
+        W,
+        "system.source_code: expected the address of your code, found the placeholder 'https://www.example.org/code'",
     ),
     "source_code missing": (meta("  source_code: !!null\n", ""), E, "system.source_code: expected this key"),
     "results missing": (lambda f: f.update(_cut(f, "results:\n", None, "")), E, "results: expected this key"),
@@ -349,6 +428,27 @@ DEFECTS = {
     "result above 100": (meta("auc_source: 61.5", "auc_source: 161.5"), E, "from 0 to 100, found 161.5"),
     "result negative": (meta("auc_source: 61.5", "auc_source: -3"), E, "from 0 to 100, found -3"),
     "result nan": (meta("auc_source: 61.5", "auc_source: .nan"), E, "expected a number, found nan"),
+    "pauc impossible": (meta("pauc: 51", "pauc: 40"), E, "ToyCar.pauc: expected at least 47.37, the least that"),
+    "pauc too good for the AUCs": (
+        meta("pauc: 51", "pauc: 95"),
+        E,
+        "ToyCar: expected an AUC of at least 90.50 in one domain with a pAUC of 95, found 61.5 at most",
+    ),
+    "AUCs too good for the pauc": (
+        meta("auc_source: 61.5, auc_target: 54.25", "auc_source: 99, auc_target: 97"),
+        E,
+        "ToyCar: expected an AUC of at most 90.69 in one domain with a pAUC of 51, found 97 at least",
+    ),
+    "result with underscore": (
+        meta("auc_source: 61.5", "auc_source: 6_1.5"),
+        E,
+        "expected a number in decimal digits alone (a text in quotes), found '6_1.5'",
+    ),
+    "parameters with underscores": (meta("90000000", "90_000_000"), E, "found '90_000_000'"),
+    "parameters in hexadecimal": (meta("90000000", "0x1F"), E, "found '0x1F'"),
+    "parameters in octal": (meta("90000000", "0777"), E, "found '0777'"),
+    "parameters in minutes": (meta("90000000", "190:20:30"), E, "found '190:20:30'"),
+    "parameters in full width": (meta("90000000", "９００"), E, "expected a positive integer"),
     "result a text": (meta("auc_source: 61.5", "auc_source: 61.5 %"), E, "expected a number, found '61.5 %'"),
     "result missing": (meta("auc_source: 61.5, ", ""), W, "ToyCar.auc_source: expected a percentage, found nothing"),
     "result key of 2021": (
@@ -367,6 +467,11 @@ DEFECTS = {
     "report misnamed": (rename(PDF, f"{ROOT}/report.pdf"), E, "found report.pdf: rename it"),
     "report empty": (lambda f: f.update({PDF: b""}), E, "expected a PDF, found an empty file"),
     "report of Word": (lambda f: f.update({PDF: b"PK\x03\x04doc"}), E, "expected a PDF that begins with %PDF"),
+    "report encrypted": (
+        lambda f: f.update({PDF: b"%PDF-1.4\ntrailer\n<< /Root 1 0 R /Encrypt 5 0 R >>\n%%EOF\n"}),
+        E,
+        "technical_report.pdf: expected a PDF without encryption or password, found an encrypted one",
+    ),
     "report cut off": (lambda f: f.update({PDF: b"%PDF-1.4\n1 0 obj"}), W, "is it truncated?"),
     "report of one system only": (
         rename(PDF, f"{ROOT}/{label(1)}.technical_report.pdf"),

@@ -22,13 +22,13 @@ def make_meta(**changes) -> Meta:
         "name": "A name: with # all - sorts, of [things] & 'quotes'",
         "abbreviation": "no",
         "authors": (
-            Author("Ada", "Miller", "ada@example.org", Affiliation("Institute", None, "Oslo, Norway"), True),
-            Author("Zoë", "Łoś", "z@example.org", Affiliation("数学所", "Acoustics", "北京, China")),
+            Author("Ada", "Miller", "ada@ex-lab.org", Affiliation("NTNU", None, "Oslo, Norway"), True),
+            Author("Zoë", "Łoś", "z@ex-lab.org", Affiliation("数学所", "Acoustics", "北京, China")),
         ),
         "description": {key: "x" for key in DESCRIPTION} | {"ensemble_method_subsystem_count": 2, "front_end": None},
         "total_parameters": 123_456_789,
         "macs": 10**13,
-        "external_datasets": (ExternalDataset("BEATs", "https://example.org/beats"),),
+        "external_datasets": (ExternalDataset("BEATs", "https://zenodo.org/beats"),),
         "source_code": None,
         "results": {"3DPrinter": {"auc_source": 61.25, "auc_target": 54.125, "pauc": 50.0625}},
     }
@@ -71,7 +71,7 @@ def test_reads_a_file_of_another_hand(tmp_path):
     assert [author.lastname for author in meta.authors] == ["Miller", "Smith"]
     assert [author.corresponding for author in meta.authors] == [True, False]
     assert meta.authors[0].affiliation.department is None
-    assert meta.external_datasets == (ExternalDataset("BEATs_iter3", "https://example.org/beats"),)
+    assert meta.external_datasets == (ExternalDataset("BEATs_iter3", "https://zenodo.org/beats"),)
     assert meta.results["fan"] == {"auc_source": 61.5, "auc_target": 54.25, "pauc": 51.0}
     assert (meta.total_parameters, meta.macs, meta.description["machine_learning_method"]) == (90_000_000, None, "kNN")
 

@@ -20,7 +20,11 @@ from system.errors import WheeltapperError
 from system.evaluation import challenge_csv
 from system.manifest import Clip
 
-AUTHOR = AuthorConfig(corresponding=True)
+AUTHOR = AuthorConfig("Ada", "Li", "ada@ex-lab.org", True, "NTNU", location="Oslo, Norway")
+
+
+def signed(*authors: AuthorConfig) -> PackageConfig:
+    return PackageConfig(surname="Li", affiliation="NTNU", authors=list(authors or (AUTHOR,)))
 
 
 class TestPackage:
@@ -106,9 +110,34 @@ class TestPackage:
     def test_real_machines_have_no_findings(self, tmp_path):
         clips = make_clips(EVAL[2026], DEV[2026], count=200)
         results = {machine: dict(zip(KEYS, values, strict=True)) for machine, values in PUBLISHED.items()}
-        path = write_run(tmp_path, clips=clips, systems=make_systems(tmp_path, clips, results))[0]
+        systems = make_systems(tmp_path, clips, results)
+        path = write_run(tmp_path, clips=clips, systems=systems, config=signed())[0]
         assert [str(found) for found in validate(path)] == []
         assert "Findings of the validator: none." in (tmp_path / "package/README.md").read_text()
+
+    @pytest.mark.parametrize("machines", [EVAL[2026], ("PumpA",)])
+    def test_without_authors_it_is_a_demonstration(self, machines, tmp_path):
+        clips = make_clips(machines, DEV[2026], count=200 if machines == EVAL[2026] else 6)
+        results = {machine: dict(zip(KEYS, values, strict=True)) for machine, values in PUBLISHED.items()}
+        path = write_run(tmp_path, clips=clips, systems=make_systems(tmp_path, clips, results))[0]
+        found = [each for each in validate(path) if "DEMONSTRATION, not a submission" in each.message]
+        assert len(found) == 4
+        assert {each.level for each in found} == {"error" if machines == EVAL[2026] else "warning"}
+        assert [each for each in validate(path) if each.level == "error" and each not in found] == []
+        folder = tmp_path / "package"
+        assert "A DEMONSTRATION, not a submission" in (folder / "README.md").read_text()
+        assert "**DEMONSTRATION.**" in (folder / "Wheeltapper_Demo_task2.technical_report.md").read_text()
+        label = "Wheeltapper_Demo_task2_1"
+        document = yaml.safe_load((folder / f"task2/{label}/{label}.meta.yaml").read_text())
+        assert document["submission"]["authors"] == []
+
+    def test_with_authors_it_is_none(self, tmp_path):
+        path = write_run(tmp_path, config=signed())[0]
+        assert [str(each) for each in validate(path) if "DEMONSTRATION" in each.message] == []
+        assert "DEMONSTRATION" not in (tmp_path / "package/README.md").read_text()
+        report = (tmp_path / "package/Li_NTNU_task2.technical_report.md").read_text()
+        assert "DEMONSTRATION" not in report
+        assert "Ada Li" in report
 
     @pytest.mark.parametrize("indices", [(1,), (2, 4), (3, 1, 2)])
     def test_fewer_systems(self, indices, tmp_path):
@@ -192,21 +221,27 @@ class TestRefusals:
                 PackageConfig(description={"ensemble_method_subsystem_count": "two"}),
                 "package.description.ensemble_method_subsystem_count: expected a positive integer .*found 'two'",
             ),
-            (PackageConfig(authors=[AuthorConfig()]), "package.authors: expected exactly one author .*found 0"),
-            (PackageConfig(authors=[]), "package.authors: expected a list of at least one author"),
+            (signed(replace(AUTHOR, corresponding=False)), "package.authors: expected exactly one author .*found 0"),
             (
-                PackageConfig(authors=[replace(AUTHOR, first="")]),
+                signed(replace(AUTHOR, email="a@example.org")),
+                "package.authors.0.email: .* found the placeholder 'a@exam",
+            ),
+            (signed(replace(AUTHOR, last="Surname")), "package.authors.0: .*own name, found the placeholder 'Ada Sur"),
+            (signed(replace(AUTHOR, location="Nowhere")), "package.authors.0.location: .* the placeholder 'Nowhere'"),
+            (PackageConfig(authors=[AUTHOR]), "package.surname, package.affiliation: expected those of .* Wheeltapper"),
+            (
+                signed(replace(AUTHOR, first="")),
                 "package.authors.0.first: expected text, found nothing",
             ),
             (
-                PackageConfig(authors=[AUTHOR, replace(AUTHOR, corresponding=False, last=" ")]),
+                signed(AUTHOR, replace(AUTHOR, corresponding=False, last=" ")),
                 "package.authors.1.last: ",
             ),
             (
-                PackageConfig(authors=[replace(AUTHOR, email="")]),
+                signed(replace(AUTHOR, email="")),
                 "package.authors.0.email: expected text, found nothing",
             ),
-            (PackageConfig(authors=[replace(AUTHOR, institution="")]), "package.authors.0.institution: expected text"),
+            (signed(replace(AUTHOR, institution="")), "package.authors.0.institution: expected text"),
             (
                 PackageConfig(external_datasets=[ExternalResource(url="https://x.org")]),
                 "external_datasets.0.name: expec",
@@ -216,12 +251,17 @@ class TestRefusals:
             (PackageConfig(report_pdf="none.pdf"), "package.report_pdf: expected a PDF, found nothing at none.pdf"),
             (
                 PackageConfig(report_pdf=__file__),
-                "package.report_pdf: expected a PDF, found a file that does not begin",
+                "package.report_pdf: .*expected a PDF that begins with %PDF, found",
             ),
         ],
     )
     def test_config(self, config, match, tmp_path):
         self.refuse(tmp_path, match, config=config)
+
+    def test_an_encrypted_report(self, tmp_path):
+        (tmp_path / "r.pdf").write_bytes(b"%PDF-1.4\ntrailer\n<< /Encrypt 5 0 R >>\n%%EOF\n")
+        config = PackageConfig(report_pdf=str(tmp_path / "r.pdf"))
+        self.refuse(tmp_path, "package.report_pdf: .*r.pdf: expected a PDF without encryption", config=config)
 
     def test_unknown_section_of_the_report(self, tmp_path):
         self.refuse(tmp_path, "report: expected only .*found conclusion", report=ReportFacts({"conclusion": ["x"]}))

@@ -101,7 +101,7 @@ class TestReport:
         shipped = tmp_path / "package/task2/Wheeltapper_Demo_task2.technical_report.pdf"
         assert shipped.read_bytes() == own.read_bytes()
         own.write_bytes(b"PK")
-        with pytest.raises(WheeltapperError, match="does not begin with %PDF"):
+        with pytest.raises(WheeltapperError, match="expected a PDF that begins with %PDF"):
             write_run(tmp_path, config=PackageConfig(report_pdf=str(own)))
 
     def test_wide_tables_fit_the_page(self):

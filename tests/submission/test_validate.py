@@ -93,7 +93,7 @@ def reports_inside(files: Files) -> None:
 def no_external(files: Files) -> None:
     for index in (1, 2):
         edit(meta_path(index), "name: BEATs_iter3", "name: !!null")(files)
-        edit(meta_path(index), "https://example.org/beats", "!!null")(files)
+        edit(meta_path(index), "https://zenodo.org/beats", "!!null")(files)
         edit(meta_path(index), "pre-trained model", "!!null")(files)
 
 

@@ -18,9 +18,11 @@ from submission.validate import validate
 RULES = {
     "one to four systems, each index once, of one team": [
         "system missing altogether", "five systems", "index twice", "two teams", "index zero",
+        "gap in the numbers",
     ],
     "label: surname, institute, task2, 1 to 4, by underscores": [
         "another task", "underscore in surname", "accent in label", "other surname",
+        "label of a demonstration",
     ],
     "task2/ alone at the top, systems right below it": [
         "task2 one too deep", "task2 missing", "task2 in capitals", "another top folder", "file at the top",
@@ -45,6 +47,7 @@ RULES = {
     ],
     "finite scores, decisions 0 or 1": [
         "nan", "infinity", "text for a score", "decision 2", "decision 0.9", "decision 1.0",
+        "score '1_0'", "score '１２'", "score '٣'", "score '1e400'", "score '0x1p3'", "decision of full width",
     ],
     "bare names with .wav, exactly the clips, each once": [
         "clip missing", "clip unknown", "clip twice", "no extension", "folder in column 1", "clips of another section",
@@ -52,6 +55,7 @@ RULES = {
     ],
     "scores and decisions that say something": [
         "constant scores", "many ties", "decisions all equal", "decisions turned round",
+        "systems that are the same", "a CSV of the other system", "a CSV of another machine",
     ],
     "one meta file, named and labelled as its folder": ["meta missing", "meta.yml", "another label"],
     "YAML in UTF-8 without tabs, a mapping, each key once": [
@@ -63,6 +67,7 @@ RULES = {
     "authors, one of them corresponding, with mail and affiliation": [
         "no authors", "no mail", "odd mail", "no corresponding author", "two corresponding authors",
         "corresponding is a word", "affiliation a text", "institute",
+        "example mail", "nobody's name", "rehearsal", "demonstration institute", "nowhere",
     ],
     "description: all keys of the year, texts or null": [
         "description key missing", "attribute_usage missing", "description key unknown", "description key misspelt",
@@ -70,18 +75,21 @@ RULES = {
     ],
     "complexity: whole numbers": [
         "parameters missing", "parameters as text", "parameters zero", "parameters a fraction", "MACS as text",
+        "parameters with underscores", "parameters in hexadecimal", "parameters in octal", "parameters in minutes",
+        "parameters in full width",
     ],
     "external data is declared": [
         "datasets a text", "dataset without a name", "dataset without address", "usage undeclared",
-        "source_code missing",
+        "source_code missing", "source_code of an example",
     ],
     "results: all development machines, percent": [
         "results missing", "results a list", "result a fraction", "result 1.0", "result above 100", "result negative",
         "result nan", "result a text", "result missing", "result key of 2021", "results of a machine missing",
-        "results of an evaluation machine",
+        "results of an evaluation machine", "result with underscore", "pauc impossible",
+        "pauc too good for the AUCs", "AUCs too good for the pauc",
     ],
     "a technical report in PDF, for all systems or one each": [
-        "no report", "report misnamed", "report empty", "report of Word", "report cut off",
+        "no report", "report misnamed", "report empty", "report of Word", "report cut off", "report encrypted",
         "report of one system only",
     ],
 }  # fmt: skip
@@ -89,7 +97,8 @@ RULES = {
 OF_LINES = list(RULES)[list(RULES).index("two columns, comma, no header, no blank line, plain UTF-8") : -1]
 WHOLE = (
     "clip missing", "too few clips", "constant scores", "many ties", "decisions all equal", "meta missing", "meta.yml",
-    "empty meta", "abbreviation shared",
+    "empty meta", "abbreviation shared", "systems that are the same", "a CSV of the other system",
+    "a CSV of another machine",
 )  # fmt: skip
 # Keys that a meta file of 2026 must have, as the template lists them.
 REQUIRED = [

@@ -2,7 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,7 +60,7 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
         }
 
     def adapt(self, clips: Sequence[Clip], rate: int) -> list[Path]:
-        from system.adaptation import adapt, pseudo_attributes
+        from system.adaptation import adapt, nothing_to_learn, pseudo_attributes
 
         run, branch, name = self.run, self.config, self.name
         written = [run.adapter(name), run.card(name)]
@@ -76,12 +76,19 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
         choices = self._choose_simam(encoder, recordings, rate)
         kinds = {machine: choice["kind"] for machine, choice in choices.items()}
         pseudo = self._cluster(encoder, recordings, rate, kinds)
+        clusters = {row.key: row.cluster for row in pseudo}
+        idle = nothing_to_learn(clips, branch, clusters) if branch.loop.steps else ""
+        if idle:
+            print(f"note: the adaptation of {name} is skipped, the encoder stays as it is: {idle}", flush=True)
+            branch = replace(branch, loop=replace(branch.loop, steps=0))
         with progress_bar(branch.loop.steps, f"adapting {name}") as bar:
             task = adapt(
                 encoder, clips, branch, rate, folder, seed, run.config.device,
-                lambda step, values: bar.update(step + 1 - bar.n), kinds, {row.key: row.cluster for row in pseudo},
+                lambda step, values: bar.update(step + 1 - bar.n), kinds, clusters,
             )  # fmt: skip
         card = _card(task, rate, max(clip.seconds for clip in clips)) | self.front_end() | {"simam_choices": choices}
+        if idle:
+            card["skipped"] = idle
         if branch.pseudo_attributes.clusters:
             card["pseudo_attributes"] = pseudo_attributes.summary(pseudo)
         write_json(run.card(name), card)
@@ -130,7 +137,7 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
     def text(self, name: str) -> BranchText:
         config, own, card, training = self.config, self.run.config.branches[name], self.card, self.training
         two_channels = max(clip.model_channels for clip in training) > 1
-        trained = bool(config.loop.steps)
+        trained = bool(config.loop.steps) and "skipped" not in card
         family = encoder_texts.family(self.encoder_config, card["encoder"])
         tuned = encoder_texts.TUNED[config.tune if trained else "frozen"]
         subtraction = subtraction_text(config.inputs, config.subtraction) if two_channels else ""

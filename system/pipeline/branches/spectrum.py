@@ -25,9 +25,13 @@ class SpectrumBranch(Branch[SpectrumBranchConfig]):
     settings = SpectrumBranchConfig
 
     def training_settings(self) -> dict[str, Any]:
-        return {"spectrum": {}}
+        return self._described()
 
     def embedding_settings(self) -> dict[str, Any]:
+        return self._described()
+
+    def _described(self) -> dict[str, Any]:
+        """Settings that say how a clip is described; the card lists them, and its figures depend on them."""
         return {name: asdict(self.config)[name] for name in ("spectrum", "inputs", "subtraction")}
 
     def weights(self) -> list[Path]:
@@ -46,6 +50,7 @@ class SpectrumBranch(Branch[SpectrumBranchConfig]):
             "macs": {view: int(count * cost) for view, count in zip(VIEWS, (inputs, 1), strict=True)},
             "seconds": seconds,
             "rate": rate,
+            **self._described(),
         }
         write_json(self.run.card(self.name), card)
         return self.weights()

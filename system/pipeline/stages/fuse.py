@@ -1,6 +1,6 @@
 """Stage 5: calibrated branches, weighted and with thresholds: the systems of the submission."""
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +31,11 @@ def _settings(system: SystemConfig) -> dict[str, Any]:
 
 def work(run: Experiment) -> Iterable[Path]:
     """Writes challenge CSVs and thresholds of every system; returns the files written."""
-    from system import false_alarms, fused_scores, score_tables
+    from system import false_alarms, fused_scores, manifest, score_tables
+    from system.evaluation import coinciding
 
     written: list[Path] = []
+    scores: dict[str, dict[Hashable, float]] = {}
     for label, system in zip(run.labels, run.config.systems, strict=True):
         branches = {name: score_tables.read_rows(run.scores(name, system.view)) for name in system.branches}
         raw = fused_scores.raw_thresholds(run, system)
@@ -46,4 +48,8 @@ def work(run: Experiment) -> Iterable[Path]:
                 print(f"{machine} section {section}: {false_alarms.false_alarm_text(found)}", flush=True)
         course = fused_scores.courses(fused_scores.fuse_windows(branches, system))
         written += score_tables.write_system(run.system(label), rows, thresholds, expected, course)
+        scores[label] = {(row.machine, row.section, row.file): row.score for row in rows if row.split == "test"}
+    for group in coinciding.groups(scores):
+        mono = all(clip.model_channels == 1 for clip in manifest.read(run.manifest))
+        print(f"note: {coinciding.sentence(group, mono)}")
     return written

@@ -58,7 +58,8 @@ def work(run: Experiment) -> Iterable[Path]:
         return [run.compliance]
     notes = compliance.markdown(rules)
     written = write_package(declared(run), entries, clips, run.package, run.zip, facts, report, notes)
-    print(f"{run.zip}: valid; findings in {run.package / 'README.md'}")
+    verdict = "valid" if run.config.package.authors else "DEMONSTRATION, not a submission: package.authors names nobody"
+    print(f"{run.zip}: {verdict}; findings in {run.package / 'README.md'}")
     return written
 
 

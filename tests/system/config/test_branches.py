@@ -14,6 +14,7 @@ from system.config import (
     SpectrumBranchConfig,
     SpectrumConfig,
     load,
+    loading,
     save,
 )
 from system.errors import WheeltapperError
@@ -124,6 +125,44 @@ def test_an_option_makes_a_branch_of_another_kind(conf, given, expected):
     assert load(conf("a: {crop_seconds: 2, depth: 3}, b: {}"), given).branches["a"] == expected
 
 
+def test_an_option_that_takes_keys_away_says_so(conf, caplog):
+    loading._say.cache_clear()
+    path = conf("a: {crop_seconds: 2, depth: 3, inputs: [near]}, b: {}")
+    for _ in range(2):  # said once
+        load(path, ["branches.a.kind=spectrum", "branches.b.shares=a"])
+    told = [record.message for record in caplog.records]
+    assert told == [
+        "note: --set branches.a.kind=spectrum: branches.a is now a spectrum branch; crop_seconds, depth of an encoder "
+        "branch are dropped"
+    ]
+    assert load(path, ["branches.a.kind=spectrum"]).branches["a"].inputs == ["near"]
+
+
+@pytest.mark.parametrize(
+    ("subtraction", "key"),
+    [
+        ("{method: magnitude, stretch: 3.0}", "stretch: expected 0.0 with method magnitude, which does not use it"),
+        ("{method: magnitude, taps: 2}", "taps: expected 1 with method magnitude"),
+        ("{method: magnitude, coherence: true}", "coherence: expected False with method magnitude"),
+        ("{method: scaled_magnitude, balance: 0.5}", "balance: expected 0.0 with method scaled_magnitude"),
+        ("{method: scaled_magnitude, taps: 3}", "taps: expected 1 with method scaled_magnitude"),
+        ("{method: scaled_magnitude, coherence: true}", "coherence: expected False with"),
+    ],
+)
+def test_settings_that_a_subtraction_does_not_use_are_refused(conf, subtraction, key):
+    with pytest.raises(WheeltapperError, match=rf"branches\.a\.subtraction\.{key}"):
+        load(conf(f"a: {{inputs: [residual], subtraction: {subtraction}}}"))
+
+
+@pytest.mark.parametrize(
+    "subtraction",
+    ["{taps: 3, stretch: 2.0, balance: 0.5, coherence: true}", "{method: scaled_magnitude, stretch: 3}",
+     "{method: magnitude, n_fft: 512, hop: 128}"],
+)  # fmt: skip
+def test_settings_that_a_subtraction_uses(conf, subtraction):
+    assert load(conf(f"a: {{inputs: [residual], subtraction: {subtraction}}}")).branches["a"].inputs == ["residual"]
+
+
 def test_a_saved_configuration_of_an_earlier_version(tmp_path):
     every = asdict(EncoderBranchConfig(crop_seconds=1.0)) | {"autoencoder": None, "spectrum": None, "of": ""}
     del every["kind"]
@@ -150,7 +189,8 @@ def test_former_words_in_options(conf):
 
 
 def test_a_former_name_beside_its_new_one_is_refused(conf):
-    with pytest.raises(WheeltapperError, match=r"unknown key branches\.b\.of"):
+    message = r"branches\.b\.of: expected shares alone, found its former name of beside it; delete of"
+    with pytest.raises(WheeltapperError, match=message):
         load(conf("a: {}, b: {shares: a, of: a}"))
 
 
@@ -194,3 +234,12 @@ def test_texts_that_earlier_versions_saved_are_not_the_team_s(tmp_path):
     assert load(tmp_path / "c.yaml").package.title == ""
     (tmp_path / "c.yaml").write_text("package: {title: Ours}\n")
     assert load(tmp_path / "c.yaml").package.title == "Ours"
+
+
+def test_the_author_that_earlier_versions_saved_is_none(conf):
+    author = "{first: Rehearsal, last: Wheeltapper, email: rehearsal@example.org, corresponding: true, "
+    author += "institution: Demonstration Institute, department: '', location: 'Example City, Nowhere'}"
+    path = conf("a: {}", f"{SYSTEMS}package: {{authors: [{author}]}}\n")
+    assert load(path).package.authors == []
+    path.write_text(path.read_text().replace("Rehearsal", "Ada"))
+    assert [author.first for author in load(path).package.authors] == ["Ada"]

@@ -63,8 +63,7 @@ def test_one_text_holds_one_setting_or_several(given, expected):
         ("systems.0.weights.main=0.7", "systems.0.weights", {"main": 0.7, "aux": 0.15}),
         ("systems.3.weights.aux=0.3", "systems.3.weights", {"main": 1.0, "aux": 0.3}),
         ("systems[1].view=near_only", "systems.1.view", "near_only"),
-        ("package.authors.0.last=Li", "package.authors.0.last", "Li"),
-        ("package.authors.1.last=Li", "package.authors.1.last", "Li"),
+        ("package.external_datasets.0.name=Li", "package.external_datasets.0.name", "Li"),
         ("branches.main.inputs.0=residual", "branches.main.inputs", ["residual", "far"]),
         ("study.autoencoder.hidden.1=32", "study.autoencoder.hidden", [64, 32]),
         ("pretrain.loop.betas.1=0.99", "pretrain.loop.betas", [0.9, 0.99]),
@@ -123,11 +122,9 @@ def test_a_file_says_what_it_seems_to_say(tmp_path, text, key, expected):
 
 
 def test_an_item_after_the_last_is_added_with_the_usual_values():
-    authors = load(DEFAULT, ["package.authors.1.first=Ann Marie package.authors.1.last=Li"]).package.authors
-    assert [(author.first, author.last, author.corresponding) for author in authors] == [
-        ("Rehearsal", "Wheeltapper", True),
-        ("Ann Marie", "Li", False),
-    ]
+    first = "package.external_datasets.0.name=ESC-50 package.external_datasets.0.url=https://zenodo.org"
+    found = load(DEFAULT, [first, "package.external_datasets.1.name=Ann Marie"]).package.external_datasets
+    assert [(each.name, each.url) for each in found] == [("ESC-50", "https://zenodo.org"), ("Ann Marie", "")]
 
 
 def test_shared_values_of_a_file_stay_apart(tmp_path):
@@ -159,6 +156,7 @@ def test_all_mistakes_at_once_each_with_where_it_stands(tmp_path):
         f"{low}: branches.main.scorer.settings.kk",
         f"{low}: package.surname",
         f"{low}: package.authors",
+        *(f"{low}: package.authors.0.{key}" for key in ("first", "email", "institution")),
         f"{low}: package.year",
         "--set package.report_pdf=none.pdf: package.report_pdf",
     }

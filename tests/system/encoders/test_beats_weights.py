@@ -142,8 +142,6 @@ def setting(**values):
         (put(TABLE.format(1), torch.zeros(320, 4)), rf"{TABLE.format(1)} \(shared .* equal to {TABLE.format(0)}\)"),
         (put(TABLE.format(1), torch.zeros(32, 4)), rf"{TABLE.format(1)} \(shared by all layers"),
         (put(TABLE.format(2), torch.zeros(320, 4)), rf"unexpected {TABLE.format(2)}"),
-        (put("predictor.bias", torch.zeros(527)), "unexpected predictor.bias"),
-        (put("decoder.bias", torch.zeros(3)), "unexpected decoder.bias"),
         (put(BIAS, torch.zeros(129)), r"fc1.bias \(129,\) instead of \(128,\)"),
         (put(BIAS, torch.full((128,), torch.nan)), "fc1.bias holds NaN or infinity"),
         (put(BIAS, [0.0]), "not an ordinary tensor"),

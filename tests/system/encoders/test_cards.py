@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from system.config.families import has_filterbank
-from system.encoders import FAMILIES, cards, checkpoints, family_class
+from system.encoders import FAMILIES, cards, checkpoints, family_class, wrapped
 from system.encoders.eat import DEVIATION, MEAN, Eat
 from system.encoders.fisher import Fisher
 from system.errors import WheeltapperError
@@ -145,7 +145,7 @@ def test_other_names_are_no_family(names):
 
 @pytest.mark.parametrize("loaded", [{}, {"model": 3}, {"cfg": 5, "model": {}}, {"metadata": None}, {"metadata": {}}])
 def test_strange_files_are_no_family(loaded):
-    assert cards.identify(loaded) is None
+    assert cards.identify(wrapped.unwrap(loaded)) is None
 
 
 def test_files_are_told_apart(tmp_path):
@@ -159,7 +159,7 @@ def test_files_are_told_apart(tmp_path):
 
 
 def test_echo_s_dict_is_looked_into():
-    assert cards.identify({"encoder": keys("echo_small"), "model_type": "small"}) == "echo"
+    assert cards.identify(wrapped.unwrap({"encoder": keys("echo_small"), "model_type": "small"})) == "echo"
 
 
 @pytest.mark.parametrize("layout", ["beats_iter3", "ast_hf", "echo_tiny", "resnext101_32x8d_timm"])

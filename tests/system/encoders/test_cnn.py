@@ -23,7 +23,7 @@ from timm.models.resnet import Bottleneck, ResNet
 from system.adaptation.lora import add_lora
 from system.adaptation.model import AdaptationTask, AdaptedEncoder
 from system.config import EncoderBranchConfig, EncoderConfig, LoraConfig
-from system.encoders import checkpoints, load_encoder
+from system.encoders import checkpoints, load_encoder, wrapped
 from system.encoders.cnn import ResNeXt, ResNeXtConfig
 from system.errors import WheeltapperError
 
@@ -271,7 +271,7 @@ def test_sizes_are_told_by_the_shapes(tmp_path):
     assert ResNeXt.load(write_torch(published(encoder), tmp_path)).config == config
     shapes = published_shapes("resnext101_32x8d_timm.txt")
     tensors = {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
-    assert ResNeXt.published(tensors, {}, "x")[0] == ResNeXt.SIZES["101-32x8d"] == ResNeXtConfig()
+    assert ResNeXt.published(wrapped.unwrap(tensors), {}, "x")[0] == ResNeXt.SIZES["101-32x8d"] == ResNeXtConfig()
 
 
 def test_own_file(nano, tmp_path):

@@ -98,7 +98,6 @@ def put(name, value):
     [
         (drop("norm.weight"), "missing norm.weight"),
         (drop("encoder.layers.1.self_attn.in_proj_bias"), "missing blocks.1.attn.qkv.bias"),
-        (put("decoder.weight", torch.zeros(3)), "unexpected decoder.weight"),
         (put("encoder.layers.7.linear1.bias", torch.zeros(512)), "missing blocks.2"),
         (put("norm.weight", torch.zeros(64)), r"norm.weight \(64,\) instead of \(128,\)"),
         (put("norm.weight", torch.full((128,), torch.nan)), "norm.weight holds NaN or infinity"),

@@ -1,6 +1,7 @@
 """Challenge CSVs: names, writing, reading."""
 
 import math
+import re
 
 import numpy as np
 import pytest
@@ -198,3 +199,37 @@ def test_folder_listing(tmp_path):
     (tmp_path / "anomaly_score_DCASE2026T2fan_section_00_test_seed1_id(0_)_Eval.csv").write_text("a.wav,2\n")
     with pytest.raises(WheeltapperError, match=r"expected one anomaly_score file for fan section 00, found .* and "):
         challenge_csv.list_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "1_0",
+        "１２",
+        "٣",
+        "٣٫٥",
+        "\u00a01.5",
+        "1.5\x0c",
+        "infinity",
+        "-NaN",
+        "1e400",
+        "0x1p3",
+        "1.5f",
+        "1d5",
+        "1e5_0",
+        "+-1",
+        "",
+    ],
+)
+def test_a_number_that_only_some_programs_read_is_refused(text):
+    rows, findings = challenge_csv.scan_bytes(f"a.wav,0.5\nb.wav,{text}\n".encode())
+    assert rows == [("a.wav", 0.5)]
+    assert [line for line, _ in findings] == [2]
+    assert re.match("expected a (finite score|number)", findings[0][1])
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("1", 1), ("-1.5", -1.5), ("+.5", 0.5), ("5.", 5), (" 1e-3 ", 1e-3), ("6.02E+23", 6.02e23)]
+)
+def test_plain_numbers_are_read(text, value):
+    assert challenge_csv.scan_bytes(f"a.wav,{text}\r\n".encode()) == ([("a.wav", value)], [])

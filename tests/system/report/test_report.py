@@ -17,8 +17,9 @@ from system.corpora import copies
 from system.errors import WheeltapperError
 from system.evaluation import challenge_csv
 from system.manifest import Clip
-from system.report import findings, page, results, summary, write_report
+from system.report import page, results, summary, write_report
 from system.report import leaderboard as report_tables
+from system.report.findings import collect_findings
 from system.report.load_run import RunData, SectionResults, read_run
 
 SECTIONS = ("headline", "machines", "systems", "published", "scores", "decisions", "recordings", "evaluation")
@@ -87,7 +88,7 @@ def test_the_false_alarms_to_expect_stand_beside_the_threshold(html, finished):
             above = int((scores > unit.threshold).sum())
             exact = stats.binomtest(above, len(scores)).proportion_ci(0.9, "exact") if len(scores) else None
             assert cell == (f"{100 * exact.low:.0f} to {100 * exact.high:.0f} %" if exact else "–")
-    found = findings.collect_findings(run)
+    found = collect_findings(run)
     assert any("8 source and 2 target references: a rate below 22 % cannot be promised" in text for text in found)
 
 
@@ -97,7 +98,7 @@ def test_copies_are_findings(finished):
     run.copies = [copies.Copy(train[1].key, train[0].file, True)]
     assert any(
         text.startswith("Pump: 1 of 10 training recordings are copies of training recordings (1 equal; ")
-        for text in findings.collect_findings(run)
+        for text in collect_findings(run)
     )
 
 
@@ -264,3 +265,12 @@ def test_simulated_recordings_are_called_so(folder):
     clips = [replace(clip, corpus="synthetic") for clip in manifest.read(folder / "manifest.csv")]
     manifest.write(folder / "manifest.csv", clips)
     assert "simulated" in Page(page.render(read_run(folder))).sections["headline"]
+
+
+def test_systems_that_coincide_are_a_finding(finished, tmp_path):
+    run = shutil.copytree(finished, tmp_path / "exp")
+    assert not [text for text in collect_findings(read_run(run)) if "coincide" in text]
+    shutil.rmtree(run / "systems/Wheeltapper_Demo_task2_2")
+    shutil.copytree(run / "systems/Wheeltapper_Demo_task2_1", run / "systems/Wheeltapper_Demo_task2_2")
+    told = "Wheeltapper_Demo_task2_1 and Wheeltapper_Demo_task2_2 coincide: they give every clip the same score."
+    assert told in collect_findings(read_run(run))
