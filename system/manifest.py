@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 SPLITS = ("train", "test", "supplemental")
 LABELS = ("normal", "anomaly", "")
 DOMAINS = ("source", "target", "")
+LONGEST = 20.0  # seconds of a reference; longer recordings are several (``system.windows``)
 
 
 Key = tuple[str, str, str, str]  # machine, section, split, file

@@ -23,10 +23,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from system.config import DataConfig
-from system.manifest import Clip, Key, Row, group_by
+from system.manifest import LONGEST, Clip, Key, Row, group_by
 
 TOLERANCE = 0.05  # share of the window by which a recording may be shorter or longer and is still taken as it is
-LONGEST = 20.0  # seconds of the median reference up to which it sets the window
 USUAL = 10.0  # seconds of the window where references are longer
 FEWEST = 10  # recordings of a domain; of fewer, stretches are left out in their place
 UPPER = 0.75  # quantile above which the scores of references are their tail

@@ -16,8 +16,7 @@ from system.corpora.inspection import InspectedSound, inspect_all
 from system.corpora.names import composed, is_name, parse_name, split_extension, with_text_names
 from system.errors import WheeltapperError
 from system.files import walk
-from system.manifest import Clip, Key
-from system.windows import LONGEST
+from system.manifest import LONGEST, Clip, Key
 
 log = logging.getLogger(__name__)
 

@@ -150,6 +150,8 @@ def check_recordings(
         if isinstance(found, str):
             problems.append(f"{found}{listed}")
             continue
+        if found.silent:
+            log.warning("%s: silent (all samples are zero), kept", clip.path)
         if healths is not None:
             healths[clip.key] = found.health
         measured = {name: getattr(found, name) for name in ("channels", "rate", "samples", "digest")}

@@ -11,8 +11,7 @@ from system.audio import EXTENSIONS
 from system.corpora.dcase import MIN_TRAIN
 from system.corpora.names import contradictions
 from system.errors import WheeltapperError
-from system.manifest import Clip, Key
-from system.windows import LONGEST
+from system.manifest import LONGEST, Clip, Key
 
 SHOWN = 10
 USED = ("train", "test")  # splits of recordings that stages use

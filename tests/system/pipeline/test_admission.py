@@ -67,8 +67,11 @@ def test_two_names_that_become_one(clips):
 
 
 def test_too_few_to_learn_from_and_many_problems(clips):
-    with pytest.raises(WheeltapperError, match="fan section 00: expected at least 2 normal training clips, found 1"):
-        admit([clips[0], *clips[3:]], "m.csv", places(clips[:3]))
+    few = [replace(clip, rate=8000, samples=80_000) for clip in (clips[0], *clips[3:])]
+    lacking = "fan section 00: expected at least 2 normal training clips, or one of more than 20 s, found 1"
+    with pytest.raises(WheeltapperError, match=lacking):
+        admit(few, "m.csv", places(clips[:3]))
+    admit([replace(few[0], samples=800_000), *few[1:]], "m.csv", places(clips[:3]))
     many = [replace(clips[0], file=f"{n}.doc", path=f"/r/{n}") for n in range(30)]
     with pytest.raises(WheeltapperError, match=r"m\.csv: 30 problems \(the first 10 are shown\)") as caught:
         admit(many, "m.csv", places(many))

@@ -149,7 +149,7 @@ def test_a_mistyped_folder_is_not_made(place, capsys):
             "give one of them as --data, data/dcase2021/dev or data/dcase2021/eval; download them with wheeltapper",
         ),
         ("gone.csv", "gone.csv: expected a CSV that lists sound files, found nothing"),
-        ("table.csv", "table.csv: table section 00: expected at least 2 normal training clips, found 1"),
+        ("table.csv", "table.csv: a.wav: expected a sound file, found nothing (line 2)"),
         ("notes.txt", "notes.txt: expected a header such as file,machine,split,label,domain, found an empty file"),
         ("notes.md", "--data notes.md: expected synthetic, dcase<year>, a folder or a manifest.csv, found a file"),
         ("empty", "empty: expected a folder of <machine>/{train,test}/*.wav, found no machine"),

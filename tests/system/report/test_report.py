@@ -17,8 +17,8 @@ from system.corpora import copies
 from system.errors import WheeltapperError
 from system.evaluation import challenge_csv
 from system.manifest import Clip
-from system.report import page, results, summary, write_report
 from system.report import leaderboard as report_tables
+from system.report import page, results, summary, write_report
 from system.report.findings import collect_findings
 from system.report.load_run import RunData, SectionResults, read_run
 
