@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 SYNTHETIC = "synthetic"
 CHALLENGE = "dcase"
-STARTED = "data_source.json"  # beside the records of the stages: what the last start of stage 0 read
+STARTED = ".0_data.source"  # beside the records of the stages while stage 0 runs, and after it failed: what it read
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def remembered(exp: Path, downloads: Path) -> str:
         downloads: folder of downloaded challenge years.
     """
     data = ""
-    for name in (STARTED, "0_data.json"):  # the record is gone while the stage runs, and after it failed
+    for name in (STARTED, "0_data.json"):
         try:
             record = dict(read_json(exp / MARKERS / name))
             data = data or str(dict(record.get("settings") or {}).get("data", ""))
@@ -105,7 +105,7 @@ def remembered(exp: Path, downloads: Path) -> str:
 
 
 def remember(exp: Path, data: str) -> None:
-    """Keeps what stage 0 is about to read, for ``remembered``; ``data`` as in the settings of the stage."""
+    """Keeps what stage 0 is about to read until it is on record; ``data`` as in the settings of the stage."""
     (exp / MARKERS).mkdir(exist_ok=True)
     write_json(exp / MARKERS / STARTED, {"settings": {"data": data}})
 

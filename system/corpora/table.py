@@ -116,7 +116,8 @@ def list_table(
         WheeltapperError: names line and column of what is wrong.
     """
     table = Path(table)
-    root = table.parent if root is None else Path(root)
+    own = table.resolve() if table.is_symlink() else table  # as manifests: below the file, not below a link to it
+    root = own.parent if root is None else Path(root)
     named = {"file": file_column, "class": class_column, "fold": fold_column, "group": group_column}
     named = {field: column for field, column in named.items() if column}
     found = delimited.read(table, lambda name: bool(columns.column_of(name)) or name in named.values(), EXAMPLE)

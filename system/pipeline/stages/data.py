@@ -18,7 +18,7 @@ from system.experiment import Experiment
 from system.files import files_signature
 from system.pipeline.admission import admit
 from system.progress import progress_bar
-from system.stage import Stage
+from system.stage import MARKERS, Stage
 
 
 def stage(run: Experiment, data: str = "") -> Stage:
@@ -29,6 +29,7 @@ def stage(run: Experiment, data: str = "") -> Stage:
             synthetic.
     """
     found, config = _find(run, data), run.config
+    started = run.folder / MARKERS / source.STARTED
     if found.manifest:
         path = found.manifest
         clips, _ = source.list_source(path)
@@ -40,6 +41,7 @@ def stage(run: Experiment, data: str = "") -> Stage:
                 f"--data {path}: expected a list that is not this experiment's own, which stage 0 writes anew"
             )
         stage = run.stage("data", chosen, [path], owns=_owned(run, [Path(clip.path) for clip in clips]))
+        stage.discards = [started]
         stage.watch = lambda: files_signature(clip.path for clip in clips)
         return stage
     folder = _folder(found)
@@ -53,7 +55,9 @@ def stage(run: Experiment, data: str = "") -> Stage:
     if found.synthetic:
         settings |= {"synthetic": config.data.synthetic, "seed": config.seed}
     owns = _owned(run, [] if found.synthetic else [folder])
-    return run.stage("data", settings, [], owns=owns, watched=folder)
+    stage = run.stage("data", settings, [], owns=owns, watched=folder)
+    stage.discards = [started]
+    return stage
 
 
 def work(run: Experiment, data: str = "") -> Iterable[Path]:

@@ -166,6 +166,14 @@ def test_a_manifest_that_a_spreadsheet_saved_reads_as_before(tmp_path, record):
     assert prepare_table(tmp_path / "saved.csv") == clips
 
 
+def test_a_linked_table_lists_what_lies_beside_the_table(tmp_path, record):
+    clip = record("1.wav")
+    (tmp_path / "t.csv").write_text("file,machine\naudio/fan/train/1.wav,fan\n")
+    (tmp_path / "links").mkdir()
+    (tmp_path / "links" / "t.csv").symlink_to(tmp_path / "t.csv")
+    assert prepare_table(tmp_path / "links" / "t.csv")[0].digest == clip.digest
+
+
 def test_machines_whose_accents_are_written_in_two_ways_are_one(say):
     assert {row[0] for row in say(with_cell("machine", "Lu\u0308fter", 2))} == {"Lüfter"}
 
