@@ -15,7 +15,6 @@ from system.corpora.inspection import InspectedSound, inspect_all
 from system.corpora.names import parse_name, split_extension
 from system.errors import WheeltapperError
 from system.manifest import Clip, Key
-from system.windows import LONGEST
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +28,7 @@ FOLDERS = {
 }
 MIN_SECONDS = 0.1
 MIN_TRAIN = 2
+LONG_ENOUGH = 20.0  # seconds of a training clip that is enough by itself, see windows.LONGEST
 SHOWN = 10
 
 
@@ -245,8 +245,8 @@ def _check_sets(folder: Path, clips: list[Clip], problems: list[str]) -> None:
         if not train:
             problems.append(f"{where}: expected at least {MIN_TRAIN} normal training clips in train/, found none")
         problems.extend(
-            f"{where}: section {section}: expected at least {MIN_TRAIN} normal training clips, or one of more than "
-            f"{LONGEST:g} s, found {train[section]}"
+            f"{where}: section {section}: expected at least {MIN_TRAIN} normal training clips, found {train[section]} "
+            f"(one of more than {LONG_ENOUGH:g} s would do)"
             for section in sorted({clip.section for clip in own})
             if train and train[section] < MIN_TRAIN and not _has_long([c for c in own if c.section == section])
         )
@@ -261,7 +261,7 @@ def _check_sets(folder: Path, clips: list[Clip], problems: list[str]) -> None:
 def _has_long(clips: Iterable[Clip]) -> bool:
     """Whether one of the training clips is long enough to be cut into several references."""
     try:
-        return any(probe(clip.path).seconds > LONGEST for clip in clips if clip.split == "train")
+        return any(probe(clip.path).seconds > LONG_ENOUGH for clip in clips if clip.split == "train")
     except WheeltapperError:
         return False  # reported when it is read
 

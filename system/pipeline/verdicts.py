@@ -195,8 +195,7 @@ def judge_file(path: Path, group: Group, judge: Judge, embed: Embed) -> Verdict:
     if any(found.unusable for found in findings):
         return Verdict(str(path), *group, None, judge.threshold, None, remark)
     if clip.seconds < SHORTEST * judge.window:
-        short = f"{clip.seconds:.3g} s, repeated to the {judge.window:.3g} s at which recordings are compared"
-        remark = "; ".join(filter(None, (remark, short)))
+        remark = "; ".join(filter(None, (remark, f"{clip.seconds:.3g} s, compared in windows of {judge.window:.3g} s")))
     course = judge.course(clip, embed)
     score = float(course.scores.max())
     if not np.isfinite(course.single).all():
