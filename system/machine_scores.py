@@ -128,19 +128,26 @@ def fit_scorer(
     """Fits the scorer of a branch to the normal references of one machine and section.
 
     Args:
-        references: windows of normal clips; an unknown domain counts as source. Those of one piece
-            (``windows.pieces``) or one group are left out together.
+        references: windows of normal clips; an unknown domain counts as source. Those of one recording or one group
+            are left out together, or of few recordings those of one piece (``windows.left_out``).
         embeddings: ``Clip.row`` to embedding (D,) or (bands, D).
         config: name and settings of the scorer.
 
     Raises:
-        WheeltapperError: all references are of one piece, or too few.
+        WheeltapperError: the references are too few.
     """
     scorer = scoring.build(config.name, **config.settings)
     rows, domains = _matrix(references, embeddings), np.array([clip.domain or "source" for clip in references])
     pieces = windows.pieces(references)
-    groups = connected(pieces.tolist(), [clip.group for clip in references])
+    apart = windows.left_out(references)
+    groups = connected(apart.tolist(), [clip.group for clip in references])
     count = len(np.unique(groups))
+    if len(np.unique(apart)) > len({clip.file for clip in references}):
+        log.warning(
+            "%s section %s: fewer than %d recordings of a domain: stretches of them are left out in turn, and more "
+            "normal recordings than asked will be above the threshold",
+            *(references[0].machine, references[0].section, windows.APART),
+        )
     if count < _fewest(scorer) and count < len(np.unique(pieces)):
         log.warning(
             "%s section %s: %d references are parts or copies of %d: each is left out alone, and more normal clips "

@@ -27,7 +27,8 @@ from system.manifest import LONGEST, Clip, Key, Row, group_by
 
 TOLERANCE = 0.05  # share of the window by which a recording may be shorter or longer and is still taken as it is
 USUAL = 10.0  # seconds of the window where references are longer
-FEWEST = 10  # recordings of a domain; of fewer, stretches are left out in their place
+FEWEST = 10  # references of a domain that its long recordings are divided into
+APART = 3  # recordings of a domain; of fewer, stretches are left out in their place
 UPPER = 0.75  # quantile above which the scores of references are their tail
 
 Group = tuple[str, str]  # machine, section
@@ -111,10 +112,10 @@ def stored(clips: Iterable[Clip], rows: Iterable[Row]) -> list[Clip]:
 
 
 def pieces(references: Sequence[Window]) -> np.ndarray:
-    """Which references are left out together: those of one recording.
+    """Which windows count as one reference: those of one recording.
 
-    A domain of fewer than ``FEWEST`` recordings cannot spare a long one. Its recordings are divided into stretches of
-    two windows or more that are left out in turn, about ``FEWEST`` in all.
+    The recordings of a domain of fewer than ``FEWEST`` are divided into stretches of two windows or more, about
+    ``FEWEST`` in all.
 
     Args:
         references: N windows of one machine and section.
@@ -133,6 +134,27 @@ def pieces(references: Sequence[Window]) -> np.ndarray:
                 numbers[part] = count
                 count += 1
     return numbers
+
+
+def left_out(references: Sequence[Window]) -> np.ndarray:
+    """Which references are left out together: those of one recording.
+
+    Parts of one recording are more alike than two recordings are. Only a domain of fewer than ``APART`` recordings
+    cannot spare one: its pieces are left out in turn.
+
+    Args:
+        references: N windows of one machine and section.
+
+    Returns:
+        Number of the recording or piece of each, not in order (N,).
+    """
+    files = {file: number for number, (file,) in enumerate(group_by(references, "file"))}
+    numbers = np.array([files[each.file] for each in references], int)
+    found = pieces(references) + len(files)
+    for members in group_by(references, "domain").values():
+        if len(np.unique(numbers[members])) >= APART:
+            found[members] = numbers[members]
+    return found
 
 
 def span(windows: Sequence[Window]) -> tuple[int, int]:

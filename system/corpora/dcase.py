@@ -257,8 +257,8 @@ def _check_sets(folder: Path, clips: list[Clip], problems: list[str]) -> None:
                 f"{f'; {others}' * bool(others)}"
             )
         problems.extend(
-            f"{where}: section {section}: expected at least {MIN_TRAIN} normal training clips, or one of more than "
-            f"{LONGEST:g} s, found {train[section]}"
+            f"{where}: section {section}: expected at least {MIN_TRAIN} normal training clips, found {train[section]} "
+            f"(one of more than {LONGEST:g} s would do)"
             for section in sorted({clip.section for clip in own})
             if train and train[section] < MIN_TRAIN and not _has_long([c for c in own if c.section == section])
         )

@@ -1,5 +1,7 @@
 """Embeds recordings: with the branches of a run, or any files with a frozen encoder."""
 
+import itertools
+import math
 import os
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -26,6 +28,7 @@ if TYPE_CHECKING:  # imports peft and transformers, which takes seconds and is n
 
 GATE_SLOTS = 32  # time slots of the gate's profile
 AHEAD = 4  # recordings per worker that are read ahead
+WHOLE = 60.0  # seconds up to which a recording of any kind is embedded as a whole
 WAITING = 8  # size of the queue, in batches, in which recordings wait for others of equal length
 
 Item = TypeVar("Item")
@@ -255,6 +258,8 @@ def embed_files(
 ) -> np.ndarray:
     """Embeds sound files with a frozen encoder; channels are averaged first.
 
+    Of recordings longer than ``WHOLE``, which need not fit into memory, the mean over equal parts is returned.
+
     Args:
         encoder: any family; it is moved to ``device`` and ``dtype`` and stays there.
         paths: N sound files.
@@ -287,9 +292,12 @@ def embed_files(
     expected = rate or encoder.rate or audio.probe(paths[0]).rate
     network = frozen_network(encoder, mode, pool, power, depth, expected)
 
+    parts = [part for path in paths for part in _parts(path)]
+
     @torch.inference_mode()
-    def load(path: Path) -> Tensor:
-        wave, native = audio.read(path)
+    def load(part: tuple[Path, int, int]) -> Tensor:
+        path, start, stop = part
+        wave, native = audio.read(path, start, stop - start)
         if native != expected and not rate and not encoder.rate:
             raise WheeltapperError(
                 f"{path}: expected {expected} Hz as in {paths[0]}, found {native} Hz: the number of bands depends on "
@@ -303,8 +311,19 @@ def embed_files(
         return network(spectrograms.to(device)).float().cpu().numpy()
 
     columns: dict[str, np.ndarray] = {}
-    for rows, values in run_batches(paths, load, compute, workers, batch_size):
-        _store(columns, "embeddings", rows, values, len(paths), paths)
-        if progress:
-            progress(len(rows))
-    return columns["embeddings"]
+    first = np.array([not start for _, start, _ in parts])
+    for rows, values in run_batches(parts, load, compute, workers, batch_size):
+        _store(columns, "embeddings", rows, values, len(parts), [path for path, _, _ in parts])
+        if progress and (done := int(first[rows].sum())):
+            progress(done)
+    if first.all():
+        return columns["embeddings"]
+    starts = np.flatnonzero(first)
+    return np.add.reduceat(columns["embeddings"], starts) / np.diff([*starts, len(parts)])[:, None].astype(np.float32)
+
+
+def _parts(path: Path) -> list[tuple[Path, int, int]]:
+    """Path, first sample and end of the equal parts in which a recording is embedded."""
+    info = audio.probe(path)
+    edges = np.linspace(0, info.samples, math.ceil(info.seconds / WHOLE) + 1).round().astype(int).tolist()
+    return [(path, start, stop) for start, stop in itertools.pairwise(edges)]

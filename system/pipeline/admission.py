@@ -86,8 +86,8 @@ def _set_problems(clips: Sequence[Clip]) -> list[str]:
         if clip.split == "train" and (not clip.rate or clip.seconds > LONGEST)
     }
     found = [
-        f"{machine} section {section}: expected at least {MIN_TRAIN} normal training clips, or one of more than "
-        f"{LONGEST:g} s, found {counts[machine, section, 'train'] or 'none'}"
+        f"{machine} section {section}: expected at least {MIN_TRAIN} normal training clips, found "
+        f"{counts[machine, section, 'train'] or 'none'} (one of more than {LONGEST:g} s would do)"
         for machine, section in groups
         if counts[machine, section, "train"] < MIN_TRAIN and (machine, section) not in long
     ]

@@ -222,7 +222,7 @@ def judge_file(path: Path, group: Group, judge: Judge, embed: Embed) -> Verdict:
         return Verdict(str(path), *group, None, judge.threshold, None, remark)
     short = ""
     if clip.seconds < SHORTEST * judge.window:
-        short = f"{clip.seconds:.3g} s, repeated to the {judge.window:.3g} s at which recordings are compared"
+        short = f"{clip.seconds:.3g} s, compared in windows of {judge.window:.3g} s"
     remark = "; ".join(filter(None, (remark, short, coding_remark(path, judge.paths), sound.note)))
     course = judge.course(clip, embed)
     score = float(course.scores.max())

@@ -172,12 +172,26 @@ def test_one_threshold_holds_for_all_lengths():
         assert (found > limit).mean() < 0.108, count
 
 
-def test_recordings_of_a_large_domain_are_left_out_as_wholes():
+def test_three_recordings_are_left_out_as_wholes_and_of_fewer_pieces():
+    few = [row(0, f"t{i}.wav", 5 * part, 10, "train", "target") for i in range(2) for part in range(20)]
+    many = [row(0, f"s{i}.wav", 5 * part, 10, "train", "source") for i in range(3) for part in range(20)]
+    rows = [*many, *few]
+    found = windows.left_out(rows)
+    assert len(np.unique(found)) == 3 + 10
+    for i in range(3):
+        assert len(np.unique(found[20 * i : 20 * i + 20])) == 1
+    apart = {(found[i], found[j]) for i in range(100) for j in range(100) if rows[i].file != rows[j].file}
+    assert all(one != other for one, other in apart)
+    own = windows.pieces(rows)[60:]
+    assert [(found[60 + i] == found[60]) for i in range(40)] == [(own[i] == own[0]) for i in range(40)]
+
+
+def test_recordings_of_a_large_domain_are_one_reference_each():
     rows = [row(0, f"{i}.wav", start, 10, "train", "source") for i in range(12) for start in (0, 5, 10)]
     assert windows.pieces(rows).tolist() == [i for i in range(12) for _ in range(3)]
 
 
-def test_one_long_recording_is_left_out_in_stretches():
+def test_one_long_recording_is_many_references():
     rows = [row(0, "long.wav", 5 * i, 10, "train", "source") for i in range(119)]
     order = np.random.default_rng(0).permutation(119)
     found = windows.pieces([rows[i] for i in order])

@@ -120,6 +120,22 @@ def test_files(tiny_encoder, record):
         np.testing.assert_allclose(row, encoder.embed(mono, rate)[0].detach().numpy(), atol=1e-6)
 
 
+def test_long_recordings_are_embedded_in_equal_parts(tiny_encoder, record, monkeypatch, tmp_path):
+    paths = [record("long.wav", seconds=2.5).path, record("short.wav", seconds=1.0, seed=1).path]
+    wave, rate = audio.read(paths[0])
+    edges = (0, round(len(wave[0]) / 3), round(2 * len(wave[0]) / 3), len(wave[0]))
+    parts = []
+    for number in range(3):
+        parts.append(tmp_path / f"part{number}.wav")
+        audio.write(parts[-1], wave[:, edges[number] : edges[number + 1]], rate)
+    expected = np.stack([embed_files(tiny_encoder(), parts).mean(0), embed_files(tiny_encoder(), paths[1:])[0]])
+    monkeypatch.setattr(embed, "WHOLE", 1.0)
+    told = []
+    found = embed_files(tiny_encoder(), paths, workers=2, progress=told.append)
+    np.testing.assert_allclose(found, expected, atol=1e-3)  # written again, the parts differ by a bit of the samples
+    assert (sum(told), found.dtype) == (2, np.float32)
+
+
 def test_a_batch_of_unequal_lengths_equals_the_clips_one_by_one(tiny_encoder, record):
     """Six lengths in batches of three: a batch holds clips of one length, in any order of files."""
     paths = [record(f"{i}.wav", seconds=0.3 + 0.17 * (i % 6), seed=i).path for i in range(17)]

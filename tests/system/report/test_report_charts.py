@@ -3,6 +3,7 @@
 import base64
 import io
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from PIL import Image
 from system import audio
 from system.evaluation import roc
 from system.manifest import Clip
-from system.report import charts, sound, svg
+from system.report import charts, curves, sound, svg
 
 RATE = 8000
 
@@ -86,3 +87,39 @@ def test_both_microphones_are_heard(tmp_path):
         np.testing.assert_allclose(one.wave, samples, atol=1e-4)
     assert sound.excerpt_start(heard[0], 1.0) == RATE // 2
     assert sound.excerpt_start(heard[0], 5.0) == 0
+
+
+@pytest.mark.parametrize("count", [3, 1439])
+def test_the_course_of_a_long_recording_has_threshold_and_worst_window(count):
+    starts, scores = 5.0 * np.arange(count), np.sin(np.arange(count))
+    scores[1] = 9.0
+    chart = str(curves.course_chart("Fan", starts, 10.0, scores, 2.0, 5.0))
+    margin = 0.05 * (9 - scores.min())
+    low, high = scores.min() - margin, 9 + margin
+    end = starts[-1] + 10
+
+    def x(seconds: float) -> float:
+        return 44 + 304 * seconds / end
+
+    (area,) = re.findall(r'class="area anomaly" d="M([^z]*)z', chart)
+    sides = [float(point.split()[0]) for point in area.split("L")]
+    np.testing.assert_allclose(sorted(set(sides)), [x(5), x(15)], atol=0.06)
+    (line,) = re.findall(r'class="line both" d="M([^"]*)"', chart)
+    points = np.array([[float(number) for number in point.split()] for point in line.split("L")])
+    assert len(points) <= 402
+    top = points[points[:, 1].argmin()]
+    assert top[0] == pytest.approx(x(10), abs=0.06)  # the middle of the worst window, however many are left out
+    (rule,) = re.findall(r'class="rule alarm" d="M44 ([0-9.]+)h304"', chart)
+    assert float(rule) == pytest.approx(16 + 90 * (high - 2) / (high - low), abs=0.3)
+    assert "the worst from 5.0 s" in chart
+
+
+def test_of_a_long_recording_the_worst_window_is_shown(tmp_path):
+    wave = np.linspace(-0.5, 0.5, 20 * RATE, dtype=np.float32)[None]
+    audio.write(tmp_path / "a.wav", wave, RATE)
+    clip = Clip("mine", "m", "00", "test", "a.wav", str(tmp_path / "a.wav"), "", "", "", "", 1, RATE, 20 * RATE)
+    (heard,) = sound.listen(replace(clip, start=12 * RATE, window=4 * RATE))
+    np.testing.assert_allclose(heard.wave, wave[0, 12 * RATE : 16 * RATE], atol=1e-4)
+    picture = str(sound.picture(heard, -80, 0, "x", 1.0))
+    assert re.findall(r'class="tick mid"[^>]*>([^<]*)', picture) == ["12", "13", "14", "15", "16"]
+    assert re.search(r'class="line both" d="M158.0 \d+H234.0"', picture)  # the second in the middle
