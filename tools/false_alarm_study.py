@@ -4,7 +4,8 @@ Machines are drawn from distributions: embeddings on a few directions of falling
 one or several states, with normal or heavy tails (Student, 4 degrees of freedom), and target clips that are shifted.
 Each is given references, a scorer and a threshold, and judged by new clips, so that its false-alarm rate is known.
 ``before`` is the plain quantile of the leave-one-out scores, both domains weighted alike, and Mahalanobis banks as they
-were, one for every domain of four clips and three clips no sphere; ``now`` is what the program does. The last row is of all machines.
+were, one for every domain of four clips and three clips no sphere; ``now`` is what the program does. The last row is of
+all machines.
 
     python tools/false_alarm_study.py [--machines 25] [--seed 0] [--csv recipes/dcase2026/results/false_alarms.csv]
 

@@ -91,14 +91,23 @@ def test_a_corpus_is_where_a_run_begins(tmp_path, capsys):
     sys.path.remove(str(EXAMPLES))
     folder, path, exp = tmp_path / "mill", tmp_path / "m.csv", tmp_path / "exp"
     folder.mkdir()
-    for name in ("2024-03-01 ok", "2024-05-01 ok", "2024-05-02 fault", "2024-07-01 ok", "2024-07-02 2 fault"):
-        soundfile.write(folder / f"saw {name}.wav", np.random.default_rng(0).normal(0, 0.1, 8000), 8000)
+    names = (
+        "2024-03-01 ok",
+        "2024-03-02 ok",
+        "2024-05-01 ok",
+        "2024-05-02 fault",
+        "2024-07-01 ok",
+        "2024-07-02 2 fault",
+    )
+    for seed, name in enumerate(names):
+        soundfile.write(folder / f"saw {name}.wav", np.random.default_rng(seed).normal(0, 0.1, 8000), 8000)
     manifest.write(path, my_corpus.clips(folder))
     prepare = ["prepare", "--exp", str(exp), "--conf", str(TOY), "--data", str(path)]
     assert main(prepare) == 0
     found = {clip.file: (clip.split, clip.label, clip.domain) for clip in manifest.read(exp / "manifest.csv")}
     assert found == {
         "saw 2024-03-01 ok.wav": ("train", "normal", "source"),
+        "saw 2024-03-02 ok.wav": ("train", "normal", "source"),
         "saw 2024-05-01 ok.wav": ("train", "normal", "target"),
         "saw 2024-07-01 ok.wav": ("test", "normal", "target"),
         "saw 2024-07-02 2 fault.wav": ("test", "anomaly", "target"),

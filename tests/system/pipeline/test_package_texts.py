@@ -35,7 +35,7 @@ CARD = {
 
 def clips(channels: int, attributes: str, target: int) -> list[Clip]:
     found = []
-    for number in range(8):
+    for number in range(12):
         domain = "target" if number < target else "source"
         path = f"/d/fan/train/{number}.wav"
         facts = {"channels": channels, "rate": 16000, "samples": 16000, "digest": f"{number}"}
@@ -60,7 +60,7 @@ def told(folder: Path, recordings: list[Clip], more: str = "crop_seconds: 1.0") 
 
 
 def test_two_microphones_with_attributes_and_domains(tmp_path):
-    found = told(tmp_path, clips(2, "speed_1", 4))
+    found = told(tmp_path, clips(2, "speed_1", 6))
     for word in ("channel swap", "learned gate", "attributes serve", "references of each domain", "noise reference"):
         assert word in found
     assert "fine-tuning" in found
@@ -70,8 +70,8 @@ def test_two_microphones_with_attributes_and_domains(tmp_path):
 @pytest.mark.parametrize(
     ("recordings", "absent"),
     [
-        (clips(1, "speed_1", 4), ("channel swap", "gate", "subtract", "noise reference")),
-        (clips(2, "", 4), ("attributes serve", "angular")),
+        (clips(1, "speed_1", 6), ("channel swap", "gate", "subtract", "noise reference")),
+        (clips(2, "", 6), ("attributes serve", "angular")),
         (clips(2, "speed_1", 0), ("each domain", "minimum over the domains")),
         (clips(2, "speed_1", 1), ("each domain", "minimum over the domains")),
     ],
@@ -82,11 +82,11 @@ def test_what_the_recordings_lack_is_not_claimed(tmp_path, recordings, absent):
 
 
 def test_without_a_step_nothing_is_fitted(tmp_path):
-    found = told(tmp_path, clips(2, "speed_1", 4), "tune: frozen, loop: {steps: 0}")
+    found = told(tmp_path, clips(2, "speed_1", 6), "tune: frozen, loop: {steps: 0}")
     assert not [word for word in ("fine-tuning", "fitted", "mixup", "channel gain", "steps of") if word in found]
     assert "references" in found
 
 
 def test_pseudo_attributes_are_attributes(tmp_path):
-    bare = [replace(clip, attributes="") for clip in clips(2, "", 4)]
+    bare = [replace(clip, attributes="") for clip in clips(2, "", 6)]
     assert "attributes serve" in told(tmp_path, bare, "pseudo_attributes: {clusters: 2}")
