@@ -1,7 +1,6 @@
 """Fused scores of systems: branches are calibrated and fused by windows, windows are collapsed to recordings."""
 
-from collections import Counter
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -127,40 +126,40 @@ def threshold(references: Sequence[ScoreRow], false_positive_rate: float) -> flo
 def collapse(rows: Sequence[ScoreRow]) -> list[ScoreRow]:
     """Scores of recordings from the scores of their windows.
 
-    The score of a test clip is the highest of ``windows.scores``. References are collapsed by pieces
-    (``windows.pieces``), so that each is a recording or a stretch of one.
+    The score of a test clip is the highest of ``windows.scores``. Thresholds are for single windows, so that of a
+    reference those of its windows that do not overlap count, each as one.
 
     Args:
-        rows: of one machine and section, references among them.
+        rows: of one machine and section, by start, references among them.
 
     Returns:
-        One row per test clip and piece of references, in order of first appearance.
+        One row per test clip and such window of a reference, in order of first appearance.
     """
-    recordings = by_recording(rows)
-    parts = Counter(own[0].key for own in recordings)
-    found = []
-    for own in recordings:
-        start, window = windows.span(own) if parts[own[0].key] > 1 else (0, 0)
-        found.append(replace(own[0], score=max(row.score for row in own), start=start, window=window))
+    found: list[ScoreRow] = []
+    for own in by_recording(rows):
+        kept = windows.disjoint(own)
+        if own[0].split == "train" and len(kept) > 1:
+            found += kept
+        else:
+            score = max(row.score for row in (kept if own[0].split == "train" else own))
+            found.append(replace(own[0], score=score, start=0, window=0))
     return found
 
 
 def by_recording(rows: Sequence[ScoreRow]) -> list[list[ScoreRow]]:
-    """The windows of each test clip and piece of references with their ``windows.scores``.
+    """The windows of each recording, those of test clips with their ``windows.scores``.
 
     Args:
         rows: of one machine and section, by start, references among them.
     """
-    references = [row for row in rows if row.split == "train"]
-    tail = windows.tail_scale(np.array([row.score for row in references]))
-    pieces = iter(windows.pieces(references).tolist())
-    members: dict[Hashable, list[ScoreRow]] = {}
-    for row in rows:
-        members.setdefault(next(pieces) if row.split == "train" else row.key, []).append(row)
+    tail = windows.tail_scale(np.array([row.score for row in rows if row.split == "train"]))
     found = []
-    for own in members.values():
-        scores = windows.scores(own, np.array([row.score for row in own]), tail)
-        found.append([replace(row, score=float(score)) for row, score in zip(own, scores, strict=True)])
+    for members in group_by(rows, "split", "file").values():
+        own = [rows[index] for index in members]
+        if own[0].split == "test":
+            scores = windows.scores(own, np.array([row.score for row in own]), tail)
+            own = [replace(row, score=float(score)) for row, score in zip(own, scores, strict=True)]
+        found.append(own)
     return found
 
 

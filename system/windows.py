@@ -18,7 +18,7 @@ import math
 import statistics
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from system.manifest import LONGEST, Clip, Key, Row, group_by
 
 TOLERANCE = 0.05  # share of the window by which a recording may be shorter or longer and is still taken as it is
 USUAL = 10.0  # seconds of the window where references are longer
-FEWEST = 10  # references of a domain that its long recordings are divided into
+FEWEST = 10  # pieces of a domain that its long recordings are divided into
 APART = 3  # recordings of a domain; of fewer, stretches are left out in their place
 UPPER = 0.75  # quantile above which the scores of references are their tail
 
@@ -45,6 +45,9 @@ class Window(Protocol):
     def start(self) -> int: ...
     @property
     def window(self) -> int: ...
+
+
+AnyWindow = TypeVar("AnyWindow", bound=Window)
 
 
 def lengths(clips: Iterable[Clip], config: DataConfig) -> dict[Group, float]:
@@ -112,7 +115,7 @@ def stored(clips: Iterable[Clip], rows: Iterable[Row]) -> list[Clip]:
 
 
 def pieces(references: Sequence[Window]) -> np.ndarray:
-    """Which windows count as one reference: those of one recording.
+    """Pieces of references: recordings, or stretches of them.
 
     The recordings of a domain of fewer than ``FEWEST`` are divided into stretches of two windows or more, about
     ``FEWEST`` in all.
@@ -155,6 +158,15 @@ def left_out(references: Sequence[Window]) -> np.ndarray:
         if len(np.unique(numbers[members])) >= APART:
             found[members] = numbers[members]
     return found
+
+
+def disjoint(windows: Sequence[AnyWindow]) -> list[AnyWindow]:
+    """The first of some windows of a recording, by start, and those that no earlier one of the result overlaps."""
+    kept = [windows[0]]
+    for each in windows[1:]:
+        if each.start >= kept[-1].start + kept[-1].window:
+            kept.append(each)
+    return kept
 
 
 def span(windows: Sequence[Window]) -> tuple[int, int]:
