@@ -51,6 +51,7 @@ def main(args: argparse.Namespace) -> None:
 
     try:
         clips = truth.read_truth(args.truth)
+        truth.check_domains(clips)
         found, notes = evaluate_folder(args.scores, clips, rule_of_year(args.year), args.bootstrap, args.seed)
     except WheeltapperError as error:
         raise WheeltapperError(f"{args.scores} against {args.truth}: {error}") from error

@@ -1,6 +1,7 @@
 """Tables of text as people and spreadsheets write them: the file tells encoding and separator, a row has its line."""
 
 import codecs
+import contextlib
 import csv
 import io
 import itertools
@@ -121,10 +122,9 @@ def _header(path: Path, text: str, known: Callable[[str], bool], example: str) -
     best, found = (0, 0, 0), (",", 0)
     heads: list[str] = []
     for separator in SEPARATORS:
-        try:
-            lines = [cells for _, cells in itertools.islice(_cells(text, separator), 2)]
-        except csv.Error:
-            continue
+        lines: list[list[str]] = []
+        with contextlib.suppress(csv.Error):  # of the second line, which rarely is the header: read() says it
+            lines.extend(cells for _, cells in itertools.islice(_cells(text, separator), 2))
         hint = bool(lines) and "".join(lines[0]).lower() in ("sep=", f"sep={separator}")
         if hint:
             lines = lines[1:]

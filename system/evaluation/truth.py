@@ -96,6 +96,18 @@ def read_truth(path: str | os.PathLike) -> list[Truth]:
     return rows
 
 
+def check_domains(clips: Iterable[Truth]) -> None:
+    """Raises WheeltapperError for a clip without a domain in a section whose other clips have one."""
+    found = list(clips)
+    known = {clip[:2] for clip in found if clip.domain}
+    for clip in found:
+        if not clip.domain and clip[:2] in known:
+            raise WheeltapperError(
+                f"{clip.machine} section {clip.section}: {clip.file}: domain: expected source or target as its other "
+                "clips have, found none"
+            )
+
+
 def _check_clip(clip: Truth, where: str) -> None:
     for name in ("machine", "section", "file"):
         if not getattr(clip, name):

@@ -5,6 +5,7 @@ import hashlib
 import io
 import pickle
 import zipfile
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -45,7 +46,7 @@ def put(path: Path, content: bytes | str) -> Path:
 
 def put_wav(path: Path, wave: np.ndarray | None = None, rate: int = RATE, subtype: str = "PCM_16") -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    wave = noise(seed=sum(path.name.encode())) if wave is None else wave
+    wave = noise(seed=zlib.crc32(path.name.encode())) if wave is None else wave
     soundfile.write(path, wave, rate, subtype=subtype)
     return path
 

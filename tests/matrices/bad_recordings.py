@@ -217,11 +217,15 @@ TABLES = {
     "attributes: endless number": Case(
         recordings(content(ATTRIBUTES, f"file_name,d{'9' * 5000}p,d1v\n")), ATTRIBUTES, "expected file_name", "found"
     ),
-    "table: column": Case(table("filename\na.wav\n"), "table.csv: line 1", "did you mean filename", "no column file"),
+    "table: column": Case(
+        table("fle\na.wav\n"), "table.csv: line 1", "expected a header such as file,machine", "'fle'"
+    ),
     "table: ragged": Case(table("file,class\na.wav\n"), "table.csv: line 2", "expected 2 columns", "found 1"),
     "table: file missing": Case(table("file\na.wav\nc.wav\n"), "c.wav", "expected a sound file", "found nothing"),
     "table: file twice": Case(table("file\na.wav\na.wav\n"), "table.csv: line 3", "expected each file once", "a.wav"),
-    "table: cell empty": Case(table('file\n\na.wav\n" "\n'), "table.csv: line 4", "expected text", "found nothing"),
+    "table: cell empty": Case(
+        table("file,label\n\na.wav,\n ,ok\n"), "table.csv: line 4", "expected text", "found nothing"
+    ),
     "table: condition": Case(
         table("file\na.wav\n", "--where", "file~["), "where: file~[", "regular expression", "found"
     ),
@@ -229,7 +233,7 @@ TABLES = {
     "table: quote left open": Case(
         table('file,note\na.wav,"1\nb.wav,2\n'),
         "table.csv",
-        "expected UTF-8 text with commas",
+        "expected text with quotes in pairs",
         "unexpected end of data",
     ),
 }
