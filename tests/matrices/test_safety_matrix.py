@@ -140,10 +140,10 @@ class Tags(HTMLParser):
 
 
 def test_names_of_a_run_are_text_in_its_report(quick, tmp_path):
-    """A machine, a file, attributes and a system that are named like a tag."""
+    """A file, attributes and a system that are named like a tag, and machines like what a tag holds."""
     data = tmp_path / "own"
     for machine in ("SimFan", "SimValve"):
-        shutil.copytree(quick.finished / "data" / machine, data / f"{machine}{TAG}")
+        shutil.copytree(quick.finished / "data" / machine, data / f"{machine}' onerror='alert(1)")
     for path in sorted(data.rglob("*.wav")):
         path.rename(path.with_name(path.name.replace("normal_", "normal_").replace(".wav", f"_x_{TAG}.wav")))
     systems = [{"name": TAG, "weights": {"lines": 1.0}}]
@@ -160,6 +160,7 @@ def test_names_of_a_run_are_text_in_its_report(quick, tmp_path):
     assert "x" not in tags.images
     assert "&lt;img src=x onerror=alert(1)&gt;" in page
     assert TAG not in page
+    assert "SimFan&#39; onerror=&#39;alert(1)" in page
 
 
 def test_a_run_uses_no_network(elsewhere):
