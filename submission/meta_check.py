@@ -74,7 +74,6 @@ def parse(data: bytes) -> tuple[Any, dict[str, int], list[tuple[int, str]]]:
         node = loader.get_single_node()
         if node is not None:
             found = _walk(node, lines)
-            # Aliases, which are found there, could make the walk over numbers endless.
             problems += found or _odd_numbers(node)
             if not found:
                 return loader.construct_document(node), lines, problems
@@ -120,11 +119,15 @@ def _walk(root: yaml.Node, lines: dict[str, int]) -> list[tuple[int, str]]:
 
 
 def _odd_numbers(root: yaml.Node) -> list[tuple[int, str]]:
-    """Numbers in a form that programs read differently; ``root`` has no cycles."""
+    """Numbers in a form that programs read differently; keys may hold themselves."""
     problems: list[tuple[int, str]] = []
+    seen: set[int] = set()
     waiting = [root]
     while waiting:
         node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
         if isinstance(node, yaml.MappingNode):
             waiting += [part for pair in node.value for part in pair]
         elif isinstance(node, yaml.SequenceNode):

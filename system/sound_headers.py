@@ -21,6 +21,7 @@ MAX_CHUNKS = 10_000  # to read; real files have a few, zeros after a header look
 PLACEHOLDER = 4352  # bytes below 2^31 and 2^32 in which a length is a placeholder: 4096, and the header's own length
 FLAC_TOTAL = 21  # position of the number of samples in a flac file
 OGG_PAGE = 65_307  # bytes of the largest page
+FORMAT = 16  # bytes of the shortest format chunk of a wav
 MP3_FRAMES = 1000  # looked at for the bit rate: half a minute
 MP3_KILOBITS = (  # a second, of versions 2 and 2.5, and of version 1
     (8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160),
@@ -171,6 +172,8 @@ def _read_riff(sound: _Sound) -> Header:
         if name == b"ds64":
             long_place = start + 8
         elif name == b"fmt ":
+            if start + FORMAT > sound.size:
+                raise sound.cut(start + FORMAT)
             frame = _check_format(sound, sound.unpack(f"{order}HHIIHH", start))
         elif name == b"data":
             place, pack, bits = position + 4, f"{order}I", 32

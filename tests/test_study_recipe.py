@@ -71,7 +71,7 @@ def test_run_sh_does_the_same(finished, data, tmp_path):
     done = run_script(RECIPE / "run.sh", *options, folder=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count("complete, nothing to do") == done.stdout.count(": reads ") > 20
-    assert {path for path, t in before.items() if path.stat().st_mtime_ns != t} == set()
+    assert {path.name for path, t in before.items() if path.stat().st_mtime_ns != t} <= {".lock"}
     assert "| AST - supervised | " in done.stdout
     with open(finished / "table.csv", newline="") as file:
         found = list(csv.DictReader(file))

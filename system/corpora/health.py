@@ -22,6 +22,7 @@ PEAKS = 4  # samples at a limit in a piece; fewer are no clipping
 SPIKE = 4  # clipped: so many times as many samples at the limit as just inside it
 NEAR = 0.005  # of peak to peak: just inside; one step of the samples where that is more
 COARSE = 0.25  # but never more of peak to peak
+LARGEST = 1e9  # of full scale; larger samples of a float file are taken for it
 JUMP, STEP = 1.5, 1.0  # of full scale: step between neighbours after an overflow, and one that is seldom without
 ALIKE = 0.9999  # magnitude of the correlation coefficient from which channels hold the same sound
 WINDOW = np.hanning(FRAME + 1)[:-1].astype(np.float32)
@@ -99,6 +100,8 @@ class HealthMeter:
         """Takes in the next block (channels, samples)."""
         for start in range(0, wave.shape[1], PIECE):
             piece = wave[:, start : start + PIECE]
+            if max(-piece.min(), piece.max()) > LARGEST:
+                piece = piece.clip(-LARGEST, LARGEST)  # whose squares are finite in single precision
             self._add_moments(piece)
             for channel, values in zip(self.channels, piece, strict=True):
                 channel.add(values)

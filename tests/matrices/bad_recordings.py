@@ -45,7 +45,7 @@ AUDIO = {
         recordings(changed(TRAIN, lambda data: data[: len(data) // 2])), TRAIN_FILE, "the header promises 6444", "3222"
     ),
     "header alone": Case(recordings(wav(TRAIN, noise(0))), TRAIN_FILE, "expected sound", "a file of 0 samples"),
-    "half a header": Case(recordings(changed(TRAIN, lambda data: data[:20])), TRAIN_FILE, "expected", "found 20 bytes"),
+    "half a header": Case(recordings(changed(TRAIN, lambda data: data[:20])), TRAIN_FILE, "truncated", "found 20"),
     "rate of zero": Case(
         recordings(changed(TEST, lambda data: patched(data, 24, bytes(4)))), TEST_FILE, "expected", "found"
     ),

@@ -163,6 +163,7 @@ HOSTILE_META = {
     "laughs": b"a: &a [x,x,x,x,x,x,x,x,x]\n"
     + b"".join(b"%c: &%c [%s]\n" % (n + 1, n + 1, b",".join([b"*%c" % n] * 9)) for n in range(97, 106)),
     "recursive": b"submission: &a\n  authors: *a\n",
+    "key that holds itself": b"? &a [*a, 1]\n: 3\n",
     "python tag": b"submission: !!python/object/apply:os.system ['true']\n",
     "int tag on text": b"submission: !!int x\nsystem: 1\nresults: 1\n",
     "empty int": b"submission: !!int ''\n",

@@ -210,7 +210,7 @@ def test_the_kind_of_file_and_its_rate_do_not_decide(run, tmp_path):
     [
         (1, 4, "0.125 ms long, the references last 1 s"),
         (100, 4, "12.5 ms long, the references last 1 s"),
-        (1000, 0, "0.125 s, repeated to the 1 s at which recordings are compared"),
+        (1000, 0, "0.125 s, compared in windows of 1 s"),
     ],
 )
 def test_short_recordings_end_in_a_score_or_are_unusable(run, tmp_path, samples, status, text, capsys):

@@ -10,10 +10,9 @@ import pytest
 import soundfile
 import yaml
 
-from system import audio, compliance, config, manifest, score_tables, windows
+from system import audio, compliance, config, manifest, score_tables
 from system.bin import main
 from system.compliance import scores as recomputed
-from system.corpora import dcase
 from system.embeddings.files import read_index
 from system.experiment import Experiment
 from system.pipeline import judging, verdicts
@@ -92,10 +91,6 @@ def test_recordings_are_embedded_by_windows(run):
         seconds = LENGTHS[key[0]][int(key[3].split("_")[5])]
         length = {"Fan": 1.0, "Pump": 10.0}[key[0]]
         assert count == (1 if seconds <= 1.05 * length else 1 + np.ceil(2 * (seconds / length - 1)))
-
-
-def test_stage_0_knows_how_long_one_recording_must_be():
-    assert dcase.LONG_ENOUGH == windows.LONGEST
 
 
 def test_one_recording_of_minutes_counts_as_many_references(run):

@@ -35,6 +35,10 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.name != ".lock"}
 
 
+def times(folder: Path) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in folder.iterdir() if path.name != ".lock"}
+
+
 def test_bytes_are_the_samples_clip_after_clip_and_channel_after_channel(clips, tmp_path):
     write_shards(clips, tmp_path / "shards", SHARD_BYTES)
     record = json.loads((tmp_path / "shards" / "shards.json").read_text())
@@ -160,10 +164,10 @@ def test_a_finished_shard_that_is_gone_is_written_again(clips, tmp_path, monkeyp
 
 def test_a_complete_folder_is_left_as_it_is(clips, tmp_path):
     write_shards(clips, tmp_path / "shards", SHARD_BYTES)
-    before = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "shards").iterdir()}
+    before = times(tmp_path / "shards")
     Path(clips[0].path).unlink()  # the recordings are not needed any more
     write_shards(clips, tmp_path / "shards", SHARD_BYTES)
-    assert before == {path.name: path.stat().st_mtime_ns for path in (tmp_path / "shards").iterdir()}
+    assert before == times(tmp_path / "shards")
 
 
 def test_folders_with_anything_else_are_refused(clips, tmp_path):

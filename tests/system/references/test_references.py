@@ -143,11 +143,11 @@ def tone_clip(seed: int, pitch: float, samples: int) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory) -> list[Clip]:
-    """Two machines, 14 + 4 normal training clips, 2 x 2 x 4 labelled test clips of one second."""
+    """Two machines, 14 + 6 normal training clips, 2 x 2 x 4 labelled test clips of one second."""
     root = tmp_path_factory.mktemp("data")
     found = []
     for m, machine in enumerate(("mill", "lathe")):
-        plan = [("train", "source", "normal")] * 14 + [("train", "target", "normal")] * 4
+        plan = [("train", "source", "normal")] * 14 + [("train", "target", "normal")] * 6
         plan += [("test", domain, label) for domain in ("source", "target") for label in ("normal", "anomaly")] * 4
         for i, (split, domain, label) in enumerate(plan):
             pitch = {"source": 200.0, "target": 230.0}[domain] * (1.3 if label == "anomaly" else 1.0)
