@@ -244,9 +244,9 @@ def list_files(folder: str | os.PathLike) -> list[Path]:
 
 
 def _visible(folder: str | os.PathLike) -> list[Path]:
-    """Files below a folder, without hidden ones."""
+    """Files below a folder, without hidden ones. Links to nothing are among them: somebody misses what they led to."""
     found = (Path(root) / name for root, _, names in walk(folder) for name in names if not name.startswith("."))
-    return [path for path in found if path.is_file()]
+    return [path for path in found if path.is_file() or not path.exists()]
 
 
 def warn_of_others(folder: str | os.PathLike, paths: Iterable[Path]) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import hashlib
 import json
+import logging
 import os
 import platform
 import re
@@ -13,6 +14,8 @@ from typing import IO, Any
 
 from system import locks
 from system.errors import WheeltapperError
+
+log = logging.getLogger(__name__)
 
 LOCK = ".lock"
 CODING = ("utf-8", "surrogateescape")  # of names, which may be any bytes
@@ -166,11 +169,13 @@ def _works(number: int, machine: str, path: str) -> bool:
 def walk(folder: str | os.PathLike) -> Iterator[tuple[str, list[str], list[str]]]:
     """``os.walk`` in the order of names and through links to folders, but not into a folder from inside itself.
 
+    A folder that cannot be read is passed over with a warning through ``logging``.
+
     Yields:
         (folder, names of its folders, names of its files); folders that the caller removes are not entered.
     """
     above: dict[str, set[tuple[int, int]]] = {}
-    for root, folders, names in os.walk(os.fspath(folder), followlinks=True):
+    for root, folders, names in os.walk(os.fspath(folder), onerror=_warn_of_folder, followlinks=True):
         folders.sort()
         status = os.stat(root)
         own = above.pop(root, set()) | {(status.st_dev, status.st_ino)}
@@ -182,6 +187,10 @@ def walk(folder: str | os.PathLike) -> Iterator[tuple[str, list[str], list[str]]
                     folders.remove(name)
         yield root, folders, sorted(names)
         above |= {os.path.join(root, name): own for name in folders}
+
+
+def _warn_of_folder(error: OSError) -> None:
+    log.warning("%s: passed over, it cannot be read (%s)", printable(str(error.filename)), error.strerror)
 
 
 def tree_signature(folder: str | os.PathLike) -> str:

@@ -252,7 +252,7 @@ def _different(expected: Scores, found: Scores) -> list[str]:
     spreads: dict[tuple[str, str], float] = {}
     for group in {key[:2] for key in expected}:
         values = [score for key, score in expected.items() if key[:2] == group]
-        spreads[group] = max(values) - min(values)
+        spreads[group] = max(values) - min(values) or abs(values[0])  # of a single clip its score
     sentences = []
     for key in dict.fromkeys([*expected, *found]):
         name = f"{key[0]}/{key[3]}"

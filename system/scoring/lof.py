@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from system.errors import WheeltapperError
-from system.scoring.banks import GLOBAL, BankScorer, check
+from system.scoring.banks import GLOBAL, BankScorer, check, independent
 from system.scoring.settings import BankMode, LofNeighbours, Standardize
 
 NEIGHBOURS = 4  # of the MIMII paper
@@ -79,8 +79,27 @@ class LofScorer(BankScorer):
         super().__init__(bank, standardize)
         self.k = k
 
+    def fit(self, references: np.ndarray, domains: np.ndarray, groups: np.ndarray | None = None) -> "LofScorer":
+        """See ``Scorer.fit``. Fewer neighbours are used where a domain lacks them.
+
+        Left out, a clip of a domain of n has n - 1 others of it, each with n - 2. With more neighbours than that,
+        other domains would count, though not for a new clip, and leave-one-out factors would be far higher.
+        """
+        domains = np.asarray(domains)
+        parts = [domains == name for name in np.unique(domains)]
+        fewest = min(
+            (independent(None if groups is None else groups[part], int(part.sum())) for part in parts), default=0
+        )
+        capped = len(parts) > 1 and 2 < fewest - 1 <= self.k
+        self._k = fewest - 2 if capped else self.k
+        super().fit(references, domains, groups)
+        if capped:
+            text = f"{fewest} references of one domain: {self._k} neighbours instead of {self.k}"
+            self.note = "; ".join(filter(None, (self.note, text)))
+        return self
+
     def fit_bank(self, rows: np.ndarray) -> LofBank:
-        return LofBank(self._references[rows], self.k)
+        return LofBank(self._references[rows], self._k)
 
     def distance_without(self, bank: LofBank, rows: np.ndarray, group: np.ndarray) -> np.ndarray:
         if np.isin(group, rows).all():

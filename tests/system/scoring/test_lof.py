@@ -110,3 +110,14 @@ def test_by_name_with_its_settings():
     assert scoring.build("lof", k=7, bank="domain", standardize=True).k == 7
     with pytest.raises(WheeltapperError, match="k: expected at least 1, found 0"):
         scoring.build("lof", k=0)
+
+
+def test_leave_one_out_factors_of_a_small_domain_are_those_of_new_clips():
+    """Four clips far from the others: with four neighbours each would be an outlier once it is left out."""
+    generator = np.random.default_rng(1)
+    references = generator.normal(size=(16, 8)) + 9.0 * (np.arange(16) >= 12)[:, None]
+    scorer = LofScorer(k=4).fit(references, np.repeat(["source", "target"], [12, 4]))
+    new = scorer.score(generator.normal(size=(200, 8)) + 9.0)
+    assert scorer.reference_scores()[12:].max() < np.quantile(new, 0.99)
+    assert scorer.note == "4 references of one domain: 2 neighbours instead of 4"
+    assert not LofScorer(k=4).fit(references, np.repeat(["source", "target"], [10, 6])).note
