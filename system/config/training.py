@@ -22,7 +22,7 @@ class LoopConfig:
     steps: Natural = key(300, "Number of updates; 0 skips the training")
     batch_size: Positive = key(8, "Clips of one update, over all processes")
     accumulate: Positive = key(
-        1, "Parts in which a process computes its share of a batch; the result is the same to rounding"
+        1, "Parts in which a process computes its share of a batch; the result is the same to rounding (losses to 1e-6)"
     )
     learning_rate: NonNegative = key(5e-4, "Peak learning rate of AdamW")
     final_learning_rate: NonNegative = key(1e-6, "Learning rate at the end of the cosine schedule")
