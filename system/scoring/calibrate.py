@@ -168,7 +168,8 @@ def expected_false_alarms(
         reference_scores: (N,) fused leave-one-out scores.
         domains: (N,) domain of each reference; an empty one counts as source.
         threshold: score above which a clip is called anomalous.
-        groups: (N,) numbers of the groups that were left out together, each of which counts as one reference; or None.
+        groups: (N,) numbers of the groups that depend on one another, such as parts or copies of a recording, each of
+            which counts as one reference; or None.
 
     Returns:
         Domain to range.
@@ -176,12 +177,14 @@ def expected_false_alarms(
     import scipy.stats
 
     scores, domains = _check(reference_scores), np.array([str(domain) or SOURCE for domain in domains])
+    names, inverse = np.unique(domains, return_inverse=True)
+    shares = _shares(inverse, groups)
     tail = (1.0 - CONFIDENCE) / 2.0
     found = {}
-    for domain in np.unique(domains).tolist():
-        own = domains == domain
-        count = int(own.sum()) if groups is None else len(np.unique(np.asarray(groups)[own]))
-        above = count * float((scores[own] > threshold).mean())
+    for number, domain in enumerate(names.tolist()):
+        own = inverse == number
+        count = round(shares[own].sum())
+        above = min(float(shares[own & (scores > threshold)].sum()), count)
         low = float(scipy.stats.beta.ppf(tail, above, count + 1 - above)) if above else 0.0
         high = float(scipy.stats.beta.ppf(1.0 - tail, above + 1, count - above)) if above < count else 1.0
         found[domain] = FalseAlarms(count, low, high)

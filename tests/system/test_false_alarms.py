@@ -62,6 +62,14 @@ def test_what_cannot_be_promised(source, target, remark):
     assert ("cannot be promised" in false_alarm_text(found)) == bool(remark)
 
 
+def test_parts_of_one_recording_count_once():
+    whole = references(12, 6)
+    parts = [replace(row, start=start, window=100) for row in whole for start in range(0, 500, 100)]
+    texts = [false_alarm_text(expected_false_alarms(r, {GROUP: 8.5}, 0.1)["Fan_section_00"]) for r in (parts, whole)]
+    assert texts[0] == texts[1]
+    assert "(12 references)" in texts[0]
+
+
 def test_score_states_them_for_the_machines_that_it_judged(tmp_path, capsys):
     run = Experiment(tmp_path, Config(systems=[SystemConfig(), SystemConfig()]))
     found: dict = {}

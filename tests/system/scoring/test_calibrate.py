@@ -175,6 +175,8 @@ def test_copies_count_once():
     scores, domains = np.repeat(np.arange(12.0), 2), np.array(["source"] * 24)
     twice = expected_false_alarms(scores, domains, 9.5, np.repeat(np.arange(12), 2))
     assert twice == expected_false_alarms(np.arange(12.0), domains[:12], 9.5)
+    many = expected_false_alarms(np.r_[scores, [99.0] * 64], np.array(["source"] * 88), 9.5, np.r_[:24, [24] * 64])
+    assert many == expected_false_alarms(np.r_[scores, 99.0], np.array(["source"] * 25), 9.5)
 
 
 def test_the_rate_above_an_order_statistic_follows_the_beta_law_that_the_ranges_are_made_of():
