@@ -10,6 +10,8 @@ from system.groups import connected
 from system.score_tables import Group, ScoreRow, threshold_key
 from system.scoring import calibrate
 
+FEW = 6  # references; of fewer, one that is left out may score as high as faults do
+
 
 def expected_false_alarms(
     rows: Sequence[ScoreRow], thresholds: Mapping[Group, float], false_positive_rate: float
@@ -48,7 +50,10 @@ def _promise(counts: Mapping[str, int], asked: float) -> str:
         return ""
     numbers = " and ".join(f"{count} {domain}" for domain, count in counts.items()) if len(counts) > 1 else ""
     total = _references(sum(counts.values()))
-    return f"{f'{numbers} references' if numbers else total}: a rate below {100 * least:.0f} % cannot be promised"
+    missed = ", and faults may be missed" if sum(counts.values()) < FEW else ""
+    return (
+        f"{f'{numbers} references' if numbers else total}: a rate below {100 * least:.0f} % cannot be promised{missed}"
+    )
 
 
 def false_alarm_text(found: Mapping[str, Any]) -> str:

@@ -26,15 +26,17 @@ class ZScore:
         return (np.asarray(scores, np.float64) - self.centre) / self.scale
 
 
-def robust_z(reference_scores: np.ndarray) -> ZScore:
+def robust_z(reference_scores: np.ndarray, least: float = 0.0) -> ZScore:
     """Fits the calibration of one branch on one machine: median and 1.4826 MAD (Wang and Liu 2026, section 4).
 
     Ten target clips are too few for a median and a deviation of their own, so all references of a machine are pooled.
     If more than half of the scores are equal, the MAD is zero and the mean absolute deviation replaces it. The scale is
-    at least 1 % of the absolute median, so that a branch with near-constant scores cannot dominate the others.
+    at least 1 % of the absolute median, so that a branch with near-constant scores cannot dominate the others. Scores
+    that are all zero, such as calibrated ones of two clips as far from each other as they are, are not scaled.
 
     Args:
         reference_scores: (N,) leave-one-out scores.
+        least: lowest scale.
 
     Returns:
         The fitted z-score.
@@ -49,7 +51,7 @@ def robust_z(reference_scores: np.ndarray) -> ZScore:
     spread = MAD_TO_SIGMA * weighted_quantile(deviations, weights, 0.5)
     if spread <= 1e-9 * deviations.max():
         spread = MEAN_TO_SIGMA * float(np.average(deviations, weights=weights))
-    return _at_least(median, spread)
+    return _at_least(median, max(spread, least))
 
 
 def mean_z(reference_scores: np.ndarray) -> ZScore:
@@ -254,7 +256,7 @@ def weighted_quantile(values: np.ndarray, weights: np.ndarray, level: float) -> 
 
 def _at_least(centre: float, spread: float) -> ZScore:
     floor = max(0.01 * abs(centre), np.finfo(float).tiny ** 0.5)
-    return ZScore(float(centre), float(max(spread, floor)))
+    return ZScore(float(centre), float(max(spread, floor)) if centre or spread else 1.0)
 
 
 def _check(scores: np.ndarray) -> np.ndarray:
