@@ -75,6 +75,11 @@ COPIES = {
     "ogg": lambda wave: (wave, "ogg", {"subtype": "VORBIS"}),
     "shifted by 3 samples": lambda wave: (np.roll(wave, 3, axis=1), "wav", {}),
     "shifted by 80 samples": lambda wave: (np.roll(wave, 80, axis=1), "wav", {}),
+    "the first three quarters": lambda wave: (wave[:, : int(0.75 * wave.shape[1])], "wav", {}),
+    "the last half": lambda wave: (wave[:, wave.shape[1] // 2 :], "wav", {}),
+    "twice in a row": lambda wave: (np.tile(wave, 2), "wav", {}),
+    "between silence": lambda wave: (np.pad(wave, ((0, 0), (5000, 9000))), "wav", {}),
+    "channels swapped": lambda wave: (wave[::-1], "wav", {}),
     "with a dither of the last bit": lambda wave: (
         wave + np.random.default_rng(0).uniform(-1, 1, wave.shape) / 32768,
         "wav",
@@ -118,6 +123,14 @@ def half_of_the_references_twice(place: Place) -> None:
     data = _copies(place.folder)
     for number, (key, wave) in enumerate(list(_originals().items())[::2]):
         _put(data, key, 100 + number, wave)
+    _like_without_duplicates(place, data)
+
+
+@case(DUPLICATES, "references that lie within a long one too")
+def references_within_a_long_one(place: Place) -> None:
+    data = _copies(place.folder)
+    waves = [wave for key, wave in _originals().items() if key.startswith("source")][:8]
+    _put(data, "source", 100, np.concatenate([sounds.machine("long", 9.3), *waves], axis=1))
     _like_without_duplicates(place, data)
 
 

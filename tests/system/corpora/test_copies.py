@@ -71,6 +71,29 @@ def test_a_changed_copy_is_found_among_takes_that_sound_alike(tmp_path, change):
     assert copies.find(clips) == [copies.Copy(clips[-1].key, "2.wav", False)]
 
 
+WITHIN = {
+    "the first quarter": lambda wave: wave[:RATE],
+    "the last half": lambda wave: -0.3 * wave[2 * RATE :],
+    "twice in a row": lambda wave: np.tile(wave, 2),
+    "at the end of a long one": lambda wave: np.concatenate([machine(9, 36.21), wave]),
+    "between silence": lambda wave: np.pad(wave, 3 * RATE + 77),
+    "shifted by 0.9 s": lambda wave: np.concatenate([wave[int(0.9 * RATE) :], machine(9, 0.9)]),
+}
+
+
+@pytest.mark.parametrize("change", WITHIN)
+def test_a_recording_that_lies_within_another(tmp_path, change):
+    clips = [save(tmp_path, f"{seed}.wav", machine(seed)) for seed in range(4)]
+    clips.append(save(tmp_path, "9.wav", WITHIN[change](machine(2))))
+    assert copies.find(clips) == [copies.Copy(clips[-1].key, "2.wav", False)]
+
+
+def test_neighbours_that_overlap_by_half_are_no_copies(tmp_path):
+    whole = machine(0, 12.0)
+    clips = [save(tmp_path, f"{start}.wav", whole[start * RATE : (start + 4) * RATE]) for start in range(0, 9, 2)]
+    assert copies.find(clips) == []
+
+
 def test_a_copied_file_is_equal(tmp_path):
     clips = [save(tmp_path, name, machine(seed)) for name, seed in (("a.wav", 0), ("b.wav", 1), ("c.wav", 0))]
     assert copies.find(clips) == [copies.Copy(clips[2].key, "a.wav", True)]
