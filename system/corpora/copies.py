@@ -9,6 +9,7 @@ in the whole of it (``contained``).
 
 import csv
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -126,8 +127,11 @@ def unite(clips: Sequence[Clip], copies: Sequence[Copy]) -> list[Clip]:
 
 
 def notes(clips: Sequence[Clip], copies: Sequence[Copy]) -> list[str]:
-    """What there is to say of copies: for each machine a line on its training and one on its test recordings."""
-    found = []
+    """What there is to say of copies: for each machine a line on its training and one on its test recordings.
+
+    Equal files of other machines and sections, and of normal and anomalous test recordings, are named too.
+    """
+    found = _strays(clips)
     for machine in machines(clips):
         own = {copy.clip: copy for copy in reversed(copies) if copy.clip[0] == machine}
         for split, meaning in (
@@ -145,6 +149,27 @@ def notes(clips: Sequence[Clip], copies: Sequence[Copy]) -> list[str]:
                     f"copies of training recordings ({', '.join(kinds)}; {last.clip[3]} of {last.of}): {meaning}"
                 )
     return found
+
+
+def _strays(clips: Sequence[Clip]) -> list[str]:
+    """Notes on equal files in two places that exclude one another."""
+    found: dict[tuple[str, str, str], list[tuple[Clip, Clip]]] = {}  # machine, what is found, what it means
+    for members in group_by(clips, "digest").values():
+        first, *others = (clips[number] for number in members)
+        for clip in others if first.digest else ():
+            if (clip.machine, clip.section) != (first.machine, first.section):
+                place = f"equal to recordings of {first.machine} section {first.section}"
+                key = (clip.machine, place, "one of them lies in the wrong place")
+            elif clip.split == first.split == "test" and clip.label != first.label:
+                key = (clip.machine, "normal and anomalous at once", "results count them as both")
+            else:
+                continue
+            found.setdefault(key, []).append((clip, first))
+    counts = Counter(clip.machine for clip in clips)
+    return [
+        f"{machine}: {len(pairs)} of {counts[machine]} recordings are {what} ({pairs[0][0].file}, {pairs[0][1].file}): {meaning}"
+        for (machine, what, meaning), pairs in found.items()
+    ]
 
 
 def write(path: str | os.PathLike, copies: Sequence[Copy]) -> None:

@@ -134,6 +134,23 @@ def references_within_a_long_one(place: Place) -> None:
     _like_without_duplicates(place, data)
 
 
+@case(DUPLICATES, "recordings of another machine, too")
+def recordings_of_another_machine(place: Place) -> None:
+    data = _copies(place.folder)
+    for number, wave in enumerate(list(_originals().values())[:6]):
+        sounds.put(data / f"saw/train/section_00_source_train_normal_{number:04d}_load_1.wav", wave)
+    named(well(_run(place, data)), "saw", "mill", "wrong|also|equal", "6")
+
+
+@case(DUPLICATES, "test clips that are normal and anomalous at once")
+def test_clips_of_two_labels(place: Place) -> None:
+    data = _copies(place.folder)
+    for number in range(3):
+        wave = sounds.machine(f"try{number}", SECONDS)
+        sounds.put(data / f"mill/test/section_00_source_test_anomaly_{100 + number:04d}_load_1.wav", wave)
+    named(well(_run(place, data)), "mill", "normal.*anomal", "3")
+
+
 @case(DUPLICATES, "different recordings are not called duplicates")
 def no_duplicates_where_there_are_none(place: Place) -> None:
     told = place.bases.told(_unique_run(place))

@@ -153,6 +153,28 @@ def test_copies_join_the_groups_of_recordings():
     assert "2 of 6 training recordings are copies of training recordings (1 equal, 1 nearly equal; " in line
 
 
+def test_equal_files_in_two_places_are_named():
+    files = [
+        replace(clip(f"{number}", split=split, machine=machine), digest=digest, label=label)
+        for number, (machine, split, digest, label) in enumerate(
+            [
+                ("Fan", "train", "one", "normal"),
+                ("Pump", "test", "one", "normal"),
+                ("Fan", "test", "two", "normal"),
+                ("Fan", "test", "two", "anomaly"),
+                ("Fan", "test", "three", "normal"),
+                ("Fan", "test", "three", "normal"),
+                ("Pump", "test", "", "normal"),
+                ("Pump", "test", "", "anomaly"),
+            ]
+        )
+    ]
+    assert copies.notes(files, []) == [
+        "Pump: 1 of 3 recordings are equal to recordings of Fan section 00 (1, 0): one of them lies in the wrong place",
+        "Fan: 1 of 5 recordings are normal and anomalous at once (3, 2): results count them as both",
+    ]
+
+
 def test_nothing_but_copies():
     clips = [clip("a"), clip("b"), clip("c"), clip("d", split="test")]
     pairs = [copies.Copy(clips[1].key, "a", True), copies.Copy(clips[2].key, "b", False)]
