@@ -153,7 +153,7 @@ def notes(clips: Sequence[Clip], copies: Sequence[Copy]) -> list[str]:
 
 def _strays(clips: Sequence[Clip]) -> list[str]:
     """Notes on equal files in two places that exclude one another."""
-    found: dict[tuple[str, str, str], list[tuple[Clip, Clip]]] = {}  # machine, what is found, what it means
+    found: dict[tuple[str, str, str], list[tuple[Clip, Clip]]] = {}  # by machine, what it is and what that means
     for members in group_by(clips, "digest").values():
         first, *others = (clips[number] for number in members)
         for clip in others if first.digest else ():
@@ -167,7 +167,8 @@ def _strays(clips: Sequence[Clip]) -> list[str]:
             found.setdefault(key, []).append((clip, first))
     counts = Counter(clip.machine for clip in clips)
     return [
-        f"{machine}: {len(pairs)} of {counts[machine]} recordings are {what} ({pairs[0][0].file}, {pairs[0][1].file}): {meaning}"
+        f"{machine}: {len(pairs)} of {counts[machine]} recordings are {what} "
+        f"({pairs[0][0].file}, {pairs[0][1].file}): {meaning}"
         for (machine, what, meaning), pairs in found.items()
     ]
 
