@@ -223,6 +223,24 @@ def strong_faults_are_flagged(place: Place, counts: tuple[int, int]) -> None:
     faulty(judged(score(place / "exp", clips, place.folder), 8))
 
 
+@case(FEW, "two references, as far from each other as they are: deviations are numbers")
+def two_references(place: Place) -> None:
+    ended = well(_few(place, 1, 1))
+    named(ended, "mill", "faults may be missed")
+    rows = judged(score(place / "exp", sorted((place / "data/mill/test").iterdir()), place.folder), 16)
+    expect(all(abs(row.deviations) < 1e6 for row in rows), "deviations below a million", [r.deviations for r in rows])
+
+
+@case(FEW, "a long recording counts as one reference in the range")
+def a_long_recording_counts_once(place: Place) -> None:
+    data = place / "data"
+    for number in range(2):
+        _put(data, "source", number, sounds.machine(f"session{number}", 60.0))
+    for number in range(3):
+        sounds.put(data / f"mill/test/section_00_source_test_normal_{number:04d}_x.wav", sounds.machine(number, 20.0))
+    named(well(_run(place, data)), "mill", "false alarms expected", r"\(2 references\)", "cannot be promised")
+
+
 @case(FEW, "{} reference", {"one": 1, "no": 0})
 def too_few_references(place: Place, count: int) -> None:
     sounds.corpus(place / "data", {"mill": (count, 0, 2, 2)}, SECONDS, ("source",))
