@@ -47,6 +47,8 @@ def problems(config: Config) -> Iterator[str]:
 def _loop_problems(loop: LoopConfig, name: str) -> Iterator[str]:
     if len(loop.betas) != 2 or not all(0 <= beta < 1 for beta in loop.betas):
         yield f"{name}.betas: expected two numbers from 0 to below 1, found {list(loop.betas)}"
+    if loop.steps and loop.batch_size % loop.accumulate:
+        yield f"{name}.batch_size: expected a multiple of {loop.accumulate} (accumulate), found {loop.batch_size}"
 
 
 def _pretrain_problems(config: PretrainConfig) -> Iterator[str]:

@@ -3,18 +3,22 @@
 Two takes of a steady machine have the same spectrum, and two of a machine that works in cycles the same course of
 levels, so neither says that recordings are copies. Phases do: takes have them in common at a few frequencies at most,
 copies at nearly all. So copies are found by the generalised cross-correlation with phase transform (Knapp and Carter
-1976), for pairs whose courses of levels agree.
+1976), for pairs whose courses of levels agree. Copies that are trimmed, repeated or part of a long one are searched for
+in the whole of it (``contained``).
 """
 
 import csv
 import os
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import scipy.fft
 
 from system import audio
+from system.corpora import contained, phases
 from system.errors import WheeltapperError
 from system.files import open_atomic
 from system.groups import connected
@@ -28,9 +32,7 @@ BAND = 500  # Hz
 BANDS = 16
 SHIFT = 20  # frames by which copies may be shifted
 COURSE = 0.5  # correlation of the courses of levels from which phases are compared
-COHERENCE = 0.5  # of phases, from which clips are copies; takes of a machine that repeats itself exactly reach 0.4
-PART = 4096  # frequencies that are compared first; between two shifts of so few, 0.64 of the coherence is left
-FLOOR = 1e-6  # of the mean power in a band, or of the largest magnitude: less is silence
+FLOOR = 1e-6  # of the mean power in a band: less is silence
 COLUMNS = ("machine", "section", "split", "file", "copy_of", "equal")
 
 
@@ -71,12 +73,20 @@ def find(clips: Sequence[Clip], workers: int = 4, progress: Callable[[int, int],
         for excerpt in map_in_order(_excerpt, different, workers):
             excerpts.append(excerpt)
             if progress:
-                progress(done + len(excerpts), len(ordered))
+                progress(done + len(excerpts), 2 * len(ordered))
         training = sum(clip.split == "train" for clip in different)
-        for earlier, later in _pairs(excerpts, training):
+        pairs = set(_pairs(excerpts, training))
+        done += len(members)
+        told = None if progress is None else partial(_forward, progress, done, 2 * len(ordered))
+        pairs |= set(contained.pairs(different, training, workers, told))
+        for earlier, later in sorted(pairs, key=lambda pair: (pair[1], pair[0])):
             found.append(Copy(different[later].key, different[earlier].file, False))
         done += len(members)
     return found
+
+
+def _forward(progress: Callable[[int, int], None], done: int, total: int, more: int) -> None:
+    progress(done + more, total)
 
 
 def unite(clips: Sequence[Clip], copies: Sequence[Copy]) -> list[Clip]:
@@ -117,8 +127,11 @@ def unite(clips: Sequence[Clip], copies: Sequence[Copy]) -> list[Clip]:
 
 
 def notes(clips: Sequence[Clip], copies: Sequence[Copy]) -> list[str]:
-    """What there is to say of copies: for each machine a line on its training and one on its test recordings."""
-    found = []
+    """What there is to say of copies: for each machine a line on its training and one on its test recordings.
+
+    Equal files of other machines and sections, and of normal and anomalous test recordings, are named too.
+    """
+    found = _strays(clips)
     for machine in machines(clips):
         own = {copy.clip: copy for copy in reversed(copies) if copy.clip[0] == machine}
         for split, meaning in (
@@ -136,6 +149,28 @@ def notes(clips: Sequence[Clip], copies: Sequence[Copy]) -> list[str]:
                     f"copies of training recordings ({', '.join(kinds)}; {last.clip[3]} of {last.of}): {meaning}"
                 )
     return found
+
+
+def _strays(clips: Sequence[Clip]) -> list[str]:
+    """Notes on equal files in two places that exclude one another."""
+    found: dict[tuple[str, str, str], list[tuple[Clip, Clip]]] = {}  # by machine, what it is and what that means
+    for members in group_by(clips, "digest").values():
+        first, *others = (clips[number] for number in members)
+        for clip in others if first.digest else ():
+            if (clip.machine, clip.section) != (first.machine, first.section):
+                place = f"equal to recordings of {first.machine} section {first.section}"
+                key = (clip.machine, place, "one of them lies in the wrong place")
+            elif clip.split == first.split == "test" and clip.label != first.label:
+                key = (clip.machine, "normal and anomalous at once", "results count them as both")
+            else:
+                continue
+            found.setdefault(key, []).append((clip, first))
+    counts = Counter(clip.machine for clip in clips)
+    return [
+        f"{machine}: {len(pairs)} of {counts[machine]} recordings are {what} "
+        f"({pairs[0][0].file}, {pairs[0][1].file}): {meaning}"
+        for (machine, what, meaning), pairs in found.items()
+    ]
 
 
 def write(path: str | os.PathLike, copies: Sequence[Copy]) -> None:
@@ -175,23 +210,16 @@ class _Excerpt:
     course: np.ndarray  # level in dB of each frame and band without the mean of the band, (FRAMES, BANDS)
 
     def phases(self) -> np.ndarray:
-        """Spectrum with magnitudes of one, complex64 (length // 2 + 1,); zeros where the channel is silent."""
-        wave = _loudest(audio.read(self.path, self.start, self.samples)[0])
-        spectrum = scipy.fft.rfft(wave * np.hanning(len(wave) + 2)[1:-1].astype(np.float32), self.length)
-        size = np.abs(spectrum)
-        return np.divide(spectrum, size, out=np.zeros_like(spectrum), where=size > FLOOR * size.max())
+        """See ``phases.phases``."""
+        return phases.phases(self.path, self.start, self.samples, self.length)
 
 
 def _excerpt(clip: Clip) -> _Excerpt:
     length = round(SECONDS * clip.rate)
     samples = min(length, clip.samples)
     start = (clip.samples - samples) // 2
-    course = _course(_loudest(audio.read(clip.path, start, samples)[0]), clip.rate)
+    course = _course(phases.loudest(audio.read(clip.path, start, samples)[0]), clip.rate)
     return _Excerpt(clip.path, start, samples, length, course)
-
-
-def _loudest(wave: np.ndarray) -> np.ndarray:
-    return wave[wave.std(axis=1).argmax()]
 
 
 def _course(wave: np.ndarray, rate: int) -> np.ndarray:
@@ -212,14 +240,14 @@ def _course(wave: np.ndarray, rate: int) -> np.ndarray:
 def _pairs(excerpts: Sequence[_Excerpt], training: int) -> Iterator[tuple[int, int]]:
     """Numbers (earlier, later) of excerpts with the same sound; the earlier one is of the first ``training``."""
     alike = _alike(np.stack([excerpt.course for excerpt in excerpts])) if excerpts else np.zeros((0, 0), bool)
-    phases: dict[int, np.ndarray] = {}
+    known: dict[int, np.ndarray] = {}
     for later in range(len(excerpts)):
         candidates = np.flatnonzero(alike[: min(later, training), later])
         for number in [later, *candidates.tolist()] if len(candidates) else []:
-            if number not in phases:
-                phases[number] = excerpts[number].phases()
+            if number not in known:
+                known[number] = excerpts[number].phases()
         for number in candidates.tolist():
-            if _agree(phases[number], phases[later]):
+            if phases.agree(known[number], known[later]):
                 yield number, later
 
 
@@ -234,23 +262,3 @@ def _alike(courses: np.ndarray) -> np.ndarray:
         value = np.divide(late @ early.T, scale, out=np.zeros_like(scale), where=scale > 0)
         np.maximum(best, np.maximum(value, value.T), out=best)
     return best >= COURSE
-
-
-def _agree(one: np.ndarray, other: np.ndarray) -> bool:
-    """Whether the ``coherence`` of two spectra of phases is that of copies; a part of the band rules out most pairs."""
-    start = min(len(one), len(other)) // 8
-    part = slice(start, start + PART)
-    quick = np.abs(scipy.fft.ifft(one[part] * np.conj(other[part]))).max()
-    return bool(quick >= COHERENCE / 2) and coherence(one, other) >= COHERENCE
-
-
-def coherence(one: np.ndarray, other: np.ndarray) -> float:
-    """Agreement of two spectra of phases, the magnitude of the mean of their products at the best shift, in [0, 1].
-
-    Args:
-        one: complex (frequencies,), magnitudes 1 or 0.
-        other: the same of another recording; of another sampling rate where its length is another.
-    """
-    count = min(len(one), len(other))
-    product = one[:count] * np.conj(other[:count])
-    return float(np.abs(scipy.fft.irfft(product)).max()) * (count - 1) / count

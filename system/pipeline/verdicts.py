@@ -29,6 +29,7 @@ Group = tuple[str, str]  # machine, section
 Embed = Callable[[Clip], Mapping[str, np.ndarray]]
 USUAL_SECTION = "00"
 MEASURED = 300  # references whose health is measured where a run has no table of it, about
+LEAST = 0.1  # deviation of the references' fused scores, of which each branch has 1; two references may have none
 SHORTEST = 0.5  # length of a recording, in windows, from which false alarms are known to stay as asked
 
 
@@ -176,7 +177,7 @@ def judges(run: Experiment, number: int, clips: Sequence[Clip], groups: Sequence
             system,
             fitted[group],
             threshold=float(thresholds[key]),
-            references=calibrate.robust_z(whole),
+            references=calibrate.robust_z(whole, LEAST),
             usual=health_check.usual(references, healths, run.config.data.rate),
             window=seconds[group],
             hop=run.config.data.hop,

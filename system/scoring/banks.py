@@ -216,5 +216,6 @@ def split(
     counts = np.array([independent(None if groups is None else groups[rows], len(rows)) for rows in banks])
     if counts.min() < smallest:
         few = names[counts.argmin()] or "unknown"
-        return [everything], f"{counts.min()} references of domain {few}, fewer than {smallest}: one bank for all"
+        some = f"{counts.min()} reference{'s' if counts.min() != 1 else ''}"
+        return [everything], f"{some} of domain {few}, fewer than {smallest}: one bank for all"
     return banks, ""

@@ -26,15 +26,17 @@ class ZScore:
         return (np.asarray(scores, np.float64) - self.centre) / self.scale
 
 
-def robust_z(reference_scores: np.ndarray) -> ZScore:
+def robust_z(reference_scores: np.ndarray, least: float = 0.0) -> ZScore:
     """Fits the calibration of one branch on one machine: median and 1.4826 MAD (Wang and Liu 2026, section 4).
 
     Ten target clips are too few for a median and a deviation of their own, so all references of a machine are pooled.
     If more than half of the scores are equal, the MAD is zero and the mean absolute deviation replaces it. The scale is
-    at least 1 % of the absolute median, so that a branch with near-constant scores cannot dominate the others.
+    at least 1 % of the absolute median, so that a branch with near-constant scores cannot dominate the others. Scores
+    that are all zero, such as calibrated ones of two clips as far from each other as they are, are not scaled.
 
     Args:
         reference_scores: (N,) leave-one-out scores.
+        least: lowest scale.
 
     Returns:
         The fitted z-score.
@@ -49,7 +51,7 @@ def robust_z(reference_scores: np.ndarray) -> ZScore:
     spread = MAD_TO_SIGMA * weighted_quantile(deviations, weights, 0.5)
     if spread <= 1e-9 * deviations.max():
         spread = MEAN_TO_SIGMA * float(np.average(deviations, weights=weights))
-    return _at_least(median, spread)
+    return _at_least(median, max(spread, least))
 
 
 def mean_z(reference_scores: np.ndarray) -> ZScore:
@@ -168,7 +170,8 @@ def expected_false_alarms(
         reference_scores: (N,) fused leave-one-out scores.
         domains: (N,) domain of each reference; an empty one counts as source.
         threshold: score above which a clip is called anomalous.
-        groups: (N,) numbers of the groups that were left out together, each of which counts as one reference; or None.
+        groups: (N,) numbers of the groups that depend on one another, such as parts or copies of a recording, each of
+            which counts as one reference; or None.
 
     Returns:
         Domain to range.
@@ -176,12 +179,14 @@ def expected_false_alarms(
     import scipy.stats
 
     scores, domains = _check(reference_scores), np.array([str(domain) or SOURCE for domain in domains])
+    names, inverse = np.unique(domains, return_inverse=True)
+    shares = _shares(inverse, groups)
     tail = (1.0 - CONFIDENCE) / 2.0
     found = {}
-    for domain in np.unique(domains).tolist():
-        own = domains == domain
-        count = int(own.sum()) if groups is None else len(np.unique(np.asarray(groups)[own]))
-        above = count * float((scores[own] > threshold).mean())
+    for number, domain in enumerate(names.tolist()):
+        own = inverse == number
+        count = round(shares[own].sum())
+        above = min(float(shares[own & (scores > threshold)].sum()), count)
         low = float(scipy.stats.beta.ppf(tail, above, count + 1 - above)) if above else 0.0
         high = float(scipy.stats.beta.ppf(1.0 - tail, above + 1, count - above)) if above < count else 1.0
         found[domain] = FalseAlarms(count, low, high)
@@ -251,7 +256,7 @@ def weighted_quantile(values: np.ndarray, weights: np.ndarray, level: float) -> 
 
 def _at_least(centre: float, spread: float) -> ZScore:
     floor = max(0.01 * abs(centre), np.finfo(float).tiny ** 0.5)
-    return ZScore(float(centre), float(max(spread, floor)))
+    return ZScore(float(centre), float(max(spread, floor)) if centre or spread else 1.0)
 
 
 def _check(scores: np.ndarray) -> np.ndarray:

@@ -77,7 +77,8 @@ def check_runs(runs: Sequence[DevelopmentRun]) -> None:
     if len(machines) < 2:
         raise WheeltapperError(
             f"{', '.join(str(run.experiment.folder) for run in runs)}: expected labelled test clips of at least two "
-            f"machines, of which one can be left out, found {', '.join(machines) or 'none'}"
+            f"machines, of which one can be left out, found {', '.join(machines) or 'none'} with all that the official "
+            "score needs"
         )
 
 

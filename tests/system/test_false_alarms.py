@@ -46,8 +46,8 @@ def test_the_range_of_each_domain(copies):
 @pytest.mark.parametrize(
     ("source", "target", "remark"),
     [
-        (1, 0, "1 reference: a rate below 50 % cannot be promised"),
-        (3, 0, "3 references: a rate below 25 % cannot be promised"),
+        (1, 0, "1 reference: a rate below 50 % cannot be promised, and faults may be missed"),
+        (3, 0, "3 references: a rate below 25 % cannot be promised, and faults may be missed"),
         (12, 4, "12 source and 4 target references: a rate below 14 % cannot be promised"),
         (9, 0, ""),
     ],
@@ -60,6 +60,14 @@ def test_what_cannot_be_promised(source, target, remark):
     found = expected_false_alarms(rows, {GROUP: np.inf}, 0.1)["Fan_section_00"]
     assert found["remark"] == remark
     assert ("cannot be promised" in false_alarm_text(found)) == bool(remark)
+
+
+def test_parts_of_one_recording_count_once():
+    whole = references(12, 6)
+    parts = [replace(row, start=start, window=100) for row in whole for start in range(0, 500, 100)]
+    texts = [false_alarm_text(expected_false_alarms(r, {GROUP: 8.5}, 0.1)["Fan_section_00"]) for r in (parts, whole)]
+    assert texts[0] == texts[1]
+    assert "(12 references)" in texts[0]
 
 
 def test_score_states_them_for_the_machines_that_it_judged(tmp_path, capsys):

@@ -100,7 +100,7 @@ def test_a_bank_too_small_is_told(caplog):
     clips, embeddings = run(machines=("fan",))
     few = [clip for clip in clips if clip.domain != "target" or clip.file.endswith("0012.wav")]
     score_machines(few, embeddings, CONFIG, 0)
-    assert "fan section 00: 1 references of domain target, fewer than 6: one bank for all" in caplog.text
+    assert "fan section 00: 1 reference of domain target, fewer than 6: one bank for all" in caplog.text
 
 
 @pytest.mark.parametrize(

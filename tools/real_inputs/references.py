@@ -75,6 +75,11 @@ COPIES = {
     "ogg": lambda wave: (wave, "ogg", {"subtype": "VORBIS"}),
     "shifted by 3 samples": lambda wave: (np.roll(wave, 3, axis=1), "wav", {}),
     "shifted by 80 samples": lambda wave: (np.roll(wave, 80, axis=1), "wav", {}),
+    "the first three quarters": lambda wave: (wave[:, : int(0.75 * wave.shape[1])], "wav", {}),
+    "the last half": lambda wave: (wave[:, wave.shape[1] // 2 :], "wav", {}),
+    "twice in a row": lambda wave: (np.tile(wave, 2), "wav", {}),
+    "between silence": lambda wave: (np.pad(wave, ((0, 0), (5000, 9000))), "wav", {}),
+    "channels swapped": lambda wave: (wave[::-1], "wav", {}),
     "with a dither of the last bit": lambda wave: (
         wave + np.random.default_rng(0).uniform(-1, 1, wave.shape) / 32768,
         "wav",
@@ -119,6 +124,31 @@ def half_of_the_references_twice(place: Place) -> None:
     for number, (key, wave) in enumerate(list(_originals().items())[::2]):
         _put(data, key, 100 + number, wave)
     _like_without_duplicates(place, data)
+
+
+@case(DUPLICATES, "references that lie within a long one too")
+def references_within_a_long_one(place: Place) -> None:
+    data = _copies(place.folder)
+    waves = [wave for key, wave in _originals().items() if key.startswith("source")][:8]
+    _put(data, "source", 100, np.concatenate([sounds.machine("long", 9.3), *waves], axis=1))
+    _like_without_duplicates(place, data)
+
+
+@case(DUPLICATES, "recordings of another machine, too")
+def recordings_of_another_machine(place: Place) -> None:
+    data = _copies(place.folder)
+    for number, wave in enumerate(list(_originals().values())[:6]):
+        sounds.put(data / f"saw/train/section_00_source_train_normal_{number:04d}_load_1.wav", wave)
+    named(well(_run(place, data)), "saw", "mill", "wrong|also|equal", "6")
+
+
+@case(DUPLICATES, "test clips that are normal and anomalous at once")
+def test_clips_of_two_labels(place: Place) -> None:
+    data = _copies(place.folder)
+    for number in range(3):
+        wave = sounds.machine(f"try{number}", SECONDS)
+        sounds.put(data / f"mill/test/section_00_source_test_anomaly_{100 + number:04d}_load_1.wav", wave)
+    named(well(_run(place, data)), "mill", "normal.*anomal", "3")
 
 
 @case(DUPLICATES, "different recordings are not called duplicates")
@@ -191,6 +221,24 @@ def strong_faults_are_flagged(place: Place, counts: tuple[int, int]) -> None:
     well(_few(place, *counts))
     clips = [sounds.put(place / f"new{n}.wav", sounds.machine(f"new{n}", SECONDS, fault=True)) for n in range(8)]
     faulty(judged(score(place / "exp", clips, place.folder), 8))
+
+
+@case(FEW, "two references, as far from each other as they are: deviations are numbers")
+def two_references(place: Place) -> None:
+    ended = well(_few(place, 1, 1))
+    named(ended, "mill", "faults may be missed")
+    rows = judged(score(place / "exp", sorted((place / "data/mill/test").iterdir()), place.folder), 16)
+    expect(all(abs(row.deviations) < 1e6 for row in rows), "deviations below a million", [r.deviations for r in rows])
+
+
+@case(FEW, "a long recording counts as one reference in the range")
+def a_long_recording_counts_once(place: Place) -> None:
+    data = place / "data"
+    for number in range(2):
+        _put(data, "source", number, sounds.machine(f"session{number}", 60.0))
+    for number in range(3):
+        sounds.put(data / f"mill/test/section_00_source_test_normal_{number:04d}_x.wav", sounds.machine(number, 20.0))
+    named(well(_run(place, data)), "mill", "false alarms expected", r"\(2 references\)", "cannot be promised")
 
 
 @case(FEW, "{} reference", {"one": 1, "no": 0})

@@ -107,6 +107,7 @@ def odd_parts(place: Place) -> None:
     ended = run("run", "--exp", place / "exp", "--conf", conf, "--data", place.bases.small, "--stop-stage", 2)
     no_traceback(ended)
     expect(ended.status == 1 and "accumulate" in ended.err, "a line that names accumulate", ended.text)
+    expect(not (place / "exp/manifest.csv").exists(), "the refusal before the work of other stages", ended.text)
 
 
 def mono(place: Place) -> Path:

@@ -201,7 +201,10 @@ def test_runs_with_evaluation_machines_are_refused(tmp_path, capsys):
 def test_one_machine_cannot_be_cross_validated(tmp_path, capsys):
     exp = toy.make_run(tmp_path / "run", machines=("fan",)).folder
     said = refused(capsys, exp, "--out", tmp_path / "out")
-    assert "expected labelled test clips of at least two machines, of which one can be left out, found fan" in said
+    assert (
+        "expected labelled test clips of at least two machines, of which one can be left out, found fan with all"
+        in said
+    )
 
 
 def test_unfinished_and_changed_runs_are_refused(tmp_path, capsys):

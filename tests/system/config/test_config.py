@@ -144,6 +144,10 @@ def test_base(conf, tmp_path):
         ("pretrain: {mask: {ratio: 1.5}}", "pretrain.mask.ratio: expected a number from 0 to 1, found 1.5"),
         ("pretrain: {loop: {save_every: 0}}", "pretrain.loop.save_every: expected at least 1, found 0"),
         ("pretrain: {loop: {betas: [0.9]}}", "pretrain.loop.betas: expected two numbers"),
+        (
+            "pretrain: {loop: {batch_size: 8, accumulate: 3}}",
+            "pretrain.loop.batch_size: expected a multiple of 3 (accumulate), found 8",
+        ),
         ("pretrain: {loop: {precision: fp8}}", "pretrain.loop.precision: expected one of no, bf16, fp16"),
         ("pretrain: {loop: {learning_rate: .nan}}", "pretrain.loop.learning_rate: expected at least 0, found nan"),
         ("pretrain: {decoder: {kernel: 4}}", "pretrain.decoder: expected an odd kernel"),

@@ -71,6 +71,29 @@ def test_a_changed_copy_is_found_among_takes_that_sound_alike(tmp_path, change):
     assert copies.find(clips) == [copies.Copy(clips[-1].key, "2.wav", False)]
 
 
+WITHIN = {
+    "the first quarter": lambda wave: wave[:RATE],
+    "the last half": lambda wave: -0.3 * wave[2 * RATE :],
+    "twice in a row": lambda wave: np.tile(wave, 2),
+    "at the end of a long one": lambda wave: np.concatenate([machine(9, 36.21), wave]),
+    "between silence": lambda wave: np.pad(wave, 3 * RATE + 77),
+    "shifted by 0.9 s": lambda wave: np.concatenate([wave[int(0.9 * RATE) :], machine(9, 0.9)]),
+}
+
+
+@pytest.mark.parametrize("change", WITHIN)
+def test_a_recording_that_lies_within_another(tmp_path, change):
+    clips = [save(tmp_path, f"{seed}.wav", machine(seed)) for seed in range(4)]
+    clips.append(save(tmp_path, "9.wav", WITHIN[change](machine(2))))
+    assert copies.find(clips) == [copies.Copy(clips[-1].key, "2.wav", False)]
+
+
+def test_neighbours_that_overlap_by_half_are_no_copies(tmp_path):
+    whole = machine(0, 12.0)
+    clips = [save(tmp_path, f"{start}.wav", whole[start * RATE : (start + 4) * RATE]) for start in range(0, 9, 2)]
+    assert copies.find(clips) == []
+
+
 def test_a_copied_file_is_equal(tmp_path):
     clips = [save(tmp_path, name, machine(seed)) for name, seed in (("a.wav", 0), ("b.wav", 1), ("c.wav", 0))]
     assert copies.find(clips) == [copies.Copy(clips[2].key, "a.wav", True)]
@@ -128,6 +151,28 @@ def test_copies_join_the_groups_of_recordings():
     assert groups == ["Fan/00/train/a", "tape", "tape", "Fan/00/train/a", "tape", "", ""]
     (line,) = copies.notes(clips, pairs)
     assert "2 of 6 training recordings are copies of training recordings (1 equal, 1 nearly equal; " in line
+
+
+def test_equal_files_in_two_places_are_named():
+    files = [
+        replace(clip(f"{number}", split=split, machine=machine), digest=digest, label=label)
+        for number, (machine, split, digest, label) in enumerate(
+            [
+                ("Fan", "train", "one", "normal"),
+                ("Pump", "test", "one", "normal"),
+                ("Fan", "test", "two", "normal"),
+                ("Fan", "test", "two", "anomaly"),
+                ("Fan", "test", "three", "normal"),
+                ("Fan", "test", "three", "normal"),
+                ("Pump", "test", "", "normal"),
+                ("Pump", "test", "", "anomaly"),
+            ]
+        )
+    ]
+    assert copies.notes(files, []) == [
+        "Pump: 1 of 3 recordings are equal to recordings of Fan section 00 (1, 0): one of them lies in the wrong place",
+        "Fan: 1 of 5 recordings are normal and anomalous at once (3, 2): results count them as both",
+    ]
 
 
 def test_nothing_but_copies():

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from system.errors import WheeltapperError
 from system.scoring.calibrate import (
+    ZScore,
     domain_weights,
     expected_false_alarms,
     fuse,
@@ -30,7 +31,7 @@ def test_robust_z_is_median_and_mad(scores):
     assert z.centre == pytest.approx(median)
     deviations = np.abs(scores - median)
     spread = 1.4826 * np.median(deviations) or 1.2533 * np.mean(deviations)
-    assert z.scale == pytest.approx(max(spread, 0.01 * abs(median)), rel=1e-9, abs=1e-150)
+    assert z.scale == pytest.approx(max(spread, 0.01 * abs(median)) or 1.0, rel=1e-9)
 
 
 @given(samples, st.integers(-50, 50), st.sampled_from([0.25, 3.0, 100.0]))
@@ -56,7 +57,12 @@ def test_robust_z_keeps_the_order(scores, others):
 def test_mean_z_is_mean_and_deviation(scores):
     z = mean_z(scores)
     assert z.centre == pytest.approx(np.mean(scores))
-    assert z.scale == pytest.approx(max(np.std(scores), 0.01 * abs(np.mean(scores))), rel=1e-9, abs=1e-150)
+    assert z.scale == pytest.approx(max(np.std(scores), 0.01 * abs(np.mean(scores))) or 1.0, rel=1e-9)
+
+
+def test_scores_that_are_all_zero_are_not_scaled():
+    assert robust_z(np.zeros(2)) == mean_z(np.zeros(2)) == ZScore(0.0, 1.0)
+    assert robust_z(np.array([0.0, 1e-14]), 0.1).scale == 0.1
 
 
 def test_near_constant_scores_do_not_outvote():
@@ -175,6 +181,8 @@ def test_copies_count_once():
     scores, domains = np.repeat(np.arange(12.0), 2), np.array(["source"] * 24)
     twice = expected_false_alarms(scores, domains, 9.5, np.repeat(np.arange(12), 2))
     assert twice == expected_false_alarms(np.arange(12.0), domains[:12], 9.5)
+    many = expected_false_alarms(np.r_[scores, [99.0] * 64], np.array(["source"] * 88), 9.5, np.r_[:24, [24] * 64])
+    assert many == expected_false_alarms(np.r_[scores, 99.0], np.array(["source"] * 25), 9.5)
 
 
 def test_the_rate_above_an_order_statistic_follows_the_beta_law_that_the_ranges_are_made_of():
