@@ -225,8 +225,8 @@ def _same_order(first: dict[str, float], second: dict[str, float]) -> bool:
     """Whether two systems rank the same clips, enough of them to be no chance, alike."""
     if len(first) < ORDERED or first.keys() != second.keys():
         return False
-    ranks = (np.unique([scores[clip] for clip in first], return_inverse=True)[1] for scores in (first, second))
-    return bool(np.array_equal(*ranks))
+    one, other = (np.unique([scores[clip] for clip in first], return_inverse=True)[1] for scores in (first, second))
+    return bool(np.array_equal(one, other))
 
 
 def _differs(output: OutputFile) -> bool:
