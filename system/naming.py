@@ -14,7 +14,9 @@ SECTION = re.compile(r"[0-9]{2}")
 SEPARATORS = "/\\"
 REFUSED = '/\\:*?"<>|'  # separators of folders, and what Windows refuses
 NOT_IN_CSV = ',"/\\'  # in the names of recordings in the challenge's CSVs
-RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)  # on Windows, with any extension
+RESERVED = re.compile(
+    r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?", re.IGNORECASE
+)  # on Windows, with any extension
 
 
 def machine_problem(name: str) -> str:

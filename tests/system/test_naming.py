@@ -21,6 +21,8 @@ BAD = {
     "CON": "reserves",
     "nul.txt": "reserves",
     "lpt1": "reserves",
+    "COM¹": "reserves",
+    "conin$": "reserves",
     "x" * 101: "at most 100 bytes, found 101",
     "ü" * 51: "at most 100 bytes, found 102",
 }
