@@ -222,7 +222,7 @@ def _columns(table: Delimited, named: Mapping[str, str], asked: set[str], others
             raise WheeltapperError(
                 f"{table.path}: line 1: found an unknown column {naming.shown(name)}"
                 f"{f': did you mean {near}?' if near else ''}; known are {', '.join(columns.NAMES)} and attr_<key>; "
-                "--other-columns ignore leaves others out, --other-columns attributes keeps them as attributes"
+                "prepare --other-columns ignore leaves others out, prepare --other-columns attributes keeps them"
             )
     for first, second in (("label", "anomaly"), ("fold", "section")):
         if first in fields and second in fields:
