@@ -325,6 +325,7 @@ MACHINES = {
     "a colon": "a:b",
     "a star": "a*",
     "a name of Windows": "CON",
+    "a formula": "=1+1",
     "a dot at its end": "mill.",
     "a blank at its end": "mill ",
 }
