@@ -217,7 +217,10 @@ def _columns(table: Delimited, named: Mapping[str, str], asked: set[str], others
                 raise WheeltapperError(
                     f"{table.path}: line 1: expected one column of {field}, found {fields[field]} and {name}"
                 )
-        elif others == "refuse" and name not in asked:
+        elif name not in asked and others == "ignore":
+            near = columns.nearest(name)
+            log.warning("%s: left out the column %s%s", table.path, name, f"; did you mean {near}?" if near else "")
+        elif name not in asked:
             near = columns.nearest(name)
             raise WheeltapperError(
                 f"{table.path}: line 1: found an unknown column {naming.shown(name)}"

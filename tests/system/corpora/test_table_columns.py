@@ -210,6 +210,11 @@ def test_a_gap_among_labels_is_said(say, caplog):
     assert "1 training recordings without a label, learned as normal" in caplog.text
 
 
+def test_columns_that_are_left_out_are_named(say, caplog):
+    say(text().replace("label", "lable", 1), others="ignore")
+    assert caplog.messages[0].endswith("t.csv: left out the column lable; did you mean label?")
+
+
 def test_other_columns(say):
     content = text([*HEADER[:6], "Room no_1"])
     assert [row[6] for row in say(content, others="ignore")] == [""] * 4
