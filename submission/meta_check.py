@@ -26,6 +26,8 @@ _NUMBER = re.compile(
     r"[-+]?(?:0|[1-9][0-9]*|[0-9]*\.[0-9]+|[0-9]+\.)(?:[eE][-+]?[0-9]+)?|[-+]?\.(?:inf|nan)", re.IGNORECASE
 )
 _NUMBERS = ("tag:yaml.org,2002:int", "tag:yaml.org,2002:float")
+# An address alone, whose domain ends in letters.
+_EMAIL = re.compile(r"[^@\s<>:;,()]+@(?:[^@\s<>:;,().]+\.)+(?:[^\W\d_]{2,}|xn--[a-z0-9-]+)", re.IGNORECASE)
 # Field of system.description -> (may be null, first year that requires it).
 DESCRIPTION: dict[str, tuple[bool, int]] = {
     "input_sampling_rate": (False, 2020),
@@ -214,8 +216,11 @@ def _check_authors(checker: Checker, authors: Any, rehearsal: bool) -> None:
         first, last = checker.text(mapping, place, "firstname"), checker.text(mapping, place, "lastname")
         if placeholders.is_name(first or "", last or ""):
             checker.error(place, f"expected the author's own name, found the placeholder {shorten(f'{first} {last}')}")
+        elif placeholders.is_doubtful_name(first or "", last or ""):
+            problem = f"expected the author's own name, found {shorten(last)}, a word of forms: is it right?"
+            checker.warning(f"{place}.lastname", problem)
         email = checker.text(mapping, place, "email")
-        if email is not None and not re.fullmatch(r"[^@\s]+@[^@\s]+\.[^@\s]+", email):
+        if email is not None and not _EMAIL.fullmatch(email):
             checker.warning(f"{place}.email", f"expected an address like name@example.org, found {shorten(email)}")
         elif email is not None and placeholders.is_address(email):
             problem = f"expected the author's own address, found the placeholder {shorten(email)}"

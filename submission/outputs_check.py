@@ -5,6 +5,8 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+import numpy as np
+
 from submission.archive import Tree
 from submission.findings import Collector, listing, printable
 from system.evaluation import challenge_csv, coinciding
@@ -15,6 +17,7 @@ AUDIO = (".wav", ".flac", ".ogg", ".mp3", ".aif", ".aiff", ".aifc", ".au", ".snd
 MAX_CSV = 16 << 20
 MAX_LINE_FINDINGS = 1000
 TIES = 0.05
+ORDERED = 20  # clips that two systems do not rank alike by chance
 LITERAL = rb",\s*[01]\s*$"
 
 
@@ -198,7 +201,7 @@ def check_values(outputs: list[OutputFile], tree: Tree, collector: Collector) ->
 
 
 def check_copies(systems: list[list[OutputFile]], tree: Tree, collector: Collector) -> None:
-    """Warns about equal scores: in two machines of a system, and in two systems."""
+    """Warns about equal scores: in two machines of a system, and in two systems; of systems also an equal order."""
     scores = [[output for output in outputs if output.kind == SCORE and _differs(output)] for outputs in systems]
     for number, outputs in enumerate(scores):
         known: dict[frozenset, OutputFile] = {}
@@ -212,6 +215,18 @@ def check_copies(systems: list[list[OutputFile]], tree: Tree, collector: Collect
             same = [each for each in outputs if coinciding.are_equal(before.get(each.key, {}), each.values)]
             if same:
                 _tell_copies(others[0].relative, same, len(outputs), tree, collector)
+            elif outputs and all(_same_order(before.get(each.key, {}), each.values) for each in outputs):
+                first, own = (each[0].relative.split("/")[-2] for each in (others, outputs))
+                text = f"expected systems that differ, found the order of {first} in all machines: the AUC is the same"
+                collector.warning(tree.where(own), text)
+
+
+def _same_order(first: dict[str, float], second: dict[str, float]) -> bool:
+    """Whether two systems rank the same clips, enough of them to be no chance, alike."""
+    if len(first) < ORDERED or first.keys() != second.keys():
+        return False
+    one, other = (np.unique([scores[clip] for clip in first], return_inverse=True)[1] for scores in (first, second))
+    return bool(np.array_equal(one, other))
 
 
 def _differs(output: OutputFile) -> bool:

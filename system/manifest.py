@@ -143,6 +143,8 @@ def read_lines(path: str | os.PathLike) -> tuple[list[Clip], list[str]]:
     with _opened(path) as (columns, reader):
         root = path.resolve().parent
         for row in reader:
+            if not row:
+                continue
             clip = _parse(path, reader.line_num, columns, row, root)
             if clip.key in seen:
                 raise WheeltapperError(
@@ -199,7 +201,7 @@ def _parse(path: Path, line: int, columns: tuple[str, ...], row: list[str], root
         raise WheeltapperError(f"{path}: line {line}: expected {len(columns)} columns, found {len(row)}")
     values: dict = dict(zip(columns, row, strict=True))
     for name in INTEGERS:
-        if not values[name].isdecimal() or not 1 <= float(values[name]) < 2**63:
+        if not (values[name].isascii() and values[name].isdecimal()) or not 1 <= float(values[name]) < 2**63:
             raise WheeltapperError(f"{path}: line {line}: {name}: expected a positive integer, found {values[name]!r}")
         values[name] = int(values[name])
     for name, allowed in (("split", SPLITS), ("label", LABELS), ("domain", DOMAINS)):

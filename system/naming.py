@@ -14,7 +14,9 @@ SECTION = re.compile(r"[0-9]{2}")
 SEPARATORS = "/\\"
 REFUSED = '/\\:*?"<>|'  # separators of folders, and what Windows refuses
 NOT_IN_CSV = ',"/\\'  # in the names of recordings in the challenge's CSVs
-RESERVED = re.compile(r"(con|prn|aux|nul|com[0-9]|lpt[0-9])(\..*)?", re.IGNORECASE)  # on Windows, with any extension
+FORMULA = "=+@"  # first letters of what spreadsheets calculate when they open a table of results
+# On Windows, with any extension.
+RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])(\..*)?", re.IGNORECASE)
 
 
 def machine_problem(name: str) -> str:
@@ -108,6 +110,8 @@ def _portable_problem(name: str, what: str) -> str:
     """What some file system refuses in a name of its own."""
     if odd := [letter for letter in name if letter in REFUSED]:
         return f"expected {what} without {odd[0]}, found {shown(name)}"
+    if name[0] in FORMULA:
+        return f"expected {what} without {name[0]} before it, which begins a formula, found {shown(name)}"
     if name[0] == "." or name[-1] == ".":
         return f"expected {what} without a dot at an end, found {shown(name)}"
     if RESERVED.fullmatch(name):

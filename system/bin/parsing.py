@@ -31,6 +31,7 @@ class Parser(argparse.ArgumentParser):
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """As argparse's, but refuses what it does not know, where the options are known that may be meant."""
         self.given = list(sys.argv[1:] if args is None else args)
+        self._check_texts()
         found, unknown = super().parse_known_args(self.given, namespace)
         if unknown:
             wrong = [text.partition("=")[0] for text in unknown if text.startswith("-") and text != "--"]
@@ -39,6 +40,14 @@ class Parser(argparse.ArgumentParser):
         for group in self._action_groups:
             self._check_group(group, found)
         return found, unknown
+
+    def _check_texts(self) -> None:
+        """Refuses empty texts, which would be taken for the folder at hand or for nothing said."""
+        for before, text in zip(["", *self.given], self.given, strict=False):
+            if not text or (text.startswith("--") and text.partition("=")[1:] == ("=", "")):
+                name = text.rstrip("=") or (before if before.startswith("-") else "")
+                place = f"{name}: " if name else ""
+                self.error(f"{place}expected a text, found an empty one: a variable of the shell that is not set?")
 
     def _check_group(self, group: argparse._ArgumentGroup, found: argparse.Namespace) -> None:
         """Refuses options that mean something only beside another one (``only_with``), where that is missing."""

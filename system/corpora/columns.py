@@ -47,6 +47,7 @@ WORDS = {
         "": ("", "unknown", "none", "na", "n/a", "nan", "?", "-"),
     },
 }
+MISSING = {"nan", "<na>", "null", "#n/a", "#na", "#ref!", "#value!", "#name?", "#div/0!"}  # and NA, of R
 NUMBER = re.compile(r"([0-9]+)(?:[.,]0+)?")  # spreadsheets and pandas write 16000.0, with a decimal comma 16000,0
 SECTION = re.compile(r"(?:section|id)?[ _-]?([0-9]{1,2})(?:[.,]0+)?", re.IGNORECASE)
 
@@ -76,10 +77,22 @@ def written(text: str) -> str:
 
 def value_of(kind: str, word: str) -> str | None:
     """The value that a word of a column ``split``, ``label``, ``anomaly`` or ``domain`` stands for; None if unknown."""
+    if re.fullmatch(r"[-+][0-9.,]+", word.strip()):  # -1 and 1 are normal and anomaly in one program, and not in others
+        return None
     plain = " ".join(word.casefold().replace("_", " ").replace("-", " ").split()) or word.strip()
     if number := NUMBER.fullmatch(plain):
         plain = number[1]
     return _MEANT[kind].get(plain)
+
+
+def is_label(name: str) -> bool:
+    """Whether a column is called label, in which 1 is an anomaly; a state or status of 1 may be a good one."""
+    return name.strip().casefold().startswith("label")
+
+
+def is_missing(text: str) -> bool:
+    """Whether a cell is what programs write for none."""
+    return text == "NA" or text.casefold() in MISSING
 
 
 def expected_words(kind: str) -> str:
@@ -91,6 +104,8 @@ def expected_words(kind: str) -> str:
 def nearest(name: str, names: Iterable[str] = ()) -> str:
     """The known name that resembles a column's, or empty."""
     plain = re.sub("[ _-]", "", name.casefold())
+    if "normal" in plain.replace("abnormal", ""):  # resembles anomaly, its opposite
+        return ""
     known = [*names, *(name for each in NAMES.values() for name in each)]
     near = difflib.get_close_matches(plain, known, 1, 0.75)
     return near[0] if near else ""

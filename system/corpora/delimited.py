@@ -48,7 +48,8 @@ def read(path: Path, known: Callable[[str], bool], example: str) -> Delimited:
     """Reads a table with a header.
 
     The separator is the one of ``SEPARATORS`` by which the header has most known columns. Empty lines, empty
-    columns at the end, and a line ``sep=;`` before it are passed over.
+    columns at the end, a first column without a name that numbers the rows (pandas and R write one), and a line
+    ``sep=;`` before the header are passed over.
 
     Args:
         path: the file; UTF-8, with or without a byte-order mark, or UTF-16.
@@ -63,23 +64,24 @@ def read(path: Path, known: Callable[[str], bool], example: str) -> Delimited:
         raise WheeltapperError(f"{path}: expected a CSV that lists sound files, found {found}")
     text = _decode(path)
     separator, first = _header(path, text, known, example)
-    reader, rows = _cells(text, separator), []
-    header = tuple(name for _, cells in itertools.islice(reader, first, first + 1) for name in cells)
-    widest, width = len(header), max((number for number, name in enumerate(header, 1) if name), default=0)
+    try:
+        lines = list(itertools.islice(_cells(text, separator), first, None))
+    except csv.Error as error:
+        raise WheeltapperError(f"{path}: expected text with quotes in pairs, found {error}") from error
+    header, lines = _without_index(tuple(lines[0][1]), lines[1:])
+    widest = max(len(header), min((len(cells) for _, cells in lines), default=0))  # each line may end in separators
+    width, rows = max((number for number, name in enumerate(header, 1) if name), default=0), []
     header = header[:width]
     for name in header:
         if not name:
             raise WheeltapperError(f"{path}: line 1: expected a name for each column, found {shown(','.join(header))}")
         if header.count(name) > 1:
             raise WheeltapperError(f"{path}: line 1: expected each column once, found {shown(name)} twice")
-    try:
-        for line, cells in reader:
-            if not width <= len(cells) <= widest or any(cells[width:]):
-                advice = _advice(separator, cells, width)
-                raise WheeltapperError(f"{path}: line {line}: expected {width} columns, found {len(cells)}{advice}")
-            rows.append((line, dict(zip(header, cells[:width], strict=True))))
-    except csv.Error as error:
-        raise WheeltapperError(f"{path}: expected text with quotes in pairs, found {error}") from error
+    for line, cells in lines:
+        if not width <= len(cells) <= widest or any(cells[width:]):
+            advice = _advice(separator, cells, width)
+            raise WheeltapperError(f"{path}: line {line}: expected {width} columns, found {len(cells)}{advice}")
+        rows.append((line, dict(zip(header, cells[:width], strict=True))))
     return Delimited(path, separator, header, rows)
 
 
@@ -115,6 +117,20 @@ def _cells(text: str, separator: str) -> Iterator[tuple[int, list[str]]]:
     for cells in reader:
         if any(cell.strip() for cell in cells):
             yield reader.line_num, [cell.strip() for cell in cells]
+
+
+def _without_index(
+    header: tuple[str, ...], lines: list[tuple[int, list[str]]]
+) -> tuple[tuple[str, ...], list[tuple[int, list[str]]]]:
+    """Header and lines without a first column of row numbers, whose name is empty, pandas' own, or left out by R."""
+    firsts = [cells[0] for _, cells in lines]
+    if not firsts or not all(map(str.isdecimal, firsts)) or len(set(firsts)) < len(firsts):
+        return header, lines
+    if header[0] in ("", "Unnamed: 0"):
+        header = header[1:]
+    elif {len(cells) for _, cells in lines} != {len(header) + 1} or not any(cells[-1] for _, cells in lines):
+        return header, lines
+    return header, [(line, cells[1:]) for line, cells in lines]
 
 
 def _header(path: Path, text: str, known: Callable[[str], bool], example: str) -> tuple[str, int]:

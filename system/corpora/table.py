@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from system import audio, naming
-from system.corpora import columns, delimited
+from system.corpora import columns, delimited, listed_paths
 from system.corpora.columns import ATTRIBUTE
 from system.corpora.delimited import Delimited, Row
 from system.corpora.inspection import check_recordings
@@ -217,12 +217,15 @@ def _columns(table: Delimited, named: Mapping[str, str], asked: set[str], others
                 raise WheeltapperError(
                     f"{table.path}: line 1: expected one column of {field}, found {fields[field]} and {name}"
                 )
-        elif others == "refuse" and name not in asked:
+        elif name not in asked and others == "ignore":
+            near = columns.nearest(name)
+            log.warning("%s: left out the column %s%s", table.path, name, f"; did you mean {near}?" if near else "")
+        elif name not in asked:
             near = columns.nearest(name)
             raise WheeltapperError(
                 f"{table.path}: line 1: found an unknown column {naming.shown(name)}"
                 f"{f': did you mean {near}?' if near else ''}; known are {', '.join(columns.NAMES)} and attr_<key>; "
-                "--other-columns ignore leaves others out, --other-columns attributes keeps them as attributes"
+                "prepare --other-columns ignore leaves others out, prepare --other-columns attributes keeps them"
             )
     for first, second in (("label", "anomaly"), ("fold", "section")):
         if first in fields and second in fields:
@@ -244,8 +247,9 @@ def _files(table: Delimited, rows: Sequence[tuple[int, Row]], used: _Columns, ro
     paths: list[Path] = []
     seen: dict[str, int] = {}
     for line, cell in cells:
-        path = _locate(root, cell)
-        place = os.path.normpath(path)
+        path = listed_paths.locate(root, cell)
+        listed_paths.check(f"{table.path}: line {line}", cell, path)
+        place = os.path.normpath(listed_paths.single_root(str(path)))
         if seen.setdefault(place, line) != line:
             raise WheeltapperError(
                 f"{table.path}: line {line}: expected each file once, found {Path(cell).as_posix()} also in line "
@@ -257,35 +261,28 @@ def _files(table: Delimited, rows: Sequence[tuple[int, Row]], used: _Columns, ro
         return list(zip(given, map(str, paths), strict=True))
     inside = [path.relative_to(root) if path.is_relative_to(root) else None for path in paths]
     if any(name is None or ".." in name.parts for name in inside):
-        absolute = [os.path.abspath(path) for path in paths]
+        absolute = [os.path.abspath(listed_paths.single_root(str(path))) for path in paths]
         above = os.path.commonpath([os.path.dirname(path) for path in absolute])
         inside = [Path(path).relative_to(above) for path in absolute]
     return [(str(name.as_posix()), str(path)) for name, path in zip(inside, paths, strict=True) if name is not None]
-
-
-def _locate(root: Path, cell: str) -> Path:
-    """The recording that a cell means: also with the separators of Windows, and with accents written otherwise."""
-    spellings = [cell, cell.replace("\\", "/")]
-    spellings += [unicodedata.normalize(form, spellings[-1]) for form in ("NFC", "NFD")]
-    paths = [root / spelling for spelling in dict.fromkeys(spellings)]
-    try:
-        return next((path for path in paths if path.is_file()), paths[min(1, len(paths) - 1)])
-    except (OSError, ValueError):  # too long, or with characters that no file has
-        return paths[0]
 
 
 def _clip(where: str, row: Row, used: _Columns, file: str, path: str, corpus: str) -> Clip:
     """The clip of a row."""
 
     def cell(field: str, default: str = "") -> str:
-        return row[used.fields[field]] if field in used.fields else default
+        text = row[used.fields[field]] if field in used.fields else default
+        return "" if columns.is_missing(text) else text
 
     def word(field: str, default: str = "") -> str:
         if field not in used.fields:
             return default
-        value = columns.value_of(field, row[used.fields[field]])
+        name = used.fields[field]
+        value = columns.value_of(field, row[name])
+        if field == "label" and value and row[name][:1].isdecimal() and not columns.is_label(name):
+            advice = "; call the column anomaly if 1 means one"
+            raise WheeltapperError(f"{where}: {name}: expected a word, found {naming.shown(row[name])}{advice}")
         if value is None:
-            name = used.fields[field]
             advice = f"; of classes say --class-column {name}" if field == "label" else ""
             raise WheeltapperError(
                 f"{where}: {name}: expected {columns.expected_words(field)}; found {naming.shown(row[name])}{advice}"
@@ -359,20 +356,22 @@ def _named(file: str) -> dict[str, str]:
 
 def _attributes(where: str, row: Row, used: _Columns, default: str) -> str:
     own = {*used.attributes, *used.fields} & {*used.attributes, CLASS, "attributes"}
-    parts = [strip_no_attribute(row[used.fields["attributes"]])] if "attributes" in used.fields else []
+    given = row[used.fields["attributes"]] if "attributes" in used.fields else ""
+    parts = [] if columns.is_missing(given) else [strip_no_attribute(given)]
     if CLASS in used.fields:
         parts.append(f"{CLASS}_{_filled(where, row, used.fields[CLASS]).replace('_', '-')}")
     parts += [
         f"{key}_{columns.written(row[column])}"
         for key, column in used.attributes.items()
-        if columns.written(row[column])
+        if columns.written(row[column]) and not columns.is_missing(row[column])
     ]
     return unicodedata.normalize("NFC", "_".join(filter(None, parts))) if own else default
 
 
 def _filled(where: str, row: Row, column: str) -> str:
-    if not row[column]:
-        raise WheeltapperError(f"{where}: {column}: expected text, found nothing")
+    if not row[column] or columns.is_missing(row[column]):
+        found = f"{naming.shown(row[column])}, a missing value" if row[column] else "nothing"
+        raise WheeltapperError(f"{where}: {column}: expected text, found {found}")
     return row[column]
 
 

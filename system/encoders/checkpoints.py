@@ -134,12 +134,14 @@ def load_strict(module: torch.nn.Module, tensors: Mapping[str, Tensor], path: st
     for name, tensor in tensors.items():
         if name not in own:
             continue
-        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.is_complex():
+        if not isinstance(tensor, Tensor) or tensor.layout != torch.strided or tensor.is_complex() or tensor.is_meta:
             problems.append(f"{name} is not an ordinary tensor of real numbers")
         elif own[name].is_floating_point() and not tensor.is_floating_point():
             problems.append(f"{name} holds integers (a quantised network?)")
         elif tensor.shape != own[name].shape:
             problems.append(f"{name} {tuple(tensor.shape)} instead of {tuple(own[name].shape)}")
+        elif tensor.is_floating_point() and tensor.element_size() < 2:
+            problems.append(f"{name} holds numbers of 8 bits (a quantised network?)")
         elif tensor.is_floating_point() and not torch.isfinite(tensor).all():
             problems.append(f"{name} holds NaN or infinity")
     if problems:

@@ -15,6 +15,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from system.encoders import checkpoints, layout
@@ -244,8 +245,10 @@ def _merged(
     found = {name: tensor for name, tensor in base.items() if ".lora_" not in name}
     for layer, (down, up) in pairs.items():
         name = _base_name(found, f"{layer}.weight", path)
-        weight, scale = found[name].float(), _lora_scale(settings, layer, len(down))
-        change = up.float().flatten(1) @ down.float().flatten(1)
+        if not _is_float(found[name]):
+            raise WheeltapperError(f"{path}: {layer}: expected base weights of 16 bits or more; {_MERGE}")
+        weight, scale = found[name].float(), _lora_scale(settings, layer, len(down), path)
+        change = _lora_change(down, up, f"{path}: {layer}")
         change = change.T if settings.get("fan_in_fan_out") else change
         if change.numel() != weight.numel() or len(change) != len(weight):
             raise WheeltapperError(
@@ -255,8 +258,10 @@ def _merged(
         found[name] = weight + change.reshape(weight.shape) * scale
     if adapter is not base:  # biases and modules that peft has trained as a whole
         for name in [name for name in adapter if ".lora_" not in name]:
+            own = name.removeprefix(_PEFT)  # of a head, which the base does not have
             with contextlib.suppress(WheeltapperError):
-                found[_base_name(found, name, path)] = adapter[name]
+                own = _base_name(found, name, path)
+            found[own] = adapter[name]
     notes.append(f"merged the LoRA adapter of {len(pairs)} layers (alpha {settings['lora_alpha']:g})")
     return found
 
@@ -268,7 +273,7 @@ def _lora_pairs(
     halves: dict[str, dict[str, Tensor]] = {"A": {}, "B": {}}
     strange, names = [], set()
     for name, tensor in adapter.items():
-        if match := _LORA.fullmatch(name):
+        if (match := _LORA.fullmatch(name)) and _is_float(tensor):
             halves[match[2]][match[1].removeprefix(_PEFT)] = tensor
             names.add(match[3])
         elif ".lora_" in name:
@@ -281,18 +286,56 @@ def _lora_pairs(
         found = f"several ({', '.join(sorted(map(str, names)))})" if len(names) > 1 else "half of one"
         found = found if halves["A"] or halves["B"] else "none"
         raise WheeltapperError(f"{path}: expected one LoRA adapter, lora_A and lora_B of each layer, found {found}")
-    if isinstance(alpha, bool) or not isinstance(alpha, int | float):
+    if not _is_number(alpha):
         raise WheeltapperError(
-            f"{path}: expected lora_alpha of its LoRA adapter, found none; put {layout.ADAPTER_CONFIG} beside it, or "
-            f"{_MERGE}"
+            f"{path}: expected lora_alpha of its LoRA adapter, found {'none' if alpha is None else repr(alpha)[:40]}; "
+            f"put {layout.ADAPTER_CONFIG} beside it, or {_MERGE}"
         )
     return {layer: (down, halves["B"][layer]) for layer, down in halves["A"].items()}
 
 
-def _lora_scale(settings: Mapping[str, Any], layer: str, rank: int) -> float:
-    patterns = (settings.get("alpha_pattern") or {}).items()
-    alpha = next((value for key, value in patterns if re.fullmatch(rf"(.*\.)?{key}", layer)), settings["lora_alpha"])
+def _lora_change(down: Tensor, up: Tensor, where: str) -> Tensor:
+    """B A, (out, in), of the halves of an adapter."""
+    down, up = down.float().flatten(1), up.float().flatten(1)
+    if up.shape[1] != len(down):
+        raise WheeltapperError(f"{where}: expected lora_A and lora_B of one rank, found {len(down)} and {up.shape[1]}")
+    change = up @ down
+    if not torch.isfinite(change).all():
+        raise WheeltapperError(f"{where}: expected a LoRA adapter of finite numbers, found NaN or infinity")
+    return change
+
+
+def _lora_scale(settings: Mapping[str, Any], layer: str, rank: int, path: Path) -> float:
+    """Alpha over rank; the settings may name both for single layers."""
+    alpha = _of_layer(settings, "alpha_pattern", "lora_alpha", layer, path)
+    told = _of_layer(settings, "rank_pattern", "r", layer, path)
+    if told not in (None, rank):
+        raise WheeltapperError(
+            f"{path}: {layer}: expected a LoRA adapter of rank {told} as in its settings, found {rank}"
+        )
     return alpha / (math.sqrt(rank) if settings.get("use_rslora") else rank)
+
+
+def _of_layer(settings: Mapping[str, Any], patterns: str, default: str, layer: str, path: Path) -> Any:
+    """A setting of a layer: that of the first pattern which its name ends in, as peft has it."""
+    found = settings.get(patterns) or {}
+    try:
+        value = next((each for key, each in found.items() if re.fullmatch(rf"(.*\.)?{key}", layer)), None)
+    except (AttributeError, re.error) as error:
+        raise WheeltapperError(f"{path}: {patterns}: expected names of layers to numbers, found {error}") from error
+    value = settings.get(default) if value is None else value
+    if value is not None and not _is_number(value):
+        raise WheeltapperError(f"{path}: {layer}: expected a number as {default}, found {str(value)[:40]!r}")
+    return value
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_float(value: Any) -> bool:
+    """Whether a value is a tensor of floating-point numbers of at least 16 bits."""
+    return isinstance(value, Tensor) and value.is_floating_point() and value.element_size() > 1
 
 
 def _base_name(base: Mapping[str, Any], name: str, path: Path) -> str:

@@ -136,6 +136,14 @@ def same_systems(files: Files) -> None:
         files[name.replace(label(1), label(2))] = "\n".join(reversed(rows)).encode() + b"\n"
 
 
+def systems_of_one_order(files):
+    """The scores of the second system, those of the first one but for unit and offset."""
+    for name in [name for name in files if f"{label(1)}/anomaly_score" in name]:
+        cells = [row.split(",") for row in files[name].decode().split()]
+        text = "".join(f"{clip},{3 * float(score) - 7}\n" for clip, score in cells)
+        files[name.replace(label(1), label(2))] = text.encode()
+
+
 # name: (defect, level, fragment of the finding)
 DEFECTS = {
     # The tree.
@@ -152,6 +160,11 @@ DEFECTS = {
         same_systems,
         W,
         f"{label(2)}: expected systems that differ, found the scores of {label(1)} for all machines",
+    ),
+    "systems that rank alike": (
+        systems_of_one_order,
+        W,
+        f"{label(2)}: expected systems that differ, found the order of {label(1)} in all machines",
     ),
     "a CSV of the other system": (
         _copy("anomaly_score", "Sander", "Sander", 2),

@@ -55,7 +55,7 @@ RULES = {
     ],
     "scores and decisions that say something": [
         "constant scores", "many ties", "decisions all equal", "decisions turned round",
-        "systems that are the same", "a CSV of the other system", "a CSV of another machine",
+        "systems that are the same", "systems that rank alike", "a CSV of the other system", "a CSV of another machine",
     ],
     "one meta file, named and labelled as its folder": ["meta missing", "meta.yml", "another label"],
     "YAML in UTF-8 without tabs, a mapping, each key once": [
@@ -97,8 +97,8 @@ RULES = {
 OF_LINES = list(RULES)[list(RULES).index("two columns, comma, no header, no blank line, plain UTF-8") : -1]
 WHOLE = (
     "clip missing", "too few clips", "constant scores", "many ties", "decisions all equal", "meta missing", "meta.yml",
-    "empty meta", "abbreviation shared", "systems that are the same", "a CSV of the other system",
-    "a CSV of another machine",
+    "empty meta", "abbreviation shared", "systems that are the same", "systems that rank alike",
+    "a CSV of the other system", "a CSV of another machine",
 )  # fmt: skip
 # Keys that a meta file of 2026 must have, as the template lists them.
 REQUIRED = [

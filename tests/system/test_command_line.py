@@ -38,6 +38,9 @@ from system.files import write_json
         (["tune", "--exp", "x", "--out", "y", "--trials", "0"], "--trials: expected a number from 1 on, found '0'"),
         (["run", "--epx", "x"], "the following arguments are required: --exp; found --epx; did you mean --exp?"),
         (["benchmark", "siren", "--data", "d", "--stroe", "s"], "--stroe s; did you mean --store?"),
+        (["run", "--exp", "x", "--data", ""], "--data: expected a text, found an empty one: a variable of the shell"),
+        (["run", "--exp=", "--data", "y"], "--exp: expected a text, found an empty one"),
+        (["score", "--exp", "x", "a.wav", ""], "wheeltapper: expected a text, found an empty one"),
     ],
 )
 def test_wrong_usage_is_one_line(arguments, said, capsys):

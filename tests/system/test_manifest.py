@@ -31,6 +31,15 @@ def test_round_trip(tmp_path, clips):
     assert [p.name for p in tmp_path.iterdir()] == ["manifest.csv"]
 
 
+def test_empty_lines_are_passed_over(tmp_path, clips):
+    path = tmp_path / "manifest.csv"
+    manifest.write(path, clips)
+    path.write_text(path.read_text().replace("\n", "\n\n"))
+    found, places = manifest.read_lines(path)
+    assert found == clips
+    assert places == [f"line {3 + 2 * number}" for number in range(len(clips))]
+
+
 def test_paths_below_the_manifest_move_with_it(tmp_path, clips):
     (tmp_path / "one").mkdir()
     outside = replace(clips[0], file="out.wav", path="/somewhere/else/out.wav")
@@ -51,6 +60,7 @@ def test_paths_below_the_manifest_move_with_it(tmp_path, clips):
         ("rate", "16k", "positive integer"),
         ("rate", "", "positive integer"),
         ("channels", "²", "positive integer"),
+        ("rate", "١٦٠٠٠", "positive integer"),
         ("channels", "9" * 5000, "positive integer"),
         ("split", "dev", "split: expected one of train, test, supplemental"),
         ("label", "broken", r"label: expected one of normal, anomaly, \(empty\), found 'broken'"),

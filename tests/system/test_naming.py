@@ -21,6 +21,11 @@ BAD = {
     "CON": "reserves",
     "nul.txt": "reserves",
     "lpt1": "reserves",
+    "=1+1": "begins a formula",
+    "@SUM(A1)": "begins a formula",
+    "+x": "begins a formula",
+    "COM¹": "reserves",
+    "conin$": "reserves",
     "x" * 101: "at most 100 bytes, found 101",
     "ü" * 51: "at most 100 bytes, found 102",
 }

@@ -195,6 +195,26 @@ def adapter_in_one_file(place: Place) -> None:
     _merged_or_said(place, place / "last.pt", merged)
 
 
+ODD = {
+    "another rank than in its settings": {"r": 16},
+    "a pattern that is none": {"alpha_pattern": {"(": 8}},
+    "alpha as text in a pattern": {"alpha_pattern": {"qkv": "8"}},
+    "DoRA": {"use_dora": True},
+}
+
+
+@case(KIND, "an adapter with odd settings is refused: {}", ODD)
+def adapter_with_odd_settings(place: Place, odd: dict) -> None:
+    torch.save(_plain(), place / "base.pt")
+    (place / "lora").mkdir()
+    save_file(_prefixed(_lora()[0], "base_model.model."), place / "lora/adapter_model.safetensors")
+    about = {"peft_type": "LORA", "r": RANK, "lora_alpha": ALPHA, "base_model_name_or_path": "../base.pt"}
+    (place / "lora/adapter_config.json").write_text(json.dumps(about | odd))
+    ended, found = _embed(place, place / "lora")
+    refused(ended, "lora|adapter")
+    expect(found is None, "no embeddings", found)
+
+
 @case(KIND, "an adapter without its base is said")
 def adapter_alone(place: Place) -> None:
     torch.save(_prefixed(_lora()[0], "base_model.model."), place / "lora.pt")
@@ -216,6 +236,8 @@ NO_NETWORK: dict[str, Callable[[Tensors], object]] = {
     "quantised weights": _quantised,
     "a layer more of another network": lambda t: {**t, "blocks.9.attn.qkv.weight": torch.zeros(384, 128)},
     "a whole module by pickle": lambda t: torch.nn.Linear(3, 3),
+    "numbers of 8 bits": lambda t: {name: tensor.to(torch.float8_e4m3fn) for name, tensor in t.items()},
+    "tensors without content": lambda t: {name: tensor.to("meta") for name, tensor in t.items()},
 }
 
 

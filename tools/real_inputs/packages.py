@@ -265,6 +265,15 @@ def two_systems_alike_in_value(place: Place) -> None:
     _found(place, files, ALIKE_SAID, "task2_2")
 
 
+@case(PACKAGE, "two systems that rank alike")
+def two_systems_of_one_order(place: Place) -> None:
+    files = _package()
+    for machine in MACHINES:
+        cells = [line.split(",") for line in files[_table(1, machine=machine)].decode().splitlines()]
+        files[_table(2, machine=machine)] = "".join(f"{name},{float(score) ** 3!r}\n" for name, score in cells).encode()
+    _found(place, files, "order|rank|AUC", "task2_2")
+
+
 @case(PACKAGE, "system numbers {}", {"1 and 3": (1, 3), "2 alone": (2,), "2 and 3": (2, 3), "1, 2 and 4": (1, 2, 4)})
 def gap_in_numbers(place: Place, numbers: tuple[int, ...]) -> None:
     whole = _package(tuple(range(1, len(numbers) + 1)))
@@ -305,6 +314,13 @@ PLACEHOLDERS = {
     "TODO": ("Karin", "TODO"),
     "Firstname": ("Karin", "Firstname"),
     "Your institution": ("KTH Royal Institute of Technology", "Your institution"),
+    "Vorname": ("Karin", "Vorname"),
+    "a dash": ("Karin", "'-'"),
+    "N/A": ("KTH Royal Institute of Technology", "N/A"),
+    "University of X": ("KTH Royal Institute of Technology", "University of X"),
+    "city and country in Chinese": ("Stockholm, Sweden", "城市, 国家"),
+    "an address at dummy.com": ("karin.lindqvist@kth.se", "dummy@dummy.com"),
+    "an address without a domain's end": ("karin.lindqvist@kth.se", "karin@kth..se"),
 }
 
 
@@ -323,6 +339,9 @@ REAL = {
     "an umlaut": ("Karin", "Jürgen"),
     "one letter": ("Karin", "K."),
     "an address of four parts": ("karin.lindqvist@kth.se", "k@cs.phys.kth.se"),
+    "a last name of one letter": ("Karin", "E"),
+    "an address of Mr Foo": ("karin.lindqvist@kth.se", "foo@nus.edu.sg"),
+    "City University": ("KTH Royal Institute of Technology", "City University"),
     "a name with test in it": ("KTH Royal Institute of Technology", "Institute of Non-Destructive Testing"),
 }
 

@@ -235,6 +235,49 @@ def another_root(place: Place) -> None:
     _honoured(place, run("prepare", table, "--root", place / "elsewhere", "--out", place / "manifest.csv"))
 
 
+NUMBERED = {
+    "pandas": ["", *HEADER],
+    "pandas, read and written again": ["Unnamed: 0", *HEADER],
+    "R": HEADER,
+}
+
+
+@case(TABLES, "row numbers of {}", NUMBERED)
+def numbered_rows(place: Place, header: list[str]) -> None:
+    rows = [[str(number), *row] for number, row in enumerate(ROWS)]
+    _honoured(place, _prepare(place, _text([header, *rows])))
+
+
+ELSEWHERE = {
+    "a drive of Windows": "C:\\data\\a.wav",
+    "a share of Windows": "\\\\server\\data\\a.wav",
+    "an address": "https://x.org/a.wav",
+    "a home folder": "~/a.wav",
+    "a variable": "$DATA/a.wav",
+}
+
+
+@case(TABLES, "the path of a recording is {}: refused by name", ELSEWHERE)
+def path_elsewhere(place: Place, path: str) -> None:
+    ended = _prepare(place, _text([HEADER, [path, *ROWS[0][1:]], *ROWS[1:]]))
+    refused(ended, r"table\.csv", "line 2", "Windows|address|short form")
+
+
+OPPOSITE = {"-1 for an anomaly": ("label", "-1"), "1 as a status": ("status", "1"), "1 as normal": ("is_normal", "1")}
+
+
+@case(TABLES, "a label that may mean the opposite is refused: {}", OPPOSITE)
+def label_of_two_meanings(place: Place, label: tuple[str, str]) -> None:
+    header, rows = ["file", "split", label[0]], [["c.wav", "test", label[1]], ["d.wav", "test", "0"]]
+    refused(_prepare(place, _text([header, *rows])), r"table\.csv", label[0])
+
+
+@case(TABLES, "a machine that is missing is refused: {}", ["NA", "NaN", "#N/A"])
+def missing_machine(place: Place, cell: str) -> None:
+    rows = [[ROWS[0][0], cell, *ROWS[0][2:]], *ROWS[1:]]
+    refused(_prepare(place, _text([HEADER, *rows])), r"table\.csv", "line 2", "machine")
+
+
 BAD = {
     "a row twice": ([*ROWS, ROWS[1]], ("line 6", "b.wav")),
     "a file with two labels": ([*ROWS, ["d.wav", "mill", "test", "normal", "target"]], ("line 6", "d.wav")),
@@ -282,6 +325,7 @@ MACHINES = {
     "a colon": "a:b",
     "a star": "a*",
     "a name of Windows": "CON",
+    "a formula": "=1+1",
     "a dot at its end": "mill.",
     "a blank at its end": "mill ",
 }

@@ -73,6 +73,45 @@ def test_a_separator_named_before_the_header_and_empty_cells_at_the_ends(tmp_pat
     assert places == ["line 3", "line 4", "line 5", "line 6"]
 
 
+@pytest.mark.parametrize("separator", [",", ";"])
+@pytest.mark.parametrize("name", ["", "Unnamed: 0", None])
+def test_row_numbers_of_pandas_and_r(say, separator, name):
+    numbered = [[str(number), *cells] for number, cells in zip([7, 1, 2, 10], ROWS, strict=True)]
+    header = HEADER if name is None else [name, *HEADER]
+    assert say(text(header, numbered, separator)) == SAID
+
+
+def test_separators_at_the_ends_of_rows_alone(say):
+    assert say(text(rows=[[*cells, "", ""] for cells in ROWS])) == SAID
+
+
+@pytest.mark.parametrize("cell", ["NA", "NaN", "nan", "<NA>", "#N/A", "null"])
+def test_missing_values(say, cell):
+    assert say(with_cell("attr_speed", cell))[0][6] == ""
+    with pytest.raises(WheeltapperError, match=r"line 2: machine: expected text, found .*, a missing value"):
+        say(with_cell("machine", cell))
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [
+        ("C:\\data\\1.wav", "a path of Windows"), ("\\\\server\\share\\1.wav", "a path of Windows"),
+        ("https://x.org/1.wav", "an address (URL)"), ("file:///data/1.wav", "an address (URL)"),
+        ("~/1.wav", "a short form of a shell"), ("$DATA/1.wav", "a short form of a shell"),
+    ],
+)  # fmt: skip
+def test_paths_of_other_places(say, path, found):
+    with pytest.raises(WheeltapperError) as caught:
+        say(with_cell("file", path))
+    assert f"line 2: expected the path of a recording, found {path!r}, {found}" in str(caught.value)
+
+
+def test_a_second_slash_before_a_whole_path(tmp_path):
+    (tmp_path / "a.wav").touch()
+    (tmp_path / "t.csv").write_text(f"file\n/{tmp_path}/a.wav\n/{tmp_path}/b.wav\n")
+    assert [clip.file for clip in list_table(tmp_path / "t.csv")[0]] == ["a.wav", "b.wav"]
+
+
 @pytest.mark.parametrize(
     ("renamed", "words"),
     [
@@ -137,6 +176,27 @@ def test_what_is_refused(say, content, message):
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("column", "word", "message"),
+    [
+        ("label", "-1", "label: expected normal"),
+        ("label", "+1", "label: expected normal"),
+        ("status", "1", "status: expected a word, found '1'; call the column anomaly if 1 means one"),
+        ("state", "0", "state: expected a word, found '0'"),
+    ],
+)
+def test_numbers_that_may_mean_the_opposite(say, column, word, message):
+    with pytest.raises(WheeltapperError) as caught:
+        say(with_cell("label", word, 2).replace("label", column, 1))
+    assert f"line 4: {message}" in str(caught.value)
+
+
+@pytest.mark.parametrize("column", ["normal", "is_normal"])
+def test_a_column_is_not_taken_for_its_opposite(say, column):
+    with pytest.raises(WheeltapperError, match=f"found an unknown column '{column}'; known are"):
+        say(with_cell("label", "1", 2).replace("label", column, 1))
+
+
 def test_anomalies_of_a_table_without_splits_are_not_learned(say):
     columns = [0, 4]
     rows = [[cells[k] for k in columns] for cells in ROWS]
@@ -148,6 +208,11 @@ def test_anomalies_of_a_table_without_splits_are_not_learned(say):
 def test_a_gap_among_labels_is_said(say, caplog):
     assert say(with_cell("label", ""))[0][4] == ""
     assert "1 training recordings without a label, learned as normal" in caplog.text
+
+
+def test_columns_that_are_left_out_are_named(say, caplog):
+    say(text().replace("label", "lable", 1), others="ignore")
+    assert caplog.messages[0].endswith("t.csv: left out the column lable; did you mean label?")
 
 
 def test_other_columns(say):

@@ -274,7 +274,13 @@ def test_scale_of_rank_stabilised_adapters_and_of_layers(tmp_path):
         ("", {}, "found none at 'nothing'"),
         ("../base.pt", {"use_dora": True}, "expected a plain LoRA adapter, found another kind"),
         ("../base.pt", {"peft_type": "IA3"}, "expected a plain LoRA adapter"),
-        ("../base.pt", {"lora_alpha": "16"}, "expected lora_alpha"),
+        ("../base.pt", {"lora_alpha": "16"}, "expected lora_alpha of its LoRA adapter, found '16'"),
+        ("../base.pt", {"lora_alpha": float("nan")}, "expected lora_alpha of its LoRA adapter, found nan"),
+        ("../base.pt", {"r": 16}, "expected a LoRA adapter of rank 16 as in its settings, found 4"),
+        ("../base.pt", {"rank_pattern": {"qkv": 8}}, "of rank 8 as in its settings, found 4"),
+        ("../base.pt", {"alpha_pattern": {"(": 8}}, "alpha_pattern: expected names of layers to numbers"),
+        ("../base.pt", {"alpha_pattern": [8]}, "alpha_pattern: expected names of layers to numbers"),
+        ("../base.pt", {"alpha_pattern": {"qkv": "8"}}, "expected a number as lora_alpha, found '8'"),
         ("../other.pt", {}, "expected the base weights blocks.0.attn.qkv.weight beside its LoRA adapter, found none"),
     ],
 )
@@ -284,6 +290,46 @@ def test_adapters_that_cannot_be_merged(base, settings, text, tmp_path):
     adapter_folder(tmp_path / "lora", base, **settings)
     with pytest.raises(WheeltapperError, match=text) as caught:
         AudioMae.load(tmp_path / "lora")
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "text"),
+    [
+        (lambda a: a[:2], "expected lora_A and lora_B of one rank, found 2 and 4"),
+        (lambda a: a * float("nan"), "expected a LoRA adapter of finite numbers"),
+        (lambda a: a.to(torch.float8_e4m3fn), "expected a plain LoRA adapter"),
+    ],
+)
+def test_matrices_that_cannot_be_merged(change, text, tmp_path):
+    torch.save(published("audiomae"), tmp_path / "base.pt")
+    adapter_folder(tmp_path / "lora", "../base.pt", r=None)
+    tensors, _ = adapted("audiomae", QKV)
+    name = "blocks.0.attn.qkv.lora_A.weight"
+    tensors[name] = change(tensors[name]).contiguous()
+    save_file(tensors, tmp_path / "lora" / "adapter_model.safetensors")
+    with pytest.raises(WheeltapperError, match=text):
+        AudioMae.load(tmp_path / "lora")
+
+
+def test_a_head_beside_an_adapter_is_left_out_and_said(tmp_path, caplog):
+    torch.save(published("audiomae"), tmp_path / "base.pt")
+    merged = adapter_folder(tmp_path / "lora", "../base.pt")
+    tensors = {**adapted("audiomae", QKV)[0], "base_model.model.classifier.weight": NOISE}
+    save_file(tensors, tmp_path / "lora" / "adapter_model.safetensors")
+    assert_same("audiomae", tmp_path / "lora", merged)
+    assert "left out classifier" in notes(caplog)[0]
+
+
+@pytest.mark.parametrize(
+    "change", [lambda a: a.to("meta"), lambda a: a.to(torch.float8_e4m3fn), lambda a: a.to_sparse()]
+)
+def test_tensors_that_are_no_weights_are_refused_in_one_line(change, tmp_path):
+    tensors = published("audiomae")
+    name = "blocks.0.mlp.fc1.weight"
+    torch.save({**tensors, name: change(tensors[name])}, tmp_path / "x.pt")
+    with pytest.raises(WheeltapperError, match=name) as caught:
+        AudioMae.load(tmp_path / "x.pt")
     assert "\n" not in str(caught.value)
 
 
