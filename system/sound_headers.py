@@ -18,7 +18,7 @@ from typing import BinaryIO
 from system.errors import WheeltapperError
 
 MAX_CHUNKS = 10_000  # to read; real files have a few, zeros after a header look like one per 8 bytes
-PLACEHOLDER = 4352  # bytes below 2^31 and 2^32 in which a length is a placeholder: 4096, and the header's own length
+PLACEHOLDER = 1 << 16  # bytes around 2^31 and 2^32 in which a length is a placeholder: rounded, less or plus a header
 FLAC_TOTAL = 21  # position of the number of samples in a flac file
 OGG_PAGE = 65_307  # bytes of the largest page
 FORMAT = 16  # bytes of the shortest format chunk of a wav
@@ -55,6 +55,7 @@ class PatchedFile(io.FileIO):
 
     def __init__(self, path: str | os.PathLike, patches: Patches) -> None:
         super().__init__(path)
+        self.name = ""  # soundfile takes what is named .raw for samples without a header
         self.patches = patches
 
     def readinto(self, buffer: "memoryview | bytearray") -> int:  # type: ignore[override]
@@ -146,7 +147,7 @@ def _length(sound: _Sound, start: int, declared: int, bits: int, has_chunks: boo
     Raises WheeltapperError for a file that was cut.
     """
     held = max(0, sound.size - start)
-    placeholders = [(1 << power) - PLACEHOLDER <= declared <= 1 << power for power in (31, 32, 63, 64)]
+    placeholders = [abs(declared - (1 << power)) <= PLACEHOLDER for power in (31, 32, 63, 64)]
     unknown = (not declared and held > 0 and not has_chunks) or declared < 0 or (declared > held and any(placeholders))
     if declared > held and not unknown:
         raise sound.cut(start + declared)
