@@ -21,6 +21,7 @@ SHORTEST = 0.1  # s; a recording of that length or less is unusable
 SHORTEST_SHARE = 0.05  # or one below this share of the shortest reference
 LONG = 10.0  # s; of which no more than this counts
 LEVEL, LEVEL_DOUBT = 20.0, 15.0  # dB outside the levels of the references: unusable, doubtful
+GAIN_DOUBT = 5.0  # dB outside where the recording differs from the references in gain alone: doubtful
 LEVEL_LOUD = 30.0  # dB above them where the machine itself may be so loud: unusable
 CLIPPED, CLIPPED_DOUBT = 0.01, 0.001  # share of the samples, above that of the worst reference
 CLIPPED_LOUD = 0.07  # the same where the machine itself may be so loud
@@ -230,8 +231,15 @@ def _level(channel: _Channel) -> Problem:
         return None
     quieter = min(other.level for other in others) - own.level
     louder = own.level - channel.most(lambda other: other.level)
-    if max(quieter, louder) < LEVEL_DOUBT:
+    outside = max(quieter, louder)
+    if outside < GAIN_DOUBT:
         return None
+    in_gain_alone = _differs_in_gain_alone(channel)
+    if outside < LEVEL_DOUBT:
+        if not in_gain_alone:
+            return None
+        than = "quieter than the quietest" if quieter > louder else "louder than the loudest"
+        return outside, Finding("level", f"{outside:.0f} dB {than} reference at all frequencies: gain changed?", False)
     if quieter > louder:
         text, cause = f"{quieter:.0f} dB quieter than the quietest reference", "machine off or gain changed"
         unusable = quieter >= LEVEL
@@ -239,8 +247,8 @@ def _level(channel: _Channel) -> Problem:
         # A bang is loud for a moment, a change of the gain all the time and at all frequencies.
         always = min(louder, own.median_level - channel.most(lambda other: other.median_level))
         text, cause = f"{louder:.0f} dB louder than the loudest reference", "gain changed"
-        unusable = always >= (LEVEL if _differs_in_gain_alone(channel) else LEVEL_LOUD)
-    return max(quieter, louder), Finding("level", text + f": {cause}" * unusable, unusable)
+        unusable = always >= (LEVEL if in_gain_alone else LEVEL_LOUD)
+    return outside, Finding("level", text + f": {cause}" * unusable, unusable)
 
 
 def _clipping(channel: _Channel) -> Problem:
