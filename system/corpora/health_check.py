@@ -30,6 +30,7 @@ WRAPPED, WRAPPED_DOUBT = 1e-4, 1e-5  # share of the samples after an overflow, a
 LOST = 0.01  # share of the recording in dropouts, above that of the worst reference
 LOST_DOUBT = 0.02  # s without signal at an end
 LOST_AT_ONCE = 0.03  # s of one dropout, above the longest of the references; a new sound, to a spectrogram
+DROPOUTS, FEW_DROPOUTS = "dropouts", "few dropouts"  # kinds of findings: more of a recording than ``LOST``, and less
 OFFSET, OFFSET_DOUBT = 0.08, 0.01  # of full scale
 OFFSET_RATIO = 0.5  # of the root mean square: a smaller offset is neither
 LACK_DOUBT = 15.0  # dB that all upper bands lie below those of every reference where a recording is band-limited
@@ -296,8 +297,8 @@ def _dropouts(channel: _Channel) -> Problem:
         parts.append(f"{_duration(own.end_seconds)} without signal at the end")
     if not parts:
         return None
-    unusable = excess > LOST or at_once > LOST_AT_ONCE
-    return own.lost, Finding("dropouts", ", ".join(parts), unusable)
+    kind = DROPOUTS if excess > LOST else FEW_DROPOUTS
+    return own.lost, Finding(kind, ", ".join(parts), excess > LOST or at_once > LOST_AT_ONCE)
 
 
 def _duration(seconds: float) -> str:
