@@ -24,8 +24,8 @@ from system.resampling import official_resampler, resample, resampler
 
 __all__ = [
     "EXTENSIONS",
-    "LOSSY",
     "AudioInfo",
+    "coding_loss",
     "digest",
     "list_files",
     "nothing_found",
@@ -46,12 +46,19 @@ EXTENSIONS = (
     ".wav", ".wave", ".flac", ".ogg", ".oga", ".opus", ".mp3",
     ".aif", ".aiff", ".aifc", ".au", ".snd", ".caf", ".w64", ".rf64", ".bw64",
 )  # fmt: skip
+# What codings of libsndfile lose: those whose name starts, or ends, so.
+COMPRESSED = {
+    "MPEG_LAYER": "mp3", "VORBIS": "vorbis", "OPUS": "opus", "ULAW": "mu-law", "ALAW": "A-law", "GSM610": "gsm",
+    "ADPCM": "ADPCM", "G721": "ADPCM", "G723": "ADPCM",
+}  # fmt: skip
 LOSSY = (".ogg", ".oga", ".opus", ".mp3")
+EIGHT_BITS = ("PCM_U8", "PCM_S8", "DPCM_8")
 # Sound that libsndfile cannot read.
 OTHER_EXTENSIONS = (
     ".m4a", ".m4b", ".mp4", ".aac", ".wma", ".amr", ".awb", ".3gp", ".3ga", ".ac3", ".ape", ".wv", ".tta", ".mpc",
-    ".mp2", ".mka", ".webm", ".weba", ".ra", ".dsf", ".dff", ".pcm", ".gsm",
+    ".mp2", ".mka", ".webm", ".weba", ".ra", ".dsf", ".dff", ".pcm", ".raw", ".gsm",
 )  # fmt: skip
+HEADERLESS = (".pcm", ".raw")
 TABLES = (".csv", ".tsv")
 OF_TABLES = "; wheeltapper convert TABLES OUT --rate HZ makes recordings of tables of samples"
 READABLE = "wav, flac, ogg, opus, mp3, aiff, au, caf, w64 or rf64"
@@ -117,7 +124,29 @@ def _header(path: Path) -> tuple[sound_headers.Header, int | None]:
 
 
 def _opened(path: Path, header: sound_headers.Header) -> soundfile.SoundFile:
-    return soundfile.SoundFile(sound_headers.PatchedFile(path, header.patches) if header.patches else _name(path))
+    return soundfile.SoundFile(_source(path, header.patches))
+
+
+def _source(path: Path, patches: sound_headers.Patches = ()) -> sound_headers.PatchedFile | str | bytes:
+    """What soundfile opens: the name, or the file where some bytes are mended or its name would mislead."""
+    misleads = path.suffix.lower() == ".raw"
+    return sound_headers.PatchedFile(path, patches) if patches or misleads else _name(path)
+
+
+def coding_loss(path: str | os.PathLike) -> str:
+    """What the coding of a sound file lost, in words; empty for nothing. Of a file that is gone the name tells it."""
+    path = Path(path)
+    if not path.is_file():
+        return f"{path.suffix[1:].lower()}, compressed with loss" * (path.suffix.lower() in LOSSY)
+    try:
+        with _opened(path, sound_headers.Header()) as file:
+            subtype = file.subtype
+    except (soundfile.SoundFileError, RuntimeError, OSError):
+        return ""
+    if subtype in EIGHT_BITS:
+        return "8 bits a sample"
+    name = next((name for part, name in COMPRESSED.items() if part in subtype), "")
+    return f"{name}, compressed with loss" * bool(name)
 
 
 def _advice(path: Path) -> str:
@@ -127,7 +156,8 @@ def _advice(path: Path) -> str:
 
 
 def _conversion(name: str) -> str:
-    return f"ffmpeg -i {name} {Path(name).stem}.wav"
+    form = "-f s16le -ar HZ -ac CHANNELS " * (Path(name).suffix.lower() in HEADERLESS)
+    return f"ffmpeg {form}-i {name} {Path(name).stem}.wav"
 
 
 class _Stream(soundfile.SoundFile):
@@ -143,7 +173,7 @@ def _count(path: Path, size: int, changed: int) -> int:
     """Samples of a file whose header does not say their number; ``size`` and ``changed`` are of the file counted."""
     total = 0
     try:
-        with _Stream(_name(path)) as file:
+        with _Stream(_source(path)) as file:
             while found := len(file.read(BLOCK, dtype="float32")):
                 total += found
     except (soundfile.SoundFileError, RuntimeError) as error:

@@ -18,7 +18,8 @@ from typing import BinaryIO
 from system.errors import WheeltapperError
 
 MAX_CHUNKS = 10_000  # to read; real files have a few, zeros after a header look like one per 8 bytes
-PLACEHOLDER = 4352  # bytes below 2^31 and 2^32 in which a length is a placeholder: 4096, and the header's own length
+PLACEHOLDER = 1 << 16  # bytes around 2^31 and 2^32 in which a length is a placeholder: rounded, less or plus a header
+AIFF_BEFORE, CAF_BEFORE = 8, 4  # bytes in front of the samples that their chunk counts
 FLAC_TOTAL = 21  # position of the number of samples in a flac file
 OGG_PAGE = 65_307  # bytes of the largest page
 FORMAT = 16  # bytes of the shortest format chunk of a wav
@@ -55,6 +56,7 @@ class PatchedFile(io.FileIO):
 
     def __init__(self, path: str | os.PathLike, patches: Patches) -> None:
         super().__init__(path)
+        self.name = ""  # soundfile takes what is named .raw for samples without a header
         self.patches = patches
 
     def readinto(self, buffer: "memoryview | bytearray") -> int:  # type: ignore[override]
@@ -136,23 +138,28 @@ class _Sound:
         )
 
 
-def _length(sound: _Sound, start: int, declared: int, bits: int, has_chunks: bool, frame: int) -> tuple[int, str]:
+def _length(
+    sound: _Sound, start: int, declared: int, bits: int, has_chunks: bool, frame: int, before: int = 0
+) -> tuple[int, str]:
     """Bytes of samples from ``start``, and a note.
 
     Args:
         declared: the header's number of bytes, with ``bits`` bits; ``has_chunks``: whole chunks follow the samples.
         frame: bytes of one sample of all channels, 0 if unknown.
+        before: bytes at the start that are no samples; a length that counts these alone is 0.
 
     Raises WheeltapperError for a file that was cut.
     """
     held = max(0, sound.size - start)
-    placeholders = [(1 << power) - PLACEHOLDER <= declared <= 1 << power for power in (31, 32, 63, 64)]
-    unknown = (not declared and held > 0 and not has_chunks) or declared < 0 or (declared > held and any(placeholders))
+    placeholders = [abs(declared - (1 << power)) <= PLACEHOLDER for power in (31, 32, 63, 64)]
+    unknown = (
+        (0 <= declared <= before < held and not has_chunks) or declared < 0 or (declared > held and any(placeholders))
+    )
     if declared > held and not unknown:
         raise sound.cut(start + declared)
     notes = []
     if unknown:
-        written = f"0x{declared & (1 << bits) - 1:X}" if declared else "0"
+        written = f"0x{declared & (1 << bits) - 1:X}" if declared > before else "0"
         notes.append(f"the header does not say the length (it says {written}), read to the end of the file")
     length = held if unknown else declared
     if frame > 1 and length % frame:
@@ -229,7 +236,9 @@ def _read_aiff(sound: _Sound) -> Header:
             channels, _, bits = sound.unpack(">HIH", start)
             frames_place, frame = start + 2, channels * math.ceil(bits / 8)
         elif name == b"SSND":
-            length, note = _length(sound, start, declared, 32, sound.is_chain(start, ">4sI"), 0)
+            length, note = _length(
+                sound, start, declared, 32, sound.is_chain(start + AIFF_BEFORE, ">4sI"), 0, AIFF_BEFORE
+            )
             if length == declared:
                 return Header(note)
             patches: Patches = ((position + 4, struct.pack(">I", min(length, 0xFFFFFFFE))),)
@@ -249,7 +258,9 @@ def _read_au(sound: _Sound) -> Header:
 def _read_caf(sound: _Sound) -> Header:
     for name, start, declared, position in sound.chunks(8, ">4sq", 1):
         if name == b"data":
-            length, note = _length(sound, start, declared, 64, False, 0)
+            length, note = _length(
+                sound, start, declared, 64, sound.is_chain(start + CAF_BEFORE, ">4sq"), 0, CAF_BEFORE
+            )
             return Header(note, ((position + 4, struct.pack(">q", length)),) if length != declared else ())
     return Header()
 

@@ -18,6 +18,7 @@ DROPOUT_SAMPLES = 16  # and in samples
 LIVELY = 32  # steps of 16 bits between neighbours, root mean square, from which a single step is no movement
 FEW = 3  # levels: a channel that has no more, and these close together, is dead
 SMALL = 2 / 128  # close together, peak to peak: 3 levels of 8 bits
+SMALL_STEPS = 1.01 * 3 / 128  # peak to peak, of 4 levels of 8 bits
 PEAKS = 4  # samples at a limit in a piece; fewer are no clipping
 SPIKE = 4  # clipped: so many times as many samples at the limit as just inside it
 NEAR = 0.005  # of peak to peak: just inside; one step of the samples where that is more
@@ -307,5 +308,7 @@ def _at_limit(values: np.ndarray, limit: float) -> int:
     if not len(distance):
         return 0
     span = float(distance.max())
+    if span <= SMALL_STEPS and distance.min() > COARSE * span:
+        return 0  # a soft sound in so coarse steps has no levels just inside
     near = min(max(1.01 * float(distance.min()), NEAR * span), COARSE * span)
     return count if count > SPIKE * np.count_nonzero(distance <= near) else 0

@@ -21,6 +21,8 @@ SHORTEST = 0.1  # s; a recording of that length or less is unusable
 SHORTEST_SHARE = 0.05  # or one below this share of the shortest reference
 LONG = 10.0  # s; of which no more than this counts
 LEVEL, LEVEL_DOUBT = 20.0, 15.0  # dB outside the levels of the references: unusable, doubtful
+GAIN_DOUBT = 5.0  # dB outside where the recording differs from the references in gain alone: doubtful
+SLOW = 3.0  # dB by which other frequencies may be louder where only the lowest ones are
 LEVEL_LOUD = 30.0  # dB above them where the machine itself may be so loud: unusable
 CLIPPED, CLIPPED_DOUBT = 0.01, 0.001  # share of the samples, above that of the worst reference
 CLIPPED_LOUD = 0.07  # the same where the machine itself may be so loud
@@ -29,6 +31,7 @@ WRAPPED, WRAPPED_DOUBT = 1e-4, 1e-5  # share of the samples after an overflow, a
 LOST = 0.01  # share of the recording in dropouts, above that of the worst reference
 LOST_DOUBT = 0.02  # s without signal at an end
 LOST_AT_ONCE = 0.03  # s of one dropout, above the longest of the references; a new sound, to a spectrogram
+DROPOUTS, FEW_DROPOUTS = "dropouts", "few dropouts"  # kinds of findings: more of a recording than ``LOST``, and less
 OFFSET, OFFSET_DOUBT = 0.08, 0.01  # of full scale
 OFFSET_RATIO = 0.5  # of the root mean square: a smaller offset is neither
 LACK_DOUBT = 15.0  # dB that all upper bands lie below those of every reference where a recording is band-limited
@@ -230,8 +233,15 @@ def _level(channel: _Channel) -> Problem:
         return None
     quieter = min(other.level for other in others) - own.level
     louder = own.level - channel.most(lambda other: other.level)
-    if max(quieter, louder) < LEVEL_DOUBT:
+    outside = max(quieter, louder)
+    if outside < GAIN_DOUBT:
         return None
+    gain = _gain(channel)
+    if outside < LEVEL_DOUBT:
+        where = "at all frequencies: gain changed?" if abs(gain or 0.0) >= GAIN_DOUBT else _slow(channel, louder)
+        than = "quieter than the quietest" if quieter > louder else "louder than the loudest"
+        text = f"{outside:.0f} dB {than} reference, {where}"
+        return (outside, Finding("level", text, False)) if where else None
     if quieter > louder:
         text, cause = f"{quieter:.0f} dB quieter than the quietest reference", "machine off or gain changed"
         unusable = quieter >= LEVEL
@@ -239,8 +249,18 @@ def _level(channel: _Channel) -> Problem:
         # A bang is loud for a moment, a change of the gain all the time and at all frequencies.
         always = min(louder, own.median_level - channel.most(lambda other: other.median_level))
         text, cause = f"{louder:.0f} dB louder than the loudest reference", "gain changed"
-        unusable = always >= (LEVEL if _differs_in_gain_alone(channel) else LEVEL_LOUD)
-    return max(quieter, louder), Finding("level", text + f": {cause}" * unusable, unusable)
+        unusable = always >= (LEVEL_LOUD if gain is None else LEVEL)
+    return outside, Finding("level", text + f": {cause}" * unusable, unusable)
+
+
+def _slow(channel: _Channel, louder: float) -> str:
+    """Says that what makes a recording louder lies below the frequencies that ``median_level`` counts; else empty."""
+    own, others = channel.bands()
+    if louder < GAIN_DOUBT or not len(others):
+        return ""
+    same = channel.own.median_level - channel.most(lambda other: other.median_level) < SLOW
+    above = own[1:] - others[:, 1:].max(axis=0)
+    return "at the lowest frequencies alone: drift or wind?" if same and bool((above < SLOW).all()) else ""
 
 
 def _clipping(channel: _Channel) -> Problem:
@@ -249,7 +269,7 @@ def _clipping(channel: _Channel) -> Problem:
     if excess < CLIPPED_DOUBT:
         return None
     # A faulty machine may be so loud that it reaches the usual limit; then its spectrum has another shape too.
-    by_sensor = own.peak < 0.99 * (reach or channel.full) or _differs_in_gain_alone(channel)
+    by_sensor = own.peak < 0.99 * (reach or channel.full) or _gain(channel) is not None
     share = own.peak / channel.full
     where = "full scale" if share >= 0.99 else f"{100 * share:.2g} % of full scale"
     text = f"clipped: {100 * own.clipped:.2g} % of the samples at {where}"
@@ -265,13 +285,17 @@ def _overflow(channel: _Channel) -> Problem:
     return excess, Finding("overflow", text, excess >= WRAPPED)
 
 
-def _differs_in_gain_alone(channel: _Channel) -> bool:
-    """Whether the spectrum has the shape of that of a reference."""
+def _gain(channel: _Channel) -> float | None:
+    """How much louder a recording is, in dB, than the reference whose spectrum has its shape; None without such one."""
     own, others = channel.bands()
     if not len(others):
-        return False
+        return None
     audible = channel.audible(np.median(others, axis=0), LACK_DOUBT)
-    return bool(len(audible) > 1 and np.std((own - others)[:, audible], axis=1).min() < BALANCE)
+    if len(audible) < 2:
+        return None
+    louder = (own - others)[:, audible]
+    spread = np.std(louder, axis=1)
+    return float(np.median(louder[spread.argmin()])) if spread.min() < BALANCE else None
 
 
 def _dropouts(channel: _Channel) -> Problem:
@@ -288,8 +312,8 @@ def _dropouts(channel: _Channel) -> Problem:
         parts.append(f"{_duration(own.end_seconds)} without signal at the end")
     if not parts:
         return None
-    unusable = excess > LOST or at_once > LOST_AT_ONCE
-    return own.lost, Finding("dropouts", ", ".join(parts), unusable)
+    kind = DROPOUTS if excess > LOST else FEW_DROPOUTS
+    return own.lost, Finding(kind, ", ".join(parts), excess > LOST or at_once > LOST_AT_ONCE)
 
 
 def _duration(seconds: float) -> str:

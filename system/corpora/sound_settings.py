@@ -1,10 +1,10 @@
 """What the settings of sound (``data.rate``, ``data.channels``) ask of the recordings of a run."""
 
+import itertools
 import logging
 import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 from system import audio, channel_choice
 from system.errors import WheeltapperError
@@ -12,6 +12,8 @@ from system.manifest import Clip
 from system.resampling import check_rates
 
 log = logging.getLogger(__name__)
+
+ASKED = 20  # references whose coding is looked at
 
 
 def common_rate(clips: Sequence[Clip]) -> int:
@@ -84,8 +86,8 @@ def rate_remark(rate: int, references: Collection[int], used: int) -> str:
 
 
 def coding_remark(path: str | os.PathLike, references: Iterable[str | os.PathLike]) -> str:
-    """Says that a recording is compressed with loss and none of its references is; empty otherwise."""
-    kind = Path(path).suffix.lower()
-    if kind not in audio.LOSSY or any(Path(each).suffix.lower() in audio.LOSSY for each in references):
+    """Says that the coding of a recording lost something, and that of none of its references; empty otherwise."""
+    lost = audio.coding_loss(path)
+    if not lost or any(audio.coding_loss(each) for each in itertools.islice(references, ASKED)):
         return ""
-    return f"{kind[1:]}, compressed with loss, the references are not"
+    return f"{lost}, the references are not"

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from system import fused_scores, machine_scores, score_tables, windows
+from system import audio, fused_scores, machine_scores, score_tables, windows
 from system.config import SystemConfig
 from system.corpora import health_check, health_table
-from system.corpora.health import Health
-from system.corpora.health_check import Usual
+from system.corpora.health import Health, measure
+from system.corpora.health_check import DROPOUTS, FEW_DROPOUTS, Finding, Usual
 from system.corpora.inspection import inspect, inspect_all
 from system.corpora.names import composed, parse_name
 from system.corpora.sound_settings import coding_remark
@@ -30,6 +30,7 @@ Embed = Callable[[Clip], Mapping[str, np.ndarray]]
 USUAL_SECTION = "00"
 MEASURED = 300  # references whose health is measured where a run has no table of it, about
 LEAST = 0.1  # deviation of the references' fused scores, of which each branch has 1; two references may have none
+MANY, SPOILT = 5, 0.25  # windows of a recording, and the share of them, that dropouts may spoil
 SHORTEST = 0.5  # length of a recording, in windows, from which false alarms are known to stay as asked
 
 
@@ -91,16 +92,23 @@ class Judge:
     channel_choice: str = ""
     paths: tuple[str, ...] = ()
 
-    def course(self, clip: Clip, embed: Embed) -> "Course":
-        """Scores of the windows of a recording."""
-        parts = windows.cut(clip, self.window, self.hop)
-        rows = [embed(part) for part in parts]
+    def cut(self, clip: Clip) -> list[Clip]:
+        """The windows of a recording."""
+        return windows.cut(clip, self.window, self.hop)
+
+    def course(self, parts: Sequence[Clip], embed: Embed, spoilt: Sequence[Clip] = ()) -> "Course":
+        """Scores of the windows of a recording but for those that are spoilt, which confirm no other one."""
+        kept = np.array([part not in spoilt for part in parts])
+        sound = [part for part in parts if part not in spoilt]
+        rows = [embed(part) for part in sound]
         calibrated = {
             name: standard(scorer.score(np.concatenate([row[name] for row in rows], dtype=np.float64)))
             for name, (scorer, standard) in self.scorers.items()
         }
         single = fuse(calibrated, self.system)
-        return Course(parts, single, windows.scores(parts, single, self.tail))
+        of_all = np.full(len(parts), -np.inf)
+        of_all[kept] = single
+        return Course(sound, single, windows.scores(parts, of_all, self.tail)[kept])
 
 
 @dataclass(frozen=True)
@@ -219,18 +227,35 @@ def judge_file(path: Path, group: Group, judge: Judge, embed: Embed) -> Verdict:
     )  # fmt: skip
     findings = health_check.check(clip, sound.health, judge.usual)
     remark = health_check.remark(findings)
-    if any(found.unusable for found in findings):
+    parts = judge.cut(clip)
+    spoilt = _spoilt(parts, findings, judge.usual)
+    if any(found.unusable for found in findings if not (spoilt and found.kind == FEW_DROPOUTS)):
         return Verdict(str(path), *group, None, judge.threshold, None, remark)
+    if spoilt:
+        remark += f"; {len(spoilt)} of {len(parts)} windows, with dropouts, are left out"
     short = ""
     if clip.seconds < SHORTEST * judge.window:
         short = f"{clip.seconds:.3g} s, compared in windows of {judge.window:.3g} s"
     remark = "; ".join(filter(None, (remark, short, coding_remark(path, judge.paths), sound.note)))
-    course = judge.course(clip, embed)
+    course = judge.course(parts, embed, spoilt)
     score = float(course.scores.max())
     if not np.isfinite(course.single).all():
         raise WheeltapperError(f"{path}: expected a finite score, found {score}")
     deviations = float(judge.references(np.array(score)))
     return Verdict(str(path), *group, score, judge.threshold, deviations, remark, course.worst, course.table)
+
+
+def _spoilt(parts: Sequence[Clip], findings: Sequence[Finding], usual: Usual) -> list[Clip]:
+    """The windows of a long recording that its few dropouts make unusable; none if they are too many of all."""
+    if len(parts) < MANY or not any(found.kind == FEW_DROPOUTS for found in findings):
+        return []
+    found = []
+    for part in parts:
+        wave, rate = audio.read(part.path, part.start, part.held)
+        own = health_check.check(part, measure(wave, rate), usual)
+        if any(each.unusable and each.kind in (DROPOUTS, FEW_DROPOUTS) for each in own):
+            found.append(part)
+    return found if len(found) <= SPOILT * len(parts) else []
 
 
 def group_of(path: Path, groups: Sequence[Group], machine: str = "", section: str = "") -> Group:

@@ -106,6 +106,14 @@ def test_other_formats(tmp_path, stereo, suffix):
             audio.read(path)
 
 
+def test_names_of_samples_without_a_header(wav, tmp_path, stereo):
+    (tmp_path / "x.raw").write_bytes(wav.read_bytes())
+    np.testing.assert_array_equal(audio.read(tmp_path / "x.raw")[0], audio.read(wav)[0])
+    (tmp_path / "y.RAW").write_bytes(stereo.tobytes())
+    with pytest.raises(WheeltapperError, match=r"y.RAW: expected a readable .*ffmpeg -f s16le -ar HZ -ac CHANNELS -i"):
+        audio.read(tmp_path / "y.RAW")
+
+
 @pytest.mark.parametrize("content", [b"hello" * 100, b"RIFFxxxxWAVE" + b"\0" * 100, b"\0" * 5000])
 def test_garbage(tmp_path, content):
     path = tmp_path / "x.wav"

@@ -10,7 +10,18 @@ from system import audio
 from system.errors import WheeltapperError
 
 RATE = 16000
-PLACEHOLDERS = [0, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0xFFFFFFFF, 0x7FFFF000 - 36, 0x7FFFFFFF - 36, 0xFFFFFFFF - 44]
+PLACEHOLDERS = [
+    0,
+    0x7FFF0000,
+    0x7FFFF000,
+    0x7FFFFFFF,
+    0x80000000,
+    0xFFFFFFFF,
+    0x7FFFF000 - 36,
+    0x7FFFFFFF - 36,
+    0xFFFFFFFF - 44,
+    0x80000024,
+]
 NOTE = "the header does not say the length"
 
 
@@ -90,7 +101,7 @@ def test_a_list_behind_samples_without_length_is_taken_for_samples(tmp_path, sam
     assert audio.probe(path).samples == len(samples) + 3  # 12 bytes that nothing tells from samples
 
 
-@pytest.mark.parametrize("declared", [16004, 20000, 0x40000000, 0x7FFF0000, 0xF0000000])
+@pytest.mark.parametrize("declared", [16004, 20000, 0x40000000, 0x7FFE0000, 0xF0000000])
 def test_a_length_that_is_none_of_these_is_a_cut_file(tmp_path, samples, declared):
     with pytest.raises(WheeltapperError, match=f"truncated, the header promises {44 + declared} bytes of file"):
         audio.probe(put(tmp_path, wav(samples.tobytes(), declared)))
@@ -136,9 +147,9 @@ def test_an_ogg_that_ends_with_a_whole_page_is_cut_too(tmp_path):
     [
         ("RF64", lambda content: 28, "<Q", [0, 0x7FFFFFFF, (1 << 63) - 1, (1 << 64) - 1]),
         ("W64", lambda content: content.index(b"data\xf3") + 16, "<Q", [0, 24, (1 << 63) - 1, (1 << 64) - 1]),
-        ("AIFF", lambda content: content.index(b"SSND") + 4, ">I", [0, 0x7FFFFFFF, 0xFFFFFFFF]),
+        ("AIFF", lambda content: content.index(b"SSND") + 4, ">I", [0, 8, 0x7FFFFFFF, 0xFFFFFFFF]),
         ("AU", lambda content: 8, ">I", [0, 0x7FFFFFFF, 0xFFFFFFFF]),
-        ("CAF", lambda content: content.index(b"data") + 4, ">q", [0, -1]),
+        ("CAF", lambda content: content.index(b"data") + 4, ">q", [0, 4, -1]),
     ],
 )
 def test_other_kinds_without_their_length(tmp_path, samples, kind, place, pack, values):
@@ -154,6 +165,16 @@ def test_an_aiff_without_its_number_of_frames(tmp_path, samples):
     struct.pack_into(">I", changed, changed.index(b"COMM") + 10, 0)
     struct.pack_into(">I", changed, changed.index(b"SSND") + 4, 0)
     check_equal(put(tmp_path, bytes(changed), "x.aiff"), samples, NOTE)
+
+
+@pytest.mark.parametrize("kind", ["AIFF", "CAF", "W64", "RF64"])
+def test_a_file_that_its_writer_has_not_closed(tmp_path, samples, kind):
+    path = tmp_path / f"x.{kind.lower()}"
+    with soundfile.SoundFile(path, "w", RATE, 2, format=kind, subtype="PCM_16") as file:
+        file.write(samples)
+        file.flush()
+        left = path.read_bytes()
+    check_equal(put(tmp_path, left, "left.wav"), samples, NOTE)
 
 
 def test_a_flac_from_a_pipe(tmp_path, samples):

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import soundfile
 
 from real_inputs import sounds
 from real_inputs.case import Place, case, expect
@@ -97,7 +98,7 @@ def _refused(found: Judged, name: str = "odd.wav") -> None:
     expect(len(lines) == 1, "one line that names the file", found.ended.err)
 
 
-OPEN = [0, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0x7FFFFFF0, 0xFFFFFFFF, 0xFFFFFF00]
+OPEN = [0, 0x7FFF0000, 0x80000024, 0x7FFFF000, 0x7FFFFFFF, 0x80000000, 0x7FFFFFF0, 0xFFFFFFFF, 0xFFFFFF00]
 
 
 @case(KIND, "data size {} in a file that goes on", {f"{size:#x}": size for size in OPEN})
@@ -195,6 +196,31 @@ def coding(place: Place, kind: tuple[str, str, float]) -> None:
     expect(not row.error, "the file to be read", row.error)
     if tolerance < 1:
         _as_whole(found, tolerance=tolerance)
+    else:
+        expect(row.remark or row.decision == NORMAL, "a remark at an alarm", row.values)
+
+
+@case(KIND, "mp3 in a file named {}", ["odd.wav", "odd.flac", "odd.raw"])
+def mp3_by_another_name(place: Place, name: str) -> None:
+    content = sounds.wav_bytes(sounds.machine("header"), subtype="MPEG_LAYER_III", kind="MP3")
+    row = _judge(place, content, name).row(name)
+    expect(row.error or "mp3" in row.remark, "a remark that it is mp3", row.values)
+
+
+@case(KIND, "samples without a header, named {}", ["odd.raw", "odd.pcm", "odd.wav"])
+def samples_without_a_header(place: Place, name: str) -> None:
+    _refused(_judge(place, samples(), name), name)
+
+
+@case(KIND, "left by a writer that has not closed it: {}", ["AIFF", "CAF", "W64", "RF64", "AU", "WAV"])
+def unclosed_file(place: Place, kind: str) -> None:
+    path = place / "left.bin"
+    with soundfile.SoundFile(path, "w", sounds.RATE, 2, format=kind, subtype="PCM_16") as file:
+        file.write(sounds.machine("header").T)
+        file.flush()
+        content = path.read_bytes()
+    row = _as_whole(_judge(place, content, "odd.wav"), tolerance=0.01)
+    expect(row.remark, "a remark", row.values)
 
 
 def _info() -> bytes:

@@ -7,7 +7,16 @@ import numpy as np
 
 from real_inputs import sounds
 from real_inputs.case import Place, case, expect
-from real_inputs.checks import ANOMALY, NORMAL, UNUSABLE, UNUSABLE_STATUS, named, no_traceback
+from real_inputs.checks import (
+    ANOMALY,
+    NORMAL,
+    UNUSABLE,
+    UNUSABLE_STATUS,
+    judged,
+    named,
+    no_traceback,
+    remarked_or_healthy,
+)
 from real_inputs.program import Judged, score
 
 KIND = "6 broken sensors"
@@ -158,6 +167,27 @@ def samples_that_are_no_numbers(place: Place, value: float) -> None:
     expect([row.decision for row in kept] == [NORMAL] * 2, "the other clips normal", found.ended.text)
     expect(all(row.error or row.decision == UNUSABLE for row in changed), "an error or a broken sensor", changed)
     expect(found.ended.status in (1, UNUSABLE_STATUS), "exit status 1 or 4", found.ended.status)
+
+
+@case(KIND, "a minute with a dropout of {} ms, healthy and with a fault", [50, 250])
+def dropout_in_a_long_recording(place: Place, milliseconds: int) -> None:
+    files = []
+    for name, fault in (("kept", False), ("broken", (36.0, 46.0))):
+        wave = sounds.machine("minute", 60, fault=fault)
+        wave[:, 12 * sounds.RATE : 12 * sounds.RATE + milliseconds * sounds.RATE // 1000] = 0
+        files.append(sounds.put(place / f"{name}.wav", wave))
+    kept, broken = judged(score(place.bases.steady, files, place.folder), 2)
+    expect([kept.decision, broken.decision] == [NORMAL, ANOMALY], "normal, ANOMALY", [kept.values, broken.values])
+    expect(kept.remark and broken.remark, "remarks of the dropout", [kept.remark, broken.remark])
+
+
+@case(KIND, "{} dB softer: an alarm has a remark", [6, 9, 12, 15])
+def softer_recording(place: Place, decibels: int) -> None:
+    waves = [10 ** (-decibels / 20) * sounds.machine(f"soft{number}") for number in range(4)]
+    files = [sounds.put(place / f"{number}.wav", wave, subtype="PCM_24") for number, wave in enumerate(waves)]
+    rows = judged(score(place.bases.steady, files, place.folder), 4)
+    remarked_or_healthy(rows, most=1)
+    expect(not any(row.decision == UNUSABLE for row in rows), "no broken sensor", [row.values for row in rows])
 
 
 @case(KIND, "json and csv say the same")

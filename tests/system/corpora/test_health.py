@@ -88,6 +88,12 @@ def test_pure_tones_and_coarse_steps_are_not_clipped(bits, tone, amplitude):
     assert only(measure(pcm(wave[None], bits), RATE)).clipped == 0
 
 
+@pytest.mark.parametrize("level", [0.2, 0.4, 0.6])
+def test_a_sound_of_few_coarse_steps_is_not_clipped(level):
+    wave = level / 128 * np.random.default_rng(0).normal(size=(1, 2 * RATE))
+    assert only(measure(pcm(wave, 8), RATE)).clipped == 0
+
+
 def drop(wave: np.ndarray, *spans: tuple[float, float], value: float | None = 0.0) -> np.ndarray:
     """Replaces spans (start in s, length in ms) by a value, or holds the last one (None)."""
     wave = wave.copy()

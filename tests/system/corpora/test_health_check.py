@@ -130,9 +130,14 @@ DOUBTFUL = {
     "light clipping": (lambda x: limited(x, 0.004), "clipped: 0.4"),
     "small offset": (lambda x: x + 0.04, "DC offset of 4 % of full scale"),
     "quieter": (lambda x: 0.08 * x, "16 dB quieter than the quietest reference"),
+    "somewhat quieter": (lambda x: 0.2 * x, "8 dB quieter than the quietest reference, at all frequencies: gain ch"),
+    "somewhat louder": (lambda x: 4 * x, "dB louder than the loudest reference, at all frequencies: gain changed?"),
+    "drift": (
+        lambda x: x + 0.2 * np.sin(np.pi * np.arange(x.shape[1]) / RATE + 1), "at the lowest frequencies alone: drift",
+    ),
     "band": (lambda x: low_pass(x, 6000), "no sound above 6500 Hz, where every reference has some"),
     "two": (lambda x: drop(x + 0.04, (1.0, 20)), "20 ms of dropouts in 1 place; DC offset of 4"),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("defect", DOUBTFUL)

@@ -2,7 +2,9 @@
 
 import logging
 
+import numpy as np
 import pytest
+import soundfile
 
 from system.corpora.sound_settings import check_rate, choose_channels, coding_remark, common_rate, rate_remark
 from system.errors import WheeltapperError
@@ -100,7 +102,25 @@ def test_the_band_that_another_rate_lacks(rate, references, used, expected):
     assert bool(found) == bool(expected)
 
 
-def test_loss_by_compression():
-    assert coding_remark("a.MP3", ["1.wav", "2.flac"]) == "mp3, compressed with loss, the references are not"
-    assert coding_remark("a.mp3", ["1.wav", "2.ogg"]) == ""
-    assert coding_remark("a.flac", ["1.wav"]) == ""
+@pytest.mark.parametrize(
+    ("kind", "subtype", "lost"),
+    [
+        ("MP3", "MPEG_LAYER_III", "mp3, compressed with loss"),
+        ("OGG", "VORBIS", "vorbis, compressed with loss"),
+        ("WAV", "ALAW", "A-law, compressed with loss"),
+        ("WAV", "IMA_ADPCM", "ADPCM, compressed with loss"),
+        ("WAV", "PCM_U8", "8 bits a sample"),
+        ("AU", "PCM_S8", "8 bits a sample"),
+        ("FLAC", "PCM_S8", "8 bits a sample"),
+        ("FLAC", "PCM_24", ""),
+        ("WAV", "PCM_16", ""),
+    ],
+)
+def test_what_a_coding_lost_whatever_the_name(tmp_path, kind, subtype, lost):
+    wave = np.random.default_rng(0).normal(0, 0.1, 4000)
+    coded, plain, gone = tmp_path / "coded.wav", tmp_path / "plain.wav", tmp_path / "gone.wav"
+    with open(coded, "wb") as file:
+        soundfile.write(file, wave, 16000, format=kind, subtype=subtype)
+    soundfile.write(plain, wave, 16000)
+    assert coding_remark(coded, [plain, gone]) == (f"{lost}, the references are not" if lost else "")
+    assert coding_remark(coded, [plain, coded]) == coding_remark(coded, [tmp_path / "gone.mp3"]) == ""

@@ -178,6 +178,33 @@ def test_a_fault_shorter_than_the_window_is_found_anywhere(run, tmp_path, at):
     assert judged.verdict.worst[1] > at
 
 
+@pytest.mark.parametrize(
+    ("gaps", "seconds", "left_out"),
+    [((5.2,), 0.1, 2), ((0.0,), 0.15, 1), ((5.2, 11.1), 0.05, 4), ((5.2,), 1.0, 0), (range(20), 0.06, 0)],
+)
+def test_a_few_dropouts_of_a_long_recording_are_left_out(run, tmp_path, gaps, seconds, left_out):
+    """Others make it unusable, and what they leave is judged as it is without them."""
+    paths = []
+    for name, fault in (("kept", (0, 0)), ("broken", (14.0, 15.5))):
+        wave = sound(7, 20.0, fault)
+        paths.append(put(tmp_path / "Fan" / f"{name}.wav", wave))
+        for gap in gaps:
+            wave[round(gap * RATE) : round((gap + seconds) * RATE)] = 0
+        paths.append(put(tmp_path / "Fan" / f"{name}_lost.wav", wave))
+    run_, clips = judging.finished_run(run.folder)
+    judged = judging.judge_recordings(run_, 1, clips, list(judging.list_recordings(paths, clips)))
+    kept, lost, broken, broken_lost = (each.verdict for each in judged)
+    assert (kept.anomalous, broken.anomalous) == (False, True)
+    if not left_out:
+        assert lost.unusable
+        assert broken_lost.unusable
+        return
+    assert (lost.anomalous, lost.unusable, broken_lost.worst) == (False, False, broken.worst)
+    assert broken_lost.score == pytest.approx(broken.score)
+    assert f"; {left_out} of 39 windows, with dropouts, are left out" in lost.remark
+    assert len(lost.course) == len(kept.course) - left_out
+
+
 def test_an_hour_is_read_in_windows(run, tmp_path, monkeypatch):
     """No more of a long recording is in memory than a window."""
     path = put(tmp_path / "Fan" / "x.wav", np.tile(sound(7, 20.0), 3))
@@ -195,7 +222,7 @@ def test_an_hour_is_read_in_windows(run, tmp_path, monkeypatch):
     embed = system_embedder(run_, run_.config.systems[0])
     monkeypatch.setattr(audio, "read", counted)
     clip = manifest.Clip("n", "Fan", "00", "test", "x.wav", str(path), channels=1, rate=RATE, samples=60 * RATE)
-    course = judges["Fan", "00"].course(clip, embed)
+    course = judges["Fan", "00"].course(judges["Fan", "00"].cut(clip), embed)
     assert len(course.windows) == 119
     assert set(longest) == {RATE}
 
