@@ -41,7 +41,7 @@ def finished(tmp_path_factory) -> Path:
 
 
 def stages(exp: Path, *names: str, sets: str = "") -> list[int]:
-    options = ["--exp", str(exp), "--conf", str(TOY), f"--set={sets}"]
+    options = ["--exp", str(exp), "--conf", str(TOY), *([f"--set={sets}"] if sets else [])]
     return [main([name, *options]) for name in names]
 
 

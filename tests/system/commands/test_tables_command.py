@@ -44,6 +44,9 @@ def test_a_run_without_labels_is_left_out(result, tmp_path, capsys):
     assert run("dcase2026", final, result("props", ["cw", "ccw"], 0.99), "--out", out) == 0
     assert "left out: final: no figure for this table" in capsys.readouterr().out
     assert "props" in out.with_suffix(".md").read_text()
+    assert run("dcase2026", final, "--out", tmp_path / "none.html") == 1
+    assert f"{final}: expected the official score of a system, found none" in capsys.readouterr().err
+    assert not list(tmp_path.glob("none.*"))
 
 
 def test_our_row_stands_beside_the_papers(result, tmp_path, capsys):
