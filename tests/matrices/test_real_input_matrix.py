@@ -16,15 +16,21 @@ from real_inputs.case import CASES, Case, Failed, Outcome, attempt, case, expect
 
 SAMPLE = (
     "1 length/healthy, 1 times the references' length",
+    "2 faults within long recordings/setting data.hop=0 is refused",
     "3 sampling rate/healthy at 8000 Hz, which lacks band",
+    "3 sampling rate/the kernel is flat: 44.1 to 16 kHz",
     "4 duplicates/different recordings are not called duplicates",
+    "5 few references/3 references: what cannot be promised is said",
     "6 broken sensors/not broken: inverted",
+    "6 broken sensors/offset of 0.4",
     "7 tables/columns that options name are known",
     "8 names/a good machine of a manifest: pump-1",
     "9 to the end/links: the folder of all",
+    "10 partial recordings/no test clips: reference systems",
     "11 moved runs/a copied run of spectra",
     "12 links/an experiment behind a link",
     "12 names and files/a recording to judge: other writing",
+    "13 training in parts/a batch that cannot be parted is refused",
     "14 headers/coding 24 bits",
     "14 headers/data size 0xffffffff in a file that goes on",
     "15 formats/a folder with .flac to be judged",
@@ -32,6 +38,7 @@ SAMPLE = (
     "16 checkpoints/an optimiser alone: refused by name",
     "17 packages/nothing is wrong with a good one",
     "17 numbers in a package/a score: a decimal comma",
+    "18 systems that coincide/weights in the same proportion",
 )
 FOUND = {str(one): one for one in all_cases()}
 

@@ -31,6 +31,7 @@ def command(*options) -> subprocess.CompletedProcess:
 
 
 @pytest.mark.slow
+@pytest.mark.matrix
 def test_a_process_is_killed_and_the_run_goes_on(tmp_path, monkeypatch, capsys):
     (tmp_path / "conf.yaml").write_text("seed: 0\n")
     toy = ("toy", "--exp", tmp_path / "exp", "--conf", tmp_path / "conf.yaml")
