@@ -43,7 +43,13 @@ def blocks(card: cards.Card) -> int:
     return getattr(sizes, "depth", 4)
 
 
-@pytest.mark.parametrize("name", NAMES)
+# Adaptation of every family is tested in tests/system/adaptation/test_families.py.
+OTHERS = ("eat", "resnext")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.matrix) if name in OTHERS else name for name in NAMES]
+)
 def test_from_weights_to_package(name, data, tmp_path, capsys):
     exp = tmp_path / "exp"
     shutil.copytree(data, exp, copy_function=shutil.copy2)

@@ -61,7 +61,7 @@ def test_the_same_curve_however_a_batch_is_split(tmp_path, alone, count, change)
     assert_close(tmp_path, alone)
 
 
-@pytest.mark.parametrize("index", [0, 1])
+@pytest.mark.parametrize("index", [0, pytest.param(1, marks=pytest.mark.matrix)])
 def test_one_of_two_processes_is_killed(tmp_path, alone, index):
     found = in_processes(2, train_and_die, tmp_path, replace(CONFIG, save_every=4), index, 9, seconds=30)
     assert found[index] == (-9, "")
@@ -84,6 +84,7 @@ def test_killed_at_any_step(tmp_path, alone):
     assert_same_bits(tmp_path, alone)
 
 
+@pytest.mark.matrix
 def test_killed_at_any_time(tmp_path, alone):
     """Killed from outside while it computes or writes; each step writes a state."""
     delays = random.Random(3)
