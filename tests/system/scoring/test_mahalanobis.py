@@ -31,7 +31,8 @@ def test_shrinkage(count, dim):
     references = clips(count, dim)
     bank, fitted = fit_gaussian(references), LedoitWolf().fit(references)
     assert bank.shrinkage == pytest.approx(fitted.shrinkage_, rel=1e-9)
-    within = bank.axes.T * ((1 - bank.shrinkage) * bank.variances) @ bank.axes
+    axes = bank.spectrum(bank.shrinkage * bank.scale)
+    within = axes.axes.T * ((1 - bank.shrinkage) * axes.variances) @ axes.axes
     covariance = within + bank.shrinkage * bank.scale * np.eye(dim)
     np.testing.assert_allclose(covariance, fitted.covariance_, atol=1e-9 * np.abs(fitted.covariance_).max())
 
