@@ -50,7 +50,7 @@ class NearestRows:
             maybe = (keys >= (bound - 2.0 * self._error(centred)).astype(np.float32)[:, None]) & (keys > -np.inf)
         crowded = np.flatnonzero(maybe.sum(axis=1) > k + CROWD)
         if len(crowded):
-            own = [gone[i] for i in crowded] if len(gone) else ()
+            own = [gone[i] for i in crowded.tolist()] if len(gone) else ()
             closeness = masked(queries[crowded] @ self.rows.T, own, -np.inf)
             chosen = np.argpartition(closeness, keys.shape[1] - k, axis=1)[:, keys.shape[1] - k :]
             kept = np.zeros((len(crowded), keys.shape[1]), bool)
