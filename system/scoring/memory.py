@@ -220,7 +220,8 @@ class MemoryScorer(BankScorer):
 
 def unit(x: np.ndarray) -> np.ndarray:
     """Normalises vectors (..., D) to length one; zero vectors are kept."""
-    length = np.linalg.norm(x, axis=-1, keepdims=True)
+    with np.errstate(over="ignore"):
+        length = np.linalg.norm(x, axis=-1, keepdims=True)
     odd = (length < 1e-100) | (length > 1e100)  # squares may be beyond the range of floating point
     if odd.any():
         x = np.where(odd, x / np.maximum(np.abs(x).max(axis=-1, keepdims=True), np.finfo(float).tiny), x)

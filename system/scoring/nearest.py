@@ -24,9 +24,9 @@ class NearestRows:
     def __init__(self, rows: np.ndarray):
         self.rows = rows
         self.mean = rows.mean(axis=0)
-        self.centred = (rows - self.mean).astype(np.float32)
+        self.centred = self._single(rows)
         self.half_squares = 0.5 * np.einsum("rd,rd->r", self.centred, self.centred, dtype=np.float64)
-        self.lost = _lost(rows)
+        self.zero = _zero(rows)
 
     def distances(self, queries: np.ndarray, k: int, gone: Sequence[np.ndarray] = ()) -> np.ndarray:
         """Distances (M, min(k, R)) of the nearest rows, ascending, and infinite where fewer rows are left.
@@ -43,7 +43,7 @@ class NearestRows:
         return np.concatenate(parts) if parts else np.empty((0, min(k, len(self.rows))))
 
     def _block(self, queries: np.ndarray, k: int, gone: Sequence[np.ndarray]) -> np.ndarray:
-        centred = (queries - self.mean).astype(np.float32)
+        centred = self._single(queries)
         keys = masked(centred @ self.centred.T - self.half_squares.astype(np.float32), gone, -np.inf)
         bound = np.partition(keys, keys.shape[1] - k, axis=1)[:, keys.shape[1] - k]
         with np.errstate(invalid="ignore"):  # minus infinity where fewer than k rows are left
@@ -63,6 +63,11 @@ class NearestRows:
         found[query, places] = self._exact(queries, query, row)
         return np.sort(found, axis=1)[:, :k]
 
+    def _single(self, vectors: np.ndarray) -> np.ndarray:
+        """Vectors (M, D) less the mean, subtracted before the rounding to single precision."""
+        found = np.empty(vectors.shape, np.float32)
+        return np.subtract(vectors, self.mean, out=found, casting="same_kind")
+
     def _error(self, centred: np.ndarray) -> np.ndarray:
         """Bound (M,) on the rounding error of the keys of centred queries (M, D): sqrt(D) units in the last place of
         the largest product (Higham and Mary 2019), far above the error of blocked sums."""
@@ -72,12 +77,13 @@ class NearestRows:
 
     def _exact(self, queries: np.ndarray, query: np.ndarray, row: np.ndarray) -> np.ndarray:
         """Distances (P,) of pairs of a query (P,) and a row (P,)."""
-        found = 0.5 * (_lost(queries)[query] + self.lost[row])
+        found = np.empty(len(query))
         step = max(1, CHUNK // queries.shape[1])
         for start in range(0, len(query), step):
             own = slice(start, start + step)
             difference = queries[query[own]] - self.rows[row[own]]
-            found[own] += 0.5 * np.einsum("pd,pd->p", difference, difference)
+            found[own] = 0.5 * np.einsum("pd,pd->p", difference, difference)
+        found[_zero(queries)[query] | self.zero[row]] = 1.0
         return found
 
 
@@ -88,6 +94,6 @@ def masked(values: np.ndarray, gone: Sequence[np.ndarray], value: float) -> np.n
     return values
 
 
-def _lost(rows: np.ndarray) -> np.ndarray:
-    """What the squared lengths (R,) lack of one: exactly 0 for unit vectors, and 1 for zeros."""
-    return np.where(np.einsum("rd,rd->r", rows, rows) < 0.5, 1.0, 0.0)
+def _zero(rows: np.ndarray) -> np.ndarray:
+    """Which of the rows (R, D) are zeros, bool (R,); all others are unit vectors."""
+    return np.einsum("rd,rd->r", rows, rows) < 0.5
