@@ -52,7 +52,7 @@ def test_where_the_nearest_are_all_test_rows(spread):
     unit = embeddings / np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
     for test, own in zip(tests, found, strict=True):
         rows, memory = np.flatnonzero(test)[::17], np.flatnonzero(~test)
-        cosines = np.array([[np.dot(unit[i], unit[j]) for j in memory] for i in rows])
+        cosines = np.einsum("id,jd->ij", unit[rows], unit[memory])
         near = np.argsort(-cosines, axis=1, kind="stable")[:, :3]
         sums = tally(labels[memory[near]], np.take_along_axis(cosines, near, axis=1), 2)
         decided = np.sort(sums, axis=1)[:, -1] - np.sort(sums, axis=1)[:, -2] > 1e-12
