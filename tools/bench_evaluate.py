@@ -117,12 +117,10 @@ def main() -> None:
             "plain": ([sys.executable, __file__, *inputs, "--plain", str(results["plain"])], None),
             "wheeltapper": (verb, None),
         }
+        place = folder / "official"
         if args.official:
-            (folder / "official").mkdir()
-            commands["official"] = (
-                official(args.official, args.scores, args.truth, folder / "official"),
-                folder / "official",
-            )
+            place.mkdir()
+            commands["official"] = official(args.official, args.scores, args.truth, place), place
         for command in commands.values():
             spend(*command)  # warm the disk cache
         times: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
