@@ -200,7 +200,7 @@ class MemoryScorer(BankScorer):
 
     def fit_bank(self, rows: np.ndarray) -> Memory:
         references, parents = self._references[rows], np.repeat(rows[:, None], 2, axis=1)
-        if (self._domains[rows] == TARGET).any():
+        if (self.smote or self.memmixup) and (self._domains[rows] == TARGET).any():
             target = np.flatnonzero(self._domains == TARGET)
             source = np.flatnonzero(self._domains != TARGET)
             made, made_of = synthetic_rows(

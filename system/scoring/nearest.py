@@ -45,7 +45,7 @@ class NearestRows:
     def _block(self, queries: np.ndarray, k: int, gone: Sequence[np.ndarray]) -> np.ndarray:
         centred = self._single(queries)
         keys = masked(centred @ self.centred.T - self.half_squares.astype(np.float32), gone, -np.inf)
-        bound = np.partition(keys, keys.shape[1] - k, axis=1)[:, keys.shape[1] - k]
+        bound = keys.max(axis=1) if k == 1 else np.partition(keys, keys.shape[1] - k, axis=1)[:, keys.shape[1] - k]
         with np.errstate(invalid="ignore"):  # minus infinity where fewer than k rows are left
             maybe = (keys >= (bound - 2.0 * self._error(centred)).astype(np.float32)[:, None]) & (keys > -np.inf)
         crowded = np.flatnonzero(maybe.sum(axis=1) > k + CROWD)
