@@ -199,7 +199,8 @@ class MemoryScorer(BankScorer):
         return self
 
     def fit_bank(self, rows: np.ndarray) -> Memory:
-        references, parents = self._references[rows], np.repeat(rows[:, None], 2, axis=1)
+        references = self._references if len(rows) == len(self._references) else self._references[rows]
+        parents = np.repeat(rows[:, None], 2, axis=1)
         if (self.smote or self.memmixup) and (self._domains[rows] == TARGET).any():
             target = np.flatnonzero(self._domains == TARGET)
             source = np.flatnonzero(self._domains != TARGET)
@@ -221,12 +222,17 @@ class MemoryScorer(BankScorer):
 def unit(x: np.ndarray) -> np.ndarray:
     """Normalises vectors (..., D) to length one; zero vectors are kept."""
     with np.errstate(over="ignore"):
-        length = np.linalg.norm(x, axis=-1, keepdims=True)
+        length = _lengths(x)
     odd = (length < 1e-100) | (length > 1e100)  # squares may be beyond the range of floating point
     if odd.any():
         x = np.where(odd, x / np.maximum(np.abs(x).max(axis=-1, keepdims=True), np.finfo(float).tiny), x)
-        length = np.linalg.norm(x, axis=-1, keepdims=True)
+        length = _lengths(x)
     return x / np.maximum(length, np.finfo(float).tiny)
+
+
+def _lengths(x: np.ndarray) -> np.ndarray:
+    """Lengths (..., 1) of vectors (..., D)."""
+    return np.sqrt(np.einsum("...d,...d->...", x, x))[..., None]
 
 
 def _mean_of_nearest(distance: np.ndarray, k: int) -> np.ndarray:
