@@ -6,15 +6,20 @@ automatic differentiation with its checks, one network on all cores. The share i
 by those of the products on as many cores, by wall clock and, for machines with other users, by processor time. Peak
 memory is that of a separate process that trains one epoch at full size.
 
-Usage: bench_autoencoder.py [--clips 1000] [--frames 313] [--rounds 5] [--steps 40] [--json OUT]
+With a copy of the official program (a checkout of the repository dcase2023_task2_baseline_ae, DIR), whole epochs of its
+training loop alternate with ours: its own way, on all cores, and thread for thread, on one.
+
+Usage: bench_autoencoder.py [--clips 1000] [--frames 313] [--rounds 5] [--steps 40] [--official DIR] [--json OUT]
 """
 
 import argparse
+import contextlib
 import json
 import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -182,17 +187,104 @@ def train_once(clips: int, frames: int) -> dict:
     return {"seconds_of_an_epoch": round(time.perf_counter() - begin, 1), "peak_memory_mb": peak_memory_mb()}
 
 
+class OfficialClips(torch.utils.data.Dataset):
+    """Vectors as the official program's data set gives them, in float64: data, label, condition, name, number."""
+
+    def __init__(self, recordings: list[np.ndarray], domains: list[str]):
+        stacks = [np.lib.stride_tricks.sliding_window_view(x, CONFIG.frames, axis=0) for x in recordings]
+        self.vectors = np.concatenate([x.transpose(0, 2, 1).reshape(len(x), -1) for x in stacks]).astype(np.float64)
+        self.names = [f"{domain}.wav" for domain, x in zip(domains, stacks, strict=True) for _ in x]
+
+    def __len__(self) -> int:
+        return len(self.vectors)
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, float, np.ndarray, str, int]:
+        return self.vectors[number], 0.0, np.ones(1), self.names[number], number
+
+
+def official_epoch(folder: Path, recordings: list[np.ndarray], domains: list[str], work: Path) -> Callable[[], None]:
+    """One epoch of the official program's training, with its validation, its files and what it prints."""
+    sys.path.insert(0, str(folder))
+    from networks.dcase2023t2_ae.dcase2023t2_ae import DCASE2023T2AE
+    from networks.dcase2023t2_ae.network import AENet
+
+    clips = OfficialClips(recordings, domains)
+    order = np.random.default_rng(0).permutation(len(clips)).tolist()
+    held_out = int(CONFIG.validation * len(clips))
+    model = DCASE2023T2AE.__new__(DCASE2023T2AE)  # whose constructor would look for the challenge's folders
+    for name, part in (("valid_loader", order[:held_out]), ("train_loader", order[held_out:])):
+        subset = torch.utils.data.Subset(clips, part)
+        loader = torch.utils.data.DataLoader(subset, batch_size=CONFIG.batch, shuffle=name == "train_loader")
+        setattr(model, name, loader)
+    model.args = argparse.Namespace(epochs=CONFIG.epochs, log_interval=100)
+    model.device, model.epoch, model.block_size, model.column_heading_list = torch.device("cpu"), 0, BANDS, [["loss"]]
+    model.model = AENet(input_dim=CONFIG.frames * BANDS, block_size=BANDS)
+    model.optimizer = torch.optim.Adam([{"params": model.model.parameters()}], lr=CONFIG.learning_rate)
+    for name in ("log_path", "model_path", "checkpoint_path", "mse_score_distr_file_path"):
+        setattr(model, name, work / name)
+
+    def one() -> None:
+        with open(os.devnull, "w") as quiet, contextlib.redirect_stdout(quiet), contextlib.redirect_stderr(quiet):
+            model.train(1)
+
+    return one
+
+
+def against_official(folder: Path, clips: int, frames: int, rounds: int) -> dict:
+    """Seconds of an epoch of both, by the clock and by processor time, and their ratios."""
+    generator = np.random.default_rng(0)
+    recordings = [generator.normal(-40, 5, (frames, BANDS)).astype(np.float32) for _ in range(clips)]
+    domains = ["target" if number < 10 else "source" for number in range(clips)]
+    found: dict[str, list[tuple[float, float]]] = {}
+    with tempfile.TemporaryDirectory() as work:
+        official = official_epoch(folder, recordings, domains, Path(work))
+
+        def ours() -> None:
+            with dense.one_thread():
+                Autoencoder(AutoencoderSettings(epochs=1)).fit(recordings)
+
+        ways = {
+            "ours": (ours, usual_threads()),
+            "official": (official, usual_threads()),
+            "official, one thread": (official, 1),
+        }
+        for turn in range(rounds + 1):
+            for name, (epoch, threads) in ways.items():
+                torch.set_num_threads(threads)
+                clock, processor = time.perf_counter(), time.process_time()
+                epoch()
+                if turn:  # the first round warms up
+                    spent = time.perf_counter() - clock, time.process_time() - processor
+                    found.setdefault(name, []).append(spent)
+                torch.autograd.set_detect_anomaly(False)
+    result: dict = {}
+    for place, kind in enumerate(("clock", "processor")):
+        times = {name: [pair[place] for pair in pairs] for name, pairs in found.items()}
+        result[kind] = {
+            **{name: {"median": round(statistics.median(own), 3), "all": own} for name, own in times.items()},
+            "over_ours": {name: _ratio(own, times["ours"]) for name, own in times.items() if name != "ours"},
+        }
+    return result
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--clips", type=int, default=1000)
     parser.add_argument("--frames", type=int, default=313, help="of a clip; 313 are 10 s")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=40, help="of each way in a round")
+    parser.add_argument("--official", type=Path, metavar="DIR", help="copy of the official program")
     parser.add_argument("--train-once", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     if args.train_once:
         print(json.dumps(train_once(args.clips, args.frames)))
+        return
+    if args.official:
+        result = against_official(args.official, args.clips, args.frames, args.rounds)
+        print(json.dumps(result, indent=1))
+        if args.json:
+            args.json.write_text(json.dumps({**result, **run_record()}, indent=1))
         return
     command = [sys.executable, __file__, "--train-once", "--clips", str(args.clips), "--frames", str(args.frames)]
     once = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ)

@@ -1,17 +1,22 @@
-"""Benchmarks ``wheeltapper evaluate`` as a whole process against a plain evaluation with scikit-learn; prints the
-ratio.
+"""Benchmarks ``wheeltapper evaluate`` as a whole process against a plain evaluation with scikit-learn, and against the
+official evaluator where a copy of it is at hand; prints the ratios.
 
-Both read the same challenge CSVs and truth and compute the official score and the evaluator's jackknife. The plain
-evaluation calls roc_auc_score again for every clip left out and has no bootstrap, while ours includes its bootstrap of
-1000. The two alternate, so that other load on the machine affects both.
+All read the same challenge CSVs and truth and compute the official score and the evaluator's jackknife. The others call
+roc_auc_score again for every clip left out and have no bootstrap, while ours includes its bootstrap of 1000. They
+alternate, so that other load on the machine affects all; processor time depends less on it than the clock.
 
-    python tools/bench_evaluate.py [--runs 5] [--scores DIR --truth FILE] [--json FILE]
+    python tools/bench_evaluate.py [--runs 5] [--scores DIR --truth FILE] [--official DIR] [--json FILE]
+
+DIR is a checkout of the repository dcase2024_task2_evaluator (or that of another year with the same rule).
 """
 
 import argparse
+import csv
 import json
 import math
 import os
+import resource
+import shutil
 import statistics
 import subprocess
 import sys
@@ -53,11 +58,40 @@ def plain(scores: Path, truth: Path) -> dict[str, float]:
     return {"official_score": float(hmean(values)), "legacy_ci95": float(np.mean(widths))}
 
 
-def seconds(command: list[str]) -> float:
+def official(program: Path, scores: Path, truth: Path, folder: Path) -> list[str]:
+    """Prepares a folder as the official evaluator expects it; returns its command, which runs in that folder."""
+    (name,) = program.glob("*_evaluator.py")
+    shutil.copy(name, folder)
+    shutil.copytree(program / "tools", folder / "tools")
+    with open(truth, newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        values = {"data": int(row["label"] == "anomaly"), "domain": int(row["domain"] == "target")}
+        for kind in ("data", "domain", "attributes"):  # without attributes files keep their names
+            place = folder / f"ground_truth_{kind}"
+            place.mkdir(exist_ok=True)
+            with open(place / f"ground_truth_{row['machine']}_section_{row['section']}_test.csv", "a") as file:
+                file.write(f"{row['file']},{values[kind]}\n" if kind in values else "")
+    (folder / "teams/team").mkdir(parents=True)
+    (folder / "teams/team/system").symlink_to(scores.resolve(), target_is_directory=True)
+    return [sys.executable, name.name]
+
+
+def official_result(folder: Path) -> dict[str, float]:
+    names = {"official score": "official_score", "official score ci95": "legacy_ci95"}
+    with open(folder / "teams_result/system_result.csv", newline="") as file:
+        return {names[row[0]]: float(row[2]) for row in csv.reader(file) if row and row[0] in names}
+
+
+def spend(command: list[str], folder: Path | None = None) -> tuple[float, float]:
+    """Wall and CPU seconds of a process."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    begin = time.perf_counter()
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=environment)
-    return time.perf_counter() - begin
+    before, begin = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
+    subprocess.run(
+        command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment, cwd=folder
+    )
+    wall, after = time.perf_counter() - begin, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 def main() -> None:
@@ -65,6 +99,7 @@ def main() -> None:
     parser.add_argument("--scores", type=Path, default=CASE / "system")
     parser.add_argument("--truth", type=Path, default=CASE / "truth.csv")
     parser.add_argument("--runs", type=int, default=5, help="timed runs of each (default 5)")
+    parser.add_argument("--official", type=Path, metavar="DIR", help="copy of the official evaluator")
     parser.add_argument("--json", type=Path, help="where to write the times")
     parser.add_argument(
         "--plain", type=Path, metavar="FILE", help="only run the plain evaluation, and write its result"
@@ -73,39 +108,57 @@ def main() -> None:
     if args.plain:
         args.plain.write_text(json.dumps(plain(args.scores, args.truth)))
         return
-    inputs = ["--scores", str(args.scores), "--truth", str(args.truth)]
-    with tempfile.TemporaryDirectory() as folder:
-        results = {"plain": Path(folder) / "plain.json", "wheeltapper": Path(folder) / "wheeltapper.json"}
-        commands = {
-            "plain": [sys.executable, __file__, *inputs, "--plain", str(results["plain"])],
-            "wheeltapper": [
-                sys.executable,
-                "-m",
-                "system.bin",
-                "evaluate",
-                *inputs,
-                "--json",
-                str(results["wheeltapper"]),
-            ],
+    inputs = ["--scores", str(args.scores.resolve()), "--truth", str(args.truth.resolve())]
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        results = {"plain": folder / "plain.json", "wheeltapper": folder / "wheeltapper.json"}
+        verb = [sys.executable, "-m", "system.bin", "evaluate", *inputs, "--json", str(results["wheeltapper"])]
+        commands: dict[str, tuple[list[str], Path | None]] = {
+            "plain": ([sys.executable, __file__, *inputs, "--plain", str(results["plain"])], None),
+            "wheeltapper": (verb, None),
         }
+        place = folder / "official"
+        if args.official:
+            place.mkdir()
+            commands["official"] = official(args.official, args.scores, args.truth, place), place
         for command in commands.values():
-            seconds(command)  # warm the disk cache
-        times = {name: [] for name in commands}
+            spend(*command)  # warm the disk cache
+        times: dict[str, list[tuple[float, float]]] = {name: [] for name in commands}
         for _ in range(args.runs):
             for name, command in commands.items():
-                times[name].append(seconds(command))
+                times[name].append(spend(*command))
         found = {name: json.loads(path.read_text()) for name, path in results.items()}
-    for key in ("official_score", "legacy_ci95"):
-        difference = abs(found["plain"][key] - found["wheeltapper"][key])
-        if difference > 1e-9:
-            sys.exit(f"{key}: the two differ by {difference:.3g}")
-    middle = {name: statistics.median(values) for name, values in times.items()}
-    for name, values in times.items():
-        print(f"{name:<12} median {middle[name]:.3f} s, {min(values):.3f} to {max(values):.3f} s, {len(values)} runs")
-    ratio = middle["plain"] / middle["wheeltapper"]
-    print(f"ratio of the medians {ratio:.1f}")
+        if args.official:
+            found["official"] = official_result(place)
+    for name, values in found.items():
+        for key in ("official_score", "legacy_ci95"):
+            if abs(values[key] - found["wheeltapper"][key]) > 1e-9:
+                sys.exit(f"{key}: {name} and ours differ by {abs(values[key] - found['wheeltapper'][key]):.3g}")
+    ratios = report(times)
     if args.json:
-        args.json.write_text(json.dumps({"seconds": times, "ratio": ratio}, indent=1) + "\n")
+        args.json.write_text(json.dumps({"seconds": times, "ratios": ratios}, indent=1) + "\n")
+
+
+def report(times: dict[str, list[tuple[float, float]]]) -> dict[str, dict[str, float]]:
+    """Prints medians and spreads of wall and CPU seconds; returns the ratios of the others to ours."""
+    middle = {}
+    for name, values in times.items():
+        walls, cpu = zip(*values, strict=True)
+        middle[name] = {"clock": statistics.median(walls), "processor": statistics.median(cpu)}
+        print(
+            f"{name:<12} median {statistics.median(walls):.3f} s, {min(walls):.3f} to {max(walls):.3f} s, "
+            f"{len(values)} runs, CPU {statistics.median(cpu):.3f} s, {min(cpu):.3f} to {max(cpu):.3f} s"
+        )
+    ours, ratios = times["wheeltapper"], {}
+    for name in times:
+        if name != "wheeltapper":
+            ratios[name] = {key: middle[name][key] / middle["wheeltapper"][key] for key in middle[name]}
+            rounds = [other[1] / own[1] for other, own in zip(times[name], ours, strict=True)]
+            print(
+                f"{name} over ours: {ratios[name]['clock']:.1f} by the clock, {ratios[name]['processor']:.1f} by "
+                f"processor time ({min(rounds):.1f} to {max(rounds):.1f})"
+            )
+    return ratios
 
 
 if __name__ == "__main__":

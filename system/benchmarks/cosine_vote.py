@@ -1,8 +1,9 @@
 """Nearest-neighbour classification by cosine similarity, for many splits of one data set at once.
 
-All similarities are computed once, in single precision, and used by every split. If single precision cannot decide
-which neighbour is nearer or which class wins, the similarities in question are computed again in double precision. The
-classes are therefore those of a computation in double precision.
+All similarities are computed once, in single precision, and sorted once for each row; every split walks down this order
+until it has met enough training rows. If single precision cannot decide which neighbour is nearer or which class wins,
+the similarities in question are computed again in double precision. The classes are therefore those of a computation
+in double precision.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,9 @@ import numpy as np
 
 MEMORY = 1 << 30  # bytes of similarities in memory at once
 CHUNK = 1 << 22  # values of each factor of the double-precision products in memory at once
-ROWS = 128  # rows per search for neighbours, so that their similarities fit in the processor's cache
+ROWS = 1024  # rows whose order is in memory at once, in each thread
+DEPTH = 4  # sorted columns, relative to those that hold the neighbours of the split with the fewest training rows
+WIDEN = 4  # factor by which a walk goes on where it met too few training rows
 
 
 def classify(
@@ -38,24 +41,26 @@ def classify(
     Returns:
         Class numbers (R, N), -1 for training rows.
     """
-    tests = np.asarray(tests, bool)
+    trained = ~np.asarray(tests, bool)
     space = _Similarities(embeddings)
-    found = np.full(tests.shape, -1, np.int64)
+    found = np.full(trained.shape, -1, np.int64)
     classes = int(labels.max()) + 1
     size = max(1, min(len(labels), memory // (4 * len(labels))))
+    depth = DEPTH * (neighbours + 1) * len(labels) // int(trained.sum(axis=1).min())
 
-    def split(run: int) -> None:
-        rows = start + np.flatnonzero(tests[run, start : start + size])
-        columns = np.flatnonzero(~tests[run])
-        for first in range(0, len(rows), ROWS):
-            own = rows[first : first + ROWS]
-            near, values = space.nearest(block[own - start], own, columns, neighbours)
-            found[run, own] = _winners(space, own, near, values, labels[near], classes, absent)
+    def walk(first: int) -> None:
+        rows = np.arange(first, min(first + ROWS, start + size, len(labels)))
+        order = _Order(space, block[first - start : first - start + len(rows)], rows, depth)
+        for run, columns in enumerate(trained):
+            own = np.flatnonzero(~columns[rows])
+            if len(own):
+                near, values = order.nearest(own, columns, neighbours)
+                found[run, rows[own]] = _winners(space, rows[own], near, values, labels[near], classes, absent)
 
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(labels), size):
             block = space.block(start, start + size)
-            list(pool.map(split, range(len(tests))))
+            list(pool.map(walk, range(start, min(start + size, len(labels)), ROWS)))
     return found
 
 
@@ -136,36 +141,6 @@ class _Similarities:
         keys -= (0.5 * self.squares).astype(np.float32)
         return keys
 
-    def nearest(
-        self, keys: np.ndarray, rows: np.ndarray, columns: np.ndarray, neighbours: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The nearest columns of each row and their cosines to within ``error``, both (M, min(neighbours, columns)).
-
-        Of equal cosines the earlier column counts as nearer.
-
-        Args:
-            keys: of the rows, (M, N).
-            rows: indices of the rows, (M,).
-            columns: indices of the candidates.
-            neighbours: number of neighbours.
-        """
-        keys = keys.take(columns, axis=1)
-        count = min(neighbours, len(columns))
-        bound = np.partition(keys, len(columns) - count, axis=1)[:, len(columns) - count]
-        maybe = np.flatnonzero(keys >= (bound - 2 * self.error).astype(np.float32)[:, None])
-        row, column = np.divmod(maybe, len(columns))
-        near, values = columns[column], keys.ravel()[maybe] + (1.0 - 0.5 * self.squares[rows[row]])
-        candidates = np.bincount(row, minlength=len(rows))
-        if len(maybe) > count * len(rows):
-            kept = candidates[row] == count
-            unsure = np.flatnonzero(~kept)
-            values[unsure] = self.exact(rows[row[unsure]], near[unsure])
-            unsure = unsure[np.lexsort((near[unsure], -values[unsure], row[unsure]))]
-            of_row = row[unsure]
-            kept[unsure[np.arange(len(unsure)) - np.searchsorted(of_row, of_row) < count]] = True
-            near, values = near[kept], values[kept]
-        return near.reshape(len(rows), count), values.reshape(len(rows), count)
-
     def exact(self, rows: np.ndarray, columns: np.ndarray) -> np.ndarray:
         """Cosines (P,) of pairs of rows (P,) in double precision."""
         found = np.empty(len(rows))
@@ -177,3 +152,91 @@ class _Similarities:
             )
             found[start : start + step] = products / (self.norms[one] * self.norms[other])
         return found
+
+
+class _Order:
+    """The nearest columns of some rows, sorted once, from which the neighbours in any set of columns follow.
+
+    Args:
+        space: the similarities.
+        keys: of the rows, (M, N).
+        rows: indices of the rows, (M,).
+        depth: number of columns to sort; all are if the nearest of these do not suffice.
+    """
+
+    def __init__(self, space: _Similarities, keys: np.ndarray, rows: np.ndarray, depth: int) -> None:
+        self.space, self.keys, self.rows = space, keys, rows
+        self._sort(depth)
+
+    def _sort(self, depth: int) -> None:
+        """Sorts the ``depth`` largest keys of each row; similarities in double precision are not known yet."""
+        count = self.keys.shape[1]
+        columns = np.argpartition(self.keys, max(count - depth, 0), axis=1)[:, max(count - depth, 0) :]
+        keys = np.take_along_axis(self.keys, columns, axis=1)
+        order = np.argsort(-keys, axis=1)
+        self.columns = np.take_along_axis(columns, order, axis=1)
+        self.sorted = np.take_along_axis(keys, order, axis=1)
+        self.exact = np.full(self.columns.shape, np.nan)
+
+    def nearest(self, own: np.ndarray, among: np.ndarray, neighbours: int) -> tuple[np.ndarray, np.ndarray]:
+        """The nearest columns of each row and their cosines to within the space's ``error``, both (m, min(neighbours,
+        columns)), by increasing column.
+
+        Of equal cosines the earlier column counts as nearer.
+
+        Args:
+            own: which of the rows, (m,).
+            among: columns that are candidates, bool (N,).
+            neighbours: number of neighbours.
+        """
+        total = int(among.sum())
+        count = min(neighbours, total)
+        near, values = np.empty((len(own), count), np.intp), np.empty((len(own), count))
+        width, left = 2 * (count + 1) * len(among) // total, np.arange(len(own))
+        while len(left):
+            width = min(width, self.columns.shape[1])
+            met = among[self.columns[own[left], :width]]
+            places = met.cumsum(axis=1, dtype=np.int32)
+            there = np.flatnonzero(places[:, -1] >= count)
+            rows = own[left[there]]
+            last = self.sorted[rows, (places[there] < count).sum(axis=1)]
+            limit = (last - 2 * self.space.error).astype(np.float32)
+            done = (self.sorted[rows, width - 1] < limit) | (width == len(among))
+            there, rows, limit = there[done], rows[done], limit[done]
+            near[left[there]], values[left[there]] = self._chosen(rows, met[there], limit, count)
+            left = np.delete(left, there)
+            if len(left) and width == self.columns.shape[1]:
+                self._sort(len(among))
+            width *= WIDEN
+        return near, values
+
+    def _chosen(
+        self, rows: np.ndarray, met: np.ndarray, limit: np.ndarray, count: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As ``nearest``, of candidates ``met`` (m, width) whose keys are at least ``limit`` (m,)."""
+        maybe = np.flatnonzero(met & (self.sorted[rows, : met.shape[1]] >= limit[:, None]))
+        row, place = np.divmod(maybe, met.shape[1])
+        columns = self.columns[rows[row], place]
+        squares = self.space.squares[self.rows[rows[row]]]
+        values = self.sorted[rows[row], place] + (1.0 - 0.5 * squares)
+        candidates = np.bincount(row, minlength=len(rows))
+        if len(maybe) > count * len(rows):
+            kept = candidates[row] == count
+            unsure = np.flatnonzero(~kept)
+            values[unsure] = self._exact(rows[row[unsure]], place[unsure])
+            unsure = unsure[np.lexsort((columns[unsure], -values[unsure], row[unsure]))]
+            of_row = row[unsure]
+            kept[unsure[np.arange(len(unsure)) - np.searchsorted(of_row, of_row) < count]] = True
+            columns, values = columns[kept], values[kept]
+        columns, values = columns.reshape(len(rows), count), values.reshape(len(rows), count)
+        order = columns.argsort(axis=1)
+        return np.take_along_axis(columns, order, axis=1), np.take_along_axis(values, order, axis=1)
+
+    def _exact(self, rows: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Cosines (P,) in double precision of pairs of a row (P,) and a place in its order (P,), each computed once."""
+        unknown = np.flatnonzero(np.isnan(self.exact[rows, places]))
+        if len(unknown):
+            asked = np.unique(rows[unknown] * self.columns.shape[1] + places[unknown])
+            row, place = np.divmod(asked, self.columns.shape[1])
+            self.exact[row, place] = self.space.exact(self.rows[row], self.columns[row, place])
+        return self.exact[rows, places]

@@ -17,6 +17,7 @@ from system.files import open_atomic
 from system.frontends.logmel import log_mel
 from system.manifest import Clip, check_training, group_by, machines
 from system.parallel import map_in_order
+from system.references import dense
 from system.references.autoencoder import Autoencoder, AutoencoderSettings
 
 ALL = -1  # fold of the network that learns from all clips
@@ -92,6 +93,8 @@ def train(
 ) -> list[Path]:
     """Trains the networks of all machines into ``folder``, ``workers`` side by side; those already there stay.
 
+    Each is trained in one thread, so it does not depend on the number of workers or cores.
+
     Args:
         clips: normal training clips of all machines. rate: Hz. progress: called with 1 after each epoch.
 
@@ -130,7 +133,7 @@ def train(
     stopped = threading.Event()
     written = [folder / FOLDS]
     _write_folds(written[0], folds)
-    with ThreadPoolExecutor(workers) as pool:
+    with dense.one_thread(), ThreadPoolExecutor(workers) as pool:
         try:
             return written + list(pool.map(run, jobs(clips, config.folds)))
         finally:  # after a fault or an interruption nobody waits for the other networks

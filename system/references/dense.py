@@ -1,7 +1,9 @@
 """A small fully connected autoencoder and its training step."""
 
+import contextlib
 import itertools
 import math
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +46,17 @@ class Steps:
         loss.backward()
         self.optimizer.step()
         return loss.detach()
+
+
+@contextlib.contextmanager
+def one_thread() -> Iterator[None]:
+    """Lets torch compute in one thread. The layers are too small for more: two threads take twice the time of one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def multiply_adds(network: nn.Sequential) -> int:

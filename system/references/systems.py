@@ -5,6 +5,7 @@ Only the normal training clips of the machine itself serve as references: of the
 so that its score does not depend on other test clips, on names or on order, to the last bit.
 """
 
+import contextlib
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
@@ -15,7 +16,9 @@ from system import waveforms
 from system.errors import WheeltapperError
 from system.frontends.farfield import subtract_far
 from system.frontends.logmel import log_mel
+from system.machine import threads
 from system.manifest import Clip, machines
+from system.parallel import map_in_order
 from system.references import CHANNELS, SYSTEMS
 
 if TYPE_CHECKING:
@@ -88,25 +91,47 @@ def score_manifest(
         if name not in SYSTEMS:
             raise WheeltapperError(f"expected a reference system of {', '.join(SYSTEMS)}, found {name!r}")
     scores: dict[str, Scores] = {name: {} for name in names}
-    for machine in machines(clip for clip in clips if clip.split == "test"):
-        own = [clip for clip in clips if clip.machine == machine and clip.split in ("train", "test")]
-        _check(machine, own)
-        for channel in dict.fromkeys(SYSTEMS[name].channel for name in names):
-            begin = time.monotonic()
-            features = spectrograms(own, channel)
-            say(f"{machine}: {channel} spectrograms of {len(own)} clips in {time.monotonic() - begin:.1f} s")
-            own_names = [name for name in names if SYSTEMS[name].channel == channel]
-            network = None
-            if any(SYSTEMS[name].method in AUTOENCODERS for name in own_names):
-                begin = time.monotonic()
-                network = _fit_autoencoder(own, features, seed, epochs, say)
-                say(f"{machine}: autoencoder trained in {time.monotonic() - begin:.1f} s")
-            for name in own_names:
-                begin, method = time.monotonic(), SYSTEMS[name].method
-                scores[name] |= _score_machine(method, own, features, network if method in AUTOENCODERS else None)
-                say(f"{machine}: {name} in {time.monotonic() - begin:.1f} s")
+    tested = machines(clip for clip in clips if clip.split == "test")
+    workers = min(threads(), len(tested)) or 1
+    with _one_thread_each(names):
+        for found in map_in_order(lambda name: _score_systems(name, clips, names, seed, epochs, say), tested, workers):
+            for name in names:
+                scores[name] |= found[name]
     if not any(scores.values()):
         raise WheeltapperError(f"expected test clips to score, found none among {len(clips)} clips")
+    return scores
+
+
+def _one_thread_each(names: Sequence[str]) -> contextlib.AbstractContextManager[None]:
+    """One thread of torch for each machine's autoencoder; without one torch is not imported."""
+    if not any(SYSTEMS[name].method in AUTOENCODERS for name in names):
+        return contextlib.nullcontext()
+    from system.references import dense
+
+    return dense.one_thread()
+
+
+def _score_systems(
+    machine: str, clips: Sequence[Clip], names: Sequence[str], seed: int, epochs: int, say: Say
+) -> dict[str, Scores]:
+    """As ``score_manifest``, of one machine."""
+    scores: dict[str, Scores] = {}
+    own = [clip for clip in clips if clip.machine == machine and clip.split in ("train", "test")]
+    _check(machine, own)
+    for channel in dict.fromkeys(SYSTEMS[name].channel for name in names):
+        begin = time.monotonic()
+        features = spectrograms(own, channel)
+        say(f"{machine}: {channel} spectrograms of {len(own)} clips in {time.monotonic() - begin:.1f} s")
+        own_names = [name for name in names if SYSTEMS[name].channel == channel]
+        network = None
+        if any(SYSTEMS[name].method in AUTOENCODERS for name in own_names):
+            begin = time.monotonic()
+            network = _fit_autoencoder(own, features, seed, epochs, say)
+            say(f"{machine}: autoencoder trained in {time.monotonic() - begin:.1f} s")
+        for name in own_names:
+            begin, method = time.monotonic(), SYSTEMS[name].method
+            scores[name] = _score_machine(method, own, features, network if method in AUTOENCODERS else None)
+            say(f"{machine}: {name} in {time.monotonic() - begin:.1f} s")
     return scores
 
 

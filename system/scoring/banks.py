@@ -94,11 +94,9 @@ class BankScorer(Generic[AnyBank]):
         self._references, self._groups = self.arrange(references), groups
         self._rows, self.note = split(self._domains, self.bank, self.smallest_bank, groups)
         self._banks = [self.fit_bank(rows) for rows in self._rows]
-        self._left_out = [
-            self.distances_left_out(bank, rows) for bank, rows in zip(self._banks, self._rows, strict=True)
-        ]
+        self._left_out: list[np.ndarray] = []
         if self.standardize:
-            own = [distance[rows] for distance, rows in zip(self._left_out, self._rows, strict=True)]
+            own = [distance[rows] for distance, rows in zip(self.left_out(), self._rows, strict=True)]
             self._scales = _standards(own, mean_z if self.standardize == MEAN else robust_z)
         return self
 
@@ -110,7 +108,15 @@ class BankScorer(Generic[AnyBank]):
         return self._nearest([bank.distance(embeddings) for bank in self._banks])
 
     def reference_scores(self) -> np.ndarray:
-        return self._nearest(self._left_out)
+        return self._nearest(self.left_out())
+
+    def left_out(self) -> list[np.ndarray]:
+        """Distances (N,) of all references to each bank without them; computed only when somebody asks."""
+        if not self._left_out:
+            self._left_out = [
+                self.distances_left_out(bank, rows) for bank, rows in zip(self._banks, self._rows, strict=True)
+            ]
+        return self._left_out
 
     def distances_left_out(self, bank: AnyBank, rows: np.ndarray) -> np.ndarray:
         """Distances (N,) of all references to a bank of ``rows``, each without itself and its group."""

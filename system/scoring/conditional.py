@@ -9,7 +9,7 @@ from system.scoring.mahalanobis import (
     GaussianBank,
     MahalanobisScorer,
     fit_gaussian,
-    principal_axes,
+    products_of,
     shrinkage_without,
     shrinkage_without_group,
     squares_without,
@@ -28,7 +28,7 @@ class ConditionalBank:
     condition: GaussianBank
 
     def distance(self, embeddings: np.ndarray) -> np.ndarray:
-        dim = embeddings.shape[1] - self.condition.references.shape[1]  # of x
+        dim = embeddings.shape[1] - self.condition.centred.shape[1]  # of x
         return _root(self.joint.squares(embeddings) - self.condition.squares(embeddings[:, dim:]))
 
     def leave_one_out(self) -> np.ndarray:
@@ -38,7 +38,7 @@ class ConditionalBank:
 
     def without(self, members: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
         """As ``GaussianBank.without``."""
-        dim = embeddings.shape[1] - self.condition.references.shape[1]
+        dim = embeddings.shape[1] - self.condition.centred.shape[1]
         shrinkage = shrinkage_without_group(self.joint, members)
         joint = squares_without_group(self.joint, members, embeddings, *shrinkage)
         return _root(joint - squares_without_group(self.condition, members, embeddings[:, dim:], *shrinkage))
@@ -72,9 +72,9 @@ class ConditionalMahalanobisScorer(MahalanobisScorer):
 
     def fit_bank(self, rows: np.ndarray) -> ConditionalBank:
         joint = fit_gaussian(self._references[rows])
-        references, mean = joint.references[:, self._dim :], joint.mean[self._dim :]
-        axes, variances = principal_axes(references - mean)
-        return ConditionalBank(joint, GaussianBank(references, mean, axes, variances, joint.shrinkage, joint.scale))
+        condition = joint.centred[:, self._dim :]
+        own = GaussianBank(joint.mean[self._dim :], condition, products_of(condition), joint.shrinkage, joint.scale)
+        return ConditionalBank(joint, own)
 
 
 def _root(squares: np.ndarray) -> np.ndarray:

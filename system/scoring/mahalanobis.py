@@ -12,30 +12,94 @@ import numpy as np
 from system.scoring.banks import Bank, BankScorer
 
 WELL_CONDITIONED = 1e-6  # shrinkage above which the covariance without a group of references may be downdated
+SMALLEST_FLOOR = 1e-6  # of the isotropic variance, relative to the covariance, for products instead of an SVD
+SMALLEST_NORM = 1e-140  # of a covariance whose square is far from the smallest number
 SMALLEST_SCALE = np.finfo(float).tiny ** 0.5  # for identical references; its inverse and its square are finite
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """Principal axes of centred references.
+
+    Args:
+        along: (N, r) coordinates of the references along the axes.
+        variances: (r,) along the axes.
+        axes: unit vectors (r, D).
+    """
+
+    along: np.ndarray
+    variances: np.ndarray
+    axes: np.ndarray
 
 
 @dataclass(frozen=True)
 class GaussianBank:
     """Normal distribution fitted to references.
 
-    The covariance is (1 - shrinkage) S + shrinkage * scale * I. The sample covariance S has at most N - 1 axes, so
-    distances are computed along these plus one isotropic term for the rest of the space: a bank of ten clips costs ten
-    axes in any dimension.
+    The covariance is (1 - shrinkage) S + floor * I with the sample covariance S and floor = shrinkage * scale. All of
+    it follows from the products of the references, (N, N) or (D, D), whichever are fewer: a bank of ten clips costs ten
+    axes in any dimension. These are squares and lose digits below the floor, which do no harm while it is at least
+    ``SMALLEST_FLOOR`` of S: the relative error of a squared distance is about the rounding error over that share. Else
+    the axes come from a singular value decomposition.
     """
 
-    references: np.ndarray  # (N, D)
     mean: np.ndarray  # (D,)
-    axes: np.ndarray  # (r, D) principal axes
-    variances: np.ndarray  # (r,) along the axes
+    centred: np.ndarray  # (N, D) references less their mean
+    products: np.ndarray  # (N, N) of the centred references, or (D, D) of their dimensions
     shrinkage: float
     scale: float  # mean variance
 
     @cached_property
     def gram(self) -> np.ndarray:
         """Products (N, N) of the centred references."""
-        z = self.references - self.mean
-        return z @ z.T
+        return self.products if self.has_gram else self.centred @ self.centred.T
+
+    @property
+    def has_gram(self) -> bool:
+        return len(self.products) == len(self.centred)
+
+    @cached_property
+    def frobenius(self) -> float:
+        """Squared Frobenius norm of S."""
+        return squared_norm(self.products, len(self.centred))
+
+    def spectrum(self, floor: float) -> Spectrum:
+        """Principal axes that are exact enough where ``floor`` is added to all variances."""
+        return self._quick_spectrum if self.has_floor(floor) else self._exact_spectrum
+
+    def has_floor(self, floor: float) -> bool:
+        """Whether ``floor`` hides the rounding errors of the products."""
+        norm = np.sqrt(self.frobenius)
+        return bool(SMALLEST_NORM < norm < 1.0 / SMALLEST_NORM and floor >= SMALLEST_FLOOR * norm)
+
+    @cached_property
+    def _quick_spectrum(self) -> Spectrum:
+        count = len(self.centred)
+        values, vectors = np.linalg.eigh(self.products)
+        if not self.has_gram:
+            return Spectrum(self.centred @ vectors, np.maximum(values, 0.0) / count, vectors.T)
+        # Centring removes one axis. An axis that is as good as lost in rounding errors is far below the floor.
+        kept = np.flatnonzero(values > 4.0 * np.finfo(float).eps * values.max(initial=0.0))[-(count - 1) :]
+        along, values = vectors[:, kept] * np.sqrt(values[kept]), values[kept]
+        return Spectrum(along, values / count, (along / values).T @ self.centred)
+
+    @cached_property
+    def _exact_spectrum(self) -> Spectrum:
+        return principal_axes(self.centred)
+
+    @property
+    def _weight(self) -> float:
+        """Of the products in the covariance, in units of the floor."""
+        return (1.0 - self.shrinkage) / len(self.centred) / (self.shrinkage * self.scale)
+
+    @cached_property
+    def _factor(self) -> np.ndarray:
+        """Lower triangular Cholesky factor of the identity plus the weighted products."""
+        from scipy.linalg import cholesky
+
+        matrix = self.products * self._weight
+        matrix[np.diag_indices(len(matrix))] += 1.0
+        return cholesky(matrix, lower=True, overwrite_a=True, check_finite=False)
 
     def distance(self, embeddings: np.ndarray) -> np.ndarray:
         return np.sqrt(self.squares(embeddings))
@@ -43,13 +107,31 @@ class GaussianBank:
     def squares(self, embeddings: np.ndarray) -> np.ndarray:
         """Squared distances (M,) of embeddings (M, D)."""
         difference = embeddings - self.mean
-        along = difference @ self.axes.T
         floor = self.shrinkage * self.scale
-        spread = (1.0 - self.shrinkage) * self.variances + floor
+        if self.has_floor(floor):
+            return self._squares_by_products(difference) / floor
+        spectrum = self.spectrum(floor)
+        along = difference @ spectrum.axes.T
+        spread = (1.0 - self.shrinkage) * spectrum.variances + floor
         squared = (along**2 / spread).sum(axis=1)
-        if len(self.axes) < embeddings.shape[1]:
+        if len(spectrum.axes) < embeddings.shape[1]:
             squared += np.maximum((difference**2).sum(axis=1) - (along**2).sum(axis=1), 0.0) / floor
         return squared
+
+    def _squares_by_products(self, difference: np.ndarray) -> np.ndarray:
+        """Squared distances (M,) of differences (M, D) from the mean, in units of the floor: x (I + c S)^-1 x by the
+        factor of the covariance or, in fewer clips than dimensions, by Woodbury's formula."""
+        from scipy.linalg import solve_triangular
+
+        squares = np.einsum("md,md->m", difference, difference)
+        if self.shrinkage == 1.0:
+            return squares
+        right = difference.T
+        if self.has_gram:
+            right = np.sqrt(self._weight) * (self.centred @ right)
+        solved = solve_triangular(self._factor, right, lower=True, check_finite=False)
+        found = np.einsum("nm,nm->m", solved, solved)
+        return np.maximum(squares - found, 0.0) if self.has_gram else found
 
     def leave_one_out(self) -> np.ndarray:
         """Distances with mean, covariance and shrinkage re-estimated without each reference.
@@ -119,7 +201,7 @@ def ledoit_wolf(
 
 def shrinkage_without(bank: GaussianBank) -> tuple[np.ndarray, np.ndarray]:
     """Shrinkage and scale (N,) of a bank, estimated without each of its references."""
-    count, dim = bank.references.shape
+    count, dim = bank.centred.shape
     gram = bank.gram
     squares = np.diag(gram)
     a, b = count / (count - 1), count / (count - 1) ** 2
@@ -127,21 +209,21 @@ def shrinkage_without(bank: GaussianBank) -> tuple[np.ndarray, np.ndarray]:
     others = squares + 2.0 * gram / (count - 1) + (squares / (count - 1) ** 2)[:, None]
     np.fill_diagonal(others, 0.0)
     form = (gram**2).sum(axis=1) / count  # z_i^T S z_i
-    frobenius = a**2 * (bank.variances**2).sum() - 2 * a * b * form + b**2 * squares**2
+    frobenius = a**2 * bank.frobenius - 2 * a * b * form + b**2 * squares**2
     return ledoit_wolf(others, frobenius, count - 1, dim)
 
 
 def squares_without(bank: GaussianBank, shrinkage: np.ndarray, scale: np.ndarray) -> np.ndarray:
     """Squared distance (N,) of each reference to the bank without it, with the bank's shrinkage (N,) and scale (N,)."""
-    count, dim = bank.references.shape
-    z = bank.references - bank.mean
+    count, dim = bank.centred.shape
     a, b = count / (count - 1), count / (count - 1) ** 2
     floor = shrinkage * np.maximum(scale, SMALLEST_SCALE)
-    along = z @ bank.axes.T
-    spread = ((1.0 - shrinkage) * a)[:, None] * bank.variances + floor[:, None]
-    inverse_form = (along**2 / spread).sum(axis=1)
-    if len(bank.axes) < dim:
-        inverse_form += np.maximum((z**2).sum(axis=1) - (along**2).sum(axis=1), 0.0) / floor
+    spectrum = bank.spectrum(floor.min())
+    along = spectrum.along**2
+    spread = ((1.0 - shrinkage) * a)[:, None] * spectrum.variances + floor[:, None]
+    inverse_form = (along / spread).sum(axis=1)
+    if along.shape[1] < dim:
+        inverse_form += np.maximum((bank.centred**2).sum(axis=1) - along.sum(axis=1), 0.0) / floor
     inverse_form = inverse_form / np.maximum(1.0 - (1.0 - shrinkage) * b * inverse_form, np.finfo(float).eps)
     return inverse_form * a**2  # x_i lies a * z_i from the mean of the others
 
@@ -149,20 +231,20 @@ def squares_without(bank: GaussianBank, shrinkage: np.ndarray, scale: np.ndarray
 def _downdate(bank: GaussianBank, members: np.ndarray) -> tuple[np.ndarray, int]:
     """Vectors u (k + 1, D) and number n of the others, such that the covariance of a bank of N references without k of
     them is N / n S - sum of u u^T. The last vector is how far the mean moves."""
-    left = len(bank.references) - len(members)
-    z = bank.references[members] - bank.mean
+    left = len(bank.centred) - len(members)
+    z = bank.centred[members]
     return np.concatenate([z / np.sqrt(left), -z.sum(axis=0, keepdims=True) / left]), left
 
 
 def shrinkage_without_group(bank: GaussianBank, members: np.ndarray) -> tuple[float, float]:
     """Shrinkage and scale of a bank, estimated without the references with the indices ``members`` (k,)."""
     u, left = _downdate(bank, members)
-    a = len(bank.references) / left
+    a = len(bank.centred) / left
     moved = bank.gram[:, members].sum(axis=1) / left  # -z u for the last u
     squares = np.delete(np.diag(bank.gram) + 2.0 * moved, members) + (u[-1] ** 2).sum()
-    form = ((u @ bank.axes.T) ** 2 * bank.variances).sum()
-    frobenius = a**2 * (bank.variances**2).sum() - 2 * a * form + ((u @ u.T) ** 2).sum()
-    shrinkage, scale = ledoit_wolf(squares, frobenius, left, bank.references.shape[1])
+    form = ((u @ bank.centred.T) ** 2).sum() / len(bank.centred)
+    frobenius = a**2 * bank.frobenius - 2 * a * form + ((u @ u.T) ** 2).sum()
+    shrinkage, scale = ledoit_wolf(squares, frobenius, left, bank.centred.shape[1])
     return float(shrinkage), float(scale)
 
 
@@ -176,16 +258,17 @@ def squares_without_group(
     floor = shrinkage * max(scale, SMALLEST_SCALE)
     u, left = _downdate(bank, members)
     if shrinkage < WELL_CONDITIONED:  # Woodbury's formula would subtract nearly equal numbers
-        rest = np.delete(bank.references, members, axis=0)
-        axes, variances = principal_axes(rest - rest.mean(axis=0))
-        return GaussianBank(rest, rest.mean(axis=0), axes, variances, shrinkage, max(scale, SMALLEST_SCALE)).squares(
-            embeddings
-        )
-    spread = (1.0 - shrinkage) * len(bank.references) / left * bank.variances + floor
+        rest = np.delete(bank.centred, members, axis=0)
+        mean = rest.mean(axis=0)
+        rest = rest - mean
+        others = GaussianBank(mean, rest, products_of(rest), shrinkage, max(scale, SMALLEST_SCALE))
+        return others.squares(embeddings - bank.mean)
+    axes, variances = bank.spectrum(floor).axes, bank.spectrum(floor).variances
+    spread = (1.0 - shrinkage) * len(bank.centred) / left * variances + floor
 
     def inverse_form(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-        along_x, along_y = x @ bank.axes.T, y @ bank.axes.T
-        rest = x @ y.T - along_x @ along_y.T if len(bank.axes) < x.shape[1] else 0.0
+        along_x, along_y = x @ axes.T, y @ axes.T
+        rest = x @ y.T - along_x @ along_y.T if len(axes) < x.shape[1] else 0.0
         return (along_x / spread) @ along_y.T + rest / floor
 
     difference = embeddings - bank.mean - u[-1]
@@ -201,19 +284,30 @@ def fit_gaussian(references: np.ndarray) -> GaussianBank:
     """Fits mean and Ledoit-Wolf covariance to references (N, D)."""
     count, dim = references.shape
     mean = references.mean(axis=0)
-    axes, variances = principal_axes(references - mean)
-    shrinkage, variance = ledoit_wolf(((references - mean) ** 2).sum(axis=1), (variances**2).sum(), count, dim)
+    centred = references - mean
+    products = products_of(centred)
+    squares = np.einsum("nd,nd->n", centred, centred)
+    shrinkage, variance = ledoit_wolf(squares, squared_norm(products, count), count, dim)
     if count == 3:  # without one of them, two are a sphere, and distances would not compare
         shrinkage = np.ones_like(shrinkage)
     # Identical references have no spread: distances are then in units of the smallest scale.
-    scale = max(float(variance), SMALLEST_SCALE)
-    return GaussianBank(references, mean, axes, variances, float(shrinkage), scale)
+    return GaussianBank(mean, centred, products, float(shrinkage), max(float(variance), SMALLEST_SCALE))
 
 
-def principal_axes(centred: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Principal axes (r, D) of centred clips (N, D), and the variances (r,) along them."""
+def products_of(centred: np.ndarray) -> np.ndarray:
+    """Products of centred references (N, D) with each other, (N, N), or of their dimensions if these are fewer."""
+    return centred @ centred.T if len(centred) <= centred.shape[1] else centred.T @ centred
+
+
+def squared_norm(products: np.ndarray, count: int) -> float:
+    """Squared Frobenius norm of the covariance of ``count`` references, from ``products_of`` them."""
+    return float(np.square(products / count).sum())
+
+
+def principal_axes(centred: np.ndarray) -> Spectrum:
+    """Principal axes of centred clips (N, D) to full precision."""
     count, dim = centred.shape
-    _, singular, axes = np.linalg.svd(centred, full_matrices=False)
+    left, singular, axes = np.linalg.svd(centred, full_matrices=False)
     # Centring removes one axis; its singular value is rounding error.
     rank = min(count - 1, dim, int((singular > singular.max(initial=0.0) * 1e-12).sum()))
-    return axes[:rank], singular[:rank] ** 2 / count
+    return Spectrum(left[:, :rank] * singular[:rank], singular[:rank] ** 2 / count, axes[:rank])

@@ -6,6 +6,7 @@ import numpy as np
 
 from system.scoring.augment import synthetic_rows
 from system.scoring.banks import GLOBAL, BankScorer, flat
+from system.scoring.nearest import NearestRows, masked
 from system.scoring.settings import BankMode, Memmixup, MemmixupNeighbours, NearestAveraged, Smote, Standardize
 
 TARGET = "target"
@@ -40,13 +41,16 @@ class Memory:
         self.densities: list[np.ndarray] = []  # per band, (R,)
         self.near: list[np.ndarray] = []  # per band, neighbours that a row's density is computed from, (R, neighbours)
         self.settings: list[float] = []  # per band, what fit_band returns
+        if not neighbours:
+            self.search = [NearestRows(np.ascontiguousarray(rows[:, band])) for band in range(rows.shape[1])]
+            return
         gone = self._gone(members)
-        for band in range(rows.shape[1]) if neighbours else ():
+        for band in range(rows.shape[1]):
             distance = self._between(band)
             count = min(neighbours, len(rows) - 1)
             self.near.append(np.argpartition(distance, count - 1, axis=1)[:, :count])
             self.densities.append(self._density(np.take_along_axis(distance, self.near[-1], axis=1)))
-            self.settings.append(self.fit_band(_masked(distance[: len(members)], gone), self.densities[-1]))
+            self.settings.append(self.fit_band(masked(distance[: len(members)], gone, np.inf), self.densities[-1]))
 
     def fit_band(self, distance: np.ndarray, density: np.ndarray) -> float:
         """Estimates the parameter of ``rescale`` for one band.
@@ -85,9 +89,11 @@ class Memory:
         total = np.zeros(len(embeddings))
         bands = self.rows.shape[1]
         for band in range(bands):
-            distance = _masked(self._cosine(embeddings[:, band], band), gone)
             if self.neighbours:
+                distance = masked(self._cosine(embeddings[:, band], band), gone, np.inf)
                 distance = self.rescale(distance, self._densities(band, gone), self.settings[band])
+            else:
+                distance = self.factor * self.search[band].distances(embeddings[:, band], self.k, gone)
             total += _mean_of_nearest(distance, self.k)
         return total / bands
 
@@ -135,8 +141,13 @@ class Memory:
         parents = self.parents
         if self.groups is not None:
             parents, numbers = self.groups[parents], self.groups[numbers]
-        rows = {number: np.flatnonzero((parents == number).any(axis=1)) for number in dict.fromkeys(numbers)}
-        return [rows[number] for number in numbers]
+        once = np.stack([np.ones(len(parents), bool), parents[:, 0] != parents[:, 1]], axis=1)  # not one parent twice
+        own, made_of = parents[once], np.nonzero(once)[0]
+        order = np.argsort(own, kind="stable")
+        names, starts = np.unique(own[order], return_index=True)
+        rows = dict(zip(names.tolist(), np.split(made_of[order], starts[1:]), strict=True))
+        none = np.empty(0, int)
+        return [rows.get(number, none) for number in numbers.tolist()]
 
 
 class MemoryScorer(BankScorer):
@@ -188,8 +199,9 @@ class MemoryScorer(BankScorer):
         return self
 
     def fit_bank(self, rows: np.ndarray) -> Memory:
-        references, parents = self._references[rows], np.repeat(rows[:, None], 2, axis=1)
-        if (self._domains[rows] == TARGET).any():
+        references = self._references if len(rows) == len(self._references) else self._references[rows]
+        parents = np.repeat(rows[:, None], 2, axis=1)
+        if (self.smote or self.memmixup) and (self._domains[rows] == TARGET).any():
             target = np.flatnonzero(self._domains == TARGET)
             source = np.flatnonzero(self._domains != TARGET)
             made, made_of = synthetic_rows(
@@ -209,14 +221,18 @@ class MemoryScorer(BankScorer):
 
 def unit(x: np.ndarray) -> np.ndarray:
     """Normalises vectors (..., D) to length one; zero vectors are kept."""
-    return x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), np.finfo(float).tiny)
+    with np.errstate(over="ignore"):
+        length = _lengths(x)
+    odd = (length < 1e-100) | (length > 1e100)  # squares may be beyond the range of floating point
+    if odd.any():
+        x = np.where(odd, x / np.maximum(np.abs(x).max(axis=-1, keepdims=True), np.finfo(float).tiny), x)
+        length = _lengths(x)
+    return x / np.maximum(length, np.finfo(float).tiny)
 
 
-def _masked(distance: np.ndarray, gone: Sequence[np.ndarray]) -> np.ndarray:
-    """Sets distances (M, R) to infinity for the rows to ignore, listed for each of the M or for none."""
-    for row, rows in zip(distance, gone, strict=False):
-        row[rows] = np.inf
-    return distance
+def _lengths(x: np.ndarray) -> np.ndarray:
+    """Lengths (..., 1) of vectors (..., D)."""
+    return np.sqrt(np.einsum("...d,...d->...", x, x))[..., None]
 
 
 def _mean_of_nearest(distance: np.ndarray, k: int) -> np.ndarray:

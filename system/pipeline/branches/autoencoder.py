@@ -57,14 +57,11 @@ class AutoencoderBranch(Branch[AutoencoderBranchConfig]):
 
         run, config, folder = self.run, self.config.autoencoder, self.folder
         jobs = cross_fitting.jobs(clips, config.folds)
-        cores = torch.get_num_threads()
-        workers = min(cores, len(jobs)) if run.config.device == "cpu" else 1
-        torch.set_num_threads(cores // workers)
+        workers = min(torch.get_num_threads(), len(jobs)) if run.config.device == "cpu" else 1
         with progress_bar(len(jobs) * config.epochs, f"training {self.name}") as bar:
             written = cross_fitting.train(
                 clips, config, rate, folder, run.config.seed, run.config.device, workers, bar.update
             )
-        torch.set_num_threads(cores)
         settings = cross_fitting.settings(config, run.config.seed, "cpu")
         whole = [job for job in jobs if job.fold == cross_fitting.ALL]
         networks = {job.machine: Autoencoder.load(job.path(folder), settings) for job in whole}

@@ -39,6 +39,28 @@ def test_equals_a_plain_computation(offset, k):
     np.testing.assert_array_equal(classify(embeddings, labels, tests, k), expected)
 
 
+@pytest.mark.parametrize("spread", [0.3, 0.0])
+def test_where_the_nearest_are_all_test_rows(spread):
+    """Walks that go deeper than was sorted at first: whole clusters, or many equal rows, are on the test side."""
+    generator = np.random.default_rng(0)
+    cluster = np.arange(1500) % 3
+    embeddings = generator.normal(size=(3, 12))[cluster] + spread * generator.normal(size=(1500, 12))
+    embeddings = embeddings.astype(np.float32)
+    labels = generator.integers(0, 2, 1500)
+    tests = [cluster == 0, cluster != 2, (cluster == 1) | (generator.random(1500) < 0.5)]
+    found = classify(embeddings, labels, np.array(tests), 3)
+    unit = embeddings / np.linalg.norm(embeddings.astype(np.float64), axis=1, keepdims=True)
+    for test, own in zip(tests, found, strict=True):
+        rows, memory = np.flatnonzero(test)[::17], np.flatnonzero(~test)
+        cosines = np.einsum("id,jd->ij", unit[rows], unit[memory])
+        near = np.argsort(-cosines, axis=1, kind="stable")[:, :3]
+        sums = tally(labels[memory[near]], np.take_along_axis(cosines, near, axis=1), 2)
+        decided = np.sort(sums, axis=1)[:, -1] - np.sort(sums, axis=1)[:, -2] > 1e-12
+        np.testing.assert_array_equal(own[rows[decided]], sums.argmax(axis=1)[decided])
+        assert decided.mean() > 0.9
+        assert (own[~test] == -1).all()
+
+
 @pytest.mark.parametrize(("memory", "workers"), [(1, 1), (300 * 4 * 7, 3), (10**9, 4)])
 def test_neither_memory_nor_workers_count(memory, workers):
     embeddings, labels, tests = example(offset=100.0)

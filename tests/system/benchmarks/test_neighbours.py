@@ -154,3 +154,12 @@ def test_modes_come_back_after_an_error(tiny_encoder):
     with pytest.raises(WheeltapperError, match="waveform"):
         probe_accuracy(encoder, [(np.zeros(0, np.float32), RATE)] * 2, ["a", "b"])
     assert all(module.training for module in encoder.modules())
+
+
+@pytest.mark.parametrize("k", [1, 2, 7, 29, 30, 40])
+def test_the_closest_columns_with_and_without_ties(k):
+    distances = np.random.default_rng(0).normal(size=(50, 30))
+    for rows in (distances, np.round(distances, 1), np.where(distances > 1, np.inf, distances)):
+        np.testing.assert_array_equal(
+            neighbours.closest(rows, k), np.argsort(rows, axis=1, kind="stable")[:, : min(k, 30)]
+        )

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
 
 from system import audio, fused_scores, machine_scores, score_tables
 from system import config as configuration
@@ -130,6 +131,24 @@ def test_a_second_run_trains_what_is_missing_only(clips, tmp_path, monkeypatch):
     cross_fitting.train(training(clips), CONFIG, RATE, tmp_path, seed=4)
     assert len(fitted) == 1
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("workers", [1, 3])
+def test_networks_do_not_depend_on_threads_or_workers(clips, tmp_path, monkeypatch, workers):
+    own, seen, fit = [clip for clip in training(clips) if clip.machine == "mill"], [], Autoencoder.fit
+    config = replace(CONFIG, folds=0, hidden=[128], epochs=2)
+    before = torch.get_num_threads()
+    try:
+        for place, threads in (("one", 1), ("four", 4)):
+            torch.set_num_threads(threads)
+            with monkeypatch.context() as patch:
+                patch.setattr(Autoencoder, "fit", lambda *args: seen.append(torch.get_num_threads()) or fit(*args))
+                cross_fitting.train(own, config, RATE, tmp_path / place, seed=4, workers=workers)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    assert seen == [1, 1]
+    assert (tmp_path / "one/mill.safetensors").read_bytes() == (tmp_path / "four/mill.safetensors").read_bytes()
 
 
 def test_faults_are_named(clips, tmp_path):

@@ -192,3 +192,22 @@ def test_build():
         scoring.build("mahalanobis", k=3)
     with pytest.raises(WheeltapperError, match="bank: expected one of domain, global, found 'both'"):
         scoring.build("knn", bank="both")
+
+
+def test_nobody_is_left_out_before_somebody_asks(monkeypatch):
+    references, domains = machine()
+    expected = scoring.build("mahalanobis").fit(references, domains)
+    left_out, scores = expected.reference_scores(), expected.score(fresh_clips())
+    asked = []
+    compute = BankScorer.distances_left_out
+    monkeypatch.setattr(
+        BankScorer, "distances_left_out", lambda *args: asked.append(args[2]) or compute(*args), raising=True
+    )
+    scorer = scoring.build("mahalanobis").fit(references, domains)
+    np.testing.assert_array_equal(scorer.score(fresh_clips()), scores)
+    assert not asked
+    np.testing.assert_array_equal(scorer.reference_scores(), left_out)
+    np.testing.assert_array_equal(scorer.reference_scores(), left_out)
+    assert len(asked) == 2  # once for each bank
+    scorer.fit(references[::2], domains[::2])
+    assert len(scorer.reference_scores()) == 25

@@ -5,7 +5,7 @@ import pytest
 from sklearn.covariance import LedoitWolf
 
 from system.errors import WheeltapperError
-from system.scoring.mahalanobis import MahalanobisScorer, fit_gaussian, ledoit_wolf
+from system.scoring.mahalanobis import MahalanobisScorer, fit_gaussian, ledoit_wolf, principal_axes
 
 SHAPES = [(60, 5), (30, 30), (12, 40), (10, 256), (200, 8), (5, 3), (4, 100)]
 
@@ -31,7 +31,8 @@ def test_shrinkage(count, dim):
     references = clips(count, dim)
     bank, fitted = fit_gaussian(references), LedoitWolf().fit(references)
     assert bank.shrinkage == pytest.approx(fitted.shrinkage_, rel=1e-9)
-    within = bank.axes.T * ((1 - bank.shrinkage) * bank.variances) @ bank.axes
+    axes = bank.spectrum(bank.shrinkage * bank.scale)
+    within = axes.axes.T * ((1 - bank.shrinkage) * axes.variances) @ axes.axes
     covariance = within + bank.shrinkage * bank.scale * np.eye(dim)
     np.testing.assert_allclose(covariance, fitted.covariance_, atol=1e-9 * np.abs(fitted.covariance_).max())
 
@@ -47,6 +48,72 @@ def test_leave_one_out_equals_fitting_anew(count, dim):
     references = clips(count, dim)
     expected = [plain(np.delete(references, i, axis=0), references[i : i + 1])[0] for i in range(count)]
     np.testing.assert_allclose(fit(references).reference_scores(), expected, rtol=1e-7)
+
+
+def by_decomposition(references: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
+    """Distances from a singular value decomposition, with the bank's shrinkage and scale."""
+    bank, mean = fit_gaussian(references), references.mean(axis=0)
+    _, singular, axes = np.linalg.svd(references - mean, full_matrices=False)
+    floor = bank.shrinkage * bank.scale
+    spread = (1 - bank.shrinkage) * singular**2 / len(references) + floor
+    along = (embeddings - mean) @ axes.T
+    rest = (embeddings - mean) - along @ axes
+    return np.sqrt((along**2 / spread).sum(axis=1) + (rest**2).sum(axis=1) / floor)
+
+
+@pytest.mark.parametrize(("count", "dim"), [(300, 64), (64, 300), (100, 100), (12, 500)])
+@pytest.mark.parametrize("decay", [0.0, 0.5, 1.5, 4.0])
+def test_products_and_decomposition_agree(count, dim, decay):
+    """Spectra that fall by up to eight orders of magnitude, below what squares can hold."""
+    generator = np.random.default_rng(count)
+    basis = np.linalg.qr(generator.normal(size=(dim, dim)))[0] * np.arange(1.0, dim + 1) ** -decay
+    references, tests = (generator.normal(size=(n, dim)) @ basis.T + 2.0 for n in (count, 30))
+    bank = fit_gaussian(references)
+    np.testing.assert_allclose(bank.distance(tests), by_decomposition(references, tests), rtol=1e-8)
+    expected = [plain(np.delete(references, i, axis=0), references[i : i + 1])[0] for i in range(0, count, 31)]
+    np.testing.assert_allclose(bank.leave_one_out()[::31], expected, rtol=1e-6)
+
+
+def odd_banks():
+    rows = clips(40, 12)
+    return {
+        "fewer axes than dimensions": clips(40, 3) @ np.random.default_rng(5).normal(size=(3, 12)),
+        "every clip twice": np.repeat(rows[:20], 2, axis=0),
+        "one axis": np.linspace(-1, 1, 40)[:, None] * np.ones(12),
+        "tiny": rows * 1e-70,
+        "tiny beside a large mean": rows * 1e-6 + 1e3,
+        "tinier than squares": rows * 1e-120,
+        "huge": rows * 1e60,
+        "one axis far larger": rows * np.r_[1e5, np.ones(11)],
+        "one clip far away": np.concatenate([rows[:39], 1e6 * rows[39:]]),
+        "two clips": rows[:2],
+        "fewer clips than dimensions": rows[:8],
+    }
+
+
+@pytest.mark.parametrize("name", odd_banks())
+def test_odd_banks_as_by_decomposition(name):
+    references = odd_banks()[name]
+    size = np.abs(references - references.mean(axis=0)).max()
+    tests = references.mean(axis=0) + size * clips(9, 12, seed=3)
+    bank = fit_gaussian(references)
+    np.testing.assert_allclose(bank.distance(tests), by_decomposition(references, tests), rtol=1e-6)
+    slow = fit_gaussian(references)
+    object.__setattr__(slow, "has_floor", lambda floor: False)
+    np.testing.assert_allclose(slow.distance(tests), bank.distance(tests), rtol=1e-8)
+    if len(references) > 3:
+        np.testing.assert_allclose(bank.leave_one_out(), slow.leave_one_out(), rtol=1e-6)
+    assert np.isfinite(bank.distance(references)).all()
+
+
+def test_axes_by_products_are_the_principal_axes():
+    for count, dim in [(50, 20), (20, 50)]:
+        centred = clips(count, dim) - clips(count, dim).mean(axis=0)
+        bank = fit_gaussian(clips(count, dim))
+        quick, exact = bank.spectrum(bank.shrinkage * bank.scale), principal_axes(centred)
+        np.testing.assert_allclose(np.sort(quick.variances)[::-1], exact.variances, rtol=1e-8)
+        np.testing.assert_allclose(quick.axes @ quick.axes.T, np.eye(len(quick.axes)), atol=1e-9)
+        np.testing.assert_allclose(quick.along, centred @ quick.axes.T, atol=1e-10)
 
 
 def test_leave_one_out_with_twins():
