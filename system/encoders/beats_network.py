@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from system.encoders.linear import Linear, linear_gelu
 from system.encoders.transformer import SeparateProjections
 
 BIAS_NUMBERS = 1 << 18  # values of the attention bias that a CPU processes at once, so that they stay in its cache
@@ -153,8 +154,8 @@ class BeatsLayer(nn.Module):
         self.alpha = (2.0 * config.depth) ** 0.25
         self.self_attn = GatedAttention(config.embed_dim, config.num_heads)
         self.self_attn_layer_norm = nn.LayerNorm(config.embed_dim)
-        self.fc1 = nn.Linear(config.embed_dim, config.hidden_dim)
-        self.fc2 = nn.Linear(config.hidden_dim, config.embed_dim)
+        self.fc1 = Linear(config.embed_dim, config.hidden_dim)
+        self.fc2 = Linear(config.hidden_dim, config.embed_dim)
         self.final_layer_norm = nn.LayerNorm(config.embed_dim)
         gain = (8.0 * config.depth) ** -0.25  # for encoders in Wang et al. 2022
         for name, linear in self.named_modules():
@@ -165,7 +166,7 @@ class BeatsLayer(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         x = self.self_attn_layer_norm(torch.add(self.self_attn(x, bias), x, alpha=self.alpha))
-        return self.final_layer_norm(torch.add(self.fc2(F.gelu(self.fc1(x))), x, alpha=self.alpha))
+        return self.final_layer_norm(torch.add(self.fc2(linear_gelu(self.fc1, x)), x, alpha=self.alpha))
 
 
 class Stack(nn.Module):
