@@ -33,7 +33,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 import torch
 from torch import Tensor
 
-from system.embeddings.embed import choose_precision
+from system.embeddings.precision import choose_precision, set_precision
 from system.encoders import Encoder, family_class
 from system.encoders.cost import multiply_adds
 from system.record import run_record
@@ -128,7 +128,7 @@ def both_programs(name: str, rate: int, root: Path | None, precision: str) -> tu
     embed: dict[str, Embed] = {}
     if root is not None:
         embed["official"] = OFFICIAL[encoder.family](root, encoder, rate)
-    encoder.to(choose_precision(precision, "cpu"))
+    set_precision(encoder, choose_precision(precision, "cpu", encoder))
     return encoder, {"ours": lambda wave: encoder.embed(wave, rate)[0]} | embed
 
 

@@ -51,7 +51,7 @@ def add_parsers(benchmarks: argparse._SubParsersAction) -> None:
         options.add(outputs, "--store", type=Path, default=STORE)
         computing = parser.add_argument_group("computing")
         options.add_device(computing)
-        options.add_precision(computing)
+        options.add_precision(computing, "fp32")
         benchmark_tasks.add_resources(computing)
         options.add_example(parser, f"wheeltapper benchmark {name} --data data/{name} --json {name}.json")
 
@@ -86,7 +86,7 @@ def main(args: argparse.Namespace) -> int:
 def _encoder(args: argparse.Namespace) -> "tuple[Encoder | str, str]":
     """The encoder, or the name of statistics, and what a table calls it."""
     from system.benchmarks.protocols import STATISTICS
-    from system.embeddings.embed import choose_precision
+    from system.embeddings.precision import choose_precision, set_precision
 
     device = choose_device(args.device)
     if args.encoder in STATISTICS:
@@ -94,7 +94,7 @@ def _encoder(args: argparse.Namespace) -> "tuple[Encoder | str, str]":
             raise WheeltapperError(f"--encoder {args.encoder}: expected no weights, found --checkpoint or --exp")
         return args.encoder, args.name or args.encoder
     encoder = options.build_encoder(args, args.checkpoint, args.seed)
-    encoder.to(device, choose_precision(args.precision, device))
+    set_precision(encoder.to(device), choose_precision(args.precision, device, encoder))
     weights = f"random, seed {args.seed}" if args.checkpoint == options.RANDOM else args.checkpoint or args.exp
     usual = f"{args.encoder}, {weights}" if weights else args.encoder
     return encoder, args.name or usual

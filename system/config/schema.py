@@ -20,7 +20,7 @@ from system.corpora.year_files import latest_year
 
 CHECKPOINTS = "checkpoints"  # folder of downloaded weights, within the data folder
 
-EmbedPrecision = Literal["fp32", "bf16", "auto"]
+EmbedPrecision = Literal["fp32", "bf16", "int8", "auto"]
 VIEWS: tuple[str, ...] = get_args(View)
 EMBED_PRECISIONS: tuple[str, ...] = get_args(EmbedPrecision)
 
@@ -79,7 +79,12 @@ class SystemConfig:
 class EmbedConfig:
     """How the embedding stage computes; results differ by rounding alone."""
 
-    precision: EmbedPrecision = key("fp32", "Arithmetic; auto: bf16 if the processor has instructions for it")
+    precision: EmbedPrecision = key(
+        "auto",
+        "Arithmetic of the encoders; auto: bf16 if the device has instructions for it and the tokens have at least 192 "
+        "numbers, otherwise fp32; int8: linear layers in integers, on a CPU. What was used is recorded, and new "
+        "recordings are embedded in the same way",
+    )
     batch_size: Positive = key(
         1, "Clips computed together on a GPU; 1 makes each clip independent of the others to the bit"
     )

@@ -194,10 +194,11 @@ def _embedding(
     import torch
 
     from system.adaptation.model import AdaptedEncoder
-    from system.embeddings import embed
+    from system.embeddings import embed, precision
 
     model = AdaptedEncoder(_encoder(run, config), replace(own, tune="frozen"), rate).to(device).eval()
-    model.encoder.to(embed.choose_precision(run.config.embed.precision, device))
+    chosen = precision.choose_precision(run.config.embed.precision, device, model.encoder)
+    precision.set_precision(model.encoder, chosen)
     workers, before = threads(run.config.threads) if device == "cpu" else 1, torch.get_num_threads()
     if device == "cpu":  # each worker has one
         torch.set_num_threads(1)

@@ -115,6 +115,10 @@ class Branch(ABC, Generic[Settings]):
     def clip_embedder(self, device: str) -> Callable[[Clip], Rows]:
         """The network, loaded now onto ``device``, as a function of one clip that gives its row (1, ...)."""
 
+    def notes(self) -> list[Path]:
+        """Files beside the rows that say how they were made."""
+        return []
+
     def clear_parts(self) -> None:
         """Removes parts of the rows that only serve to resume, once the whole is on disk."""
 

@@ -10,7 +10,7 @@ from submission.texts import BranchText, subtraction_text
 from system import manifest
 from system.config import EncoderBranchConfig, EncoderConfig, SharedBranchConfig
 from system.experiment import Experiment
-from system.files import write_json
+from system.files import read_json, write_json
 from system.manifest import Clip
 from system.pipeline import resources
 from system.pipeline.branches import encoder_texts
@@ -107,24 +107,49 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
     ) -> Iterator[tuple[str, Rows]]:
         """Rows of each branch in every view and readout; machines that are done outlive the end of the process."""
         from system.embeddings import embed
+        from system.embeddings.precision import DTYPES, set_precision
 
-        config = run.config
-        dtype, batch_size = embed.choose_precision(config.embed.precision, device), config.embed.batch_size
+        batch_size = run.config.embed.batch_size
         for branch in branches:
+            model = branch.load()
+            precision = branch._precision(device, model.encoder, write=True)
+            set_precision(model.encoder, precision)
+            own = "cpu" if precision == "int8" else device
+            print(f"embeddings of {branch.name} in {precision} on {own}", flush=True)
             with progress_bar(len(clips), f"embedding {branch.name}") as bar:
                 rows = embed.embed_branch(
-                    branch.load(), clips, branch.parts, workers, device, bar.update, batch_size, dtype,
+                    model, clips, branch.parts, workers, own, bar.update, batch_size, DTYPES[precision],
                     branch.readouts(),
                 )  # fmt: skip
             yield branch.name, rows
 
     def clip_embedder(self, device: str) -> Callable[[Clip], Rows]:
         from system.embeddings import embed
+        from system.embeddings.precision import set_precision
 
-        readouts = self.readouts()
-        model = self.load().to(device)
-        model.encoder.to(embed.choose_precision(self.run.config.embed.precision, device))
+        readouts, model = self.readouts(), self.load()
+        precision = self._precision(device, model.encoder)
+        device = "cpu" if precision == "int8" else device
+        set_precision(model.to(device).encoder, precision)
         return lambda clip: embed.embed_machine(model, [clip], device=device, readouts=readouts)
+
+    def notes(self) -> list[Path]:
+        return [self.run.precision(self.name)]
+
+    def _precision(self, device: str, encoder: "Encoder", write: bool = False) -> str:
+        """The precision of the rows on record, so that rows of one kind are never compared with rows of another.
+
+        Without a record, as at the start of the stage, it is chosen for this device; ``write`` leaves it on record.
+        """
+        from system.embeddings.precision import choose_precision
+
+        path = self.run.precision(self.name)
+        if path.is_file():
+            return str(read_json(path)["precision"])
+        found = choose_precision(self.run.config.embed.precision, device, encoder)
+        if write:
+            write_json(path, {"precision": found})
+        return found
 
     @property
     def parts(self) -> Path:

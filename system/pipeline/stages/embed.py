@@ -37,7 +37,7 @@ def _clips(run: Experiment) -> list[Clip]:
 
 def work(run: Experiment) -> Iterable[Path]:
     """Embeds training and test clips; returns the files written."""
-    from system.embeddings import embed, files
+    from system.embeddings import files
 
     device = resources.prepare_torch(run)
     workers = one_thread_each(run.config.threads)
@@ -50,8 +50,6 @@ def work(run: Experiment) -> Iterable[Path]:
                 files.write_array(written[-1], values)
             written.append(run.index(name))
             files.write_index(run.index(name), clips)
+            written += network_branch(run, name).notes()
             network_branch(run, name).clear_parts()
-    if run.has_encoder:
-        dtype = embed.choose_precision(run.config.embed.precision, device)
-        print(f"embeddings in {str(dtype).removeprefix('torch.')} on {device}")
     return written
