@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from system.encoders.linear import Linear, linear_gelu
 from system.encoders.transformer import SeparateProjections
@@ -114,10 +115,13 @@ class GatedAttention(SeparateProjections):
 def _attend(q: Tensor, k: Tensor, v: Tensor, gate: Tensor, bias: Tensor) -> Tensor:
     """Attention (B, H, N, d) with logits q k / sqrt(d) + gate * bias, gate (B, H, N, 1), bias (H, N, N): (B, N, H, d).
 
-    At inference on a CPU only a few heads are computed at a time, because the gated bias is the largest activation.
+    The gated bias is the largest activation. In training it is computed again for the gradients instead of being kept
+    for every layer. At inference on a CPU only a few heads are computed at a time.
     """
-    if torch.is_grad_enabled() or q.device.type != "cpu":
-        return F.scaled_dot_product_attention(q, k, v, (gate * bias).to(q.dtype)).transpose(1, 2)
+    if torch.is_grad_enabled():
+        return checkpoint(_attend_at_once, q, k, v, gate, bias, use_reentrant=False, preserve_rng_state=False)
+    if q.device.type != "cpu":
+        return _attend_at_once(q, k, v, gate, bias)
     batch, heads, length, width = q.shape
     step = min(heads, max(1, BIAS_NUMBERS // length**2))
     out = q.new_empty(batch, length, heads, width)
@@ -129,6 +133,10 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, gate: Tensor, bias: Tensor) -> Tens
             torch.mul(gate[part], bias[part[1]], out=mask)
             out[clip, :, part[1]] = F.scaled_dot_product_attention(q[part], k[part], v[part], mask)[0].transpose(0, 1)
     return out
+
+
+def _attend_at_once(q: Tensor, k: Tensor, v: Tensor, gate: Tensor, bias: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(q, k, v, (gate * bias).to(q.dtype)).transpose(1, 2)
 
 
 def position_buckets(distance: Tensor, num_buckets: int, max_distance: int) -> Tensor:

@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from system import config
-from system.encoders import family_class
 from system.embeddings.precision import precision_of
+from system.encoders import family_class
 from system.experiment import Experiment
 from system.pipeline.branches import clip_embedder, network_branch
 
