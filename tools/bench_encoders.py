@@ -29,6 +29,7 @@ from system.embeddings.embed import embed_files
 from system.embeddings.precision import DTYPES, choose_precision, set_precision
 from system.encoders import Encoder, family_class
 from system.encoders.cost import multiply_adds
+from system.encoders.linear import Linear
 from system.machine import peak_memory_mb, threads
 from system.record import run_record
 
@@ -55,15 +56,15 @@ def product_rate(
     rows: int, dim: int, hidden: int, workers: int, device: str, dtype: torch.dtype, seconds: float
 ) -> float:
     """Multiply-adds per second of x W with x (rows, dim), W (dim, hidden) and back, one stream of them per worker."""
-    wide = torch.randn(hidden, dim, device=device, dtype=dtype)
-    narrow = torch.randn(dim, hidden, device=device, dtype=dtype)
+    wide = Linear(dim, hidden, device=device, dtype=dtype)
+    narrow = Linear(hidden, dim, device=device, dtype=dtype)
 
     @torch.inference_mode()
     def stream(_: int) -> int:
         x, done = torch.randn(rows, dim, device=device, dtype=dtype), 0
         while time.perf_counter() < end:
             for _ in range(8):
-                torch.nn.functional.linear(torch.nn.functional.linear(x, wide), narrow)
+                narrow(wide(x))
             if device == "cuda":
                 torch.cuda.synchronize()
             done += 16 * rows * dim * hidden

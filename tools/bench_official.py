@@ -36,6 +36,7 @@ from torch import Tensor
 from system.embeddings.precision import choose_precision, set_precision
 from system.encoders import Encoder, family_class
 from system.encoders.cost import multiply_adds
+from system.encoders.linear import Linear
 from system.record import run_record
 
 SECONDS = 10
@@ -159,13 +160,13 @@ def product(encoder: Encoder, rate: int) -> tuple[Callable[[Tensor], None], int]
     """A function that multiplies about a thousand tokens by the matrices of an MLP, and its multiply-adds."""
     dim = encoder.dim
     rows, hidden, dtype = 1024, 4 * dim, encoder.dtype
-    wide, narrow = torch.randn(hidden, dim, dtype=dtype), torch.randn(dim, hidden, dtype=dtype)
+    wide, narrow = Linear(dim, hidden, dtype=dtype), Linear(hidden, dim, dtype=dtype)
     x = torch.randn(rows, dim, dtype=dtype)
     times = max(1, int(2e9 / (2 * rows * dim * hidden)))
 
-    def multiply(_: Tensor) -> None:
+    def multiply(wave: Tensor) -> None:
         for _ in range(times):
-            torch.nn.functional.linear(torch.nn.functional.linear(x, wide), narrow)
+            narrow(wide(x))
 
     return multiply, times * 2 * rows * dim * hidden
 
