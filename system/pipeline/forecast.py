@@ -196,6 +196,8 @@ def _embedding(
     from system.adaptation.model import AdaptedEncoder
     from system.embeddings import embed, precision
 
+    device = "cpu" if run.config.embed.precision == "int8" else device
+
     model = AdaptedEncoder(_encoder(run, config), replace(own, tune="frozen"), rate).to(device).eval()
     chosen = precision.choose_precision(run.config.embed.precision, device, model.encoder)
     precision.set_precision(model.encoder, chosen)

@@ -146,7 +146,8 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
         path = self.run.precision(self.name)
         if path.is_file():
             return str(read_json(path)["precision"])
-        found = choose_precision(self.run.config.embed.precision, device, encoder)
+        setting = self.run.config.embed.precision
+        found = choose_precision(setting, "cpu" if setting == "int8" else device, encoder)
         if write:
             write_json(path, {"precision": found})
         return found

@@ -41,6 +41,8 @@ def work(run: Experiment) -> Iterable[Path]:
         write_json(run.benchmark, {"tasks": {}})
         return [run.benchmark]
     device = resources.prepare_torch(run)
+    if run.config.embed.precision == "int8":
+        device = "cpu"
     workers = one_thread_each(run.config.threads)
     embedding, config = run.config.embed, run.config.benchmark
     found = tasks(manifest.read(run.manifest), config.min_clips, config.test_size)

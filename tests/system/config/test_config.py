@@ -138,6 +138,7 @@ def test_base(conf, tmp_path):
         ("seed: -1", "seed: expected a number from 0 to 4294967295, found -1"),
         ("pretrain: {loop: {learning_rate: .inf}}", "pretrain.loop.learning_rate: expected at least 0, found inf"),
         ("threads: 100000000", "threads: expected a number from 0 to 4096, found 100000000"),
+        ("device: cuda\nembed: {precision: int8}", "embed.precision: expected fp32, bf16 or auto with device cuda"),
         ("encoder: {filterbank: even}", "encoder.filterbank: expected mel with fisher, found 'even'"),
         ("false_positive_rate: 0", "false_positive_rate: expected a number between 0 and 1, found 0"),
         ("false_positive_rate: .nan", "false_positive_rate: expected"),
