@@ -140,7 +140,10 @@ class _Indexed(TorchFunctionMode):
             bare = (isinstance(x, str) and x == "cuda") or (isinstance(x, torch.device) and x.type == "cuda")
             return HERE if bare else x
 
-        return func(*map(numbered, args), **{name: numbered(x) for name, x in (kwargs or {}).items()})
+        named = {name: numbered(x) for name, x in (kwargs or {}).items()}
+        if func is torch.tensor and named.get("device") is HERE:  # which asks the driver before it dispatches
+            return func(*args, **named | {"device": "cpu"}).to(HERE)
+        return func(*map(numbered, args), **named)
 
 
 class _AtOnce(concurrent.futures.Executor):

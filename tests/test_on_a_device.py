@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 from pretended_device import pretended_device
+from test_study_recipe import TOY, table
+from test_suite_command import put_cwru, put_iiee
 
 from system.bin import main
 from system.files import read_json
@@ -71,3 +73,25 @@ def test_every_head(run, kind, subclusters, parts):
 @pytest.mark.parametrize("target", ["{}", "{norm: whitened, band: whitened}", "{norm: layer, band: positions}"])
 def test_pre_training(run, front_end, target):
     run(2, f"pretrain.front_end={front_end}", f"pretrain.target={target}", "pretrain.mix_share=0.5", stop=1)
+
+
+@pytest.mark.matrix
+def test_a_study(tmp_path, monkeypatch, capsys):
+    data = table(tmp_path / "recordings", 8, 4)
+    with pretended_device(monkeypatch):
+        command = ["study", "--exp", str(tmp_path / "exp"), "--conf", TOY, "--data", str(data), "--set", "device=cuda"]
+        assert main(command) == 0, capsys.readouterr().err
+        page = ["explain", "--exp", str(tmp_path / "exp"), "--out", str(tmp_path / "page.html"), "--device", "auto"]
+        assert main(page) == 0, capsys.readouterr().err
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize(("suite", "precision"), [("rmis", "fp32"), ("siren", "bf16")])
+@pytest.mark.parametrize("family", ["fisher", "cnn"])
+def test_a_benchmark(tmp_path, monkeypatch, capsys, suite, precision, family):
+    put_cwru(tmp_path)
+    put_iiee(tmp_path)
+    command = ["benchmark", suite, "--data", str(tmp_path), "--store", str(tmp_path / "store"), "--device", "auto"]
+    encoder = ["--encoder", f"{family}-nano", "--checkpoint", "random", "--precision", precision]
+    with pretended_device(monkeypatch):
+        assert main([*command, *encoder]) == 0, capsys.readouterr().err
