@@ -1,9 +1,9 @@
 """A CUDA device for tests on machines without one.
 
 What is moved there keeps its numbers in main memory and answers ``cuda:0`` when asked where it is. Operations that
-mix it with tensors of the processor raise, as they would on a GPU, and every wait of the host for a result of the device
-is noted with the line of the project that waited. Not shown: speed, memory, and what the optimiser does to parameters,
-which modules exchange for others when they move.
+mix it with tensors of the processor raise, as they would on a GPU, and every wait of the host for a result of the
+device is noted with the line of the project that waited. Not shown: speed, memory, and what the optimiser does to
+parameters, which modules exchange for others when they move.
 """
 
 import concurrent.futures
@@ -140,7 +140,10 @@ class _Indexed(TorchFunctionMode):
             bare = (isinstance(x, str) and x == "cuda") or (isinstance(x, torch.device) and x.type == "cuda")
             return HERE if bare else x
 
-        return func(*map(numbered, args), **{name: numbered(x) for name, x in (kwargs or {}).items()})
+        named = {name: numbered(x) for name, x in (kwargs or {}).items()}
+        if func is torch.tensor and named.get("device") is HERE:  # which asks the driver before it dispatches
+            return func(*args, **named | {"device": "cpu"}).to(HERE)
+        return func(*map(numbered, args), **named)
 
 
 class _AtOnce(concurrent.futures.Executor):

@@ -61,9 +61,7 @@ class AutoencoderBranch(Branch[AutoencoderBranchConfig]):
         workers = min(cores, len(jobs)) if device == "cpu" else 1
         torch.set_num_threads(cores // workers)
         with progress_bar(len(jobs) * config.epochs, f"training {self.name}") as bar:
-            written = cross_fitting.train(
-                clips, config, rate, folder, run.config.seed, device, workers, bar.update
-            )
+            written = cross_fitting.train(clips, config, rate, folder, run.config.seed, device, workers, bar.update)
         torch.set_num_threads(cores)
         settings = cross_fitting.settings(config, run.config.seed, "cpu")
         whole = [job for job in jobs if job.fold == cross_fitting.ALL]
