@@ -22,7 +22,7 @@ AUTO = "auto"
 ACCELERATORS = ("cuda", "mps")  # in the order in which auto takes them
 DEVICES = (AUTO, *ACCELERATORS, "cpu")
 NAMES = {"cuda": "CUDA", "mps": "Metal"}
-_chosen: list[str] = []  # what this process computes on, once that is known
+_chosen: dict[str, str] = {}  # what this process computes on, once that is known
 _said: set[str] = set()
 
 log = logging.getLogger(__name__)
@@ -196,7 +196,7 @@ def choose_device(wanted: str = AUTO) -> str:
         import torch
 
         torch.cuda.set_device(processes.local_rank())
-    _chosen[:] = [device]
+    _chosen.update(device=device, gpu=gpu_name(device))
     return device
 
 
@@ -268,4 +268,4 @@ def describe_device(device: str, configured: int = 0) -> str:
 
 def device_record() -> dict[str, str]:
     """Device and name of its hardware for records; empty where this process has chosen none."""
-    return {"device": _chosen[0], "gpu": gpu_name(_chosen[0])} if _chosen else {}
+    return dict(_chosen)

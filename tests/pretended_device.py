@@ -196,6 +196,7 @@ def pretended_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
     monkeypatch.setattr(torch.optim.Optimizer, "_accelerator_graph_capture_health_check", lambda self: None)
     # Shapes on torch's own meta device would pass for this one's.
     monkeypatch.setattr("system.encoders.base.building_shapes", contextlib.nullcontext)
+    monkeypatch.setattr("system.machine._chosen", {})
     swap = torch.__future__.get_overwrite_module_params_on_conversion()
     torch.__future__.set_overwrite_module_params_on_conversion(True)
     try:

@@ -29,6 +29,7 @@ def devices(monkeypatch):
         monkeypatch.setattr(torch.backends.mps, "is_available", lambda: "mps" in there)
         monkeypatch.setattr(torch, "ones", ones)
         monkeypatch.setattr(machine, "_said", set())
+        monkeypatch.setattr(machine, "_chosen", {})
 
     return find
 
