@@ -78,6 +78,10 @@ class Experiment:
     def index(self, branch: str) -> Path:
         return self.folder / "embeddings" / self.network_branch(branch) / "index.csv"
 
+    def precision(self, branch: str) -> Path:
+        """Of the record of the precision in which a branch's network made its rows."""
+        return self.index(branch).with_name("precision.json")
+
     def column(self, branch: str, view: str) -> str:
         """Name of a branch's rows in a view among those of the network that it shares."""
         readout = self.config.branches[branch].readout_name

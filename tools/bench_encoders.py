@@ -5,10 +5,11 @@ For every encoder and rate, rounds alternate between matrix products of the size
 Random weights.
 
 Usage: bench_encoders.py [--encoders fisher-small echo-small beats-base] [--rates 16000 48000] [--batch-sizes 1 8]
-                         [--precisions fp32 bf16] [--device cpu|cuda] [--rounds 5] [--json OUT]
+                         [--precisions fp32 bf16 int8] [--device cpu|cuda] [--rounds 5] [--json OUT]
 """
 
 import argparse
+import copy
 import json
 import os
 import statistics
@@ -24,9 +25,11 @@ import numpy as np
 import torch
 
 from system import audio
-from system.embeddings.embed import choose_precision, embed_files
+from system.embeddings.embed import embed_files
+from system.embeddings.precision import DTYPES, choose_precision, set_precision
 from system.encoders import Encoder, family_class
 from system.encoders.cost import multiply_adds
+from system.encoders.linear import Linear
 from system.machine import peak_memory_mb, threads
 from system.record import run_record
 
@@ -53,15 +56,15 @@ def product_rate(
     rows: int, dim: int, hidden: int, workers: int, device: str, dtype: torch.dtype, seconds: float
 ) -> float:
     """Multiply-adds per second of x W with x (rows, dim), W (dim, hidden) and back, one stream of them per worker."""
-    wide = torch.randn(hidden, dim, device=device, dtype=dtype)
-    narrow = torch.randn(dim, hidden, device=device, dtype=dtype)
+    wide = Linear(dim, hidden, device=device, dtype=dtype)
+    narrow = Linear(hidden, dim, device=device, dtype=dtype)
 
     @torch.inference_mode()
     def stream(_: int) -> int:
         x, done = torch.randn(rows, dim, device=device, dtype=dtype), 0
         while time.perf_counter() < end:
             for _ in range(8):
-                torch.nn.functional.linear(torch.nn.functional.linear(x, wide), narrow)
+                narrow(wide(x))
             if device == "cuda":
                 torch.cuda.synchronize()
             done += 16 * rows * dim * hidden
@@ -109,20 +112,20 @@ def measure(encoder: Encoder, paths: list[Path], rate: int, args: argparse.Names
     """One row for each precision and batch size; all are measured in turn, round by round."""
     workers = threads()
     macs, (rows, dim, hidden) = cost(encoder, rate), mlp_size(encoder, rate)
-    kinds = [(precision, batch) for precision in args.precisions for batch in args.batch_sizes]
+    chosen = {choose_precision(precision, args.device, encoder) for precision in args.precisions}
+    encoders = {precision: set_precision(copy.deepcopy(encoder), precision) for precision in sorted(chosen)}
+    kinds = [(precision, batch) for precision in encoders for batch in args.batch_sizes]
     found = {kind: [] for kind in kinds}
     products = []
     for turn in range(args.rounds + 1):
         product = product_rate(rows, dim, hidden, workers, args.device, torch.float32, args.seconds)
         for precision, batch in kinds:
-            dtype = choose_precision(precision, args.device)
             speed = clips_per_second(
-                lambda d=dtype, b=batch: embed_files(
-                    encoder, paths, workers=workers, device=args.device, batch_size=b, dtype=d
+                lambda p=precision, b=batch: embed_files(
+                    encoders[p], paths, workers=workers, device=args.device, batch_size=b, dtype=DTYPES[p]
                 ),
                 len(paths),
             )
-            encoder.float()
             if turn:  # the first round warms up
                 found[precision, batch].append((speed, speed * macs / product))
         products += [product] if turn else []
@@ -130,9 +133,7 @@ def measure(encoder: Encoder, paths: list[Path], rate: int, args: argparse.Names
     result = []
     for (precision, batch), values in found.items():
         speeds, shares = zip(*values, strict=True)
-        dtype = choose_precision(precision, args.device)
-        now = embed_files(encoder, paths[:2], workers=workers, device=args.device, dtype=dtype)
-        encoder.float()
+        now = embed_files(encoders[precision], paths[:2], workers=workers, device=args.device, dtype=DTYPES[precision])
         result.append(
             {
                 "rate": rate,

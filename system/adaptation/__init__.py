@@ -15,7 +15,7 @@ from system.adaptation.augment import WHOLE, Part, draw
 from system.adaptation.lora import all_linear, merge_lora, merge_tensors
 from system.adaptation.model import AdaptationTask, AdaptedEncoder
 from system.adaptation.pseudo_attributes import Key
-from system.config import SIMAM, EncoderBranchConfig
+from system.config import EncoderBranchConfig
 from system.corpora.attributes import attribute_class
 from system.encoders import checkpoints
 from system.encoders.base import Encoder
@@ -79,7 +79,7 @@ def adapt(
         task = AdaptationTask(model, int(attributes.max()) + 1, int(domains.max()) + 1)
         model.align_projection(_pooled_crops(model.eval(), clips, config, seed))
 
-    kinds = np.array([SIMAM.index(model.simam_of(clip.machine)) for clip in clips])
+    kinds = [model.simam_of(clip.machine) for clip in clips]
 
     def batch(step: int, part: int, parts: int) -> dict[str, Any]:
         return make_batch(clips, attributes, domains, config, rate, seed, step, kinds, Part(part, parts))
@@ -215,7 +215,7 @@ def make_batch(
     rate: int,
     seed: int,
     step: int,
-    simam: np.ndarray | None = None,
+    simam: Sequence[str] = (),
     part: Part = WHOLE,
 ) -> dict[str, Any]:
     """A training batch of random crops. Draws a machine, then a domain (``target_share``), then a clip.
@@ -230,12 +230,12 @@ def make_batch(
         rate: sampling rate in Hz.
         seed: of the training.
         step: number of the training step; with ``seed`` it determines the batch.
-        simam: index of each clip's kind in SIMAM, (N,).
+        simam: kind of SimAM of each clip, N; none if empty.
         part: of the batch, whose clips are read, and those that are mixed into them.
 
     Returns:
-        "attribute" (B,), "domain" (B,), and "simam" (B,) if given, of the whole batch; "part"; "rows" (R,), places in
-        the batch of the clips that were read, its own ones first; "wave" (R, inputs, samples).
+        "attribute" (B,), "domain" (B,), and "simam", a list of B, if given, of the whole batch; "part"; "rows", a list
+        of the R places in the batch of the clips that were read, its own ones first; "wave" (R, inputs, samples).
     """
     generator = np.random.default_rng(step_seed(seed, step))
     rows = _rows(config, part, step_seed(seed, step))
@@ -256,12 +256,12 @@ def make_batch(
             draw_crop(clips[chosen[-1]], config.crop_seconds, generator)
     batch = {
         "wave": torch.from_numpy(np.stack([waves[place] for place in rows])),
-        "rows": torch.tensor(rows),
+        "rows": rows,
         "part": part,
         "attribute": torch.from_numpy(attributes[chosen]),
         "domain": torch.from_numpy(domains[chosen]),
     }
-    return batch if simam is None else {**batch, "simam": torch.from_numpy(simam[chosen])}
+    return {**batch, "simam": [simam[place] for place in chosen]} if simam else batch
 
 
 def _rows(config: EncoderBranchConfig, part: Part, seed: int) -> list[int]:

@@ -102,7 +102,7 @@ def merge_lora(encoder: nn.Module) -> nn.Module:
 
 def all_linear(encoder: nn.Module, config: LoraConfig) -> bool:
     """Whether all adapted layers are linear, as ``merge_tensors`` requires."""
-    return all(type(layer) is nn.Linear for layer in _matching(encoder, _targets(encoder, config)).values())
+    return all(isinstance(layer, nn.Linear) for layer in _matching(encoder, _targets(encoder, config)).values())
 
 
 @torch.no_grad()

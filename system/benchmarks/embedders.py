@@ -13,6 +13,7 @@ from torch import Tensor
 from system import __version__, audio
 from system.benchmarks.frozen import BASELINES, spectral_statistics
 from system.benchmarks.protocols import STATISTICS
+from system.embeddings.precision import long_name
 from system.encoders.base import Encoder
 from system.errors import WheeltapperError
 from system.manifest import Clip
@@ -146,6 +147,6 @@ def _facts(encoder: Encoder, mode: str) -> dict[str, Any]:
         "filterbank": encoder.filterbank,
         "simam": encoder.simam,
         "mode": mode,
-        "precision": str(encoder.dtype).removeprefix("torch."),
+        "precision": long_name(encoder),
         "version": __version__,
     }

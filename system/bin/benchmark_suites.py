@@ -1,14 +1,13 @@
 """``wheeltapper benchmark rmis|siren``: an encoder over all data sets of a benchmark that are there."""
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from system import processes
 from system.bin import benchmark_tasks, options
 from system.errors import WheeltapperError
-from system.machine import check_device
+from system.machine import choose_device
 
 if TYPE_CHECKING:
     from system.encoders.base import Encoder
@@ -52,7 +51,7 @@ def add_parsers(benchmarks: argparse._SubParsersAction) -> None:
         options.add(outputs, "--store", type=Path, default=STORE)
         computing = parser.add_argument_group("computing")
         options.add_device(computing)
-        options.add_precision(computing)
+        options.add_precision(computing, "fp32")
         benchmark_tasks.add_resources(computing)
         options.add_example(parser, f"wheeltapper benchmark {name} --data data/{name} --json {name}.json")
 
@@ -87,16 +86,15 @@ def main(args: argparse.Namespace) -> int:
 def _encoder(args: argparse.Namespace) -> "tuple[Encoder | str, str]":
     """The encoder, or the name of statistics, and what a table calls it."""
     from system.benchmarks.protocols import STATISTICS
-    from system.embeddings.embed import choose_precision
+    from system.embeddings.precision import choose_precision, set_precision
 
-    check_device(args.device)
+    device = choose_device(args.device)
     if args.encoder in STATISTICS:
         if args.checkpoint or args.exp:
             raise WheeltapperError(f"--encoder {args.encoder}: expected no weights, found --checkpoint or --exp")
         return args.encoder, args.name or args.encoder
-    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if args.device == "cuda" else args.device
     encoder = options.build_encoder(args, args.checkpoint, args.seed)
-    encoder.to(device, choose_precision(args.precision, args.device))
+    set_precision(encoder.to(device), choose_precision(args.precision, device, encoder))
     weights = f"random, seed {args.seed}" if args.checkpoint == options.RANDOM else args.checkpoint or args.exp
     usual = f"{args.encoder}, {weights}" if weights else args.encoder
     return encoder, args.name or usual

@@ -6,7 +6,8 @@ import sys
 from system.bin import options
 from system.bin.parsing import only_with
 from system.errors import WheeltapperError
-from system.machine import check_device, one_thread_each
+from system.machine import choose_device, one_thread_each
+from system.pipeline import forecast
 from system.pipeline.session import run_stage, session
 
 
@@ -60,6 +61,7 @@ def main(args: argparse.Namespace) -> int:
     if not args.exp:
         raise WheeltapperError("expected --exp DIR (stage of a recipe) or --audio PATH --out X.npz")
     with session(args.exp, args.conf, args.set) as run:
+        forecast.announce(run, ["embed"])
         run_stage(run, "embed")
     return 0
 
@@ -72,7 +74,7 @@ def _recordings(args: argparse.Namespace) -> int:
     from system.embeddings.recordings import choose_usable, list_recordings, write_embeddings
 
     paths = list_recordings(args.audio)
-    check_device(args.device)
+    device = choose_device(args.device)
     if args.batch_size < 1 or args.workers < 0 or args.layer < 0:
         raise WheeltapperError("--batch-size, --workers, --layer: expected at least 1, 0 and 0")
     encoder = options.build_encoder(args, args.checkpoint, args.seed)
@@ -81,7 +83,7 @@ def _recordings(args: argparse.Namespace) -> int:
         print(f"wheeltapper embed: {problem.replace(chr(10), chr(92) + 'n')}", file=sys.stderr)
     if not paths:
         raise WheeltapperError(f"{args.audio}: expected a recording that can be embedded, found {len(problems)} others")
-    named = ("mode", "pool", "pool_power", "layer", "rate", "device", "precision", "batch_size")
+    named = ("mode", "pool", "pool_power", "layer", "rate", "precision", "batch_size")
     line = write_embeddings(
         args.out,
         encoder,
@@ -89,6 +91,7 @@ def _recordings(args: argparse.Namespace) -> int:
         args.audio if args.audio.is_dir() else args.audio.parent,
         args.checkpoint or args.exp or options.DEFAULT,
         **{name: getattr(args, name) for name in named},
+        device=device,
         workers=one_thread_each(args.workers),
     )
     print(line)

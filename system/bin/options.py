@@ -115,7 +115,7 @@ def experiments(args: argparse.Namespace) -> list[Path]:
 
 def add_device(group: Group, **settings: Any) -> None:
     """Adds --device."""
-    add(group, "--device", **{"detail": "cpu or cuda", "default": "cpu"} | settings)
+    add(group, "--device", **{"detail": "cuda, mps, cpu, or auto, the first that works", "default": "auto"} | settings)
 
 
 def add_workers(group: Group, default: int = 0) -> None:
@@ -130,9 +130,9 @@ def add_stages(parser: argparse.ArgumentParser, last: int) -> None:
     add(group, "--stop-stage", default=last)
 
 
-def add_precision(group: Group) -> None:
+def add_precision(group: Group, default: str = "auto") -> None:
     """Adds --precision."""
-    add(group, "--precision", "fp32, bf16, or auto, which is bf16 where it is fast", default="fp32")
+    add(group, "--precision", "fp32, bf16, int8, or auto, which is bf16 where it is fast", default=default)
 
 
 def add_encoder(group: Group, others: str = "", **checkpoint: Any) -> None:

@@ -29,6 +29,8 @@ def problems(config: Config) -> Iterator[str]:
     for name, found in (("views", config.tune.views), ("fusions", config.tune.fusions)):
         if not found or len(set(found)) < len(found):
             yield f"tune.{name}: expected at least one, each once, found {', '.join(found) or 'none'}"
+    if config.embed.precision == "int8" and config.device not in ("auto", "cpu"):
+        yield f"embed.precision: expected fp32, bf16 or auto with device {config.device}, found int8, which is for CPUs"
     yield from _encoder_problems(config.encoder, "encoder")
     yield from _pretrain_problems(config.pretrain)
     if config.evaluate.year not in known_years():

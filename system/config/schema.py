@@ -20,7 +20,7 @@ from system.corpora.year_files import latest_year
 
 CHECKPOINTS = "checkpoints"  # folder of downloaded weights, within the data folder
 
-EmbedPrecision = Literal["fp32", "bf16", "auto"]
+EmbedPrecision = Literal["fp32", "bf16", "int8", "auto"]
 VIEWS: tuple[str, ...] = get_args(View)
 EMBED_PRECISIONS: tuple[str, ...] = get_args(EmbedPrecision)
 
@@ -79,7 +79,12 @@ class SystemConfig:
 class EmbedConfig:
     """How the embedding stage computes; results differ by rounding alone."""
 
-    precision: EmbedPrecision = key("fp32", "Arithmetic; auto: bf16 if the processor has instructions for it")
+    precision: EmbedPrecision = key(
+        "auto",
+        "Arithmetic of the encoders; auto: bf16 if the device has instructions for it and the tokens have at least 192 "
+        "numbers, otherwise fp32; int8: linear layers in integers, on a CPU. What was used is recorded, and new "
+        "recordings are embedded in the same way",
+    )
     batch_size: Positive = key(
         1, "Clips computed together on a GPU; 1 makes each clip independent of the others to the bit"
     )
@@ -170,7 +175,9 @@ class Config:
     """Everything a run depends on besides its recordings."""
 
     seed: Seed = key(0, "Seed of all random numbers")
-    device: Literal["cpu", "cuda"] = key("cpu", "Device for training and embedding")
+    device: Literal["auto", "cuda", "mps", "cpu"] = key(
+        "auto", "Device for training and embedding; auto: the first of the others that works"
+    )
     threads: Annotated[int, Field(ge=0, le=4096)] = key(0, "Threads of torch; 0: as many as there are cores")
     false_positive_rate: Annotated[float, Field(gt=0, lt=1)] = key(
         0.1, "Share of normal clips above the decision threshold that is aimed at"

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from system import audio, waveforms
-from system.config import EMBED_PRECISIONS, VIEWS
+from system.config import VIEWS
 from system.encoders.base import Encoder
 from system.encoders.pooling import pool_tokens, select
 from system.errors import WheeltapperError
@@ -33,27 +33,6 @@ WAITING = 8  # size of the queue, in batches, in which recordings wait for other
 
 Item = TypeVar("Item")
 Value = TypeVar("Value")
-
-
-def choose_precision(precision: str, device: str) -> torch.dtype:
-    """The data type in which the network computes.
-
-    Args:
-        precision: ``fp32``, ``bf16``, or ``auto``, which is bf16 if the device has instructions for it.
-        device: cpu or cuda.
-
-    Raises:
-        WheeltapperError: unknown ``precision``.
-    """
-    if precision not in EMBED_PRECISIONS:
-        raise WheeltapperError(f"precision: expected one of {', '.join(EMBED_PRECISIONS)}, found {precision!r}")
-    if precision == "auto":
-        if device == "cpu":
-            fast = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-        else:
-            fast = torch.cuda.is_bf16_supported(including_emulation=False)
-        return torch.bfloat16 if fast else torch.float32
-    return torch.bfloat16 if precision == "bf16" else torch.float32
 
 
 def run_batches(
@@ -132,7 +111,7 @@ def embed_branch(
         device: cpu or cuda.
         progress: called with the number of clips embedded since the last call.
         batch_size: clips computed together.
-        dtype: see ``choose_precision``.
+        dtype: of the encoder, see ``embeddings.precision``.
         readouts: additional readouts computed in the same pass, name to (kind, power); see ``AdaptedEncoder.readout``.
 
     Returns:
@@ -272,7 +251,7 @@ def embed_files(
         depth: block whose tokens are pooled, 0 for the last.
         device: cpu or cuda.
         batch_size: recordings computed together, see ``run_batches``.
-        dtype: see ``choose_precision``.
+        dtype: of the encoder, see ``embeddings.precision``.
 
     Returns:
         float32 (N, D).

@@ -12,7 +12,8 @@ import numpy as np
 
 from system import audio
 from system.corpora.inspection import InspectedSound, inspect_all
-from system.embeddings.embed import choose_precision, embed_files
+from system.embeddings.embed import embed_files
+from system.embeddings.precision import DTYPES, choose_precision, long_name, set_precision
 from system.encoders.base import Encoder
 from system.errors import WheeltapperError
 from system.files import open_atomic
@@ -83,7 +84,7 @@ def write_embeddings(
     layer: int = 0,
     rate: int = 0,
     device: str = "cpu",
-    precision: str = "fp32",
+    precision: str = "auto",
     batch_size: int = 1,
     workers: int = 1,
 ) -> str:
@@ -98,17 +99,18 @@ def write_embeddings(
         mode, pool, pool_power, layer: how an embedding is made from the tokens, see ``embed_files``.
         rate: sampling rate in Hz that all recordings are brought to; 0 for their own.
         device: ``cpu`` or ``cuda``.
-        precision: ``fp32``, ``bf16`` or ``auto``.
+        precision: ``fp32``, ``bf16``, ``int8`` or ``auto``, see ``choose_precision``.
         batch_size: recordings computed together.
         workers: recordings read and computed at once.
 
     Returns:
         A line for the terminal: what was written, and how fast.
     """
-    dtype, begin = choose_precision(precision, device), time.monotonic()
+    used, begin = choose_precision(precision, device, encoder), time.monotonic()
+    set_precision(encoder, used)
     with progress_bar(len(paths), "embedding") as bar:
         embeddings = embed_files(
-            encoder, paths, mode, rate, workers, bar.update, pool, pool_power, layer, device, batch_size, dtype
+            encoder, paths, mode, rate, workers, bar.update, pool, pool_power, layer, device, batch_size, DTYPES[used]
         )
     seconds = time.monotonic() - begin
     record: dict[str, Any] = {
@@ -117,7 +119,7 @@ def write_embeddings(
         "checkpoint": checkpoint,
         **{"mode": mode, "pool": pool, "layer": layer},
         **{"filterbank": encoder.filterbank, "simam": encoder.simam, "rate": rate, "device": device},
-        "precision": str(dtype).removeprefix("torch."),
+        "precision": long_name(encoder),
         "seconds": round(seconds, 2),
         **run_record(),
     }

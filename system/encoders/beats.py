@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from system.encoders import wrapped
 from system.encoders.base import Encoder, Mode, Tokens
 from system.encoders.beats_network import BeatsConfig, Stack
+from system.encoders.linear import Linear
 from system.errors import WheeltapperError
 from system.frontends.kaldi import BINS, FILTERBANKS, FLOOR, fbank
 
@@ -87,7 +88,7 @@ class Beats(Encoder):
         self.patch_embedding = nn.Conv2d(1, config.patch_dim, config.patch_size, config.patch_size, bias=False)
         self.layer_norm = nn.LayerNorm(config.patch_dim)
         same = config.patch_dim == config.embed_dim  # the released code has no projection then
-        self.post_extract_proj = nn.Identity() if same else nn.Linear(config.patch_dim, config.embed_dim)
+        self.post_extract_proj = nn.Identity() if same else Linear(config.patch_dim, config.embed_dim)
         self.encoder = Stack(config)
 
     @property

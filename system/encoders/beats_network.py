@@ -10,7 +10,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
+from system.encoders.linear import Linear, linear_gelu
 from system.encoders.transformer import SeparateProjections
 
 BIAS_NUMBERS = 1 << 18  # values of the attention bias that a CPU processes at once, so that they stay in its cache
@@ -113,10 +115,13 @@ class GatedAttention(SeparateProjections):
 def _attend(q: Tensor, k: Tensor, v: Tensor, gate: Tensor, bias: Tensor) -> Tensor:
     """Attention (B, H, N, d) with logits q k / sqrt(d) + gate * bias, gate (B, H, N, 1), bias (H, N, N): (B, N, H, d).
 
-    At inference on a CPU only a few heads are computed at a time, because the gated bias is the largest activation.
+    The gated bias is the largest activation. In training it is computed again for the gradients instead of being kept
+    for every layer. At inference on a CPU only a few heads are computed at a time.
     """
-    if torch.is_grad_enabled() or q.device.type != "cpu":
-        return F.scaled_dot_product_attention(q, k, v, (gate * bias).to(q.dtype)).transpose(1, 2)
+    if torch.is_grad_enabled():
+        return checkpoint(_attend_at_once, q, k, v, gate, bias, use_reentrant=False, preserve_rng_state=False)
+    if q.device.type != "cpu":
+        return _attend_at_once(q, k, v, gate, bias)
     batch, heads, length, width = q.shape
     step = min(heads, max(1, BIAS_NUMBERS // length**2))
     out = q.new_empty(batch, length, heads, width)
@@ -128,6 +133,10 @@ def _attend(q: Tensor, k: Tensor, v: Tensor, gate: Tensor, bias: Tensor) -> Tens
             torch.mul(gate[part], bias[part[1]], out=mask)
             out[clip, :, part[1]] = F.scaled_dot_product_attention(q[part], k[part], v[part], mask)[0].transpose(0, 1)
     return out
+
+
+def _attend_at_once(q: Tensor, k: Tensor, v: Tensor, gate: Tensor, bias: Tensor) -> Tensor:
+    return F.scaled_dot_product_attention(q, k, v, (gate * bias).to(q.dtype)).transpose(1, 2)
 
 
 def position_buckets(distance: Tensor, num_buckets: int, max_distance: int) -> Tensor:
@@ -153,8 +162,8 @@ class BeatsLayer(nn.Module):
         self.alpha = (2.0 * config.depth) ** 0.25
         self.self_attn = GatedAttention(config.embed_dim, config.num_heads)
         self.self_attn_layer_norm = nn.LayerNorm(config.embed_dim)
-        self.fc1 = nn.Linear(config.embed_dim, config.hidden_dim)
-        self.fc2 = nn.Linear(config.hidden_dim, config.embed_dim)
+        self.fc1 = Linear(config.embed_dim, config.hidden_dim)
+        self.fc2 = Linear(config.hidden_dim, config.embed_dim)
         self.final_layer_norm = nn.LayerNorm(config.embed_dim)
         gain = (8.0 * config.depth) ** -0.25  # for encoders in Wang et al. 2022
         for name, linear in self.named_modules():
@@ -165,7 +174,7 @@ class BeatsLayer(nn.Module):
 
     def forward(self, x: Tensor, bias: Tensor) -> Tensor:
         x = self.self_attn_layer_norm(torch.add(self.self_attn(x, bias), x, alpha=self.alpha))
-        return self.final_layer_norm(torch.add(self.fc2(F.gelu(self.fc1(x))), x, alpha=self.alpha))
+        return self.final_layer_norm(torch.add(self.fc2(linear_gelu(self.fc1, x)), x, alpha=self.alpha))
 
 
 class Stack(nn.Module):

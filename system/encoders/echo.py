@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from system.encoders import wrapped
 from system.encoders.base import Encoder, Mode, Tokens, check_wave
 from system.encoders.configs import heads_of
+from system.encoders.linear import Linear
 from system.encoders.shapes import shapes_alone
 from system.encoders.transformer import PostNormBlock, run_blocks, sine_cosine
 from system.errors import WheeltapperError
@@ -93,7 +94,7 @@ class Echo(Encoder):
         super().__init__(config)
         dim, patches = config.embed_dim, -(-config.frame_limit // config.patch_stride)
         # A convolution in the published files; a matrix product over flattened patches is equivalent and faster.
-        self.patch_embed = nn.Linear(config.band_width * config.patch_frames, dim)
+        self.patch_embed = Linear(config.band_width * config.patch_frames, dim)
         self.cls_token = nn.Parameter(torch.empty(1, 1, dim))
         table = torch.zeros(1, patches + 1, dim)
         if not shapes_alone():

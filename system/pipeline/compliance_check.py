@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from system import compliance, manifest
 from system.compliance import package as sent
 from system.experiment import Experiment
+from system.files import read_json
 from system.pipeline import resources
 from system.pipeline.branches import Rows, clip_embedder
 from system.pipeline.stages import package, stages_of
@@ -48,7 +49,10 @@ def _embed_again(run: Experiment, clips: Sequence[manifest.Clip], count: int) ->
     branches = [name for name in run.config.branches if run.index(name).is_file()]
     resources.prepare_torch(run)
     again = clip_embedder(run, branches)
-    slack = SLACK["fp32" if run.config.embed.precision == "fp32" else "bf16"]
+    exact = {"fp32", "auto"}  # auto: of branches without an encoder, or of a run before precisions were recorded
+    files = {path for path in map(run.precision, branches) if path.is_file()}
+    used = {read_json(path)["precision"] for path in files} or {run.config.embed.precision}
+    slack = SLACK["fp32" if used <= exact else "bf16"]
     total = len(branches) * min(count, sum(clip.split == "test" for clip in clips))
     with tempfile.TemporaryDirectory() as folder, progress_bar(total, "embedding once more") as bar:
 

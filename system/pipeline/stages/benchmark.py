@@ -17,6 +17,8 @@ def stage(run: Experiment) -> Stage:
     """The stage as it stands in an experiment."""
     config = run.config
     settings = {"benchmark": asdict(config.benchmark), "encoder": asdict(config.encoder), "seed": config.seed}
+    if config.embed.precision != "fp32":
+        settings["precision"] = config.embed.precision
     reads = [run.manifest, run.encoder]
     if not run.has_encoder:
         settings, reads = {"encoder": None}, []
@@ -30,6 +32,7 @@ def work(run: Experiment) -> Iterable[Path]:
     from system.benchmarks.own_recordings import group, tasks
     from system.benchmarks.rmis import fixed_split
     from system.embeddings.embed import embed_files
+    from system.embeddings.precision import DTYPES, choose_precision, set_precision
     from system.encoders import load_encoder
     from system.files import write_json
 
@@ -37,20 +40,30 @@ def work(run: Experiment) -> Iterable[Path]:
         print("note: no encoder in this run, nothing to diagnose faults with")
         write_json(run.benchmark, {"tasks": {}})
         return [run.benchmark]
+    device = resources.prepare_torch(run)
+    if run.config.embed.precision == "int8":
+        device = "cpu"
     workers = one_thread_each(run.config.threads)
-    config = run.config.benchmark
+    embedding, config = run.config.embed, run.config.benchmark
     found = tasks(manifest.read(run.manifest), config.min_clips, config.test_size)
     paths = list(dict.fromkeys(Path(clip.path) for members in found.values() for clip, _ in members))
     trained = load_encoder(resources.for_all_machines(run.config.encoder), run.config.seed, run.encoder)
+    precision = choose_precision(embedding.precision, device, trained)
     encoders = {"pre-trained": trained, "untrained": trained.untrained(trained.config, run.config.seed)}
     result: dict[str, Any] = {"protocol": "RMIS fixed split", **asdict(config), "tasks": {}}
     for name, members in found.items():
         classes = sorted({label for _, label in members})
         result["tasks"][name] = {"clips": len(members), "classes": classes, "chance": 100.0 / len(classes)}
     for encoder_name, encoder in encoders.items():
+        set_precision(encoder, precision)
         with progress_bar(len(paths), f"benchmark, {encoder_name}") as bar:
             mode, rate = encoder.full_length_mode, run.config.data.rate
-            rows = embed_files(encoder, paths, mode, rate, workers, bar.update) if paths else np.zeros((0, 0))
+            rows = np.zeros((0, 0))
+            if paths:
+                rows = embed_files(
+                    encoder, paths, mode, rate, workers, bar.update,
+                    device=device, batch_size=embedding.batch_size, dtype=DTYPES[precision],
+                )  # fmt: skip
         by_path = dict(zip(paths, rows, strict=True))
         for name, members in found.items():
             diagnosis = fixed_split(

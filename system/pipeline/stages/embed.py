@@ -37,21 +37,19 @@ def _clips(run: Experiment) -> list[Clip]:
 
 def work(run: Experiment) -> Iterable[Path]:
     """Embeds training and test clips; returns the files written."""
-    from system.embeddings import embed, files
+    from system.embeddings import files
 
     device = resources.prepare_torch(run)
     workers = one_thread_each(run.config.threads)
     clips = windows.expand(_clips(run), run.config.data)
     written: list[Path] = []
     for branches in by_kind(run):
-        for name, rows in branches[0].embed(run, branches, clips, workers):
+        for name, rows in branches[0].embed(run, branches, clips, workers, device):
             for column, values in rows.items():
                 written.append(run.index(name).parent / f"{column}.npy")
                 files.write_array(written[-1], values)
             written.append(run.index(name))
             files.write_index(run.index(name), clips)
+            written += network_branch(run, name).notes()
             network_branch(run, name).clear_parts()
-    if run.has_encoder:
-        dtype = embed.choose_precision(run.config.embed.precision, device)
-        print(f"embeddings in {str(dtype).removeprefix('torch.')} on {device}")
     return written

@@ -16,7 +16,7 @@ from system.adaptation.model import AdaptedEncoder
 from system.bin import main
 from system.config import EncoderBranchConfig
 from system.embeddings import embed, files
-from system.embeddings.embed import GATE_SLOTS, choose_precision, embed_branch, embed_files, run_batches
+from system.embeddings.embed import GATE_SLOTS, embed_branch, embed_files, run_batches
 from system.encoders import cards
 from system.encoders.fisher import Fisher
 from system.errors import WheeltapperError
@@ -200,17 +200,6 @@ def test_lower_precision(tiny_encoder, model, record, tmp_path):
     assert torch.cosine_similarity(exact, low).min() > 0.999
 
 
-@pytest.mark.parametrize(("amx", "avx512", "chosen"), [(0, 0, "float32"), (0, 1, "bfloat16"), (1, 0, "bfloat16")])
-def test_precision_follows_the_processor(monkeypatch, amx, avx512, chosen):
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: bool(amx))
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bool(avx512))
-    assert choose_precision("auto", "cpu") == getattr(torch, chosen)
-    assert choose_precision("fp32", "cpu") == torch.float32
-    assert choose_precision("bf16", "cpu") == torch.bfloat16
-    with pytest.raises(WheeltapperError, match="precision: expected one of fp32, bf16, auto, found 'fp8'"):
-        choose_precision("fp8", "cpu")
-
-
 def test_any_layer_pooled(tiny_encoder, record):
     path = record("a.wav").path
     wave, rate = audio.read(path)
@@ -371,8 +360,8 @@ def test_command_on_a_full_disk(record, tmp_path, capsys, monkeypatch):
         (lambda a: a[:-2], "--audio: expected --out X.npz"),
         (lambda a: [*a, "--filterbank", "even"], "filterbank: expected mel with FISHER, found 'even'"),
         (lambda a: [*a, "--simam", "here"], "simam: expected one of none, global, local, found 'here'"),
-        (lambda a: [*a, "--precision", "int4"], "precision: expected one of fp32, bf16, auto"),
-        (lambda a: [*a, "--device", "tpu"], "device: expected one of cpu, cuda"),
+        (lambda a: [*a, "--precision", "int4"], "precision: expected one of fp32, bf16, int8, auto"),
+        (lambda a: [*a, "--device", "tpu"], "device: expected one of auto, cuda, mps, cpu"),
         (lambda a: [*a, "--batch-size", "0"], "--batch-size, --workers, --layer: expected"),
         (lambda a: [*a, "--layer", "2"], "layer: expected a kind of pooling with it"),
         (lambda a: [*a, "--pool", "max"], "pool: expected one of mean"),

@@ -18,7 +18,7 @@ from transformers.models.wavlm.modeling_wavlm import WavLMAttention
 
 from system.encoders import cost
 from system.encoders.beats import Beats, BeatsConfig
-from system.encoders.beats_network import PositionConv, position_buckets
+from system.encoders.beats_network import BeatsLayer, PositionConv, position_buckets
 from system.errors import WheeltapperError
 
 CHECKPOINT = FIXTURES / "encoders" / "beats" / "beats.pt"
@@ -218,3 +218,28 @@ def test_lora(tmp_path):
     }
     assert sum(a * b for a, b in expected.values()) == 16384
     checks.assert_lora(lambda: Beats.build("nano", 0), expected, tmp_path)
+
+
+def test_training_keeps_no_gated_bias():
+    """The gated bias of a layer, tokens squared for each head, is not among what is kept for the gradients."""
+    layer, x = BeatsLayer(BeatsConfig(embed_dim=32, num_heads=4, hidden_dim=32)), torch.randn(2, 64, 32)
+    bias = torch.randn(4, 64, 64, requires_grad=True)
+    kept: list[int] = []
+
+    def keep(tensor):
+        kept.append(tensor.numel())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        out = layer(x, bias).square().sum()
+    assert max(kept) < 2 * 4 * 64 * 64
+    found = torch.autograd.grad(out, [bias, layer.self_attn.grep_a])
+    q, attention = layer.self_attn.q_proj(x), layer.self_attn
+    k, v = (attention.heads(project(x.flip(1))) for project in (attention.k_proj, attention.v_proj))
+    logits = attention.heads(q) @ k.transpose(2, 3) / 8.0**0.5 + attention.gate(q) * bias
+    plain = (logits.softmax(-1) @ v).transpose(1, 2).flatten(2)
+    y = layer.self_attn_layer_norm(attention.out_proj(plain) + layer.alpha * x)
+    y = layer.final_layer_norm(layer.fc2(torch.nn.functional.gelu(layer.fc1(y))) + layer.alpha * y)
+    expected = torch.autograd.grad(y.square().sum(), [bias, layer.self_attn.grep_a])
+    for one, other in zip(found, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
