@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from system import processes
 from system.adaptation.augment import WHOLE, Part, draw
 from system.adaptation.lora import all_linear, merge_lora, merge_tensors
 from system.adaptation.model import AdaptationTask, AdaptedEncoder
@@ -27,6 +28,7 @@ from system.training.state import kept_names, step_seed
 
 ADAPTER = "adapter.safetensors"
 ENCODER_PREFIX = "model.encoder."  # of the encoder's tensor names in that file
+STREAMS = 2  # parts of a batch that a CPU computes at once, whatever its cores, so that all of them get the same bits
 ALIGNMENT_CLIPS = 512  # at most so many training clips determine the initial projection
 
 
@@ -84,12 +86,19 @@ def adapt(
     def batch(step: int, part: int, parts: int) -> dict[str, Any]:
         return make_batch(clips, attributes, domains, config, rate, seed, step, kinds, Part(part, parts))
 
-    fit(task, batch, config.loop, folder, seed, device, progress=progress)
+    fit(task, batch, config.loop, folder, seed, device, progress=progress, streams=_streams(task, device))
     names, tensors = set(kept_names(task)), task.state_dict()
     classes = [int(attributes.max()) + 1, int(domains.max()) + 1]
     metadata = {"branch": asdict(config), "rate": rate, "classes": classes, "simam": model.simam}
     checkpoints.save(Path(folder) / ADAPTER, {n: t for n, t in tensors.items() if n in names}, metadata)
     return task
+
+
+def _streams(task: AdaptationTask, device: str) -> int:
+    """Parts of a batch that are computed at once. Adaptive scales depend on the whole batch, which is computed twice if
+    it is in parts."""
+    fits = task.config.loop.batch_size % (task.config.loop.accumulate * STREAMS) == 0
+    return STREAMS if fits and device == "cpu" and processes.count() == 1 and not task.extra_state() else 1
 
 
 def training_clips(clips: Sequence[Clip], config: EncoderBranchConfig) -> list[Clip]:

@@ -16,6 +16,7 @@ from system.config import SIMAM, EncoderBranchConfig
 from system.encoders.base import Encoder, Tokens
 from system.encoders.pooling import Pooling, pool_tokens, select
 from system.frontends.simam import enhance_rows
+from system.training import streams
 
 
 class Views(NamedTuple):
@@ -149,7 +150,7 @@ class AdaptationTask(nn.Module):
     def forward(self, batch: dict) -> dict[str, Tensor]:
         """Losses of a batch, or of a part of one: the mean over the parts is that of the whole batch.
 
-        Uses torch's global random state, which must be the same for every part.
+        Uses the random generator of the thread (``streams.generator``), whose state must be the same for every part.
 
         Args:
             batch: of ``make_batch``: "attribute" and "domain" (B,), where -1 means no class, and optionally "simam"
@@ -201,7 +202,7 @@ class AdaptationTask(nn.Module):
         settings, waves, part = self.config.augment, batch["wave"], batch.get("part", WHOLE)
         whole, inputs = len(batch["domain"]), waves.shape[1]
         own = part.rows(whole)
-        draws = augment.draw(settings, whole, inputs)
+        draws = augment.draw(settings, whole, inputs, streams.generator())
         rows = batch["rows"].tolist() if "rows" in batch else list(range(whole))
         waves = augment.augment_waves(waves, draws.of(torch.tensor(rows)))
         draws = draws.of(own)
@@ -214,7 +215,8 @@ class AdaptationTask(nn.Module):
             kinds = batch["simam"][own].tolist() if "simam" in batch else ()
             simam = [SIMAM[kind] for kind in kinds for _ in range(inputs)]
             spectrogram = self.model.spectrogram(waves.flatten(0, 1), simam)
-            spectrogram = augment.mask_spectrogram(spectrogram, settings, part).unflatten(0, waves.shape[:2])
+            spectrogram = augment.mask_spectrogram(spectrogram, settings, part, streams.generator())
+            spectrogram = spectrogram.unflatten(0, waves.shape[:2])
         return self.model(spectrogram), draws
 
     def _adapt_scales(self, parts: Sequence[tuple[Tensor, dict, augment.Draws]]) -> None:

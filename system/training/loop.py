@@ -27,6 +27,7 @@ from system.config import LoopConfig
 from system.config.training import LOOP_FREE
 from system.errors import WheeltapperError
 from system.training.state import STATE, Events, Position, Row, StateFile, left, step_seed
+from system.training.streams import Streams
 
 Batch = dict[str, Any]
 Value = TypeVar("Value")
@@ -43,6 +44,7 @@ def fit(
     progress: Callable[[int, Row], None] | None = None,
     watch: Callable[[int, Row], None] | None = None,
     settings: Mapping[str, Any] | None = None,
+    streams: int = 1,
 ) -> list[Row]:
     """Trains a module. Resumes from the state in ``folder`` if there is one.
 
@@ -65,6 +67,8 @@ def fit(
         progress: called in the main process at the end of each step with its number and figures.
         watch: called in every process with the same arguments before a state is written. May raise to stop.
         settings: plain values; a state that was written with other values, or another ``config``, is refused.
+        streams: parts that are computed at once (see ``training.streams``), in a single process on a cpu; the module
+            must draw its random numbers from ``streams.generator()``.
 
     Returns:
         The rows of ``curve.csv``: step, figures (means over the parts of the batch), learning_rate, gradient_norm
@@ -81,28 +85,29 @@ def fit(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     accelerator = _accelerator(config, device)
-    parts = accelerator.num_processes * config.accumulate
+    number = config.accumulate * streams  # parts of a batch that this process computes
+    parts = accelerator.num_processes * number
     if config.batch_size % parts:
         raise WheeltapperError(
             f"loop.batch_size: expected a multiple of {accelerator.num_processes} processes x accumulate "
-            f"{config.accumulate}, found {config.batch_size}"
+            f"{number}, found {config.batch_size}"
         )
     groups = parameter_groups(module, config.weight_decay)
     optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.betas[0], config.betas[1]))
     state = StateFile(folder, module, optimizer, accelerator.scaler, _settings(config, seed, settings))
     here = state.read()
-    own = range(accelerator.process_index * config.accumulate, (accelerator.process_index + 1) * config.accumulate)
+    own = range(accelerator.process_index * number, (accelerator.process_index + 1) * number)
     keys = ((step, part, parts) for step in range(here.step, config.steps) for part in own)
     with (
         processes.lost_peer(lambda: _gone(state.path)),
         torch.random.fork_rng(devices=[]),
         contextlib.closing(prepared(make_batch, keys, config.workers)) as batches,
+        _Update(accelerator, module, optimizer, config, folder, streams) as update,
     ):
         _check_same_start(here, folder)
         if accelerator.is_main_process:
             state.clean()
         log = _Log(folder, here, config)
-        update = _Update(accelerator, module, optimizer, config, folder)
         for step in range(here.step, config.steps):
             values, norm = update(batches, step, step_seed(seed, step))
             more = after_step(step) if after_step else {}
@@ -141,11 +146,24 @@ def prepared(make_batch: Callable[..., Value], keys: Iterable[tuple], workers: i
 class _Update:
     """One update of the weights with this process's parts of a batch."""
 
-    def __init__(self, accelerator: Accelerator, module: nn.Module, optimizer, config: LoopConfig, folder: Path):
+    def __init__(
+        self, accelerator: Accelerator, module: nn.Module, optimizer, config: LoopConfig, folder: Path, streams: int
+    ):
         self.accelerator, self.config, self.folder = accelerator, config, folder
         self.before_step = getattr(module, "before_step", None)
         self.module, self.optimizer = accelerator.prepare(module, optimizer)
         self.module.train()
+        self.streams = Streams(self.module, streams) if streams > 1 else None
+        self.parts = config.accumulate * streams
+
+    def __enter__(self) -> "_Update":
+        if self.streams:
+            self.streams.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.streams:
+            self.streams.__exit__(*error)
 
     def __call__(self, batches: Iterator[Batch], step: int, seed: int) -> tuple[Row, float]:
         """Returns the figures, averaged over the parts of all processes, and the norm of the gradient."""
@@ -153,25 +171,18 @@ class _Update:
         for group in self.optimizer.param_groups:
             group["lr"] = group.get("factor", 1.0) * learning_rate(config, step)
         sums: list[Tensor] = []
-        own: Iterable[Batch] = (
-            send_to_device(batch, accelerator.device) for batch in islice(batches, config.accumulate)
-        )
+        own: Iterable[Batch] = (send_to_device(batch, accelerator.device) for batch in islice(batches, self.parts))
         if self.before_step:
             own = list(own)
             with accelerator.autocast():
                 self.before_step(own, seed)
-        for number, batch in enumerate(own):
-            torch.manual_seed(seed)
-            last = number + 1 == config.accumulate
-            with contextlib.nullcontext() if last else accelerator.no_sync(self.module):
-                with accelerator.autocast():
-                    figures = self.module(batch)
-                accelerator.backward(figures["loss"])
+        each = self._one_by_one(own, seed) if self.streams is None else self.streams(own, seed, self.parts)
+        for figures in each:
             found = [figure.detach().double() for figure in figures.values()]
             sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
         norm = accelerator.clip_grad_norm_(self.module.parameters(), config.clip_norm)
         # One exchange between processes and one synchronisation with the device per step, so that all stop together.
-        means = torch.stack([*(total / config.accumulate for total in sums), norm.double()])
+        means = torch.stack([*(total / self.parts for total in sums), norm.double()])
         *values, norm = accelerator.reduce(means, "mean").tolist()
         values = dict(zip(figures, values, strict=True))
         self._check_finite("loss", values["loss"], step)
@@ -180,6 +191,17 @@ class _Update:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return values, norm
+
+    def _one_by_one(self, batches: Iterable[Batch], seed: int) -> Iterator[dict[str, Tensor]]:
+        """Adds the gradients of a step's parts to the weights, one after another; yields the figures of each."""
+        for number, batch in enumerate(batches):
+            torch.manual_seed(seed)
+            last = number + 1 == self.parts
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.module):
+                with self.accelerator.autocast():
+                    figures = self.module(batch)
+                self.accelerator.backward(figures["loss"])
+            yield figures
 
     def _check_finite(self, name: str, value: float, step: int) -> None:
         if not math.isfinite(value):

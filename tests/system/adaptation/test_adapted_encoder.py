@@ -238,7 +238,7 @@ def test_adapters_accumulated(tiny_encoder, train_clips, tmp_path):
             rows.append(
                 [[float(row[name]) for name in ("loss_attribute", "loss_domain")] for row in csv.DictReader(file)]
             )
-    np.testing.assert_allclose(*rows, rtol=1e-6)
+    np.testing.assert_allclose(*rows, rtol=5e-6)
     whole, parts = (checkpoints.load_file(tmp_path / name / ADAPTER)["model"] for name in ("1", "2"))
     for name, tensor in whole.items():
         torch.testing.assert_close(parts[name], tensor, rtol=1e-4, atol=5e-5)
