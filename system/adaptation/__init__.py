@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from system.encoders.base import Encoder
 from system.errors import WheeltapperError
 from system.frontends.channels import select_inputs
 from system.manifest import Clip, check_training, group_by
+from system.parallel import map_in_order
 from system.training.crops import draw_crop, read_crop
 from system.training.state import kept_names, step_seed
 
@@ -30,6 +31,7 @@ ADAPTER = "adapter.safetensors"
 ENCODER_PREFIX = "model.encoder."  # of the encoder's tensor names in that file
 STREAMS = 2  # parts of a batch that a CPU computes at once, whatever its cores, so that all of them get the same bits
 ALIGNMENT_CLIPS = 512  # at most so many training clips determine the initial projection
+ALIGNMENT_BATCH = 16  # crops in a forward pass for it
 
 
 def adapt(
@@ -79,7 +81,7 @@ def adapt(
         torch.manual_seed(step_seed(seed, -1))
         model = AdaptedEncoder(encoder, config, rate, simam)
         task = AdaptationTask(model, int(attributes.max()) + 1, int(domains.max()) + 1)
-        model.align_projection(_pooled_crops(model.eval(), clips, config, seed))
+        model.align_projection(_pooled_crops(model.eval(), clips, config, seed, device))
 
     kinds = np.array([SIMAM.index(model.simam_of(clip.machine)) for clip in clips])
 
@@ -142,17 +144,32 @@ def input_crop(clip: Clip, config: EncoderBranchConfig, rate: int, generator: np
     return select_inputs(wave, rate, config.inputs, config.subtraction, clip.path)
 
 
-@torch.inference_mode()
-def _pooled_crops(model: AdaptedEncoder, clips: Sequence[Clip], config: EncoderBranchConfig, seed: int) -> Tensor:
+def _pooled_crops(
+    model: AdaptedEncoder, clips: Sequence[Clip], config: EncoderBranchConfig, seed: int, device: str
+) -> Tensor:
     """Pooled tokens (N, width) of the first input, for one crop of each of at most ALIGNMENT_CLIPS training clips."""
     generator = np.random.default_rng(step_seed(seed, -2))
-    rows = []
-    for index in sorted(generator.permutation(len(clips))[:ALIGNMENT_CLIPS]):
-        wave = input_crop(clips[index], config, model.rate, generator)
-        simam = [model.simam_of(clips[index].machine)]
-        tokens = model.tokens(model.spectrogram(torch.from_numpy(wave[:1]), simam))
-        rows.append(model.pooling(tokens)[0])
-    return torch.stack(rows)
+    chosen = [clips[index] for index in sorted(generator.permutation(len(clips))[:ALIGNMENT_CLIPS])]
+    model.to(device)
+
+    def batches() -> Iterator[tuple[list[Clip], np.ndarray]]:
+        for start in range(0, len(chosen), ALIGNMENT_BATCH):
+            own = chosen[start : start + ALIGNMENT_BATCH]
+            yield own, np.stack([input_crop(clip, config, model.rate, generator)[0] for clip in own])
+
+    @torch.inference_mode()
+    def pooled(batch: tuple[list[Clip], np.ndarray]) -> Tensor:
+        own, waves = batch
+        simam = [model.simam_of(clip.machine) for clip in own]
+        return model.pooling(model.tokens(model.spectrogram(torch.from_numpy(waves).to(device), simam)))
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a batch in each thread
+    try:
+        rows = torch.cat(list(map_in_order(pooled, batches(), threads if device == "cpu" else 1))).cpu()
+    finally:
+        torch.set_num_threads(threads)
+    return rows.clone()  # outside inference mode
 
 
 def load_adapted(encoder: Encoder, path: str | os.PathLike, config: EncoderBranchConfig) -> AdaptedEncoder:

@@ -7,12 +7,14 @@ import numpy as np
 import pytest
 import torch
 
+from system import adaptation
 from system.adaptation import ADAPTER, adapt, attribute_labels, domain_labels, load_adapted, make_batch
 from system.adaptation.model import AdaptationTask, AdaptedEncoder, _mixed
 from system.config import AugmentConfig, EncoderBranchConfig, HeadConfig, LoopConfig, LoraConfig
 from system.encoders import checkpoints
 from system.encoders.fisher import Fisher
 from system.errors import WheeltapperError
+from system.training.state import step_seed
 
 RATE = 8000
 
@@ -268,3 +270,17 @@ def test_an_adapter_of_another_shape_is_refused(tiny_encoder, train_clips, tmp_p
 def test_test_clips_are_refused(tiny_encoder, record, tmp_path):
     with pytest.raises(WheeltapperError, match="expected a normal training clip"):
         adapt(tiny_encoder(), [record("a.wav", split="test")], config(), RATE, tmp_path, 0)
+
+
+def test_crops_for_the_projection_are_those_of_one_by_one(tiny_encoder, train_clips, monkeypatch):
+    monkeypatch.setattr(adaptation, "ALIGNMENT_BATCH", 3)
+    settings = config()
+    model = AdaptedEncoder(tiny_encoder(), settings, RATE).eval()
+    found = adaptation._pooled_crops(model, train_clips, settings, 4, "cpu")
+    generator = np.random.default_rng(step_seed(4, -2))
+    expected = []
+    for index in sorted(generator.permutation(len(train_clips))):
+        near = torch.from_numpy(adaptation.input_crop(train_clips[index], settings, RATE, generator)[:1])
+        with torch.no_grad():
+            expected.append(model.pooling(model.tokens(model.spectrogram(near)))[0])
+    torch.testing.assert_close(found, torch.stack(expected), rtol=1e-5, atol=1e-5)
