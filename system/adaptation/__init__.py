@@ -24,6 +24,7 @@ from system.errors import WheeltapperError
 from system.frontends.channels import select_inputs
 from system.manifest import Clip, check_training, group_by
 from system.parallel import map_in_order
+from system.training import streams
 from system.training.crops import draw_crop, read_crop
 from system.training.state import kept_names, step_seed
 
@@ -81,7 +82,9 @@ def adapt(
         torch.manual_seed(step_seed(seed, -1))
         model = AdaptedEncoder(encoder, config, rate, simam)
         task = AdaptationTask(model, int(attributes.max()) + 1, int(domains.max()) + 1)
-        model.align_projection(_pooled_crops(model.eval(), clips, config, seed, device))
+        pooled = _pooled_crops(model.eval(), clips, config, seed, device)
+        with streams.threads_each(1):  # so that all machines get the same bits
+            model.align_projection(pooled)
 
     kinds = np.array([SIMAM.index(model.simam_of(clip.machine)) for clip in clips])
 
@@ -163,13 +166,9 @@ def _pooled_crops(
         simam = [model.simam_of(clip.machine) for clip in own]
         return model.pooling(model.tokens(model.spectrogram(torch.from_numpy(waves).to(device), simam)))
 
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)  # a batch in each thread
-    try:
-        rows = torch.cat(list(map_in_order(pooled, batches(), threads if device == "cpu" else 1))).cpu()
-    finally:
-        torch.set_num_threads(threads)
-    return rows.clone()  # outside inference mode
+    workers = torch.get_num_threads() if device == "cpu" else 1
+    with streams.threads_each(1):
+        return torch.cat(list(map_in_order(pooled, batches(), workers))).cpu().clone()  # not of inference mode
 
 
 def load_adapted(encoder: Encoder, path: str | os.PathLike, config: EncoderBranchConfig) -> AdaptedEncoder:

@@ -42,6 +42,17 @@ def seeded(seed: int) -> Iterator[None]:
         _here.generator = before
 
 
+@contextlib.contextmanager
+def threads_each(number: int) -> Iterator[None]:
+    """Within, torch computes by ``number`` threads in this thread and in those that are begun."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
 class Streams:
     """Computes the gradients of parts of a batch at once, at most as many as torch has threads.
 

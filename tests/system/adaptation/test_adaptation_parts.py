@@ -116,3 +116,16 @@ def test_dropout_of_parts_is_that_of_the_whole(shape):
         assert torch.equal(torch.cat(found), whole)
     assert all(not torch.equal(a != 0, b != 0) for a, b in pairwise(found))
     assert torch.equal(layer.eval()(x), x)
+
+
+def test_bits_do_not_depend_on_the_number_of_threads(tiny_encoder, train_clips, tmp_path):
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            adaptation.adapt(tiny_encoder(), train_clips, config(), RATE, tmp_path / str(threads), 0)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    one, two = (checkpoints.load_file(tmp_path / name / ADAPTER)["model"] for name in ("1", "2"))
+    assert all(torch.equal(two[name], tensor) for name, tensor in one.items())
