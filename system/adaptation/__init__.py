@@ -5,13 +5,12 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from system.adaptation.augment import WHOLE, Part, draw
+from system.adaptation.batches import CropBatches, input_crop
 from system.adaptation.lora import all_linear, merge_lora, merge_tensors
 from system.adaptation.model import AdaptationTask, AdaptedEncoder
 from system.adaptation.pseudo_attributes import Key
@@ -20,9 +19,7 @@ from system.corpora.attributes import attribute_class
 from system.encoders import checkpoints
 from system.encoders.base import Encoder
 from system.errors import WheeltapperError
-from system.frontends.channels import select_inputs
-from system.manifest import Clip, check_training, group_by
-from system.training.crops import draw_crop, read_crop
+from system.manifest import Clip, check_training
 from system.training.state import kept_names, step_seed
 
 ADAPTER = "adapter.safetensors"
@@ -81,10 +78,8 @@ def adapt(
 
     kinds = np.array([SIMAM.index(model.simam_of(clip.machine)) for clip in clips])
 
-    def batch(step: int, part: int, parts: int) -> dict[str, Any]:
-        return make_batch(clips, attributes, domains, config, rate, seed, step, kinds, Part(part, parts))
-
-    fit(task, batch, config.loop, folder, seed, device, progress=progress)
+    batches = CropBatches(clips, attributes, domains, config, rate, seed, kinds)
+    fit(task, batches, config.loop, folder, seed, device, progress=progress)
     names, tensors = set(kept_names(task)), task.state_dict()
     classes = [int(attributes.max()) + 1, int(domains.max()) + 1]
     metadata = {"branch": asdict(config), "rate": rate, "classes": classes, "simam": model.simam}
@@ -122,15 +117,6 @@ def nothing_to_learn(
         return ""
     unused = " that count" if attributes.max() > 0 or domains.max() > 0 else ""
     return f"the training clips have no two classes of attributes, domains or machines{unused} to tell apart"
-
-
-def input_crop(clip: Clip, config: EncoderBranchConfig, rate: int, generator: np.random.Generator) -> np.ndarray:
-    """The inputs of a branch for a random crop of a recording, float32 (inputs, samples).
-
-    The residual is computed within the crop: over a few seconds its gains are as good as those of the whole clip.
-    """
-    wave = read_crop(clip, config.crop_seconds, rate, generator)
-    return select_inputs(wave, rate, config.inputs, config.subtraction, clip.path)
 
 
 @torch.inference_mode()
@@ -205,73 +191,6 @@ def domain_labels(clips: Sequence[Clip], classes: str) -> np.ndarray:
     if classes == "domain":
         return _number([(c.domain,) for c in clips])
     return _number([(c.machine, c.section, c.domain) for c in clips])
-
-
-def make_batch(
-    clips: Sequence[Clip],
-    attributes: np.ndarray,
-    domains: np.ndarray,
-    config: EncoderBranchConfig,
-    rate: int,
-    seed: int,
-    step: int,
-    simam: np.ndarray | None = None,
-    part: Part = WHOLE,
-) -> dict[str, Any]:
-    """A training batch of random crops. Draws a machine, then a domain (``target_share``), then a clip.
-
-    Drawing the domain first keeps the ten target clips of a machine from being lost among its 990 source clips.
-
-    Args:
-        clips: N training clips.
-        attributes: attribute classes of the clips, (N,).
-        domains: domain classes of the clips, (N,).
-        config: settings of the branch.
-        rate: sampling rate in Hz.
-        seed: of the training.
-        step: number of the training step; with ``seed`` it determines the batch.
-        simam: index of each clip's kind in SIMAM, (N,).
-        part: of the batch, whose clips are read, and those that are mixed into them.
-
-    Returns:
-        "attribute" (B,), "domain" (B,), and "simam" (B,) if given, of the whole batch; "part"; "rows" (R,), places in
-        the batch of the clips that were read, its own ones first; "wave" (R, inputs, samples).
-    """
-    generator = np.random.default_rng(step_seed(seed, step))
-    rows = _rows(config, part, step_seed(seed, step))
-    machines = list(group_by(clips, "machine", "section"))
-    groups = group_by(clips, "machine", "section", "domain")
-    waves: dict[int, np.ndarray] = {}
-    chosen = []
-    for place in range(config.loop.batch_size):
-        machine = machines[generator.integers(len(machines))]
-        target = generator.random() < config.target_share
-        present = [d for d in ("target", "source", "") if (*machine, d) in groups]
-        domain = "target" if target and "target" in present else next((d for d in present if d != "target"), "target")
-        group = groups[*machine, domain]
-        chosen.append(group[generator.integers(len(group))])
-        if place in rows:
-            waves[place] = input_crop(clips[chosen[-1]], config, rate, generator)
-        else:
-            draw_crop(clips[chosen[-1]], config.crop_seconds, generator)
-    batch = {
-        "wave": torch.from_numpy(np.stack([waves[place] for place in rows])),
-        "rows": torch.tensor(rows),
-        "part": part,
-        "attribute": torch.from_numpy(attributes[chosen]),
-        "domain": torch.from_numpy(domains[chosen]),
-    }
-    return batch if simam is None else {**batch, "simam": torch.from_numpy(simam[chosen])}
-
-
-def _rows(config: EncoderBranchConfig, part: Part, seed: int) -> list[int]:
-    """Places in a batch of a part's own clips, and of those that the training step will mix into them."""
-    size = config.loop.batch_size
-    own = list(range(size))[part.rows(size)]
-    if part == WHOLE or not config.augment.mixup:
-        return own
-    draws = draw(config.augment, size, len(config.inputs), torch.Generator().manual_seed(seed)).of(torch.tensor(own))
-    return list(dict.fromkeys([*own, *draws.partner[draws.share < 1.0].tolist()]))
 
 
 def _number(keys: Sequence[tuple | None]) -> np.ndarray:

@@ -152,7 +152,7 @@ class AdaptationTask(nn.Module):
         Uses torch's global random state, which must be the same for every part.
 
         Args:
-            batch: of ``make_batch``: "attribute" and "domain" (B,), where -1 means no class, and optionally "simam"
+            batch: of ``CropBatches``: "attribute" and "domain" (B,), where -1 means no class, and optionally "simam"
                 (B,), the index of each clip's kind in SIMAM, of the whole batch; "wave" (R, inputs, samples) of its
                 clips "rows" (R,), all if missing; "part", the whole if missing. A mixture is enhanced with the kind of
                 the clip that has the larger share.
