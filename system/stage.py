@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from system import __version__
+from system.config.training import LOOP_FREE
 from system.errors import WheeltapperError
 from system.files import TEMPORARY, file_hash, open_atomic, read_json, write_json
 from system.record import run_record
@@ -278,11 +279,14 @@ def _is_content(path: Path | None, digest: str | None) -> bool:
 
 
 def _difference(before: Any, now: Any, key: str = "") -> str:
-    """The first key of nested mappings whose values differ, but for ``PLACES``; empty where none does."""
+    """The first key of nested mappings whose values differ; empty where none does.
+
+    ``PLACES`` do not count, nor ``LOOP_FREE``, which records of earlier versions hold.
+    """
     if not (isinstance(before, dict) and isinstance(now, dict)):
         return "" if before == now else key or "settings"
     for name in {**before, **now}:
-        if name in PLACES and before.get(name) and now.get(name):
+        if name in LOOP_FREE or (name in PLACES and before.get(name) and now.get(name)):
             continue
         both = name in before and name in now
         inner = f"{key}.{name}" if key else str(name)

@@ -34,7 +34,8 @@ from system.pretraining.corpus import ClipCorpus, Mixture
 from system.pretraining.shards import write_shards
 from system.record import run_record
 from system.training.crops import fit_length
-from system.training.loop import prepared, step_seed
+from system.training.loading import prepared
+from system.training.state import step_seed
 
 CLIP_SECONDS = 10
 ROWS, DIM = 1024, 1024  # of the step's matrix products

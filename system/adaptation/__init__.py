@@ -38,6 +38,7 @@ def adapt(
     progress: Callable[[int, dict[str, float]], None] | None = None,
     simam: Mapping[str, str] | None = None,
     clusters: Mapping[Key, int] | None = None,
+    key: str = "loop",
 ) -> AdaptationTask:
     """Adapts an encoder to normal clips (Wang and Liu 2026, section 3) and writes ``adapter.safetensors``.
 
@@ -54,9 +55,10 @@ def adapt(
         progress: called after each step with its number and the losses.
         simam: kind of SimAM by machine, applied after the encoder's front end and stored in the file.
         clusters: pseudo-attributes of training clips without attributes (``pseudo_attributes.py``).
+        key: where ``config.loop`` stands in the configuration, for messages.
 
     Returns:
-        The trained model with its heads.
+        The trained model with its heads; ``config.loop.precision`` of it is the arithmetic that it was trained in.
 
     Raises:
         WheeltapperError: a clip is not a normal training clip, or ``config.learn_from`` leaves none.
@@ -65,9 +67,11 @@ def adapt(
         >>> task = adapt(encoder, clips, EncoderBranchConfig(), rate=16000, folder="adapt/main", seed=0)
         >>> model = load_adapted(new_encoder, "adapt/main/adapter.safetensors", EncoderBranchConfig())
     """
+    from system.training.arithmetic import settle
     from system.training.loop import fit  # imports accelerate, which takes seconds and is not needed for inference
 
     check_training(clips)
+    config = replace(config, loop=settle(config.loop, device, folder))
     clips = training_clips(clips, config)
     attributes, domains = attribute_labels(clips, clusters), domain_labels(clips, config.heads.domain_classes)
     with torch.random.fork_rng(devices=[]):
@@ -79,7 +83,7 @@ def adapt(
     kinds = np.array([SIMAM.index(model.simam_of(clip.machine)) for clip in clips])
 
     batches = CropBatches(clips, attributes, domains, config, rate, seed, kinds)
-    fit(task, batches, config.loop, folder, seed, device, progress=progress)
+    fit(task, batches, config.loop, folder, seed, device, progress=progress, key=key)
     names, tensors = set(kept_names(task)), task.state_dict()
     classes = [int(attributes.max()) + 1, int(domains.max()) + 1]
     metadata = {"branch": asdict(config), "rate": rate, "classes": classes, "simam": model.simam}

@@ -61,6 +61,7 @@ class Encoder(nn.Module):
     modes: ClassVar[Mapping[str, Mode]]
     lora_targets: ClassVar[tuple[str, ...]] = ("qkv",)  # layers that get low-rank adapters
     filterbanks: ClassVar[tuple[str, ...]] = ()  # filter banks that the front end supports
+    stacks: ClassVar[tuple[str, ...]] = ("blocks",)  # submodules whose children are its blocks, from first to last
     SIZES: ClassVar[Mapping[str, Any]]
 
     pad_value: float = 0.0  # value of padded frames, after normalisation

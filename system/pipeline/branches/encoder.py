@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from submission.texts import BranchText, subtraction_text
 from system import manifest
 from system.config import EncoderBranchConfig, EncoderConfig, SharedBranchConfig
+from system.config.training import LOOP_FREE
 from system.experiment import Experiment
 from system.files import write_json
 from system.manifest import Clip
@@ -37,7 +38,8 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
         return self.run.encoder_config(self.name)
 
     def training_settings(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self.config).items() if name not in NOT_IN_TRAINING}
+        settings = {name: value for name, value in asdict(self.config).items() if name not in NOT_IN_TRAINING}
+        return settings | {"loop": {key: value for key, value in settings["loop"].items() if key not in LOOP_FREE}}
 
     def embedding_settings(self) -> dict[str, Any] | None:
         return asdict(self.config.encoder) if self.config.encoder else None
@@ -84,9 +86,11 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
         with progress_bar(branch.loop.steps, f"adapting {name}") as bar:
             task = adapt(
                 encoder, clips, branch, rate, folder, seed, run.config.device,
-                lambda step, values: bar.update(step + 1 - bar.n), kinds, clusters,
+                lambda step, values: bar.update(step + 1 - bar.n), kinds, clusters, f"branches.{name}.loop",
             )  # fmt: skip
         card = _card(task, rate, max(clip.seconds for clip in clips)) | self.front_end() | {"simam_choices": choices}
+        if branch.loop.steps:
+            card["trained_in"] = task.config.loop.precision
         if idle:
             card["skipped"] = idle
         if branch.pseudo_attributes.clusters:

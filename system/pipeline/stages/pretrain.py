@@ -1,7 +1,7 @@
 """Stage 1: pre-train the sub-band encoder on the training recordings, or on any recordings (pretrain.sources)."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -68,9 +68,11 @@ def work(run: Experiment) -> Iterable[Path]:
         return []
     from system.pretraining import pretrain
     from system.pretraining.corpus import Mixture
+    from system.training.arithmetic import settle
 
     device = resources.prepare_torch(run)
     config = run.config.pretrain
+    config = replace(config, loop=settle(config.loop, device, run.encoder.parent))
     encoder = resources.configured_encoder(run, run.config.encoder)
     folder = run.encoder.parent
     written = [run.encoder]
@@ -89,7 +91,8 @@ def work(run: Experiment) -> Iterable[Path]:
             )
         written.append(folder / "curve.csv")
     if processes.is_main():
-        encoder.to("cpu").save(run.encoder, steps=config.loop.steps, seed=run.config.seed)
+        trained = {"trained_in": config.loop.precision} if config.loop.steps else {}
+        encoder.to("cpu").save(run.encoder, steps=config.loop.steps, seed=run.config.seed, **trained)
     return written
 
 

@@ -1,0 +1,66 @@
+"""Batches on their way to the network: prepared ahead in threads, copied to the device while it computes."""
+
+from collections import deque
+from collections.abc import Callable, Generator, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor
+
+from system import processes
+from system.machine import cores
+
+MOST_THREADS = 12  # more than this many do not feed a device faster
+CORES_PER_THREAD = 4  # on a CPU, which computes the training step meanwhile
+
+Value = TypeVar("Value")
+
+
+def loader_threads(configured: int, device: str) -> int:
+    """Number of threads that prepare batches.
+
+    Beside a GPU all cores of the process but one prepare batches. Where the step itself is computed on these cores,
+    a quarter of them do.
+
+    Args:
+        configured: number wanted; 0 for one from the cores of this machine.
+        device: cpu, cuda or mps.
+    """
+    own = max(1, cores() // processes.per_machine())
+    wanted = own // CORES_PER_THREAD if device == "cpu" else own - 1
+    return configured or min(max(1, wanted), MOST_THREADS)
+
+
+def prepared(make_batch: Callable[..., Value], keys: Iterable[tuple], workers: int) -> Generator[Value]:
+    """Yields ``make_batch(*key)`` for every key in order, computed up to ``workers + 1`` batches ahead in threads.
+
+    An exception of ``make_batch`` is raised when its batch is due.
+    """
+    keys = iter(keys)
+    threads = ThreadPoolExecutor(workers)
+    try:
+        waiting = deque(threads.submit(make_batch, *key) for key in islice(keys, workers + 1))
+        while waiting:
+            batch = waiting.popleft().result()
+            waiting.extend(threads.submit(make_batch, *key) for key in islice(keys, 1))
+            yield batch
+    finally:
+        threads.shutdown(cancel_futures=True)
+
+
+def pinned(values: Any) -> Any:
+    """The same dicts, lists and tuples with their tensors in pinned memory, which a GPU copies while it computes."""
+    if isinstance(values, Tensor):
+        return values.pin_memory() if values.device.type == "cpu" else values
+    if isinstance(values, dict):
+        return {name: pinned(value) for name, value in values.items()}
+    if isinstance(values, tuple) and hasattr(values, "_fields"):
+        return type(values)(*map(pinned, values))
+    return type(values)(map(pinned, values)) if isinstance(values, list | tuple) else values
+
+
+def can_pin(device: str) -> bool:
+    """Whether memory can be pinned for copies to a device."""
+    return torch.device(device).type == "cuda" and torch.cuda.is_initialized()
