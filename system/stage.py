@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 from system import __version__
-from system.config.training import LOOP_FREE
 from system.errors import WheeltapperError
 from system.files import TEMPORARY, file_hash, open_atomic, read_json, write_json
 from system.record import run_record
@@ -30,6 +29,8 @@ MARKERS = "stages"
 FORMAT = 3
 FORMER = 2  # whose stages left the same, but whose records have one hash for settings, inputs and version
 PLACES = ("checkpoint",)  # settings that say where an input lies, which counts by its content
+# Settings of a training loop that say how it is computed and watched, not what comes out.
+LOOP_FREE = ("accumulate", "checkpointing", "workers", "log_every", "save_every")
 
 
 @dataclass

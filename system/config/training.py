@@ -11,9 +11,6 @@ from pydantic import Field
 
 from system.config.keys import File, Natural, NonNegative, Positive, Share, key
 
-# Settings of LoopConfig that say how a run is computed and watched, not what comes out.
-LOOP_FREE = ("accumulate", "checkpointing", "workers", "log_every", "save_every")
-
 
 @dataclass
 class LoopConfig:
@@ -33,7 +30,8 @@ class LoopConfig:
     precision: Literal["auto", "no", "tf32", "bf16", "fp16"] = key(
         "auto",
         "Arithmetic of training: no is float32, tf32 and fp16 need a GPU; auto: bf16 on a GPU that has it, else tf32, "
-        "and no on a CPU; a training that was begun keeps to what it began with",
+        "and no on a CPU, so that a run does not depend on the processor (bf16 takes 0.6 to 0.8 of the time where it has "
+        "instructions for it); a training that was begun keeps to what it began with",
     )
     checkpointing: Literal["auto", "on", "off"] = key(
         "auto",

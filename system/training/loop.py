@@ -22,9 +22,9 @@ from torch import Tensor, nn
 
 from system import processes
 from system.config import LoopConfig
-from system.config.training import LOOP_FREE
 from system.errors import WheeltapperError
 from system.memory_errors import is_out_of_memory
+from system.stage import LOOP_FREE
 from system.training.arithmetic import products, settle
 from system.training.checkpointing import Checkpointing, room
 from system.training.loading import can_pin, loader_threads, pinned, prepared

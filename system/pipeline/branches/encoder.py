@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 from submission.texts import BranchText, subtraction_text
 from system import manifest
 from system.config import EncoderBranchConfig, EncoderConfig, SharedBranchConfig
-from system.config.training import LOOP_FREE
 from system.experiment import Experiment
 from system.files import write_json
 from system.manifest import Clip
@@ -17,6 +16,7 @@ from system.pipeline import resources
 from system.pipeline.branches import encoder_texts
 from system.pipeline.branches.base import Branch, Rows
 from system.progress import progress_bar
+from system.stage import LOOP_FREE
 
 if TYPE_CHECKING:
     from system.adaptation.model import AdaptationTask, AdaptedEncoder

@@ -7,12 +7,11 @@ from typing import Any
 
 from system import manifest, processes, windows
 from system.config import PretrainConfig
-from system.config.training import LOOP_FREE
 from system.experiment import Experiment
 from system.manifest import Clip
 from system.pipeline import resources
 from system.progress import progress_bar
-from system.stage import Stage
+from system.stage import LOOP_FREE, Stage
 
 
 def stage(run: Experiment) -> Stage:
