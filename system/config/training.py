@@ -30,8 +30,8 @@ class LoopConfig:
     precision: Literal["auto", "no", "tf32", "bf16", "fp16"] = key(
         "auto",
         "Arithmetic of training: no is float32, tf32 and fp16 need a GPU; auto: bf16 on a GPU that has it, else tf32, "
-        "and no on a CPU, so that a run does not depend on the processor (with instructions for bf16 it takes 0.6 to 0.8 "
-        "of the time); a training that was begun keeps to what it began with",
+        "and no on a CPU, so that a run does not depend on the processor (with instructions for bf16 it takes 0.6 to "
+        "0.8 of the time); a training that was begun keeps to what it began with",
     )
     checkpointing: Literal["auto", "on", "off"] = key(
         "auto",

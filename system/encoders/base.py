@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from system import audio
+from system.accelerator import without_autocast
 from system.encoders import checkpoints, configs, wrapped
 from system.encoders.shapes import building_shapes
 from system.errors import WheeltapperError
@@ -159,6 +160,7 @@ class Encoder(nn.Module):
         """Device of the network."""
         return next(self.parameters()).device
 
+    @without_autocast
     def spectrogram(self, wave: Tensor, rate: int, mode: str = "official") -> Tensor:
         """Front end: converts waveforms to the normalised spectrogram that the network takes.
 

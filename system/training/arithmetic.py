@@ -1,8 +1,6 @@
 """Arithmetic of training: float32, TF32 products, or mixed precision, as the device has it."""
 
-import contextlib
 import os
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -49,20 +47,3 @@ def _best(device: str) -> str:
     if device != "cuda":
         return "no"
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "tf32"
-
-
-@contextlib.contextmanager
-def products(precision: str, device: str) -> Iterator[None]:
-    """Within, float32 products and convolutions of a CUDA device are computed in TF32 if ``precision`` says so.
-
-    Elsewhere torch would decide: by default TF32 in convolutions and float32 in products.
-    """
-    if device != "cuda":
-        yield
-        return
-    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    try:
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = precision == "tf32"
-        yield
-    finally:
-        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before

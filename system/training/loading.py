@@ -1,13 +1,10 @@
-"""Batches on their way to the network: prepared ahead in threads, copied to the device while it computes."""
+"""Batches that are prepared ahead, in threads."""
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
-from typing import Any, TypeVar
-
-import torch
-from torch import Tensor
+from typing import TypeVar
 
 from system import processes
 from system.machine import cores
@@ -48,19 +45,3 @@ def prepared(make_batch: Callable[..., Value], keys: Iterable[tuple], workers: i
             yield batch
     finally:
         threads.shutdown(cancel_futures=True)
-
-
-def pinned(values: Any) -> Any:
-    """The same dicts, lists and tuples with their tensors in pinned memory, which a GPU copies while it computes."""
-    if isinstance(values, Tensor):
-        return values.pin_memory() if values.device.type == "cpu" else values
-    if isinstance(values, dict):
-        return {name: pinned(value) for name, value in values.items()}
-    if isinstance(values, tuple) and hasattr(values, "_fields"):
-        return type(values)(*map(pinned, values))
-    return type(values)(map(pinned, values)) if isinstance(values, list | tuple) else values
-
-
-def can_pin(device: str) -> bool:
-    """Whether memory can be pinned for copies to a device."""
-    return torch.device(device).type == "cuda" and torch.cuda.is_initialized()

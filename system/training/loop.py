@@ -21,13 +21,14 @@ from accelerate.utils import DistributedDataParallelKwargs, send_to_device
 from torch import Tensor, nn
 
 from system import processes
+from system.accelerator import can_pin, pinned, products
 from system.config import LoopConfig
 from system.errors import WheeltapperError
 from system.memory_errors import is_out_of_memory
 from system.stage import LOOP_FREE
-from system.training.arithmetic import products, settle
+from system.training.arithmetic import settle
 from system.training.checkpointing import Checkpointing, room
-from system.training.loading import can_pin, loader_threads, pinned, prepared
+from system.training.loading import loader_threads, prepared
 from system.training.state import STATE, Events, Position, Row, StateFile, left, step_seed
 
 Batch = dict[str, Any]
@@ -110,7 +111,7 @@ def fit(
     with (
         processes.lost_peer(lambda: _gone(state.path)),
         _memory(config, parts, device, key, state.path),
-        products(config.precision, device),
+        products(config.precision == "tf32", device),
         torch.random.fork_rng(devices=[]),
         contextlib.closing(prepared(ready, keys, loader_threads(config.workers, device))) as batches,
     ):

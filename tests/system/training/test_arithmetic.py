@@ -6,13 +6,14 @@ import pytest
 import torch
 from test_training import CONFIG, Noisy, batch, run
 
+from system.accelerator import can_pin, pinned, products
 from system.adaptation.augment import Part
 from system.bin import main
 from system.errors import WheeltapperError
 from system.memory_errors import is_out_of_memory
 from system.training import loading
-from system.training.arithmetic import products, settle
-from system.training.loading import loader_threads, pinned
+from system.training.arithmetic import settle
+from system.training.loading import loader_threads
 from system.training.loop import learning_rate
 from system.training.state import saved_setting, step_seed
 
@@ -54,14 +55,14 @@ def test_a_training_keeps_to_what_it_was_begun_with(tmp_path, monkeypatch):
         settle(CONFIG, "cpu", tmp_path)
 
 
-def test_products_of_a_gpu(monkeypatch):
+def test_products_of_a_gpu():
     flags = torch.backends.cuda.matmul, torch.backends.cudnn
     before = [each.allow_tf32 for each in flags]
-    for precision, expected in (("tf32", True), ("no", False), ("bf16", False)):
-        with products(precision, "cuda"):
+    for expected in (True, False):
+        with products(expected, "cuda"):
             assert [each.allow_tf32 for each in flags] == [expected] * 2
         assert [each.allow_tf32 for each in flags] == before
-    with products("no", "cpu"):
+    with products(not before[0], "cpu"):
         assert [each.allow_tf32 for each in flags] == before
 
 
@@ -125,7 +126,7 @@ def test_pinned_values_keep_their_form(monkeypatch):
     assert (len(seen), found["part"], found["rate"]) == (3, Part(1, 2), 3)
     assert isinstance(found["part"], Part)
     assert [found["x"].sum(), found["waves"][8000][0], found["waves"][8000][1][0]] == [2, 1, 1]
-    assert not loading.can_pin("cpu")
+    assert not can_pin("cpu")
 
 
 def test_one_pass_over_the_weights_is_adam(tmp_path):
