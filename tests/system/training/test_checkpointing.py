@@ -13,19 +13,11 @@ from system.adaptation.model import AdaptationTask, AdaptedEncoder
 from system.config import AugmentConfig, EncoderBranchConfig, LoopConfig, LoraConfig
 from system.encoders import FAMILIES, family_class
 from system.encoders.base import Encoder
-from system.encoders.cnn import ResNeXtConfig
 from system.training import checkpointing
 from system.training.checkpointing import Checkpointing, room
 from system.training.loop import fit
 
 RATE = 16000
-
-
-def small(family: str) -> Encoder:
-    kind = family_class(family)
-    if family == "resnext":
-        return kind.untrained(ResNeXtConfig(layers=(1, 1, 1, 1), cardinality=4, base_width=64, planes=4), 0)
-    return kind.build("nano", 0)
 
 
 def gradients(encoder: Encoder, mode: str, budget: float = 0.0, seed: int = 0) -> tuple[list[torch.Tensor], set[int]]:
@@ -53,7 +45,7 @@ def with_dropout(encoder: Encoder) -> Encoder:
 
 @pytest.mark.parametrize("family", sorted(FAMILIES))
 def test_gradients_are_the_same(family):
-    encoder = with_dropout(small(family))
+    encoder = with_dropout(family_class(family).build("nano", 0))
     expected, again = gradients(encoder, "off")
     assert not again
     for mode, budget in (("on", 0.0), ("auto", float("inf")), ("auto", 1.0)):
@@ -66,7 +58,7 @@ def test_gradients_are_the_same(family):
 
 
 def test_gradients_in_mixed_precision():
-    encoder = with_dropout(small("beats"))
+    encoder = with_dropout(family_class("beats").build("nano", 0))
     with torch.autocast("cpu", torch.bfloat16):
         expected, _ = gradients(encoder, "off")
         found, _ = gradients(encoder, "on")
