@@ -14,7 +14,7 @@ from system.adaptation.batches import CropBatches, input_crop
 from system.adaptation.lora import all_linear, merge_lora, merge_tensors
 from system.adaptation.model import AdaptationTask, AdaptedEncoder
 from system.adaptation.pseudo_attributes import Key
-from system.config import SIMAM, EncoderBranchConfig
+from system.config import EncoderBranchConfig
 from system.corpora.attributes import attribute_class
 from system.encoders import checkpoints
 from system.encoders.base import Encoder
@@ -80,7 +80,7 @@ def adapt(
         task = AdaptationTask(model, int(attributes.max()) + 1, int(domains.max()) + 1)
         model.align_projection(_pooled_crops(model.eval(), clips, config, seed))
 
-    kinds = np.array([SIMAM.index(model.simam_of(clip.machine)) for clip in clips])
+    kinds = [model.simam_of(clip.machine) for clip in clips]
 
     batches = CropBatches(clips, attributes, domains, config, rate, seed, kinds)
     fit(task, batches, config.loop, folder, seed, device, progress=progress, key=key)

@@ -27,7 +27,7 @@ class CropBatches:
         config: settings of the branch.
         rate: sampling rate in Hz.
         seed: of the training.
-        simam: index of each clip's kind in SIMAM, (N,).
+        simam: kind of SimAM of each clip, N; none if empty.
 
     Example:
         >>> batches = CropBatches(clips, attribute_labels(clips), domain_labels(clips, "machine"), config, 16000, 0)
@@ -42,12 +42,10 @@ class CropBatches:
         config: EncoderBranchConfig,
         rate: int,
         seed: int,
-        simam: np.ndarray | None = None,
+        simam: Sequence[str] = (),
     ):
         self.clips, self.config, self.rate, self.seed = clips, config, rate, seed
-        self.labels = {"attribute": attributes, "domain": domains}
-        if simam is not None:
-            self.labels["simam"] = simam
+        self.attributes, self.domains, self.simam = attributes, domains, simam
         groups = group_by(clips, "machine", "section", "domain")
         # Indices of the target clips of each machine and section, and of its others; none where there are no such.
         self.machines = [
@@ -64,8 +62,9 @@ class CropBatches:
             parts: how many there are.
 
         Returns:
-            "attribute" (B,), "domain" (B,), and "simam" (B,) if given, of the whole batch; "part"; "rows" (R,), places
-            in the batch of the clips that were read, its own ones first; "wave" (R, inputs, samples).
+            "attribute" (B,), "domain" (B,), and "simam", a list of B, if given, of the whole batch; "part"; "rows", a
+            list of the R places in the batch of the clips that were read, its own ones first; "wave" (R, inputs,
+            samples).
         """
         config, seed = self.config, step_seed(self.seed, step)
         generator, own = np.random.default_rng(seed), Part(part, parts)
@@ -79,12 +78,14 @@ class CropBatches:
                 waves[place] = input_crop(self.clips[index], config, self.rate, generator)
             else:
                 draw_crop(self.clips[index], config.crop_seconds, generator)
-        return {
+        batch = {
             "wave": torch.from_numpy(np.stack([waves[place] for place in rows])),
-            "rows": torch.tensor(rows),
+            "rows": rows,
             "part": own,
-            **{name: torch.from_numpy(labels[chosen]) for name, labels in self.labels.items()},
+            "attribute": torch.from_numpy(self.attributes[chosen]),
+            "domain": torch.from_numpy(self.domains[chosen]),
         }
+        return {**batch, "simam": [self.simam[index] for index in chosen]} if self.simam else batch
 
     def _draw(self, generator: np.random.Generator) -> int:
         """Index of a clip."""

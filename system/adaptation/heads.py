@@ -145,20 +145,22 @@ class AdaCos(Head):
     @torch.no_grad()
     @without_autocast
     def adapt_scale(self, embedding: Tensor, labels: Tensor, others: Tensor, share: Tensor) -> None:
-        known = labels >= 0
-        if not self.adaptive_scale or not known.any():
+        if not self.adaptive_scale:
             return
-        cosine, labels, share = self.cosine(embedding[known].float()), labels[known], share[known]
-        others = torch.where(others[known] >= 0, others[known], labels)
+        # Clips without a class are masked, not left out: the host need not wait for the device to count them.
+        known = labels >= 0
+        labels = labels.clamp_min(0)
+        others = torch.where(others >= 0, others, labels)
+        cosine = self.cosine(embedding.float())
         own = F.one_hot(labels, self.classes) + F.one_hot(others, self.classes) > 0
-        rest = (self.scale * cosine).logsumexp(2).masked_fill(own, -math.inf)
-        mean = rest.flatten().logsumexp(0) - math.log(len(rest))  # log B
-        if not torch.isfinite(mean):
-            return  # there is no other class
+        rest = (self.scale * cosine).logsumexp(2).masked_fill(own | ~known[:, None], -math.inf)
+        mean = rest.flatten().logsumexp(0) - known.sum().log()  # log B
         angle, row = torch.arccos(cosine.amax(2)), torch.arange(len(cosine), device=cosine.device)
         angle = share * angle[row, labels] + (1.0 - share) * angle[row, others]
-        scale = mean / angle.quantile(0.5).clamp_max(math.pi / 4).cos()
-        self.scale.copy_(scale.clamp_min(SMALLEST_SCALE))
+        median = angle.masked_fill(~known, math.nan).nanquantile(0.5)
+        scale = (mean / median.clamp_max(math.pi / 4).cos()).clamp_min(SMALLEST_SCALE)
+        # The mean is not finite where there is no other class, or no clip with one.
+        self.scale.copy_(torch.where(torch.isfinite(mean) & known.any(), scale, self.scale))
 
 
 class AdaProj(AdaCos):

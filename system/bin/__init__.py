@@ -81,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         if command != "launch":  # whose processes share the machine
             machine.limit_library_threads()
+        machine.prepare_metal()
         args, module = _read(argv, command)
         if module is None:
             return 2

@@ -6,7 +6,7 @@ import sys
 from system.bin import options
 from system.bin.parsing import only_with
 from system.errors import WheeltapperError
-from system.machine import check_device, one_thread_each
+from system.machine import choose_device, one_thread_each
 from system.pipeline.session import run_stage, session
 
 
@@ -76,7 +76,7 @@ def _recordings(args: argparse.Namespace) -> int:
     from system.embeddings.recordings import choose_usable, list_recordings, write_embeddings
 
     paths = list_recordings(args.audio)
-    check_device(args.device)
+    device = choose_device(args.device)
     if min(args.batch_size, args.workers, args.layer) < 0:
         raise WheeltapperError("--batch-size, --workers, --layer: expected at least 0")
     encoder = options.build_encoder(args, args.checkpoint, args.seed)
@@ -85,7 +85,7 @@ def _recordings(args: argparse.Namespace) -> int:
         print(f"wheeltapper embed: {problem.replace(chr(10), chr(92) + 'n')}", file=sys.stderr)
     if not paths:
         raise WheeltapperError(f"{args.audio}: expected a recording that can be embedded, found {len(problems)} others")
-    named = ("mode", "pool", "pool_power", "layer", "rate", "device", "precision", "batch_size")
+    named = ("mode", "pool", "pool_power", "layer", "rate", "precision", "batch_size")
     line = write_embeddings(
         args.out,
         encoder,
@@ -93,6 +93,7 @@ def _recordings(args: argparse.Namespace) -> int:
         args.audio if args.audio.is_dir() else args.audio.parent,
         args.checkpoint or args.exp or options.DEFAULT,
         **{name: getattr(args, name) for name in named},
+        device=device,
         workers=one_thread_each(args.workers),
     )
     print(line)

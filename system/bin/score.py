@@ -25,7 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(outputs, "--csv")
     options.add(outputs, "--json")
     computing = parser.add_argument_group("computing, for new recordings")
-    options.add_device(computing, detail="cpu or cuda (default: that of the run)", default="")
+    options.add_device(
+        computing, detail="cuda, mps, cpu or auto (default: that of the run's configuration)", default=""
+    )
     for group in (files, outputs, computing):
         only_with(group, "files", "new recordings")
     options.add_example(

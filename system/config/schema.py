@@ -173,7 +173,9 @@ class Config:
     """Everything a run depends on besides its recordings."""
 
     seed: Seed = key(0, "Seed of all random numbers")
-    device: Literal["cpu", "cuda"] = key("cpu", "Device for training and embedding")
+    device: Literal["auto", "cuda", "mps", "cpu"] = key(
+        "auto", "Device for training and embedding; auto: the first of the others that works"
+    )
     threads: Annotated[int, Field(ge=0, le=4096)] = key(0, "Threads of torch; 0: as many as there are cores")
     false_positive_rate: Annotated[float, Field(gt=0, lt=1)] = key(
         0.1, "Share of normal clips above the decision threshold that is aimed at"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from system.encoders.cards import checkpoint_file
 from system.errors import WheeltapperError
 from system.experiment import Experiment
-from system.machine import check_device, one_thread_each
+from system.machine import choose_device, one_thread_each
 from system.pipeline import resources
 from system.pipeline.session import execute
 from system.progress import progress_bar
@@ -80,7 +80,7 @@ def _check_models(run: Experiment) -> None:
     fine-tuned."""
     from system.encoders import Encoder, family_class
 
-    check_device(run.config.device)
+    choose_device(run.config.device)
     for name, model in run.config.study.models.items():
         checkpoint_file(model.encoder, run.config.data.folder)
         kind = family_class(model.encoder.family)

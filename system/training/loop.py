@@ -148,6 +148,7 @@ class _Update:
     def __init__(self, accelerator: Accelerator, module: nn.Module, optimizer, config: LoopConfig, folder: Path):
         self.accelerator, self.config, self.folder = accelerator, config, folder
         self.before_step = getattr(module, "before_step", None)
+        self.wide = torch.float32 if accelerator.device.type == "mps" else torch.float64  # mps has no doubles
         self.module, self.optimizer = accelerator.prepare(module, optimizer)
         self.module.train()
 
@@ -171,11 +172,11 @@ class _Update:
                 with accelerator.autocast():
                     figures = self.module(batch)
                 accelerator.backward(figures["loss"])
-            found = [figure.detach().double() for figure in figures.values()]
+            found = [figure.detach().to(self.wide) for figure in figures.values()]
             sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
         norm = accelerator.clip_grad_norm_(self.module.parameters(), config.clip_norm)
         # One exchange between processes and one synchronisation with the device per step, so that all stop together.
-        means = torch.stack([*(total / config.accumulate for total in sums), norm.double()])
+        means = torch.stack([*(total / config.accumulate for total in sums), norm.to(self.wide)])
         *values, norm = accelerator.reduce(means, "mean").tolist()
         values = dict(zip(figures, values, strict=True))
         self._check_finite("loss", values["loss"], step)

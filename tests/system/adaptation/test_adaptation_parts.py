@@ -73,7 +73,7 @@ def test_a_part_reads_its_own_clips_and_those_mixed_into_them(train_clips, monke
     for number in range(4):
         read.clear()
         batch = make_batch(3, number, 4)
-        rows = batch["rows"].tolist()
+        rows = batch["rows"]
         assert len(read) == len(rows) < 8
         assert rows[:2] == [2 * number, 2 * number + 1]
         assert mixup or len(rows) == 2

@@ -8,7 +8,7 @@ import torch
 
 from system.adaptation import attribute_labels, domain_labels
 from system.adaptation.batches import CropBatches, input_crop
-from system.config import AugmentConfig, EncoderBranchConfig, LoopConfig
+from system.config import SIMAM, AugmentConfig, EncoderBranchConfig, LoopConfig
 from system.manifest import Clip, group_by
 from system.training.state import step_seed
 
@@ -39,16 +39,17 @@ def plain(clips: list[Clip], settings: EncoderBranchConfig, seed: int, step: int
 @pytest.mark.parametrize("keep", [None, "source", "target", ""])
 def test_draws(train_clips, keep):
     clips = train_clips if keep is None else [replace(clip, domain=keep) for clip in train_clips[:5]] + train_clips[5:]
-    settings, kinds = config(), np.arange(len(clips)) % 3
+    settings, kinds = config(), [SIMAM[number % 3] for number in range(len(clips))]
     labels = attribute_labels(clips), domain_labels(clips, "machine")
     batches = CropBatches(clips, *labels, settings, RATE, 7, kinds)
     for step in (0, 1, 5):
         chosen, waves = plain(clips, settings, 7, step)
         batch = batches(step)
         assert batch["wave"].numpy().tobytes() == waves.tobytes()
-        for name, each in zip(("attribute", "domain", "simam"), (*labels, kinds), strict=True):
+        for name, each in zip(("attribute", "domain"), labels, strict=True):
             assert batch[name].tolist() == each[chosen].tolist()
-        assert batch["rows"].tolist() == list(range(12))
+        assert batch["simam"] == [kinds[index] for index in chosen]
+        assert batch["rows"] == list(range(12))
     assert len({clips[index].domain for step in range(5) for index in plain(clips, settings, 7, step)[0]}) > 1
 
 
