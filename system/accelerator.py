@@ -2,9 +2,10 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -40,6 +41,16 @@ def pinned(values: Any) -> Any:
     if isinstance(values, tuple) and hasattr(values, "_fields"):
         return type(values)(*map(pinned, values))
     return type(values)(map(pinned, values)) if isinstance(values, list | tuple) else values
+
+
+def to_host(values: Mapping[str, Tensor]) -> dict[str, np.ndarray]:
+    """Tensors as float32 arrays, copied with one wait for a GPU, which meanwhile goes on with what came after them."""
+    moved = {name: value.float().to("cpu", non_blocking=True) for name, value in values.items()}
+    if any(value.is_cuda for value in values.values()) and torch.cuda.is_initialized():
+        copied = torch.cuda.Event()
+        copied.record()
+        copied.synchronize()
+    return {name: value.numpy() for name, value in moved.items()}
 
 
 def without_autocast(method: Callable) -> Callable:

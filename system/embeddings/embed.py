@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from system import audio, waveforms
-from system.accelerator import products
+from system.accelerator import products, to_host
 from system.config import EMBED_PRECISIONS, VIEWS
 from system.embeddings.batching import run_batches
 from system.encoders.base import Encoder
@@ -135,7 +135,7 @@ def embed_machine(
         for name, kind in {"": ("projection", 0.0), **readouts}.items():
             for view, tokens in zip(VIEWS, (both, first), strict=True):
                 found[f"{name}.{view}" if name else view] = model.readout(tokens, *kind)
-        return {name: value.float().cpu().numpy() for name, value in found.items()}
+        return to_host(found)
 
     columns: dict[str, np.ndarray] = {}
     with products(False, device):
@@ -254,7 +254,7 @@ def embed_files(
 
     @torch.inference_mode()
     def compute(spectrograms: Tensor) -> np.ndarray:
-        return network(spectrograms.to(device, non_blocking=True)).float().cpu().numpy()
+        return to_host({"": network(spectrograms.to(device, non_blocking=True))})[""]
 
     columns: dict[str, np.ndarray] = {}
     first = np.array([not start for _, start, _ in parts])
