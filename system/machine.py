@@ -187,7 +187,7 @@ def choose_device(wanted: str = AUTO) -> str:
     check_device_name(wanted)
     device = wanted
     if wanted in ACCELERATORS:
-        _, problem = _trial(wanted)
+        _, problem = try_device(wanted)
         if problem:
             raise WheeltapperError(f"device: {problem}; device: {AUTO} takes what works")
     elif wanted == AUTO:
@@ -202,7 +202,7 @@ def choose_device(wanted: str = AUTO) -> str:
 
 def _first_that_works() -> str:
     for device in ACCELERATORS:
-        there, problem = _trial(device)
+        there, problem = try_device(device)
         if not problem:
             return device
         if there and problem not in _said:
@@ -211,8 +211,8 @@ def _first_that_works() -> str:
     return "cpu"
 
 
-def _trial(device: str) -> tuple[bool, str]:
-    """Whether there is such a device, and why it cannot be computed on, empty where it can."""
+def try_device(device: str) -> tuple[bool, str]:
+    """Whether there is a ``cuda`` or ``mps`` device, and why it cannot be computed on, empty where it can."""
     import torch
 
     with warnings.catch_warnings(record=True) as heard:  # of a driver that torch cannot use

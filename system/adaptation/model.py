@@ -208,7 +208,7 @@ class AdaptationTask(nn.Module):
         draws = draws.of(own)
         place = {row: number for number, row in enumerate(rows)}
         others = [place.get(row, number) for number, row in enumerate(draws.partner.tolist())]
-        waves = augment.mix(waves[: len(others)], waves[others], draws.share)
+        waves = augment.mix(waves[: len(others)], waves[torch.tensor(others)], draws.share)
         for layer in self.dropouts:
             layer.part = part
         with torch.no_grad():

@@ -7,6 +7,7 @@ from system.bin import options
 from system.bin.parsing import only_with
 from system.errors import WheeltapperError
 from system.machine import choose_device, one_thread_each
+from system.pipeline import forecast
 from system.pipeline.session import run_stage, session
 
 
@@ -64,6 +65,7 @@ def main(args: argparse.Namespace) -> int:
     if not args.exp:
         raise WheeltapperError("expected --exp DIR (stage of a recipe) or --audio PATH --out X.npz")
     with session(args.exp, args.conf, args.set) as run:
+        forecast.announce(run, ["embed"])
         run_stage(run, "embed")
     return 0
 

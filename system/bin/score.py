@@ -25,9 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(outputs, "--csv")
     options.add(outputs, "--json")
     computing = parser.add_argument_group("computing, for new recordings")
-    options.add_device(
-        computing, detail="cuda, mps, cpu or auto (default: that of the run's configuration)", default=""
-    )
+    options.add_device(computing, detail="cuda, mps, cpu or auto (default: as the run has it)", default="")
     for group in (files, outputs, computing):
         only_with(group, "files", "new recordings")
     options.add_example(

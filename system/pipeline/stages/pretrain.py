@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from system import manifest, processes, windows
 from system.config import PretrainConfig
@@ -12,6 +12,9 @@ from system.manifest import Clip
 from system.pipeline import resources
 from system.progress import progress_bar
 from system.stage import LOOP_FREE, Stage
+
+if TYPE_CHECKING:
+    from system.pretraining.corpus import Mixture
 
 
 def stage(run: Experiment) -> Stage:
@@ -66,7 +69,6 @@ def work(run: Experiment) -> Iterable[Path]:
         print("no branch has an encoder, nothing to pre-train")
         return []
     from system.pretraining import pretrain
-    from system.pretraining.corpus import Mixture
     from system.training.arithmetic import settle
 
     device = resources.prepare_torch(run)
@@ -76,11 +78,10 @@ def work(run: Experiment) -> Iterable[Path]:
     folder = run.encoder.parent
     written = [run.encoder]
     if config.loop.steps:
-        mixture = Mixture.open(config.sources) if config.sources else Mixture.of_clips(_windows(run))
         with progress_bar(config.loop.steps, "pre-training") as bar:
             pretrain(
                 encoder,
-                mixture,
+                mixture(run),
                 config,
                 folder,
                 run.config.seed,
@@ -93,6 +94,14 @@ def work(run: Experiment) -> Iterable[Path]:
         trained = {"trained_in": config.loop.precision} if config.loop.steps else {}
         encoder.to("cpu").save(run.encoder, steps=config.loop.steps, seed=run.config.seed, **trained)
     return written
+
+
+def mixture(run: Experiment) -> "Mixture":
+    """The recordings that are learned from: those of ``pretrain.sources``, or the training clips of the run."""
+    from system.pretraining.corpus import Mixture
+
+    sources = run.config.pretrain.sources
+    return Mixture.open(sources) if sources else Mixture.of_clips(_windows(run))
 
 
 def _windows(run: Experiment) -> list[Clip]:
