@@ -373,7 +373,7 @@ def test_command_on_a_full_disk(record, tmp_path, capsys, monkeypatch):
         (lambda a: [*a, "--filterbank", "even"], "filterbank: expected mel with FISHER, found 'even'"),
         (lambda a: [*a, "--simam", "here"], "simam: expected one of none, global, local, found 'here'"),
         (lambda a: [*a, "--precision", "int4"], "precision: expected one of fp32, bf16, auto"),
-        (lambda a: [*a, "--device", "tpu"], "device: expected one of cpu, cuda"),
+        (lambda a: [*a, "--device", "tpu"], "device: expected one of auto, cuda, mps, cpu"),
         (lambda a: [*a, "--batch-size", "-1"], "--batch-size, --workers, --layer: expected"),
         (lambda a: [*a, "--layer", "2"], "layer: expected a kind of pooling with it"),
         (lambda a: [*a, "--pool", "max"], "pool: expected one of mean"),
