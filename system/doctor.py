@@ -42,6 +42,13 @@ with contextlib.suppress(Exception):
     found["cuda"] = torch.version.cuda or ""
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     found["devices"] = ["cpu", *(torch.cuda.get_device_name(number) for number in range(count))]
+with contextlib.suppress(Exception):
+    import logging
+    from system import machine
+    logging.disable()
+    trials = [machine.try_device(name) for name in machine.ACCELERATORS]
+    found["unusable"] = [f"device: {problem}" for there, problem in trials if there and problem]
+    found["device: auto"] = machine.describe_device(machine.choose_device())
 print(json.dumps(found))
 """
 
@@ -60,7 +67,7 @@ def examine(exp: str, quick: bool = False) -> dict[str, Any]:
     failures = _failures(list(packages)) if not quick else _missing(packages)
     asked = {} if quick else _ask()
     plugged = {name: plugins.failure(name) for name in plugins.names()}
-    problems = [*dict.fromkeys(failures.values()), *filter(None, plugged.values())]
+    problems = [*dict.fromkeys(failures.values()), *filter(None, plugged.values()), *asked.get("unusable", [])]
     version = sys.version_info[:2]
     if not PYTHONS[0] <= version <= PYTHONS[1]:
         first, last = (".".join(map(str, each)) for each in PYTHONS)
@@ -77,7 +84,7 @@ def examine(exp: str, quick: bool = False) -> dict[str, Any]:
             for name, found in packages.items()
         },
         "libsndfile": asked.get("libsndfile", ""),
-        "torch": {name: asked[name] for name in ("threads", "cuda", "devices") if name in asked},
+        "torch": {name: asked[name] for name in ("threads", "cuda", "devices", "device: auto") if name in asked},
         "processor": {
             "cores of the machine": os.cpu_count(),
             "cores for this process": machine.cores(),

@@ -4,10 +4,13 @@ torch is imported only when needed.
 """
 
 import contextlib
+import logging
 import math
 import os
+import platform
 import re
 import sys
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,7 +18,14 @@ from system import processes
 from system.errors import WheeltapperError
 
 ROOT = Path("/")
-DEVICES = ("cpu", "cuda")
+AUTO = "auto"
+ACCELERATORS = ("cuda", "mps")  # in the order in which auto takes them
+DEVICES = (AUTO, *ACCELERATORS, "cpu")
+NAMES = {"cuda": "CUDA", "mps": "Metal"}
+_chosen: list[str] = []  # what this process computes on, once that is known
+_said: set[str] = set()
+
+log = logging.getLogger(__name__)
 
 
 def cores(root: Path = ROOT) -> int:
@@ -147,18 +157,110 @@ def peak_memory_mb() -> int:
     return round(peak / (1e6 if sys.platform == "darwin" else 1e3))  # bytes there, kilobytes elsewhere
 
 
-def check_device(device: str) -> None:
-    """Raises WheeltapperError if the device is unknown or torch cannot use it; for ``cpu`` torch is not imported."""
+def prepare_metal() -> None:
+    """Lets the processor do what torch has no Metal kernel for; call before torch is imported."""
+    if sys.platform == "darwin":
+        os.environ.setdefault("PYTORCH_ENABLE_MPS_FALLBACK", "1")
+
+
+def check_device_name(device: str) -> None:
+    """Raises WheeltapperError for an unknown device."""
     if device not in DEVICES:
         raise WheeltapperError(f"device: expected one of {', '.join(DEVICES)}, found {device!r}")
-    if device == "cpu":
-        return
+
+
+def choose_device(wanted: str = AUTO) -> str:
+    """The device that this process computes on.
+
+    Of several processes of a run on this machine each gets the CUDA device of its local rank, as ``cuda``.
+
+    Args:
+        wanted: ``cuda``, ``mps`` or ``cpu``; ``auto`` takes the first of them that works, and says in a note which
+            ones are there and do not.
+
+    Returns:
+        ``cuda``, ``mps`` or ``cpu``. For ``cpu`` torch is not imported.
+
+    Raises:
+        WheeltapperError: the device is unknown, not there, or its first operation fails.
+    """
+    check_device_name(wanted)
+    device = wanted
+    if wanted in ACCELERATORS:
+        _, problem = try_device(wanted)
+        if problem:
+            raise WheeltapperError(f"device: {problem}; device: {AUTO} takes what works")
+    elif wanted == AUTO:
+        device = _first_that_works()
+    if device == "cuda" and processes.per_machine() > 1:
+        import torch
+
+        torch.cuda.set_device(processes.local_rank())
+    _chosen[:] = [device]
+    return device
+
+
+def _first_that_works() -> str:
+    for device in ACCELERATORS:
+        there, problem = try_device(device)
+        if not problem:
+            return device
+        if there and problem not in _said:
+            _said.add(problem)
+            log.warning("note: device: %s; the cpu computes instead", problem)
+    return "cpu"
+
+
+def try_device(device: str) -> tuple[bool, str]:
+    """Whether there is a ``cuda`` or ``mps`` device, and why it cannot be computed on, empty where it can."""
     import torch
 
-    if not torch.cuda.is_available():
-        raise WheeltapperError("device: expected a CUDA device for cuda, torch finds none on this machine")
-    if torch.cuda.device_count() < processes.per_machine() > 1:
-        raise WheeltapperError(
-            f"device: expected a CUDA device for each of the {processes.per_machine()} processes on this machine, "
-            f"found {torch.cuda.device_count()}"
-        )
+    with warnings.catch_warnings(record=True) as heard:  # of a driver that torch cannot use
+        warnings.simplefilter("always")
+        there = torch.cuda.is_available() if device == "cuda" else torch.backends.mps.is_available()
+    if not there:
+        reason = f": {_first_line(heard[0].message)}" if heard else ""
+        return bool(heard), f"expected a {NAMES[device]} device for {device}, torch finds none on this machine{reason}"
+    count, own = torch.cuda.device_count() if device == "cuda" else 1, processes.per_machine()
+    if count < own:
+        expected = f"expected a {NAMES[device]} device for each of the {own} processes on this machine"
+        return True, f"{expected}, found {count}"
+    # A build of torch without kernels for the device fails with the first product, as do libraries that do not load.
+    try:
+        place = f"cuda:{processes.local_rank()}" if own > 1 else device
+        torch.mm(torch.ones(2, 2, device=place), torch.ones(2, 2, device=place)).tolist()
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        fails = f"its first operation fails with torch {torch.__version__}: {_first_line(error)}"
+        return True, f"expected a {NAMES[device]} device that works for {device}, {fails}"
+    return True, ""
+
+
+def _first_line(error: Warning | Exception | str) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def gpu_name(device: str) -> str:
+    """The name of the accelerator's hardware; empty for the processor."""
+    if device == "cuda":
+        import torch
+
+        return str(torch.cuda.get_device_name(torch.cuda.current_device()))
+    return platform.processor() or "Metal" if device == "mps" else ""
+
+
+def describe_device(device: str, configured: int = 0) -> str:
+    """A device for messages: ``cuda (NVIDIA H200)`` or ``cpu (2 threads)``.
+
+    Args:
+        device: cuda, mps or cpu.
+        configured: number of threads, 0 for the usual one.
+    """
+    if device == "cpu":
+        count = threads(configured)
+        return f"cpu ({count} thread{'s' * (count != 1)})"
+    return f"{device} ({gpu_name(device)})"
+
+
+def device_record() -> dict[str, str]:
+    """Device and name of its hardware for records; empty where this process has chosen none."""
+    return {"device": _chosen[0], "gpu": gpu_name(_chosen[0])} if _chosen else {}

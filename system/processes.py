@@ -31,6 +31,11 @@ def per_machine() -> int:
     return int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
 
 
+def local_rank() -> int:
+    """Number of this process among those of this run on this machine, from 0."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
 def is_main() -> bool:
     """Whether this is the main process, which writes files and messages."""
     return os.environ.get("RANK", "0") == "0"

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from system import __version__, processes
-from system.machine import cores, peak_memory_mb
+from system.machine import cores, device_record, peak_memory_mb
 
 
 def run_record() -> dict[str, Any]:
-    """Command, commit, versions and machine of this process."""
+    """Command, commit, versions and machine of this process, and the device that it has chosen."""
     name, versions = Path(sys.argv[0]).name, {}
     for package in ("torch", "torchaudio", "numpy", "scikit-learn", "peft", "soundfile"):
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -25,6 +25,7 @@ def run_record() -> dict[str, Any]:
         "commit": commit(),
         "versions": {"wheeltapper": __version__, "python": platform.python_version(), **versions},
         "cpus": cores(),
+        **device_record(),
         "peak_memory_mb": peak_memory_mb(),
     }
 

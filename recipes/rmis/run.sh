@@ -21,7 +21,7 @@ sets=             # data sets (all)
 protocol=as-coded # or clean
 sealed=false      # never have parts of one recording on both sides
 processes=1       # that embed
-device=cpu        # or cuda
+device=auto       # cuda, mps or cpu; auto takes the first that works
 precision=fp32    # or bf16, auto
 
 # shellcheck source=tools/parse_options.sh

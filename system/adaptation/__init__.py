@@ -5,27 +5,24 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from system import processes
-from system.adaptation.augment import WHOLE, Part, draw
+from system.adaptation.batches import CropBatches, input_crop
 from system.adaptation.lora import all_linear, merge_lora, merge_tensors
 from system.adaptation.model import AdaptationTask, AdaptedEncoder
 from system.adaptation.pseudo_attributes import Key
-from system.config import SIMAM, EncoderBranchConfig
+from system.config import EncoderBranchConfig
 from system.corpora.attributes import attribute_class
 from system.encoders import checkpoints
 from system.encoders.base import Encoder
 from system.errors import WheeltapperError
-from system.frontends.channels import select_inputs
-from system.manifest import Clip, check_training, group_by
+from system.manifest import Clip, check_training
 from system.parallel import map_in_order
 from system.training import streams
-from system.training.crops import draw_crop, read_crop
 from system.training.state import kept_names, step_seed
 
 ADAPTER = "adapter.safetensors"
@@ -46,6 +43,7 @@ def adapt(
     progress: Callable[[int, dict[str, float]], None] | None = None,
     simam: Mapping[str, str] | None = None,
     clusters: Mapping[Key, int] | None = None,
+    key: str = "loop",
 ) -> AdaptationTask:
     """Adapts an encoder to normal clips (Wang and Liu 2026, section 3) and writes ``adapter.safetensors``.
 
@@ -62,9 +60,10 @@ def adapt(
         progress: called after each step with its number and the losses.
         simam: kind of SimAM by machine, applied after the encoder's front end and stored in the file.
         clusters: pseudo-attributes of training clips without attributes (``pseudo_attributes.py``).
+        key: where ``config.loop`` stands in the configuration, for messages.
 
     Returns:
-        The trained model with its heads.
+        The trained model with its heads; ``config.loop.precision`` of it is the arithmetic that it was trained in.
 
     Raises:
         WheeltapperError: a clip is not a normal training clip, or ``config.learn_from`` leaves none.
@@ -73,9 +72,11 @@ def adapt(
         >>> task = adapt(encoder, clips, EncoderBranchConfig(), rate=16000, folder="adapt/main", seed=0)
         >>> model = load_adapted(new_encoder, "adapt/main/adapter.safetensors", EncoderBranchConfig())
     """
+    from system.training.arithmetic import settle
     from system.training.loop import fit  # imports accelerate, which takes seconds and is not needed for inference
 
     check_training(clips)
+    config = replace(config, loop=settle(config.loop, device, folder))
     clips = training_clips(clips, config)
     attributes, domains = attribute_labels(clips, clusters), domain_labels(clips, config.heads.domain_classes)
     with torch.random.fork_rng(devices=[]):
@@ -86,12 +87,11 @@ def adapt(
         with streams.threads_each(1):  # so that all machines get the same bits
             model.align_projection(pooled)
 
-    kinds = np.array([SIMAM.index(model.simam_of(clip.machine)) for clip in clips])
+    kinds = [model.simam_of(clip.machine) for clip in clips]
 
-    def batch(step: int, part: int, parts: int) -> dict[str, Any]:
-        return make_batch(clips, attributes, domains, config, rate, seed, step, kinds, Part(part, parts))
-
-    fit(task, batch, config.loop, folder, seed, device, progress=progress, streams=_streams(task, device))
+    batches = CropBatches(clips, attributes, domains, config, rate, seed, kinds)
+    number = _streams(task, device)
+    fit(task, batches, config.loop, folder, seed, device, progress=progress, key=key, streams=number)
     names, tensors = set(kept_names(task)), task.state_dict()
     classes = [int(attributes.max()) + 1, int(domains.max()) + 1]
     metadata = {"branch": asdict(config), "rate": rate, "classes": classes, "simam": model.simam}
@@ -102,8 +102,9 @@ def adapt(
 def _streams(task: AdaptationTask, device: str) -> int:
     """Parts of a batch that are computed at once. Adaptive scales depend on the whole batch, which is computed twice if
     it is in parts."""
-    fits = task.config.loop.batch_size % (task.config.loop.accumulate * STREAMS) == 0
-    return STREAMS if fits and device == "cpu" and processes.count() == 1 and not task.extra_state() else 1
+    loop = task.config.loop
+    fits = loop.batch_size % (loop.accumulate * STREAMS) == 0 and loop.precision == "no" and not task.extra_state()
+    return STREAMS if fits and device == "cpu" and processes.count() == 1 else 1
 
 
 def training_clips(clips: Sequence[Clip], config: EncoderBranchConfig) -> list[Clip]:
@@ -136,15 +137,6 @@ def nothing_to_learn(
         return ""
     unused = " that count" if attributes.max() > 0 or domains.max() > 0 else ""
     return f"the training clips have no two classes of attributes, domains or machines{unused} to tell apart"
-
-
-def input_crop(clip: Clip, config: EncoderBranchConfig, rate: int, generator: np.random.Generator) -> np.ndarray:
-    """The inputs of a branch for a random crop of a recording, float32 (inputs, samples).
-
-    The residual is computed within the crop: over a few seconds its gains are as good as those of the whole clip.
-    """
-    wave = read_crop(clip, config.crop_seconds, rate, generator)
-    return select_inputs(wave, rate, config.inputs, config.subtraction, clip.path)
 
 
 def _pooled_crops(
@@ -230,73 +222,6 @@ def domain_labels(clips: Sequence[Clip], classes: str) -> np.ndarray:
     if classes == "domain":
         return _number([(c.domain,) for c in clips])
     return _number([(c.machine, c.section, c.domain) for c in clips])
-
-
-def make_batch(
-    clips: Sequence[Clip],
-    attributes: np.ndarray,
-    domains: np.ndarray,
-    config: EncoderBranchConfig,
-    rate: int,
-    seed: int,
-    step: int,
-    simam: np.ndarray | None = None,
-    part: Part = WHOLE,
-) -> dict[str, Any]:
-    """A training batch of random crops. Draws a machine, then a domain (``target_share``), then a clip.
-
-    Drawing the domain first keeps the ten target clips of a machine from being lost among its 990 source clips.
-
-    Args:
-        clips: N training clips.
-        attributes: attribute classes of the clips, (N,).
-        domains: domain classes of the clips, (N,).
-        config: settings of the branch.
-        rate: sampling rate in Hz.
-        seed: of the training.
-        step: number of the training step; with ``seed`` it determines the batch.
-        simam: index of each clip's kind in SIMAM, (N,).
-        part: of the batch, whose clips are read, and those that are mixed into them.
-
-    Returns:
-        "attribute" (B,), "domain" (B,), and "simam" (B,) if given, of the whole batch; "part"; "rows" (R,), places in
-        the batch of the clips that were read, its own ones first; "wave" (R, inputs, samples).
-    """
-    generator = np.random.default_rng(step_seed(seed, step))
-    rows = _rows(config, part, step_seed(seed, step))
-    machines = list(group_by(clips, "machine", "section"))
-    groups = group_by(clips, "machine", "section", "domain")
-    waves: dict[int, np.ndarray] = {}
-    chosen = []
-    for place in range(config.loop.batch_size):
-        machine = machines[generator.integers(len(machines))]
-        target = generator.random() < config.target_share
-        present = [d for d in ("target", "source", "") if (*machine, d) in groups]
-        domain = "target" if target and "target" in present else next((d for d in present if d != "target"), "target")
-        group = groups[*machine, domain]
-        chosen.append(group[generator.integers(len(group))])
-        if place in rows:
-            waves[place] = input_crop(clips[chosen[-1]], config, rate, generator)
-        else:
-            draw_crop(clips[chosen[-1]], config.crop_seconds, generator)
-    batch = {
-        "wave": torch.from_numpy(np.stack([waves[place] for place in rows])),
-        "rows": torch.tensor(rows),
-        "part": part,
-        "attribute": torch.from_numpy(attributes[chosen]),
-        "domain": torch.from_numpy(domains[chosen]),
-    }
-    return batch if simam is None else {**batch, "simam": torch.from_numpy(simam[chosen])}
-
-
-def _rows(config: EncoderBranchConfig, part: Part, seed: int) -> list[int]:
-    """Places in a batch of a part's own clips, and of those that the training step will mix into them."""
-    size = config.loop.batch_size
-    own = list(range(size))[part.rows(size)]
-    if part == WHOLE or not config.augment.mixup:
-        return own
-    draws = draw(config.augment, size, len(config.inputs), torch.Generator().manual_seed(seed)).of(torch.tensor(own))
-    return list(dict.fromkeys([*own, *draws.partner[draws.share < 1.0].tolist()]))
 
 
 def _number(keys: Sequence[tuple | None]) -> np.ndarray:

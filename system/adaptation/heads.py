@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from system.accelerator import without_autocast
 from system.config import HeadConfig
 
 SMALLEST_SCALE = 0.5  # the scale of two classes of one centre each would be zero: log(2 - 1)
@@ -54,8 +55,10 @@ class Head(nn.Module):
             share: share of the clip itself in the mixture, (B,), 0 to 1.
         """
 
+    @without_autocast
     def forward(self, embedding: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of each clip (B,); 0 for clips without a class (label -1)."""
+        """Cross-entropy of each clip (B,), in float32; 0 for clips without a class (label -1)."""
+        embedding = embedding.float()
         known = labels >= 0
         losses = F.cross_entropy(self.logits(embedding, labels.clamp_min(0)), labels.clamp_min(0), reduction="none")
         return torch.where(known, losses, losses.new_zeros(()))
@@ -140,21 +143,24 @@ class AdaCos(Head):
         return (self.scale * self.cosine(embedding)).logsumexp(2)
 
     @torch.no_grad()
+    @without_autocast
     def adapt_scale(self, embedding: Tensor, labels: Tensor, others: Tensor, share: Tensor) -> None:
-        known = labels >= 0
-        if not self.adaptive_scale or not known.any():
+        if not self.adaptive_scale:
             return
-        cosine, labels, share = self.cosine(embedding[known]).float(), labels[known], share[known]
-        others = torch.where(others[known] >= 0, others[known], labels)
+        # Clips without a class are masked, not left out: the host need not wait for the device to count them.
+        known = labels >= 0
+        labels = labels.clamp_min(0)
+        others = torch.where(others >= 0, others, labels)
+        cosine = self.cosine(embedding.float())
         own = F.one_hot(labels, self.classes) + F.one_hot(others, self.classes) > 0
-        rest = (self.scale * cosine).logsumexp(2).masked_fill(own, -math.inf)
-        mean = rest.flatten().logsumexp(0) - math.log(len(rest))  # log B
-        if not torch.isfinite(mean):
-            return  # there is no other class
+        rest = (self.scale * cosine).logsumexp(2).masked_fill(own | ~known[:, None], -math.inf)
+        mean = rest.flatten().logsumexp(0) - known.sum().log()  # log B
         angle, row = torch.arccos(cosine.amax(2)), torch.arange(len(cosine), device=cosine.device)
         angle = share * angle[row, labels] + (1.0 - share) * angle[row, others]
-        scale = mean / angle.quantile(0.5).clamp_max(math.pi / 4).cos()
-        self.scale.copy_(scale.clamp_min(SMALLEST_SCALE))
+        median = angle.masked_fill(~known, math.nan).nanquantile(0.5)
+        scale = (mean / median.clamp_max(math.pi / 4).cos()).clamp_min(SMALLEST_SCALE)
+        # The mean is not finite where there is no other class, or no clip with one.
+        self.scale.copy_(torch.where(torch.isfinite(mean) & known.any(), scale, self.scale))
 
 
 class AdaProj(AdaCos):

@@ -12,7 +12,7 @@ from system.adaptation.augment import WHOLE
 from system.adaptation.fusion import GatedFusion
 from system.adaptation.heads import Head, build_head
 from system.adaptation.lora import BatchDropout, add_lora
-from system.config import SIMAM, EncoderBranchConfig
+from system.config import EncoderBranchConfig
 from system.encoders.base import Encoder, Tokens
 from system.encoders.pooling import Pooling, pool_tokens, select
 from system.frontends.simam import enhance_rows
@@ -67,11 +67,11 @@ class AdaptedEncoder(nn.Module):
             pooled: pooled tokens (N, width) of normal clips. If N is smaller than the embedding dimension, random
                 orthogonal directions are added; if the width is smaller, the remaining rows are zero.
         """
-        directions = torch.linalg.svd(pooled.double(), full_matrices=False).Vh
+        directions = torch.linalg.svd(pooled.cpu().double(), full_matrices=False).Vh
         random = torch.randn(self.projection.weight.shape, dtype=torch.float64)
         basis = torch.linalg.qr(torch.cat([directions, random]).T).Q.T[: len(self.projection.weight)]
         self.projection.weight.zero_()
-        self.projection.weight[: len(basis)] = basis.to(self.projection.weight.dtype)
+        self.projection.weight[: len(basis)].copy_(basis)
         self.projection.bias.zero_()
 
     def spectrogram(self, wave: Tensor, simam: Sequence[str] = ()) -> Tensor:
@@ -153,10 +153,11 @@ class AdaptationTask(nn.Module):
         Uses the random generator of the thread (``streams.generator``), whose state must be the same for every part.
 
         Args:
-            batch: of ``make_batch``: "attribute" and "domain" (B,), where -1 means no class, and optionally "simam"
-                (B,), the index of each clip's kind in SIMAM, of the whole batch; "wave" (R, inputs, samples) of its
-                clips "rows" (R,), all if missing; "part", the whole if missing. A mixture is enhanced with the kind of
-                the clip that has the larger share.
+            batch: of ``CropBatches``: "attribute" and "domain" (B,), where -1 means no class, and optionally "simam"
+                a list of B kinds in SIMAM, of the whole batch; "wave" (R, inputs, samples) of its clips "rows", a list
+                of R places, all if missing; "part", the whole if missing. A mixture is enhanced with the kind of the
+                clip that has the larger share. What is not a tensor stays on the host, which decides by it: a step
+                does not wait for the device.
 
         Returns:
             "loss", "loss_attribute" and "loss_domain", each a scalar.
@@ -203,17 +204,16 @@ class AdaptationTask(nn.Module):
         whole, inputs = len(batch["domain"]), waves.shape[1]
         own = part.rows(whole)
         draws = augment.draw(settings, whole, inputs, streams.generator())
-        rows = batch["rows"].tolist() if "rows" in batch else list(range(whole))
-        waves = augment.augment_waves(waves, draws.of(torch.tensor(rows)))
+        rows = batch.get("rows", range(whole))
+        waves = augment.augment_waves(waves, draws.of(torch.tensor(list(rows))))
         draws = draws.of(own)
         place = {row: number for number, row in enumerate(rows)}
         others = [place.get(row, number) for number, row in enumerate(draws.partner.tolist())]
-        waves = augment.mix(waves[: len(others)], waves[others], draws.share)
+        waves = augment.mix(waves[: len(others)], waves[torch.tensor(others)], draws.share)
         for layer in self.dropouts:
             layer.part = part
         with torch.no_grad():
-            kinds = batch["simam"][own].tolist() if "simam" in batch else ()
-            simam = [SIMAM[kind] for kind in kinds for _ in range(inputs)]
+            simam = [kind for kind in batch.get("simam", ())[own] for _ in range(inputs)]
             spectrogram = self.model.spectrogram(waves.flatten(0, 1), simam)
             spectrogram = augment.mask_spectrogram(spectrogram, settings, part, streams.generator())
             spectrogram = spectrogram.unflatten(0, waves.shape[:2])
@@ -247,10 +247,10 @@ class AdaptationTask(nn.Module):
 
 def _mixed(head: Head, embedding: Tensor, labels: Tensor, others: Tensor, share: Tensor) -> Tensor:
     """Losses (B,) of mixtures of clips with ``labels`` and, by what ``share`` leaves, of clips with ``others``."""
-    share = share.to(embedding.device)
     own = head(embedding, labels)
     if bool((share == 1.0).all()):
         return own
+    share = share.to(embedding.device)
     return share * own + (1.0 - share) * head(embedding, others)
 
 

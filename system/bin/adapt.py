@@ -3,6 +3,7 @@
 import argparse
 
 from system.bin import options
+from system.pipeline import forecast
 from system.pipeline.session import run_stage, session
 
 
@@ -13,4 +14,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> None:
     with session(args.exp, args.conf, args.set) as run:
+        forecast.announce(run, ["adapt"])
         run_stage(run, "adapt")

@@ -1,14 +1,13 @@
 """``wheeltapper benchmark rmis|siren``: an encoder over all data sets of a benchmark that are there."""
 
 import argparse
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from system import processes
 from system.bin import benchmark_tasks, options
 from system.errors import WheeltapperError
-from system.machine import check_device
+from system.machine import choose_device
 
 if TYPE_CHECKING:
     from system.encoders.base import Encoder
@@ -89,14 +88,13 @@ def _encoder(args: argparse.Namespace) -> "tuple[Encoder | str, str]":
     from system.benchmarks.protocols import STATISTICS
     from system.embeddings.embed import choose_precision
 
-    check_device(args.device)
+    device = choose_device(args.device)
     if args.encoder in STATISTICS:
         if args.checkpoint or args.exp:
             raise WheeltapperError(f"--encoder {args.encoder}: expected no weights, found --checkpoint or --exp")
         return args.encoder, args.name or args.encoder
-    device = f"cuda:{os.environ.get('LOCAL_RANK', '0')}" if args.device == "cuda" else args.device
     encoder = options.build_encoder(args, args.checkpoint, args.seed)
-    encoder.to(device, choose_precision(args.precision, args.device))
+    encoder.to(device, choose_precision(args.precision, device))
     weights = f"random, seed {args.seed}" if args.checkpoint == options.RANDOM else args.checkpoint or args.exp
     usual = f"{args.encoder}, {weights}" if weights else args.encoder
     return encoder, args.name or usual

@@ -6,7 +6,8 @@ import sys
 from system.bin import options
 from system.bin.parsing import only_with
 from system.errors import WheeltapperError
-from system.machine import check_device, one_thread_each
+from system.machine import choose_device, one_thread_each
+from system.pipeline import forecast
 from system.pipeline.session import run_stage, session
 
 
@@ -42,7 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_device(computing)
     options.add_precision(computing)
     computing.add_argument(
-        "--batch-size", type=int, default=1, metavar="N", help="recordings computed together (default: %(default)s)"
+        "--batch-size",
+        type=int,
+        default=0,
+        metavar="N",
+        help="recordings computed together (default: 0, from the device)",
     )
     options.add_workers(computing)
     for group in (inputs, outputs, model, computing):
@@ -60,6 +65,7 @@ def main(args: argparse.Namespace) -> int:
     if not args.exp:
         raise WheeltapperError("expected --exp DIR (stage of a recipe) or --audio PATH --out X.npz")
     with session(args.exp, args.conf, args.set) as run:
+        forecast.announce(run, ["embed"])
         run_stage(run, "embed")
     return 0
 
@@ -72,16 +78,16 @@ def _recordings(args: argparse.Namespace) -> int:
     from system.embeddings.recordings import choose_usable, list_recordings, write_embeddings
 
     paths = list_recordings(args.audio)
-    check_device(args.device)
-    if args.batch_size < 1 or args.workers < 0 or args.layer < 0:
-        raise WheeltapperError("--batch-size, --workers, --layer: expected at least 1, 0 and 0")
+    device = choose_device(args.device)
+    if min(args.batch_size, args.workers, args.layer) < 0:
+        raise WheeltapperError("--batch-size, --workers, --layer: expected at least 0")
     encoder = options.build_encoder(args, args.checkpoint, args.seed)
     paths, problems = choose_usable(paths, args.rate or encoder.rate, one_thread_each(args.workers))
     for problem in problems:
         print(f"wheeltapper embed: {problem.replace(chr(10), chr(92) + 'n')}", file=sys.stderr)
     if not paths:
         raise WheeltapperError(f"{args.audio}: expected a recording that can be embedded, found {len(problems)} others")
-    named = ("mode", "pool", "pool_power", "layer", "rate", "device", "precision", "batch_size")
+    named = ("mode", "pool", "pool_power", "layer", "rate", "precision", "batch_size")
     line = write_embeddings(
         args.out,
         encoder,
@@ -89,6 +95,7 @@ def _recordings(args: argparse.Namespace) -> int:
         args.audio if args.audio.is_dir() else args.audio.parent,
         args.checkpoint or args.exp or options.DEFAULT,
         **{name: getattr(args, name) for name in named},
+        device=device,
         workers=one_thread_each(args.workers),
     )
     print(line)

@@ -5,7 +5,7 @@ import argparse
 from system.bin import options
 from system.bin.parsing import only_with
 from system.errors import WheeltapperError
-from system.machine import check_device
+from system.machine import choose_device
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,15 +33,15 @@ def main(args: argparse.Namespace) -> None:
         raise WheeltapperError(f"--out: expected a name that ends in .html, found {args.out}")
     if bool(args.exp) == bool(args.audio):
         raise WheeltapperError("expected --exp DIR of a study, or --audio FILE ... and an --encoder")
-    check_device(args.device)
+    device = choose_device(args.device)
     if args.exp:
         from system.study.page import write_study_page
 
-        write_study_page(args.exp, args.scope, args.out, args.device)
+        write_study_page(args.exp, args.scope, args.out, device)
     else:
         from system.report.explained import write_explanation
 
-        encoder = options.build_encoder(args, args.checkpoint, args.seed).requires_grad_(False).to(args.device)
+        encoder = options.build_encoder(args, args.checkpoint, args.seed).requires_grad_(False).to(device)
         weights = (
             f"random, seed {args.seed}" if args.checkpoint == options.RANDOM else args.checkpoint or options.DEFAULT
         )

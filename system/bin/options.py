@@ -115,7 +115,7 @@ def experiments(args: argparse.Namespace) -> list[Path]:
 
 def add_device(group: Group, **settings: Any) -> None:
     """Adds --device."""
-    add(group, "--device", **{"detail": "cpu or cuda", "default": "cpu"} | settings)
+    add(group, "--device", **{"detail": "cuda, mps, cpu, or auto, the first that works", "default": "auto"} | settings)
 
 
 def add_workers(group: Group, default: int = 0) -> None:

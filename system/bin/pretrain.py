@@ -5,6 +5,7 @@ import argparse
 from system.bin import options
 from system.config import SourceConfig
 from system.errors import WheeltapperError
+from system.pipeline import forecast
 from system.pipeline.session import run_stage, session
 
 
@@ -26,6 +27,7 @@ def main(args: argparse.Namespace) -> None:
     with session(args.exp, args.conf, args.set, several=True) as run:
         if args.source:
             run.config.pretrain.sources = [_source(text) for text in args.source]
+        forecast.announce(run, ["pretrain"])
         run_stage(run, "pretrain")
 
 

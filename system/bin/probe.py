@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from system.bin import options
 from system.errors import WheeltapperError
-from system.machine import check_device, one_thread_each
+from system.machine import choose_device, one_thread_each
 
 if TYPE_CHECKING:
     from system.benchmarks.probe import Probed
@@ -59,11 +59,11 @@ def main(args: argparse.Namespace) -> None:
     from system.benchmarks import probe
     from system.files import write_json
 
-    check_device(args.device)
+    device = choose_device(args.device)
     if args.workers < 0:
         raise WheeltapperError(f"--workers: expected 0 or more, found {args.workers}")
     data = {name: probe.read_data_set(path) for name, path in _named(args.data).items()}
-    probed = [each._replace(encoder=each.encoder.to(args.device)) for each in _encoders(args)]
+    probed = [each._replace(encoder=each.encoder.to(device)) for each in _encoders(args)]
     found = probe.measure(probed, data, args.readout, args.baselines, one_thread_each(args.workers))
     print(probe.table(found, bool(args.against)))
     if args.json:

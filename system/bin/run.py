@@ -7,7 +7,7 @@ from system.bin import options
 from system.bin.package import check_written
 from system.errors import WheeltapperError
 from system.experiment import STAGES
-from system.pipeline import preflight
+from system.pipeline import forecast, preflight
 from system.pipeline.preflight import Plan
 from system.pipeline.session import run_data, run_stage, session
 
@@ -40,7 +40,10 @@ def main(args: argparse.Namespace) -> None:
         print(f"note: {note}", flush=True)
     preflight.check_earlier(plan)
     with session(args.exp, args.conf, args.set) as run:
-        for name in STAGES[args.stage : args.stop_stage + 1]:
+        names = STAGES[args.stage : args.stop_stage + 1]
+        for name in names:
+            if name == next(filter(forecast.STAGES.__contains__, names), ""):
+                forecast.announce(run, names)
             if name == "data":
                 run_data(run, plan.data)
             else:

@@ -25,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add(outputs, "--csv")
     options.add(outputs, "--json")
     computing = parser.add_argument_group("computing, for new recordings")
-    options.add_device(computing, detail="cpu or cuda (default: that of the run)", default="")
+    options.add_device(computing, detail="cuda, mps, cpu or auto (default: as the run has it)", default="")
     for group in (files, outputs, computing):
         only_with(group, "files", "new recordings")
     options.add_example(

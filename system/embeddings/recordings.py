@@ -12,6 +12,7 @@ import numpy as np
 
 from system import audio
 from system.corpora.inspection import InspectedSound, inspect_all
+from system.embeddings.batching import choose_batch_size
 from system.embeddings.embed import choose_precision, embed_files
 from system.encoders.base import Encoder
 from system.errors import WheeltapperError
@@ -84,7 +85,7 @@ def write_embeddings(
     rate: int = 0,
     device: str = "cpu",
     precision: str = "fp32",
-    batch_size: int = 1,
+    batch_size: int = 0,
     workers: int = 1,
 ) -> str:
     """Embeds recordings and writes ``files`` (N,), ``embeddings`` float32 (N, D) and ``record`` (JSON text).
@@ -99,7 +100,7 @@ def write_embeddings(
         rate: sampling rate in Hz that all recordings are brought to; 0 for their own.
         device: ``cpu`` or ``cuda``.
         precision: ``fp32``, ``bf16`` or ``auto``.
-        batch_size: recordings computed together.
+        batch_size: recordings computed together; 0: from the device.
         workers: recordings read and computed at once.
 
     Returns:
@@ -118,6 +119,7 @@ def write_embeddings(
         **{"mode": mode, "pool": pool, "layer": layer},
         **{"filterbank": encoder.filterbank, "simam": encoder.simam, "rate": rate, "device": device},
         "precision": str(dtype).removeprefix("torch."),
+        "batch_size": choose_batch_size(batch_size, device),
         "seconds": round(seconds, 2),
         **run_record(),
     }

@@ -114,7 +114,7 @@ def _attend_piece(encoder: Encoder, piece: Tensor) -> AttentionMaps:
     means = [torch.cat([part[1] for part in kept[layer]]) for layer in layers]
     shape = (frames, bins)
     return AttentionMaps(
-        distance=distance.double().cpu().numpy(),
+        distance=distance.cpu().double().numpy(),
         even=float(between.mean()),
         maps=np.stack([_map(_of_summary(mean, grid), grid, shape) for mean in means]),
         rollout=_map(_rollout(means, grid), grid, shape),
@@ -146,6 +146,6 @@ def _map(attention: Tensor, grid: PatchGrid, shape: tuple[int, int]) -> np.ndarr
     patches = attention[:, grid.special :]
     patches = patches / patches.mean(-1, keepdim=True).clamp_min(torch.finfo(patches.dtype).tiny)
     frames, bins = shape
-    bands = grid.unfold(patches).double().cpu().numpy()
+    bands = grid.unfold(patches).cpu().double().numpy()
     wide = np.concatenate([resize(band, grid.times, grid.bins, (frames, grid.width)) for band in bands], 1)
     return np.pad(wide, ((0, 0), (0, max(0, bins - wide.shape[1]))))[:, :bins]

@@ -78,7 +78,7 @@ def _cam(features: Tensor, gradient: Tensor | None, shape: tuple[int, int], fewe
     if gradient is None:
         gradient = torch.zeros_like(features)
     weighed = (gradient.mean((2, 3), keepdim=True) * features).sum(1)[0].relu()
-    values = weighed.detach().double().T.cpu().numpy()
+    values = weighed.detach().cpu().double().T.numpy()
     # Each cell covers its share of the pixels, as in image resizing.
     times, bins = (
         (np.arange(count) + 0.5) * (length / count) - 0.5

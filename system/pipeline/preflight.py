@@ -174,13 +174,13 @@ def _check_configured(found: Findings, plan: Plan, config: Any, problems: list[s
     from system import config as configuration
     from system import selection
     from system.experiment import STAGES, SYSTEMLESS
-    from system.machine import DEVICES, check_device
+    from system.machine import ACCELERATORS, choose_device
 
     where = str(plan.conf or plan.exp / "config.yaml")
     if any(STAGES[number] not in SYSTEMLESS for number in plan.stages) and not problems:
         found.of(configuration.check_systems, config, where)
-    if {1, 2, 3} & set(plan.stages) and config.device in DEVICES:
-        found.of(check_device, config.device)
+    if {1, 2, 3, 8} & set(plan.stages) and config.device in ACCELERATORS:
+        found.of(choose_device, config.device)
     run, before = _run(plan, config), len(found)
     for name, encoder in requirements.encoders(run, plan.stages).items():
         if not any(name in problem for problem in problems):

@@ -13,7 +13,7 @@ from system.encoders.cards import checkpoint_file, checkpoint_files
 from system.errors import WheeltapperError
 from system.experiment import Experiment
 from system.files import file_hash
-from system.machine import check_device, threads
+from system.machine import choose_device, threads
 from system.manifest import Clip
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def prepare_torch(run: Experiment) -> str:
-    """Sets the number of torch's threads and returns the device.
+    """Sets the number of torch's threads and returns the device that ``device`` of the configuration stands for here.
 
     Raises:
         WheeltapperError: this machine has no such device.
@@ -29,8 +29,7 @@ def prepare_torch(run: Experiment) -> str:
     import torch
 
     torch.set_num_threads(threads(run.config.threads))
-    check_device(run.config.device)
-    return run.config.device
+    return choose_device(run.config.device)
 
 
 def training_clips(run: Experiment) -> list[Clip]:

@@ -13,7 +13,7 @@ from system import processes
 from system.errors import WheeltapperError
 from system.experiment import Experiment
 from system.files import lock
-from system.machine import check_device
+from system.machine import choose_device
 from system.pipeline import stages
 from system.pipeline.settings import load_configuration, read_configuration
 from system.stage import Stage
@@ -54,8 +54,7 @@ def session(
         else:
             config = load_configuration(conf or folder / "config.yaml", list(overrides))
         if processes.count() > 1:
-            check_device(config.device)
-            processes.join(config.device)
+            processes.join(choose_device(config.device))
         yield Experiment(folder, config)
         processes.leave()
 

@@ -52,7 +52,7 @@ class Batches:
             drawn.append(self.task.draw(rate, frame_count(samples, rate), torch.Generator().manual_seed(own)))
         batch: Batch = {name: torch.cat([one[name] for one in drawn]) for name in drawn[0]}
         batch |= {"rate": rate, "samples": samples, "waves": _by_rate(crops + others, self.config.crop_seconds)}
-        batch["snr"] = torch.tensor(snrs, dtype=torch.float32)
+        batch["snr"] = np.array(snrs, np.float32)  # no tensor, as the host decides by it
         if self.config.front_end == "worker":
             with torch.no_grad():
                 batch["spectrograms"] = self.task.spectrograms(batch, torch.device("cpu"))

@@ -168,19 +168,22 @@ class SelfDistillation(nn.Module):
 
     def spectrograms(self, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
         """Spectrograms (B, T, F) for the teacher and for the student."""
-        rate, samples, snr = batch["rate"], batch["samples"], batch["snr"].to(device)
+        rate, samples, snr = batch["rate"], batch["samples"], torch.from_numpy(batch["snr"])
         count = sum(len(places) for places, _ in batch["waves"].values())
         waves = torch.empty(count, samples, device=device)
         for own, (places, crops) in batch["waves"].items():
             crops = crops.to(device)
-            resampled = crops if own == rate else audio.official_resampler(own, rate)(crops)
+            with torch.autocast(crops.device.type, enabled=False):
+                resampled = crops if own == rate else audio.official_resampler(own, rate)(crops)
             waves[places.to(device)] = fit_length(resampled, samples)
         waves, others = waves[: len(snr)], waves[len(snr) :]
         spectrogram = self.student.spectrogram(waves, rate)
         if not len(others):
             return spectrogram, spectrogram
-        under = snr.isfinite()
-        level = waves[under].std(-1) / others.std(-1).clamp(min=SILENCE) * 10.0 ** (-snr[under] / 20.0)
+        under = snr.isfinite().nonzero()[:, 0]
+        ratio = (10.0 ** (-snr[under] / 20.0)).to(device)
+        under = under.to(device)
+        level = waves[under].std(-1) / others.std(-1).clamp(min=SILENCE) * ratio
         waves[under] += level.unsqueeze(1) * others
         return spectrogram, self.student.spectrogram(waves, rate)
 
@@ -250,7 +253,7 @@ def _row_weights(batch: Batch, rows: int) -> Tensor | float:
     if "bands" not in batch:
         return 1.0 / rows
     bands = batch["bands"]
-    return (1.0 / (bands * len(bands))).repeat_interleave(bands)
+    return (1.0 / (bands * len(bands))).repeat_interleave(bands, output_size=rows)
 
 
 def _spread(x: Tensor) -> Tensor:

@@ -54,21 +54,28 @@ class EchoObjective(SelfDistillation):
         count = int(torch.randint(self.config.fewest_bands, self.config.most_bands + 1, (), generator=generator))
         clones = clone_count(count, self.config.mask)
         patches = max(1, -(-frames // stride))
+        first = torch.randint(0, max(1, bins - width), (count,), generator=generator)
         return {
-            "first_bin": torch.randint(0, max(1, bins - width), (count,), generator=generator),
+            "first_bin": first,
+            "code": self.codes(first, rate),
             "bands": torch.tensor([count]),
             "visible": random_mask(count * clones, patches, self.config.mask, generator),
             **self.draw_gain(count, generator),
         }
 
+    def codes(self, first: Tensor, rate: int) -> Tensor:
+        """Codes (R, 1, D) of the centres of bands that start at the bins ``first`` (R,), at ``rate`` Hz."""
+        window = frame_sizes(rate)[0]
+        last = (first + self.student.config.band_width - 1).clamp(max=window // 2)
+        return centre_code(first, last, window, self.student.dim).float()
+
     def rows(self, spectrogram: Tensor, batch: Batch) -> tuple[Tensor, ...]:
         width, bins, first = self.student.config.band_width, spectrogram.shape[-1], batch["first_bin"]
-        window = frame_sizes(batch["rate"])[0]
-        recording = torch.arange(len(spectrogram), device=first.device).repeat_interleave(batch["bands"])
+        recordings = torch.arange(len(spectrogram), device=first.device)
+        recording = recordings.repeat_interleave(batch["bands"], output_size=len(first))
         index = (first[:, None] + torch.arange(width, device=first.device)).clamp(max=bins - 1)
         rows = spectrogram[recording].gather(2, index[:, None].expand(-1, spectrogram.shape[1], -1))
-        code = centre_code(first, (first + width - 1).clamp(max=bins - 1), window, self.student.dim)
-        return self.student.split_patches(rows), code.to(rows.dtype)
+        return self.student.split_patches(rows), batch["code"].to(rows.dtype)
 
 
 def build_objective(student: Encoder, config: PretrainConfig) -> SelfDistillation:

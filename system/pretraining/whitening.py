@@ -36,6 +36,11 @@ class Whitening(nn.Module):
         self.register_buffer("moments", torch.zeros(places, size, size, dtype=torch.float64))
         self.step_moments = torch.zeros_like(self.moments)
 
+    def _apply(self, fn, recurse: bool = True):
+        if fn(torch.zeros(0)).device.type == "mps":  # which has no doubles
+            self.moments = self.moments.float()
+        return super()._apply(fn, recurse)
+
     @torch.no_grad()
     def forward(self, vectors: Tensor, codes: Tensor | None = None) -> Tensor:
         """Whitens vectors (N, places, D) with codes (N, places, C); in the first step they are returned unchanged."""
@@ -44,16 +49,17 @@ class Whitening(nn.Module):
             if codes is None
             else [torch.ones_like(vectors[..., :1]), codes, vectors]
         )
-        joint = torch.cat(parts, -1).double().transpose(0, 1)
-        self.step_moments = self.step_moments.to(vectors.device)
+        joint = torch.cat(parts, -1).to(self.moments.dtype).transpose(0, 1)
+        self.step_moments = self.step_moments.to(self.moments)
         self.step_moments += joint.mT @ joint
-        if not self.moments[0, 0, 0]:
-            return vectors
-        moments = self.moments / self.moments[:, :1, :1]
+        # Whether there are statistics yet is asked where they are, so that the host need not wait for the device.
+        begun = self.moments[:1, :1, :1] > 0
+        same = torch.eye(self.moments.shape[1], dtype=self.moments.dtype).to(self.moments.device)
+        moments = torch.where(begun, self.moments / self.moments[:, :1, :1], same)
         mean = moments[:, :1, 1:]
         covariance = moments[:, 1:, 1:] - mean.mT @ mean
         of_codes, shared = covariance[:, : self.codes, : self.codes], covariance[:, : self.codes, self.codes :]
-        slopes = torch.linalg.solve(of_codes + RIDGE * torch.eye(self.codes).to(shared), shared)
+        slopes, _ = torch.linalg.solve_ex(of_codes + RIDGE * torch.eye(self.codes).to(shared), shared)
         own = covariance[:, self.codes :, self.codes :] - shared.mT @ slopes
         if self.diagonal:
             own = torch.diag_embed(own.diagonal(dim1=1, dim2=2))
@@ -61,8 +67,11 @@ class Whitening(nn.Module):
         added = (self.floor * variance + EPS)[:, None, None] * torch.eye(own.shape[1]).to(own)
         centred = joint[..., 1:] - mean
         rest = centred[..., self.codes :] - centred[..., : self.codes] @ slopes
-        root = torch.linalg.cholesky(own + added)
-        return torch.linalg.solve_triangular(root, rest.mT, upper=False).mT.transpose(0, 1).to(vectors.dtype)
+        root, failed = torch.linalg.cholesky_ex(own + added)
+        white = torch.linalg.solve_triangular(root, rest.mT, upper=False).mT
+        # A matrix that has no root makes the loss of this step infinite, which stops the training.
+        white = white.masked_fill((failed > 0)[:, None, None], torch.inf)
+        return torch.where(begun, white.transpose(0, 1).to(vectors.dtype), vectors)
 
     @torch.no_grad()
     def update(self) -> None:

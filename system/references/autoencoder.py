@@ -109,7 +109,7 @@ class Autoencoder:
             shuffled = training[torch.randperm(len(training), generator=generator)]
             # Batch normalisation has no variance of a single vector.
             losses = [step(vectors[chosen]) for chosen in shuffled.split(config.batch) if len(chosen) > 1]
-            own = torch.stack(losses).double().cpu().numpy()
+            own = torch.stack(losses).cpu().double().numpy()
             if not np.isfinite(own).all():
                 raise WheeltapperError(f"autoencoder: epoch {epoch}: expected a finite loss, found {own.mean()}")
             last = epoch == config.epochs
@@ -154,7 +154,7 @@ class Autoencoder:
         residuals = zip(self._residuals(vectors, batches), (is_target[chosen] for chosen in batches), strict=True)
         self.selective = SelectiveMahalanobis(covariances(residuals, vectors.bands))
         means = [
-            residual.view(-1, vectors.bands).double().mean(0)
+            residual.view(-1, vectors.bands).cpu().double().mean(0)
             for residual in self._residuals(vectors, (*shuffled(), *validation.split(self.config.batch)))
         ]
         self.batch_distances = self.selective.distances(torch.stack(means)).min(axis=1)
@@ -163,15 +163,15 @@ class Autoencoder:
         """Mean squared reconstruction error of one spectrogram float32 (frames, bands); higher is more anomalous."""
         total, count = 0.0, 0
         for error in self._clip_residuals(clip):
-            total += float(error.square().mean(dim=1).sum(dtype=torch.float64))
+            total += float(error.square().mean(dim=1).cpu().sum(dtype=torch.float64))
             count += len(error)
         return total / count
 
     def residual(self, clip: np.ndarray) -> np.ndarray:
         """Mean residual of one spectrogram (frames, bands), float64 (bands,): over its vectors and their frames."""
         parts = [error.view(-1, clip.shape[1]) for error in self._clip_residuals(clip)]
-        total = sum((part.sum(0, dtype=torch.float64) for part in parts), torch.zeros(()))
-        return (total / sum(map(len, parts))).cpu().numpy()
+        total = sum((part.cpu().sum(0, dtype=torch.float64) for part in parts), torch.zeros(()))
+        return (total / sum(map(len, parts))).numpy()
 
     def distances(self, clip: np.ndarray) -> np.ndarray:
         """Squared Mahalanobis distances (2,) of a spectrogram's mean residual by the source's and by the target's

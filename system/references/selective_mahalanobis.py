@@ -34,7 +34,7 @@ class SelectiveMahalanobis:
 
     def distances(self, means: Tensor) -> np.ndarray:
         """Mean residuals float64 (N, bands) to distances (N, 2)."""
-        columns = means.double().cpu().t()
+        columns = means.double().t()
         solved = [torch.linalg.solve_triangular(factor, columns, upper=False) for factor in self._factors]
         return torch.stack([part.square().sum(0) for part in solved], 1).numpy()
 
@@ -47,16 +47,17 @@ def covariances(batches: Iterable[tuple[Tensor, Tensor]], bands: int) -> Tensor:
     """
     scatters = torch.zeros(DOMAINS, bands, bands, dtype=torch.float64)
     counts = [0] * DOMAINS
-    for residuals, is_target in batches:
+    for found, is_target in batches:
+        residuals = found.cpu()  # doubles are slow on most accelerators, and not there on some
         for domain, chosen in enumerate((~is_target, is_target)):
             count = int(chosen.sum())
             if count:
-                rows = residuals[chosen.to(residuals.device)].view(-1, bands).double()
+                rows = residuals[chosen].view(-1, bands).double()
                 rows = rows - rows.mean(0)
-                scatters[domain] += (rows.t() @ rows).cpu()
+                scatters[domain] += rows.t() @ rows
                 counts[domain] += count
-    found = [scatters[domain] / max(count - 1, 1) for domain, count in enumerate(counts) if count]
-    return torch.stack([found[0], found[-1]])
+    own = [scatters[domain] / max(count - 1, 1) for domain, count in enumerate(counts) if count]
+    return torch.stack([own[0], own[-1]])
 
 
 def _factor(covariance: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from system.encoders.cards import checkpoint_file
 from system.errors import WheeltapperError
 from system.experiment import Experiment
-from system.machine import check_device, one_thread_each
+from system.machine import choose_device, one_thread_each
 from system.pipeline import resources
 from system.pipeline.session import execute
 from system.progress import progress_bar
@@ -80,7 +80,7 @@ def _check_models(run: Experiment) -> None:
     fine-tuned."""
     from system.encoders import Encoder, family_class
 
-    check_device(run.config.device)
+    choose_device(run.config.device)
     for name, model in run.config.study.models.items():
         checkpoint_file(model.encoder, run.config.data.folder)
         kind = family_class(model.encoder.family)
@@ -278,6 +278,7 @@ def _supervised(run: Experiment, recordings: str, store: str) -> None:
 
 
 def _work_supervised(inputs: _Inputs, scope: str, model: str) -> Iterable[Path]:
+    from system.embeddings.batching import choose_batch_size
     from system.study import data, features, results, supervised
 
     run, config = inputs.run, inputs.study.models[model]
@@ -305,7 +306,7 @@ def _work_supervised(inputs: _Inputs, scope: str, model: str) -> Iterable[Path]:
                 lambda step, figures: bar.update(1),
             )
         with progress_bar(len(rows), f"applying {model} to {scope}") as bar:
-            batch = run.config.embed.batch_size
+            batch = choose_batch_size(run.config.embed.batch_size, device)
             columns["finetuned"], logits = supervised.apply(classifier, own, device, batch, bar.update)
         results.write_scores(folder / "supervised.csv", rows, {"supervised": logits[data.evaluated(rows)]})
         classifier.save(folder / "classifier.safetensors")

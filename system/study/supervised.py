@@ -132,7 +132,9 @@ class _Task(nn.Module):
 
     def __init__(self, classifier: Classifier, weight: float, factors: dict[str, float]):
         super().__init__()
-        self.classifier, self.weight = classifier, weight
+        self.classifier = classifier
+        self.weight: Tensor
+        self.register_buffer("weight", torch.tensor(weight), persistent=False)
         self._factors = {f"classifier.{name}": factor for name, factor in factors.items()}
 
     def learning_rate_factor(self, name: str) -> float:
@@ -141,8 +143,7 @@ class _Task(nn.Module):
 
     def forward(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
         logits, target = self.classifier(batch["spectrogram"]), batch["anomalous"]
-        weight = torch.tensor(self.weight, device=logits.device)
-        return {"loss": F.binary_cross_entropy_with_logits(logits, target, pos_weight=weight)}
+        return {"loss": F.binary_cross_entropy_with_logits(logits, target, pos_weight=self.weight)}
 
 
 def fine_tune(
@@ -197,7 +198,7 @@ def fine_tune(
     loop = _loop(config, config.epochs * batches)
     asked = {name: value for name, value in asdict(config).items() if name not in ("encoder", "save_every")}
     task = _Task(classifier, weight, factors)
-    fit(task, make_batch, loop, folder, seed, device, progress=progress, settings=asked)
+    fit(task, make_batch, loop, folder, seed, device, progress=progress, settings=asked, key="study.models.NAME")
     return classifier.eval()
 
 

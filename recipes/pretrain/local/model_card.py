@@ -77,7 +77,7 @@ def write_card(exp: Path, out: Path, name: str) -> None:
         "## Training",
         "",
         f"{loop['steps']} steps of {loop['batch_size']} crops of {config['pretrain']['crop_seconds']} s, seed "
-        f"{config['seed']}, {seconds / 60:.0f} minutes, device {config['device']} (CPU cores: {record['cpus']}), "
+        f"{config['seed']}, {seconds / 60:.0f} minutes, device {record.get('device', config['device'])} (CPU cores: {record['cpus']}), "
         f"processes: {record['processes']}, commit {record['commit']}:",
         "",
         "```",

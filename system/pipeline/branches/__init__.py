@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable
 
 from system.config import SystemConfig
 from system.experiment import Experiment
+from system.machine import choose_device
 from system.manifest import Clip
 from system.pipeline.branches.autoencoder import AutoencoderBranch
 from system.pipeline.branches.base import Branch, Rows
@@ -56,7 +57,8 @@ def clip_embedder(run: Experiment, names: Iterable[str] | None = None) -> Callab
         function that gives the clip's row (1, ...) by view and readout (``Experiment.column``).
     """
     networks = {run.network_branch(name): None for name in names or run.config.branches}
-    loaded = {network: network_branch(run, network).clip_embedder() for network in networks}
+    device = choose_device(run.config.device)
+    loaded = {network: network_branch(run, network).clip_embedder(device) for network in networks}
     return lambda name, clip: loaded[run.network_branch(name)](clip)
 
 
@@ -67,7 +69,8 @@ def system_embedder(run: Experiment, system: SystemConfig) -> Callable[[Clip], R
         function that gives the clip's row (1, ...) by each branch of the system, in the system's view.
     """
     sources = {name: (run.network_branch(name), run.column(name, system.view)) for name in system.branches}
-    networks = {network: network_branch(run, network).clip_embedder() for network, _ in sources.values()}
+    device = choose_device(run.config.device)
+    networks = {network: network_branch(run, network).clip_embedder(device) for network, _ in sources.values()}
 
     def embed(clip: Clip) -> Rows:
         rows = {network: describe(clip) for network, describe in networks.items()}

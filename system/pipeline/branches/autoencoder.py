@@ -49,7 +49,7 @@ class AutoencoderBranch(Branch[AutoencoderBranchConfig]):
     def weights(self) -> list[Path]:
         return [self.folder / "card.json", self.folder / "folds.csv", *sorted(self.folder.glob("*.safetensors"))]
 
-    def adapt(self, clips: Sequence[Clip], rate: int) -> list[Path]:
+    def adapt(self, clips: Sequence[Clip], rate: int, device: str) -> list[Path]:
         import torch
 
         from system.references import cross_fitting
@@ -58,12 +58,10 @@ class AutoencoderBranch(Branch[AutoencoderBranchConfig]):
         run, config, folder = self.run, self.config.autoencoder, self.folder
         jobs = cross_fitting.jobs(clips, config.folds)
         cores = torch.get_num_threads()
-        workers = min(cores, len(jobs)) if run.config.device == "cpu" else 1
+        workers = min(cores, len(jobs)) if device == "cpu" else 1
         torch.set_num_threads(cores // workers)
         with progress_bar(len(jobs) * config.epochs, f"training {self.name}") as bar:
-            written = cross_fitting.train(
-                clips, config, rate, folder, run.config.seed, run.config.device, workers, bar.update
-            )
+            written = cross_fitting.train(clips, config, rate, folder, run.config.seed, device, workers, bar.update)
         torch.set_num_threads(cores)
         settings = cross_fitting.settings(config, run.config.seed, "cpu")
         whole = [job for job in jobs if job.fold == cross_fitting.ALL]
@@ -75,7 +73,7 @@ class AutoencoderBranch(Branch[AutoencoderBranchConfig]):
 
     @classmethod
     def embed(
-        cls, run: Experiment, branches: Sequence["AutoencoderBranch"], clips: Sequence[Clip], workers: int
+        cls, run: Experiment, branches: Sequence["AutoencoderBranch"], clips: Sequence[Clip], workers: int, device: str
     ) -> Iterator[tuple[str, Rows]]:
         """Rows of each branch, the same in every view."""
         from system.references import cross_fitting
@@ -88,7 +86,7 @@ class AutoencoderBranch(Branch[AutoencoderBranchConfig]):
                 )
             yield branch.name, dict.fromkeys(VIEWS, rows)
 
-    def clip_embedder(self) -> Callable[[Clip], Rows]:
+    def clip_embedder(self, device: str) -> Callable[[Clip], Rows]:
         """As in the base class, for a clip that no network has learned from."""
         from system.references import cross_fitting
         from system.references.autoencoder import Autoencoder

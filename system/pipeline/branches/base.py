@@ -84,12 +84,13 @@ class Branch(ABC, Generic[Settings]):
         """Files that adaptation leaves for the embedding stage."""
 
     @abstractmethod
-    def adapt(self, clips: Sequence[Clip], rate: int) -> list[Path]:
+    def adapt(self, clips: Sequence[Clip], rate: int, device: str) -> list[Path]:
         """Trains what the branch learns and writes its card.
 
         Args:
             clips: normal training clips.
             rate: in Hz, that recordings are brought to.
+            device: cuda, mps or cpu.
 
         Returns:
             the files written.
@@ -98,13 +99,21 @@ class Branch(ABC, Generic[Settings]):
     @classmethod
     @abstractmethod
     def embed(
-        cls, run: Experiment, branches: Sequence[Any], clips: Sequence[Clip], workers: int
+        cls, run: Experiment, branches: Sequence[Any], clips: Sequence[Clip], workers: int, device: str
     ) -> Iterator[tuple[str, Rows]]:
-        """Describes clips by several branches of this kind; yields (name, rows (N, ...)) one branch after another."""
+        """Describes clips by several branches of this kind; yields (name, rows (N, ...)) one branch after another.
+
+        Args:
+            run: the experiment.
+            branches: of this kind.
+            clips: N clips.
+            workers: number of threads.
+            device: cuda, mps or cpu.
+        """
 
     @abstractmethod
-    def clip_embedder(self) -> Callable[[Clip], Rows]:
-        """The network, loaded now, as a function of one clip that gives its row (1, ...)."""
+    def clip_embedder(self, device: str) -> Callable[[Clip], Rows]:
+        """The network, loaded now onto ``device``, as a function of one clip that gives its row (1, ...)."""
 
     def clear_parts(self) -> None:
         """Removes parts of the rows that only serve to resume, once the whole is on disk."""

@@ -16,6 +16,7 @@ from system.pipeline import resources
 from system.pipeline.branches import encoder_texts
 from system.pipeline.branches.base import Branch, Rows
 from system.progress import progress_bar
+from system.stage import LOOP_FREE
 
 if TYPE_CHECKING:
     from system.adaptation.model import AdaptationTask, AdaptedEncoder
@@ -37,7 +38,8 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
         return self.run.encoder_config(self.name)
 
     def training_settings(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self.config).items() if name not in NOT_IN_TRAINING}
+        settings = {name: value for name, value in asdict(self.config).items() if name not in NOT_IN_TRAINING}
+        return settings | {"loop": {key: value for key, value in settings["loop"].items() if key not in LOOP_FREE}}
 
     def embedding_settings(self) -> dict[str, Any] | None:
         return asdict(self.config.encoder) if self.config.encoder else None
@@ -59,7 +61,7 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
             if isinstance(branch, EncoderBranchConfig | SharedBranchConfig) and branch.readout_name
         }
 
-    def adapt(self, clips: Sequence[Clip], rate: int) -> list[Path]:
+    def adapt(self, clips: Sequence[Clip], rate: int, device: str) -> list[Path]:
         from system.adaptation import adapt, nothing_to_learn, pseudo_attributes
 
         run, branch, name = self.run, self.config, self.name
@@ -73,9 +75,9 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
         encoder = resources.base_encoder(run, name)
         clips = self.windows(clips)
         recordings = [clip for clip in clips if not clip.start]  # each by its beginning
-        choices = self._choose_simam(encoder, recordings, rate)
+        choices = self._choose_simam(encoder, recordings, rate, device)
         kinds = {machine: choice["kind"] for machine, choice in choices.items()}
-        pseudo = self._cluster(encoder, recordings, rate, kinds)
+        pseudo = self._cluster(encoder, recordings, rate, device, kinds)
         clusters = {row.key: row.cluster for row in pseudo}
         idle = nothing_to_learn(clips, branch, clusters) if branch.loop.steps else ""
         if idle:
@@ -83,10 +85,12 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
             branch = replace(branch, loop=replace(branch.loop, steps=0))
         with progress_bar(branch.loop.steps, f"adapting {name}") as bar:
             task = adapt(
-                encoder, clips, branch, rate, folder, seed, run.config.device,
-                lambda step, values: bar.update(step + 1 - bar.n), kinds, clusters,
+                encoder, clips, branch, rate, folder, seed, device,
+                lambda step, values: bar.update(step + 1 - bar.n), kinds, clusters, f"branches.{name}.loop",
             )  # fmt: skip
         card = _card(task, rate, max(clip.seconds for clip in clips)) | self.front_end() | {"simam_choices": choices}
+        if branch.loop.steps:
+            card["trained_in"] = task.config.loop.precision
         if idle:
             card["skipped"] = idle
         if branch.pseudo_attributes.clusters:
@@ -103,25 +107,25 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
 
     @classmethod
     def embed(
-        cls, run: Experiment, branches: Sequence["EncoderBranch"], clips: Sequence[Clip], workers: int
+        cls, run: Experiment, branches: Sequence["EncoderBranch"], clips: Sequence[Clip], workers: int, device: str
     ) -> Iterator[tuple[str, Rows]]:
         """Rows of each branch in every view and readout; machines that are done outlive the end of the process."""
         from system.embeddings import embed
 
         config = run.config
-        dtype, batch_size = embed.choose_precision(config.embed.precision, config.device), config.embed.batch_size
+        dtype, batch_size = embed.choose_precision(config.embed.precision, device), config.embed.batch_size
         for branch in branches:
             with progress_bar(len(clips), f"embedding {branch.name}") as bar:
                 rows = embed.embed_branch(
-                    branch.load(), clips, branch.parts, workers, config.device, bar.update, batch_size, dtype,
+                    branch.load(), clips, branch.parts, workers, device, bar.update, batch_size, dtype,
                     branch.readouts(),
                 )  # fmt: skip
             yield branch.name, rows
 
-    def clip_embedder(self) -> Callable[[Clip], Rows]:
+    def clip_embedder(self, device: str) -> Callable[[Clip], Rows]:
         from system.embeddings import embed
 
-        device, readouts = self.run.config.device, self.readouts()
+        readouts = self.readouts()
         model = self.load().to(device)
         model.encoder.to(embed.choose_precision(self.run.config.embed.precision, device))
         return lambda clip: embed.embed_machine(model, [clip], device=device, readouts=readouts)
@@ -169,7 +173,9 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
             **self.scorer_text(name),
         )
 
-    def _choose_simam(self, encoder: "Encoder", clips: Sequence[Clip], rate: int) -> dict[str, dict[str, Any]]:
+    def _choose_simam(
+        self, encoder: "Encoder", clips: Sequence[Clip], rate: int, device: str
+    ) -> dict[str, dict[str, Any]]:
         """SimAM of every machine with what it was chosen by; empty where all machines share one front end."""
         config, own, run = self.encoder_config, self.config, self.run
         if not config.per_machine:
@@ -179,10 +185,12 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
         machines, clips = manifest.machines(clips), training_clips(clips, own)
         with progress_bar(0, f"choosing SimAM for {self.name}") as bar:
             return simam_choice.kinds_of_machines(
-                config, machines, encoder, clips, rate, run.config.seed, own.depth, run.config.device, bar.to
+                config, machines, encoder, clips, rate, run.config.seed, own.depth, device, bar.to
             )
 
-    def _cluster(self, encoder: "Encoder", clips: Sequence[Clip], rate: int, simam: dict[str, str]) -> list:
+    def _cluster(
+        self, encoder: "Encoder", clips: Sequence[Clip], rate: int, device: str, simam: dict[str, str]
+    ) -> list:
         """Pseudo-attributes of machines without attributes; those that an interrupted run wrote if there are any."""
         own, path = self.config, self.run.pseudo_attributes(self.name)
         if not own.pseudo_attributes.clusters:
@@ -190,7 +198,7 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
         from system.adaptation import pseudo_attributes, training_clips
 
         if not path.is_file():
-            clips, seed, device = training_clips(clips, own), self.run.config.seed, self.run.config.device
+            clips, seed = training_clips(clips, own), self.run.config.seed
             with progress_bar(0, f"clustering clips for {self.name}") as bar:
                 rows = pseudo_attributes.cluster_clips(encoder, clips, own, rate, seed, device, simam, bar.to)
             pseudo_attributes.write(path, rows)
@@ -205,7 +213,8 @@ def _card(task: "AdaptationTask", rate: int, seconds: float) -> dict[str, Any]:
 
     model = task.model.eval()
     lora = model.config.tune == "lora"
-    spectrogram = model.encoder.spectrogram(torch.zeros(1, int(seconds * rate)), rate)
+    silence = torch.zeros(1, int(seconds * rate), device=model.encoder.device)
+    spectrogram = model.encoder.spectrogram(silence, rate)
     encoder = multiply_adds(model.tokens, spectrogram)
     tokens = model.tokens(spectrogram).detach()
     projection = multiply_adds(model.project, tokens)

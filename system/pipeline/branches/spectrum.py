@@ -37,7 +37,7 @@ class SpectrumBranch(Branch[SpectrumBranchConfig]):
     def weights(self) -> list[Path]:
         return [self.run.card(self.name)]
 
-    def adapt(self, clips: Sequence[Clip], rate: int) -> list[Path]:
+    def adapt(self, clips: Sequence[Clip], rate: int, device: str) -> list[Path]:
         config, inputs = self.config.spectrum, len(self.config.inputs)
         seconds = max(clip.seconds for clip in self.windows(clips))
         frames = 1 + int(seconds * rate) // config.hop
@@ -57,7 +57,7 @@ class SpectrumBranch(Branch[SpectrumBranchConfig]):
 
     @classmethod
     def embed(
-        cls, run: Experiment, branches: Sequence["SpectrumBranch"], clips: Sequence[Clip], workers: int
+        cls, run: Experiment, branches: Sequence["SpectrumBranch"], clips: Sequence[Clip], workers: int, device: str
     ) -> Iterator[tuple[str, Rows]]:
         """Rows of each branch in every view, float32 (N, bands), of two inputs (N, 2, bands).
 
@@ -73,7 +73,7 @@ class SpectrumBranch(Branch[SpectrumBranchConfig]):
         for name in rates:
             yield name, _views(np.stack(rows[name]))
 
-    def clip_embedder(self) -> Callable[[Clip], Rows]:
+    def clip_embedder(self, device: str) -> Callable[[Clip], Rows]:
         rates = {self.name: self.rate}
         return lambda clip: _views(_describe(self.run, rates, clip)[self.name][None])
 

@@ -31,10 +31,10 @@ def stage(run: Experiment) -> Stage:
 
 def work(run: Experiment) -> Iterable[Path]:
     """Trains what the branches learn; returns the files written."""
-    resources.prepare_torch(run)
+    device = resources.prepare_torch(run)
     clips = resources.training_clips(run)
     rate = run.config.data.rate or common_rate(clips)
     written: list[Path] = []
     for branch in network_branches(run):
-        written += branch.adapt(clips, rate)
+        written += branch.adapt(clips, rate, device)
     return written

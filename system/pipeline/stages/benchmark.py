@@ -17,6 +17,8 @@ def stage(run: Experiment) -> Stage:
     """The stage as it stands in an experiment."""
     config = run.config
     settings = {"benchmark": asdict(config.benchmark), "encoder": asdict(config.encoder), "seed": config.seed}
+    if config.embed.precision != "fp32":
+        settings["precision"] = config.embed.precision
     reads = [run.manifest, run.encoder]
     if not run.has_encoder:
         settings, reads = {"encoder": None}, []
@@ -29,7 +31,7 @@ def work(run: Experiment) -> Iterable[Path]:
 
     from system.benchmarks.own_recordings import group, tasks
     from system.benchmarks.rmis import fixed_split
-    from system.embeddings.embed import embed_files
+    from system.embeddings.embed import choose_precision, embed_files
     from system.encoders import load_encoder
     from system.files import write_json
 
@@ -37,7 +39,9 @@ def work(run: Experiment) -> Iterable[Path]:
         print("note: no encoder in this run, nothing to diagnose faults with")
         write_json(run.benchmark, {"tasks": {}})
         return [run.benchmark]
+    device = resources.prepare_torch(run)
     workers = one_thread_each(run.config.threads)
+    embedding, dtype = run.config.embed, choose_precision(run.config.embed.precision, device)
     config = run.config.benchmark
     found = tasks(manifest.read(run.manifest), config.min_clips, config.test_size)
     paths = list(dict.fromkeys(Path(clip.path) for members in found.values() for clip, _ in members))
@@ -50,7 +54,12 @@ def work(run: Experiment) -> Iterable[Path]:
     for encoder_name, encoder in encoders.items():
         with progress_bar(len(paths), f"benchmark, {encoder_name}") as bar:
             mode, rate = encoder.full_length_mode, run.config.data.rate
-            rows = embed_files(encoder, paths, mode, rate, workers, bar.update) if paths else np.zeros((0, 0))
+            rows = np.zeros((0, 0))
+            if paths:
+                rows = embed_files(
+                    encoder, paths, mode, rate, workers, bar.update,
+                    device=device, batch_size=embedding.batch_size, dtype=dtype,
+                )  # fmt: skip
         by_path = dict(zip(paths, rows, strict=True))
         for name, members in found.items():
             diagnosis = fixed_split(

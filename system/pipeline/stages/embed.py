@@ -44,7 +44,7 @@ def work(run: Experiment) -> Iterable[Path]:
     clips = windows.expand(_clips(run), run.config.data)
     written: list[Path] = []
     for branches in by_kind(run):
-        for name, rows in branches[0].embed(run, branches, clips, workers):
+        for name, rows in branches[0].embed(run, branches, clips, workers, device):
             for column, values in rows.items():
                 written.append(run.index(name).parent / f"{column}.npy")
                 files.write_array(written[-1], values)

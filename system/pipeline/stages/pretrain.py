@@ -1,18 +1,20 @@
 """Stage 1: pre-train the sub-band encoder on the training recordings, or on any recordings (pretrain.sources)."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from system import manifest, processes, windows
 from system.config import PretrainConfig
-from system.config.training import LOOP_FREE
 from system.experiment import Experiment
 from system.manifest import Clip
 from system.pipeline import resources
 from system.progress import progress_bar
-from system.stage import Stage
+from system.stage import LOOP_FREE, Stage
+
+if TYPE_CHECKING:
+    from system.pretraining.corpus import Mixture
 
 
 def stage(run: Experiment) -> Stage:
@@ -67,19 +69,19 @@ def work(run: Experiment) -> Iterable[Path]:
         print("no branch has an encoder, nothing to pre-train")
         return []
     from system.pretraining import pretrain
-    from system.pretraining.corpus import Mixture
+    from system.training.arithmetic import settle
 
     device = resources.prepare_torch(run)
     config = run.config.pretrain
+    config = replace(config, loop=settle(config.loop, device, run.encoder.parent))
     encoder = resources.configured_encoder(run, run.config.encoder)
     folder = run.encoder.parent
     written = [run.encoder]
     if config.loop.steps:
-        mixture = Mixture.open(config.sources) if config.sources else Mixture.of_clips(_windows(run))
         with progress_bar(config.loop.steps, "pre-training") as bar:
             pretrain(
                 encoder,
-                mixture,
+                mixture(run),
                 config,
                 folder,
                 run.config.seed,
@@ -89,8 +91,17 @@ def work(run: Experiment) -> Iterable[Path]:
             )
         written.append(folder / "curve.csv")
     if processes.is_main():
-        encoder.to("cpu").save(run.encoder, steps=config.loop.steps, seed=run.config.seed)
+        trained = {"trained_in": config.loop.precision} if config.loop.steps else {}
+        encoder.to("cpu").save(run.encoder, steps=config.loop.steps, seed=run.config.seed, **trained)
     return written
+
+
+def mixture(run: Experiment) -> "Mixture":
+    """The recordings that are learned from: those of ``pretrain.sources``, or the training clips of the run."""
+    from system.pretraining.corpus import Mixture
+
+    sources = run.config.pretrain.sources
+    return Mixture.open(sources) if sources else Mixture.of_clips(_windows(run))
 
 
 def _windows(run: Experiment) -> list[Clip]:

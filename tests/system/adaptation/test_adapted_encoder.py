@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from system import adaptation
-from system.adaptation import ADAPTER, adapt, attribute_labels, domain_labels, load_adapted, make_batch
+from system.adaptation import ADAPTER, adapt, attribute_labels, domain_labels, load_adapted
+from system.adaptation.batches import CropBatches
 from system.adaptation.model import AdaptationTask, AdaptedEncoder, _mixed
 from system.config import AugmentConfig, EncoderBranchConfig, HeadConfig, LoopConfig, LoraConfig
 from system.encoders import checkpoints
@@ -119,9 +120,10 @@ def test_target_clips_are_drawn_as_often_as_asked(train_clips):
     clips = [clip for clip in train_clips for _ in range(1 if clip.domain == "target" else 5)]
     attributes, domains = attribute_labels(clips), domain_labels(clips, "domain")
     settings = config(target_share=0.5, loop=LoopConfig(batch_size=20))
-    drawn = torch.cat([make_batch(clips, attributes, domains, settings, RATE, 0, s)["domain"] for s in range(10)])
+    batches = CropBatches(clips, attributes, domains, settings, RATE, 0)
+    drawn = torch.cat([batches(step)["domain"] for step in range(10)])
     assert 0.4 < drawn.float().mean() < 0.6
-    none = make_batch(clips, attributes, domains, config(target_share=0.0), RATE, 0, 0)
+    none = CropBatches(clips, attributes, domains, config(target_share=0.0), RATE, 0)(0)
     assert none["wave"].shape == (4, 2, round(0.3 * RATE))
     assert not none["domain"].any()
 
@@ -129,7 +131,7 @@ def test_target_clips_are_drawn_as_often_as_asked(train_clips):
 @pytest.mark.parametrize("keep", ["source", "target", ""])
 def test_a_machine_of_one_domain_can_be_drawn(train_clips, keep):
     clips = [replace(clip, domain=keep) for clip in train_clips]
-    batch = make_batch(clips, attribute_labels(clips), domain_labels(clips, "machine"), config(), RATE, 0, 0)
+    batch = CropBatches(clips, attribute_labels(clips), domain_labels(clips, "machine"), config(), RATE, 0)(0)
     assert len(batch["wave"]) == 4
 
 

@@ -69,7 +69,7 @@ def test_a_mixture_is_enhanced_as_its_greater_part(tiny_encoder):
     task = AdaptationTask(AdaptedEncoder(tiny_encoder(), config(), RATE), 2, 2).eval()
     waves = 0.1 * torch.randn(2, 2, 3000, generator=torch.Generator().manual_seed(0))
     batch = {"wave": waves, "attribute": torch.tensor([0, 1]), "domain": torch.tensor([0, 1])}
-    one = task(batch | {"simam": torch.tensor([2, 1])})["loss"]
+    one = task(batch | {"simam": ["local", "global"]})["loss"]
     spectrogram = task.model.encoder.spectrogram(waves.flatten(0, 1), RATE)
     rows = torch.cat([enhance(spectrogram[:2], "local"), enhance(spectrogram[2:], "global")])
     embedding = task.model(rows.unflatten(0, (2, 2)))

@@ -203,7 +203,7 @@ def test_the_student_alone_hears_other_levels_and_other_recordings(build, waves,
     batch = batch_of(task, waves)
     batch["gain"] = torch.tensor([0.6931472, 0.0, 0.0]) * task.student.log_gain_per_neper  # twice the amplitude
     other = 0.1 * torch.randn(1, 3200, generator=torch.Generator().manual_seed(7))
-    snr = torch.tensor([torch.inf, 6.0, torch.inf])
+    snr = np.array([np.inf, 6.0, np.inf], np.float32)
     groups = {RATE: (torch.arange(4), torch.cat([waves, other]))}
     batch["spectrograms"] = task.spectrograms({**batch, "waves": groups, "snr": snr, "samples": 3200}, "cpu")
     task(batch)
@@ -330,7 +330,8 @@ def test_echo_draws_bands_anywhere(echo):
 
 def test_echo_gives_each_band_its_own_code(echo, waves):
     spectrogram = echo.student.spectrogram(waves, RATE)
-    batch = {"rate": RATE, "bands": torch.tensor([2, 1, 2]), "first_bin": torch.tensor([0, 32, 64, 7, 40])}
+    first = torch.tensor([0, 32, 64, 7, 40])
+    batch = {"rate": RATE, "bands": torch.tensor([2, 1, 2]), "first_bin": first, "code": echo.codes(first, RATE)}
     patches, code = echo.rows(spectrogram, batch)
     assert patches.shape == (5, 3, 32 * 16)
     # Aligned bands are those of the encoder, with its codes.
@@ -350,11 +351,13 @@ def test_echo_weighs_recordings_alike_whatever_their_bands(echo, waves):
         visible = torch.zeros(bands[0], 1, dtype=torch.int64)
         spectrogram = echo.student.spectrogram(wave, RATE)
         part = {"spectrograms": (spectrogram,) * 2, "rate": RATE, "bands": torch.tensor(bands), "first_bin": first}
+        part["code"] = echo.codes(first, RATE)
         torch.manual_seed(0)
         losses.append(float(echo(part | {"visible": visible})["loss"].detach()))
     spectrogram = echo.student.spectrogram(waves[:2], RATE)
     whole = {"spectrograms": (spectrogram,) * 2, "rate": RATE, "bands": torch.tensor([5, 2])}
-    whole |= {"first_bin": torch.tensor([0, 1, 2, 3, 4, 0, 1]), "visible": torch.zeros(7, 1, dtype=torch.int64)}
+    first = torch.tensor([0, 1, 2, 3, 4, 0, 1])
+    whole |= {"first_bin": first, "code": echo.codes(first, RATE), "visible": torch.zeros(7, 1, dtype=torch.int64)}
     torch.manual_seed(0)
     assert float(echo(whole)["loss"].detach()) == pytest.approx(np.mean(losses), rel=1e-5)
 
