@@ -53,9 +53,10 @@ def test_gradients_are_those_of_the_whole(threads, parts, at_once):
 
 def test_bits_do_not_depend_on_the_number_of_threads(threads, tmp_path):
     weights = []
-    for number in (1, 2, 1):
+    for number, checkpointing in ((1, "auto"), (2, "auto"), (2, "off")):  # auto: the first step one part at a time
         threads(number)
-        module, loop = Noisy(), LoopConfig(steps=4, batch_size=8, learning_rate=0.1)
+        module = Noisy()
+        loop = LoopConfig(steps=4, batch_size=8, learning_rate=0.1, checkpointing=checkpointing)
         rows = fit(
             module,
             lambda step, part, parts: torch.arange(8).chunk(parts)[part],
