@@ -1,9 +1,9 @@
 """A CUDA device for tests on machines without one.
 
 What is moved there keeps its numbers in main memory and answers ``cuda:0`` when asked where it is. Operations that
-mix it with tensors of the processor raise, as they would on a GPU, and every wait of the host for a result of the device
-is noted with the line of the project that waited. Not shown: speed, memory, and what the optimiser does to parameters,
-which modules exchange for others when they move.
+mix it with tensors of the processor raise, as they would on a GPU, and every wait of the host for a result of the
+device is noted with the line of the project that waited. Not shown: speed, memory, and what the optimiser does to
+parameters, which modules exchange for others when they move.
 """
 
 import concurrent.futures

@@ -184,7 +184,8 @@ def _pretraining(run: Experiment, device: str) -> float:
         task.zero_grad()
 
     size = config.loop.batch_size
-    return config.loop.steps * _per_row(step, size, device) * size / processes.count()
+    # Spreads over the recordings of a batch need two.
+    return config.loop.steps * _per_row(step, size, device, 2) * size / processes.count()
 
 
 def _embedding(
@@ -222,11 +223,11 @@ def _some(clips: Sequence[Clip], count: int) -> list[Clip]:
     return [max(clips[:100], key=lambda clip: clip.seconds)] * count
 
 
-def _per_row(work: Callable[[int], None], most: int, device: str) -> float:
+def _per_row(work: Callable[[int], None], most: int, device: str, fewest: int = 1) -> float:
     """Seconds per row of ``work``, a function of the number of rows; of ``most`` rows where that is quick."""
-    rows = most if device != "cpu" else min(2, most)
+    rows = most if device != "cpu" else min(fewest, most)
     first = _timed(work, rows, device)  # what is done once, such as choosing kernels, counts here
-    if first > 20 * ENOUGH:
+    if first > 10 * ENOUGH:
         return first / rows
     second = _timed(work, rows, device) / rows
     return _timed(work, most, device) / most if rows < most and second * most < ENOUGH else second
