@@ -194,8 +194,8 @@ def pretended_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
     monkeypatch.setattr(torch.inference_mode, "__enter__", _enter)
     monkeypatch.setattr(torch.inference_mode, "__exit__", _leave)
     monkeypatch.setattr(torch.optim.Optimizer, "_accelerator_graph_capture_health_check", lambda self: None)
-    # Shapes on torch's own meta device would pass for this one's.
     monkeypatch.setattr("system.machine._chosen", [])  # the tests that follow have no such device
+    # Shapes on torch's own meta device would pass for this one's.
     monkeypatch.setattr("system.encoders.base.building_shapes", contextlib.nullcontext)
     swap = torch.__future__.get_overwrite_module_params_on_conversion()
     torch.__future__.set_overwrite_module_params_on_conversion(True)
