@@ -201,14 +201,19 @@ def choose_device(wanted: str = AUTO) -> str:
 
 
 def _first_that_works() -> str:
+    useless = []
     for device in ACCELERATORS:
         there, problem = try_device(device)
         if not problem:
-            return device
-        if there and problem not in _said:
+            break
+        useless += [problem] * there
+    else:
+        device = "cpu"
+    for problem in useless:
+        if problem not in _said:
             _said.add(problem)
-            log.warning("note: device: %s; the cpu computes instead", problem)
-    return "cpu"
+            log.warning("note: device: %s; %s computes instead", problem, device)
+    return device
 
 
 def try_device(device: str) -> tuple[bool, str]:

@@ -1,9 +1,9 @@
 """A CUDA device for tests on machines without one.
 
 What is moved there keeps its numbers in main memory and answers ``cuda:0`` when asked where it is. Operations that
-mix it with tensors of the processor raise, as they would on a GPU, and every wait of the host for a result of the device
-is noted with the line of the project that waited. Not shown: speed, memory, and what the optimiser does to parameters,
-which modules exchange for others when they move.
+mix it with tensors of the processor raise, as they would on a GPU, and every wait of the host for a result of the
+device is noted with the line of the project that waited. Not shown: speed, memory, and what the optimiser does to
+parameters, which modules exchange for others when they move.
 """
 
 import concurrent.futures
@@ -194,6 +194,7 @@ def pretended_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
     monkeypatch.setattr(torch.inference_mode, "__enter__", _enter)
     monkeypatch.setattr(torch.inference_mode, "__exit__", _leave)
     monkeypatch.setattr(torch.optim.Optimizer, "_accelerator_graph_capture_health_check", lambda self: None)
+    monkeypatch.setattr("system.machine._chosen", [])  # the tests that follow have no such device
     # Shapes on torch's own meta device would pass for this one's.
     monkeypatch.setattr("system.encoders.base.building_shapes", contextlib.nullcontext)
     swap = torch.__future__.get_overwrite_module_params_on_conversion()

@@ -5,6 +5,9 @@
 #   recipes/dcase2026/run.sh [--data dcase2026|DIR|synthetic] [--candidates "CONF [CONF ...]"] [--exp DIR]
 #
 # Stages: 0 development runs, 1 select, 2 final run, 3 comply, 4 table. A killed run resumes.
+#
+# Needs with the default candidates: the weights of BEATs and AudioMAE (0.7 GB in data/checkpoints, by wheeltapper
+# download-checkpoint beats-iter3 and audiomae-as2m), 25 GB of disk, and a GPU of 16 GB, or days (docs/challenge.md).
 set -euo pipefail
 ROOT="$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd -P)"
 

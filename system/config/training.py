@@ -113,7 +113,8 @@ class PretrainConfig:
     """Teacher-student self-distillation (FISHER paper, section 3.2; ECHO paper, section 3)."""
 
     objective: Literal["fisher", "echo"] = key(
-        "fisher", "Objective and masking: fisher (also for EAT's network) or echo"
+        "fisher",
+        "Objective and masking: fisher (also for EAT's network) or echo, which so far gained nothing on machines",
     )
     sources: list[SourceConfig] = key(list, "Recordings to learn from; empty: the training clips of the run")
     loop: LoopConfig = key(LoopConfig, "Optimisation")

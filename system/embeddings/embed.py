@@ -15,8 +15,8 @@ from torch import Tensor
 
 from system import audio, waveforms
 from system.accelerator import products, to_host
+from system.batching import run_batches
 from system.config import EMBED_PRECISIONS, VIEWS
-from system.embeddings.batching import run_batches
 from system.encoders.base import Encoder
 from system.encoders.pooling import pool_tokens, select
 from system.errors import WheeltapperError

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from system import audio
+from system.batching import choose_batch_size
 from system.corpora.inspection import InspectedSound, inspect_all
-from system.embeddings.batching import choose_batch_size
 from system.embeddings.embed import choose_precision, embed_files
 from system.encoders.base import Encoder
 from system.errors import WheeltapperError

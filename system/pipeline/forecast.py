@@ -6,7 +6,8 @@ real network and the run's own recordings, on a few clips, and multiplied.
 
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from system import manifest, processes, windows
@@ -87,6 +88,7 @@ def _duration(run: Experiment, pending: Sequence[str], device: str) -> str:
         return ""
 
 
+@dataclass(frozen=True)
 class _Work:
     """Something that takes time.
 
@@ -96,8 +98,9 @@ class _Work:
         measure: function of the device that returns its seconds.
     """
 
-    def __init__(self, name: str, operations: float, measure: Callable[[str], float]):
-        self.name, self.operations, self.measure = name, operations, measure
+    name: str
+    operations: float
+    measure: Callable[[str], float]
 
 
 def _works(run: Experiment, pending: Sequence[str]) -> Iterator[_Work]:
@@ -108,20 +111,19 @@ def _works(run: Experiment, pending: Sequence[str]) -> Iterator[_Work]:
     if "pretrain" in pending and run.has_encoder and loop.steps:
         passes = loop.steps * loop.batch_size * run.config.pretrain.mask.clones
         operations = 6.0 * passes * _size(run.config.encoder) * TOKENS * run.config.pretrain.crop_seconds / 10
-        yield _Work("pre-training", operations, lambda device: _pretraining(run, device))
+        yield _Work("pre-training", operations, partial(_pretraining, run))
     for name, own in run.encoder_branches.items():
         encoder, inputs = run.encoder_config(name), len(own.inputs)
         if "adapt" in pending and own.loop.steps:
             passes = own.loop.steps * own.loop.batch_size * inputs
             operations = 6.0 * passes * _size(encoder) * TOKENS * own.crop_seconds / 10
-            yield _Work(f"branch {name}", operations, lambda device, at=(own, encoder): _training(
-                run, *at, training, rate, device))  # fmt: skip
+            yield _Work(f"branch {name}", operations, partial(_training, run, own, encoder, training, rate))
         if "embed" in pending:
             all_clips = windows.expand([clip for clip in clips if clip.split in ("train", "test")], run.config.data)
             seconds = sum(clip.seconds for clip in all_clips)
             operations = 2.0 * inputs * _size(encoder) * TOKENS * seconds / 10
-            yield _Work(f"embedding with {name}", operations, lambda device, at=(own, encoder), those=all_clips:
-                _embedding(run, *at, those, rate, device))  # fmt: skip
+            measure = partial(_embedding, run, own, encoder, all_clips, rate)
+            yield _Work(f"embedding with {name}", operations, measure)
 
 
 def _size(config: EncoderConfig) -> int:
@@ -184,7 +186,8 @@ def _pretraining(run: Experiment, device: str) -> float:
         task.zero_grad()
 
     size = config.loop.batch_size
-    return config.loop.steps * _per_row(step, size, device) * size / processes.count()
+    # Spreads over the recordings of a batch need two.
+    return config.loop.steps * _per_row(step, size, device, 2) * size / processes.count()
 
 
 def _embedding(
@@ -222,11 +225,11 @@ def _some(clips: Sequence[Clip], count: int) -> list[Clip]:
     return [max(clips[:100], key=lambda clip: clip.seconds)] * count
 
 
-def _per_row(work: Callable[[int], None], most: int, device: str) -> float:
+def _per_row(work: Callable[[int], None], most: int, device: str, fewest: int = 1) -> float:
     """Seconds per row of ``work``, a function of the number of rows; of ``most`` rows where that is quick."""
-    rows = most if device != "cpu" else min(2, most)
+    rows = most if device != "cpu" else min(fewest, most)
     first = _timed(work, rows, device)  # what is done once, such as choosing kernels, counts here
-    if first > 20 * ENOUGH:
+    if first > 10 * ENOUGH:
         return first / rows
     second = _timed(work, rows, device) / rows
     return _timed(work, most, device) / most if rows < most and second * most < ENOUGH else second

@@ -278,7 +278,7 @@ def _supervised(run: Experiment, recordings: str, store: str) -> None:
 
 
 def _work_supervised(inputs: _Inputs, scope: str, model: str) -> Iterable[Path]:
-    from system.embeddings.batching import choose_batch_size
+    from system.batching import choose_batch_size
     from system.study import data, features, results, supervised
 
     run, config = inputs.run, inputs.study.models[model]

@@ -139,9 +139,10 @@ def test_libraries_are_told_of_a_quota_and_of_nothing_else(free, monkeypatch):
 
 def test_the_cpu_is_there_without_torch(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    machine.check_device("cpu")
-    with pytest.raises(WheeltapperError, match="device: expected one of cpu, cuda, found 'gpu'"):
-        machine.check_device("gpu")
+    assert machine.choose_device("cpu") == "cpu"
+    with pytest.raises(WheeltapperError, match="device: expected one of auto, cuda, mps, cpu, found 'gpu'"):
+        machine.choose_device("gpu")
+    assert machine.device_record() == {"device": "cpu", "gpu": ""}
 
 
 WITHOUT = """

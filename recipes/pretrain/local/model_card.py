@@ -60,6 +60,7 @@ def write_card(exp: Path, out: Path, name: str) -> None:
     settings = {name: value for name, value in config["pretrain"].items() if name != "sources"}
     with open(exp / "pretrain" / "curve.csv", newline="", encoding="utf-8") as file:
         seconds = float(list(csv.DictReader(file))[-1]["seconds"])
+    device = record.get("device", config["device"])
     text = [
         f"# Model card: {name}",
         "",
@@ -77,7 +78,7 @@ def write_card(exp: Path, out: Path, name: str) -> None:
         "## Training",
         "",
         f"{loop['steps']} steps of {loop['batch_size']} crops of {config['pretrain']['crop_seconds']} s, seed "
-        f"{config['seed']}, {seconds / 60:.0f} minutes, device {record.get('device', config['device'])} (CPU cores: {record['cpus']}), "
+        f"{config['seed']}, {seconds / 60:.0f} minutes, device {device} (CPU cores: {record['cpus']}), "
         f"processes: {record['processes']}, commit {record['commit']}:",
         "",
         "```",

@@ -119,7 +119,7 @@ def test_read_outs_are_those_of_the_library():
         (["--checkpoint", "{0}", "--data", "more=no.csv"], "no.csv: expected a manifest"),
         (["--checkpoint", "{0}", "{other}"], "other.safetensors: expected an encoder of the same sizes"),
         (["--checkpoint", "random", "--workers", "-1"], "--workers: expected 0 or more"),
-        (["--checkpoint", "random", "--device", "tpu"], "device: expected one of cpu, cuda"),
+        (["--checkpoint", "random", "--device", "tpu"], "device: expected one of auto, cuda, mps, cpu"),
         ([], "--encoder fisher-nano: expected --checkpoint FILE, or random"),
     ],
 )

@@ -125,7 +125,7 @@ def test_base(conf, tmp_path):
         ("encoder: {simam_machines: [fan]}", "encoder.simam_machines: expected names with values, found a list"),
         ("pretrain:", "pretrain: expected settings, found nothing"),
         ("data: {synthetic: small}", "data.synthetic: expected one of default, tiny, found 'small'"),
-        ("device: gpu", "device: expected one of cpu, cuda, found 'gpu'"),
+        ("device: gpu", "device: expected one of auto, cuda, mps, cpu, found 'gpu'"),
         ("encoder: {family: fischer}", "encoder.family: expected one of fisher, echo, beats"),
         ("encoder: {filterbank: bark}", "encoder.filterbank: expected one of mel, even, found 'bark'"),
         ("evaluate: {year: 2019}", "evaluate.year: expected one of 2020, 2021"),

@@ -13,10 +13,10 @@ from numpy_fisher import NumpyFisher
 
 from system import audio
 from system.adaptation.model import AdaptedEncoder
+from system.batching import run_batches
 from system.bin import main
 from system.config import EncoderBranchConfig
 from system.embeddings import embed, files
-from system.embeddings.batching import run_batches
 from system.embeddings.embed import GATE_SLOTS, choose_precision, embed_branch, embed_files
 from system.encoders import cards
 from system.encoders.fisher import Fisher

@@ -101,7 +101,7 @@ def test_what_is_wrong_with_a_configuration_hides_nothing_else(place, capsys):
         "unknown key sead: did you mean seed?",
         "write Mueller",
         "the scorer mahalanobis has no such setting: did you mean bank?",
-        "device: expected one of cpu, cuda, found 'gpu'",
+        "device: expected one of auto, cuda, mps, cpu, found 'gpu'",
         "systems: expected a list",
         "branches.main.encoder: gone.pt: expected a file or a name that download-checkpoint --list shows",
         "--data nowhere: expected",

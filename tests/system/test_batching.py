@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from system.embeddings import batching
-from system.embeddings.batching import choose_batch_size, run_batches
+from system import batching
+from system.batching import choose_batch_size, run_batches
 from system.embeddings.embed import embed_files
 from system.encoders import FAMILIES, family_class
 from system.errors import WheeltapperError
