@@ -13,12 +13,12 @@ from typing import Any
 from system import config as configuration
 from system import manifest
 from system.config import CHECKPOINTS, Config
-from system.config.training import LOOP_FREE
 from system.errors import WheeltapperError
 from system.evaluation import available
 from system.files import file_hash, read_json, write_json
 from system.manifest import Clip
 from system.record import run_record
+from system.stage import LOOP_FREE
 
 # In which a final run may differ from the frozen configuration: nothing here changes a score. Patterns of whole keys.
 FREE = (

@@ -194,6 +194,7 @@ def pretended_device(monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
     monkeypatch.setattr(torch.inference_mode, "__enter__", _enter)
     monkeypatch.setattr(torch.inference_mode, "__exit__", _leave)
     monkeypatch.setattr(torch.optim.Optimizer, "_accelerator_graph_capture_health_check", lambda self: None)
+    monkeypatch.setattr("system.machine._chosen", [])  # the tests that follow have no such device
     # Shapes on torch's own meta device would pass for this one's.
     monkeypatch.setattr("system.encoders.base.building_shapes", contextlib.nullcontext)
     monkeypatch.setattr("system.machine._chosen", {})

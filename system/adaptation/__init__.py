@@ -2,16 +2,16 @@
 
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from system.adaptation.augment import WHOLE, Part, draw
+from system import processes
+from system.adaptation.batches import CropBatches, input_crop
 from system.adaptation.lora import all_linear, merge_lora, merge_tensors
 from system.adaptation.model import AdaptationTask, AdaptedEncoder
 from system.adaptation.pseudo_attributes import Key
@@ -20,14 +20,16 @@ from system.corpora.attributes import attribute_class
 from system.encoders import checkpoints
 from system.encoders.base import Encoder
 from system.errors import WheeltapperError
-from system.frontends.channels import select_inputs
-from system.manifest import Clip, check_training, group_by
-from system.training.crops import draw_crop, read_crop
+from system.manifest import Clip, check_training
+from system.parallel import map_in_order
+from system.training import streams
 from system.training.state import kept_names, step_seed
 
 ADAPTER = "adapter.safetensors"
 ENCODER_PREFIX = "model.encoder."  # of the encoder's tensor names in that file
+STREAMS = 2  # parts of a batch that a CPU computes at once, whatever its cores, so that all of them get the same bits
 ALIGNMENT_CLIPS = 512  # at most so many training clips determine the initial projection
+ALIGNMENT_BATCH = 16  # crops in a forward pass for it
 
 
 def adapt(
@@ -41,6 +43,7 @@ def adapt(
     progress: Callable[[int, dict[str, float]], None] | None = None,
     simam: Mapping[str, str] | None = None,
     clusters: Mapping[Key, int] | None = None,
+    key: str = "loop",
 ) -> AdaptationTask:
     """Adapts an encoder to normal clips (Wang and Liu 2026, section 3) and writes ``adapter.safetensors``.
 
@@ -57,9 +60,10 @@ def adapt(
         progress: called after each step with its number and the losses.
         simam: kind of SimAM by machine, applied after the encoder's front end and stored in the file.
         clusters: pseudo-attributes of training clips without attributes (``pseudo_attributes.py``).
+        key: where ``config.loop`` stands in the configuration, for messages.
 
     Returns:
-        The trained model with its heads.
+        The trained model with its heads; ``config.loop.precision`` of it is the arithmetic that it was trained in.
 
     Raises:
         WheeltapperError: a clip is not a normal training clip, or ``config.learn_from`` leaves none.
@@ -68,28 +72,39 @@ def adapt(
         >>> task = adapt(encoder, clips, EncoderBranchConfig(), rate=16000, folder="adapt/main", seed=0)
         >>> model = load_adapted(new_encoder, "adapt/main/adapter.safetensors", EncoderBranchConfig())
     """
+    from system.training.arithmetic import settle
     from system.training.loop import fit  # imports accelerate, which takes seconds and is not needed for inference
 
     check_training(clips)
+    config = replace(config, loop=settle(config.loop, device, folder))
     clips = training_clips(clips, config)
     attributes, domains = attribute_labels(clips, clusters), domain_labels(clips, config.heads.domain_classes)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(step_seed(seed, -1))
         model = AdaptedEncoder(encoder, config, rate, simam)
         task = AdaptationTask(model, int(attributes.max()) + 1, int(domains.max()) + 1)
-        model.align_projection(_pooled_crops(model.eval(), clips, config, seed))
+        pooled = _pooled_crops(model.eval(), clips, config, seed, device)
+        with streams.threads_each(1):  # so that all machines get the same bits
+            model.align_projection(pooled)
 
     kinds = [model.simam_of(clip.machine) for clip in clips]
 
-    def batch(step: int, part: int, parts: int) -> dict[str, Any]:
-        return make_batch(clips, attributes, domains, config, rate, seed, step, kinds, Part(part, parts))
-
-    fit(task, batch, config.loop, folder, seed, device, progress=progress)
+    batches = CropBatches(clips, attributes, domains, config, rate, seed, kinds)
+    number = _streams(task, device)
+    fit(task, batches, config.loop, folder, seed, device, progress=progress, key=key, streams=number)
     names, tensors = set(kept_names(task)), task.state_dict()
     classes = [int(attributes.max()) + 1, int(domains.max()) + 1]
     metadata = {"branch": asdict(config), "rate": rate, "classes": classes, "simam": model.simam}
     checkpoints.save(Path(folder) / ADAPTER, {n: t for n, t in tensors.items() if n in names}, metadata)
     return task
+
+
+def _streams(task: AdaptationTask, device: str) -> int:
+    """Parts of a batch that are computed at once. Adaptive scales depend on the whole batch, which is computed twice if
+    it is in parts."""
+    loop = task.config.loop
+    fits = loop.batch_size % (loop.accumulate * STREAMS) == 0 and loop.precision == "no" and not task.extra_state()
+    return STREAMS if fits and device == "cpu" and processes.count() == 1 else 1
 
 
 def training_clips(clips: Sequence[Clip], config: EncoderBranchConfig) -> list[Clip]:
@@ -124,26 +139,28 @@ def nothing_to_learn(
     return f"the training clips have no two classes of attributes, domains or machines{unused} to tell apart"
 
 
-def input_crop(clip: Clip, config: EncoderBranchConfig, rate: int, generator: np.random.Generator) -> np.ndarray:
-    """The inputs of a branch for a random crop of a recording, float32 (inputs, samples).
-
-    The residual is computed within the crop: over a few seconds its gains are as good as those of the whole clip.
-    """
-    wave = read_crop(clip, config.crop_seconds, rate, generator)
-    return select_inputs(wave, rate, config.inputs, config.subtraction, clip.path)
-
-
-@torch.inference_mode()
-def _pooled_crops(model: AdaptedEncoder, clips: Sequence[Clip], config: EncoderBranchConfig, seed: int) -> Tensor:
+def _pooled_crops(
+    model: AdaptedEncoder, clips: Sequence[Clip], config: EncoderBranchConfig, seed: int, device: str
+) -> Tensor:
     """Pooled tokens (N, width) of the first input, for one crop of each of at most ALIGNMENT_CLIPS training clips."""
     generator = np.random.default_rng(step_seed(seed, -2))
-    rows = []
-    for index in sorted(generator.permutation(len(clips))[:ALIGNMENT_CLIPS]):
-        wave = input_crop(clips[index], config, model.rate, generator)
-        simam = [model.simam_of(clips[index].machine)]
-        tokens = model.tokens(model.spectrogram(torch.from_numpy(wave[:1]), simam))
-        rows.append(model.pooling(tokens)[0])
-    return torch.stack(rows)
+    chosen = [clips[index] for index in sorted(generator.permutation(len(clips))[:ALIGNMENT_CLIPS])]
+    model.to(device)
+
+    def batches() -> Iterator[tuple[list[Clip], np.ndarray]]:
+        for start in range(0, len(chosen), ALIGNMENT_BATCH):
+            own = chosen[start : start + ALIGNMENT_BATCH]
+            yield own, np.stack([input_crop(clip, config, model.rate, generator)[0] for clip in own])
+
+    @torch.inference_mode()
+    def pooled(batch: tuple[list[Clip], np.ndarray]) -> Tensor:
+        own, waves = batch
+        simam = [model.simam_of(clip.machine) for clip in own]
+        return model.pooling(model.tokens(model.spectrogram(torch.from_numpy(waves).to(device), simam)))
+
+    workers = torch.get_num_threads() if device == "cpu" else 1
+    with streams.threads_each(1):
+        return torch.cat(list(map_in_order(pooled, batches(), workers))).cpu().clone()  # not of inference mode
 
 
 def load_adapted(encoder: Encoder, path: str | os.PathLike, config: EncoderBranchConfig) -> AdaptedEncoder:
@@ -205,73 +222,6 @@ def domain_labels(clips: Sequence[Clip], classes: str) -> np.ndarray:
     if classes == "domain":
         return _number([(c.domain,) for c in clips])
     return _number([(c.machine, c.section, c.domain) for c in clips])
-
-
-def make_batch(
-    clips: Sequence[Clip],
-    attributes: np.ndarray,
-    domains: np.ndarray,
-    config: EncoderBranchConfig,
-    rate: int,
-    seed: int,
-    step: int,
-    simam: Sequence[str] = (),
-    part: Part = WHOLE,
-) -> dict[str, Any]:
-    """A training batch of random crops. Draws a machine, then a domain (``target_share``), then a clip.
-
-    Drawing the domain first keeps the ten target clips of a machine from being lost among its 990 source clips.
-
-    Args:
-        clips: N training clips.
-        attributes: attribute classes of the clips, (N,).
-        domains: domain classes of the clips, (N,).
-        config: settings of the branch.
-        rate: sampling rate in Hz.
-        seed: of the training.
-        step: number of the training step; with ``seed`` it determines the batch.
-        simam: kind of SimAM of each clip, N; none if empty.
-        part: of the batch, whose clips are read, and those that are mixed into them.
-
-    Returns:
-        "attribute" (B,), "domain" (B,), and "simam", a list of B, if given, of the whole batch; "part"; "rows", a list
-        of the R places in the batch of the clips that were read, its own ones first; "wave" (R, inputs, samples).
-    """
-    generator = np.random.default_rng(step_seed(seed, step))
-    rows = _rows(config, part, step_seed(seed, step))
-    machines = list(group_by(clips, "machine", "section"))
-    groups = group_by(clips, "machine", "section", "domain")
-    waves: dict[int, np.ndarray] = {}
-    chosen = []
-    for place in range(config.loop.batch_size):
-        machine = machines[generator.integers(len(machines))]
-        target = generator.random() < config.target_share
-        present = [d for d in ("target", "source", "") if (*machine, d) in groups]
-        domain = "target" if target and "target" in present else next((d for d in present if d != "target"), "target")
-        group = groups[*machine, domain]
-        chosen.append(group[generator.integers(len(group))])
-        if place in rows:
-            waves[place] = input_crop(clips[chosen[-1]], config, rate, generator)
-        else:
-            draw_crop(clips[chosen[-1]], config.crop_seconds, generator)
-    batch = {
-        "wave": torch.from_numpy(np.stack([waves[place] for place in rows])),
-        "rows": rows,
-        "part": part,
-        "attribute": torch.from_numpy(attributes[chosen]),
-        "domain": torch.from_numpy(domains[chosen]),
-    }
-    return {**batch, "simam": [simam[place] for place in chosen]} if simam else batch
-
-
-def _rows(config: EncoderBranchConfig, part: Part, seed: int) -> list[int]:
-    """Places in a batch of a part's own clips, and of those that the training step will mix into them."""
-    size = config.loop.batch_size
-    own = list(range(size))[part.rows(size)]
-    if part == WHOLE or not config.augment.mixup:
-        return own
-    draws = draw(config.augment, size, len(config.inputs), torch.Generator().manual_seed(seed)).of(torch.tensor(own))
-    return list(dict.fromkeys([*own, *draws.partner[draws.share < 1.0].tolist()]))
 
 
 def _number(keys: Sequence[tuple | None]) -> np.ndarray:

@@ -88,15 +88,16 @@ def mix(waves: Tensor, others: Tensor, share: Tensor) -> Tensor:
     return weight * waves + (1.0 - weight) * others
 
 
-def mask_spectrogram(spectrogram: Tensor, config: AugmentConfig, part: Part = WHOLE) -> Tensor:
+def mask_spectrogram(
+    spectrogram: Tensor, config: AugmentConfig, part: Part = WHOLE, generator: Generator | None = None
+) -> Tensor:
     """SpecAugment: sets one range of frames and one range of bins of each row to the mean of the row.
-
-    Uses torch's global random state.
 
     Args:
         spectrogram: (B, T, F).
         config: maximum widths of the ranges.
         part: of a batch that these rows are.
+        generator: on the cpu; None for torch's own.
     """
     rows, frames, bins = spectrogram.shape
     whole, own = rows * part.total, part.rows(rows * part.total)
@@ -104,8 +105,8 @@ def mask_spectrogram(spectrogram: Tensor, config: AugmentConfig, part: Part = WH
     for size, longest, axis in ((frames, config.time_mask, 1), (bins, config.frequency_mask, 2)):
         if longest <= 0:
             continue
-        width = randint(0, min(longest, size) + 1, (whole, 1))[own]
-        start = (rand(whole, 1)[own] * (size - width + 1)).long()
+        width = randint(0, min(longest, size) + 1, (whole, 1), generator=generator)[own]
+        start = (rand(whole, 1, generator=generator)[own] * (size - width + 1)).long()
         place = torch.arange(size)
         stretch = (place >= start) & (place < start + width)
         hidden |= stretch[:, :, None] if axis == 1 else stretch[:, None, :]

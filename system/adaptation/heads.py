@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from system.accelerator import without_autocast
 from system.config import HeadConfig
 
 SMALLEST_SCALE = 0.5  # the scale of two classes of one centre each would be zero: log(2 - 1)
@@ -54,8 +55,10 @@ class Head(nn.Module):
             share: share of the clip itself in the mixture, (B,), 0 to 1.
         """
 
+    @without_autocast
     def forward(self, embedding: Tensor, labels: Tensor) -> Tensor:
-        """Cross-entropy of each clip (B,); 0 for clips without a class (label -1)."""
+        """Cross-entropy of each clip (B,), in float32; 0 for clips without a class (label -1)."""
+        embedding = embedding.float()
         known = labels >= 0
         losses = F.cross_entropy(self.logits(embedding, labels.clamp_min(0)), labels.clamp_min(0), reduction="none")
         return torch.where(known, losses, losses.new_zeros(()))
@@ -140,6 +143,7 @@ class AdaCos(Head):
         return (self.scale * self.cosine(embedding)).logsumexp(2)
 
     @torch.no_grad()
+    @without_autocast
     def adapt_scale(self, embedding: Tensor, labels: Tensor, others: Tensor, share: Tensor) -> None:
         if not self.adaptive_scale:
             return
@@ -147,7 +151,7 @@ class AdaCos(Head):
         known = labels >= 0
         labels = labels.clamp_min(0)
         others = torch.where(others >= 0, others, labels)
-        cosine = self.cosine(embedding).float()
+        cosine = self.cosine(embedding.float())
         own = F.one_hot(labels, self.classes) + F.one_hot(others, self.classes) > 0
         rest = (self.scale * cosine).logsumexp(2).masked_fill(own | ~known[:, None], -math.inf)
         mean = rest.flatten().logsumexp(0) - known.sum().log()  # log B

@@ -1,33 +1,57 @@
 """Low-rank adapters (LoRA, by peft) of the encoder (Wang and Liu 2026, section 3.3)."""
 
 import os
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict
 
 import torch
 from torch import Tensor, nn
 
-from system.adaptation.augment import WHOLE
+from system.adaptation.augment import WHOLE, Part
 from system.config import LoraConfig
 from system.encoders import checkpoints
 from system.errors import WheeltapperError
+from system.training import streams
+
+
+class _Here(threading.local):
+    """The part of a batch that each thread computes."""
+
+    part = WHOLE
+
+    def __reduce__(self) -> tuple:
+        return _Here, ()  # copies of a network start afresh
 
 
 class BatchDropout(nn.Dropout):
     """Dropout whose choice for a part of a batch is that for the whole batch.
 
-    ``part`` says which part of the batch the rows are; torch's generator must be in the same state for every part.
+    ``part`` says which part of the batch the rows are that this thread computes; the thread's generator
+    (``streams.generator``) must be in the same state for every part.
     """
 
-    part = WHOLE
+    def __init__(self, share: float):
+        super().__init__(share)
+        self.here = _Here()
+
+    @property
+    def part(self) -> Part:
+        return self.here.part
+
+    @part.setter
+    def part(self, part: Part) -> None:
+        self.here.part = part
 
     def forward(self, x: Tensor) -> Tensor:
         """Sets random values of x (rows, ...) to zero in training; the rows of a clip are neighbours."""
         if not self.training:
             return x
-        whole = len(x) * self.part.total
-        kept = torch.empty(whole, *x.shape[1:], dtype=x.dtype, device=x.device).bernoulli_(1.0 - self.p)
-        return x * kept[self.part.rows(whole)].div(1.0 - self.p)
+        part = self.part
+        whole = len(x) * part.total
+        kept = torch.empty(whole, *x.shape[1:], dtype=x.dtype, device=x.device)
+        kept.bernoulli_(1.0 - self.p, generator=streams.generator())
+        return x * kept[part.rows(whole)].div_(1.0 - self.p)
 
 
 def add_lora(encoder: nn.Module, config: LoraConfig) -> nn.Module:

@@ -16,6 +16,7 @@ from system.config import EncoderBranchConfig
 from system.encoders.base import Encoder, Tokens
 from system.encoders.pooling import Pooling, pool_tokens, select
 from system.frontends.simam import enhance_rows
+from system.training import streams
 
 
 class Views(NamedTuple):
@@ -149,10 +150,10 @@ class AdaptationTask(nn.Module):
     def forward(self, batch: dict) -> dict[str, Tensor]:
         """Losses of a batch, or of a part of one: the mean over the parts is that of the whole batch.
 
-        Uses torch's global random state, which must be the same for every part.
+        Uses the random generator of the thread (``streams.generator``), whose state must be the same for every part.
 
         Args:
-            batch: of ``make_batch``: "attribute" and "domain" (B,), where -1 means no class, and optionally "simam"
+            batch: of ``CropBatches``: "attribute" and "domain" (B,), where -1 means no class, and optionally "simam"
                 a list of B kinds in SIMAM, of the whole batch; "wave" (R, inputs, samples) of its clips "rows", a list
                 of R places, all if missing; "part", the whole if missing. A mixture is enhanced with the kind of the
                 clip that has the larger share. What is not a tensor stays on the host, which decides by it: a step
@@ -202,7 +203,7 @@ class AdaptationTask(nn.Module):
         settings, waves, part = self.config.augment, batch["wave"], batch.get("part", WHOLE)
         whole, inputs = len(batch["domain"]), waves.shape[1]
         own = part.rows(whole)
-        draws = augment.draw(settings, whole, inputs)
+        draws = augment.draw(settings, whole, inputs, streams.generator())
         rows = batch.get("rows", range(whole))
         waves = augment.augment_waves(waves, draws.of(torch.tensor(list(rows))))
         draws = draws.of(own)
@@ -214,7 +215,8 @@ class AdaptationTask(nn.Module):
         with torch.no_grad():
             simam = [kind for kind in batch.get("simam", ())[own] for _ in range(inputs)]
             spectrogram = self.model.spectrogram(waves.flatten(0, 1), simam)
-            spectrogram = augment.mask_spectrogram(spectrogram, settings, part).unflatten(0, waves.shape[:2])
+            spectrogram = augment.mask_spectrogram(spectrogram, settings, part, streams.generator())
+            spectrogram = spectrogram.unflatten(0, waves.shape[:2])
         return self.model(spectrogram), draws
 
     def _adapt_scales(self, parts: Sequence[tuple[Tensor, dict, augment.Draws]]) -> None:

@@ -10,14 +10,17 @@ Clusters depend on the contents of the clips, not on their names or order.
 
 import csv
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from system import waveforms
+from system.accelerator import to_host
+from system.batching import run_batches
 from system.config import EncoderBranchConfig
 from system.encoders.base import Encoder
 from system.encoders.pooling import pool_tokens, select
@@ -26,6 +29,7 @@ from system.files import open_atomic
 from system.frontends.channels import select_inputs
 from system.frontends.simam import enhance_rows
 from system.manifest import Clip, check_training, group_by
+from system.training.loading import loader_threads
 from system.training.state import step_seed
 
 FILE = "pseudo_attributes.csv"
@@ -91,11 +95,12 @@ def cluster_clips(
     encoder.to(device).eval()
     for group in clustered:
         group = sorted(group, key=lambda index: (clips[index].digest, clips[index].file))
-        rows = []
-        for index in group:
-            kind = (simam or {}).get(clips[index].machine, "none")
-            rows.append(_embed(encoder, clips[index], config, rate, kind))
-            done += 1
+        rows: list[np.ndarray] = [np.empty(0)] * len(group)
+        own = [clips[index] for index in group]
+        for places, features in _embed(encoder, own, config, rate, simam or {}, device):
+            for place, row in zip(places, features, strict=True):
+                rows[place] = row
+            done += len(places)
             if progress:
                 progress(done, total)
         labels, silhouette = cluster(np.stack(rows), min(settings.clusters, len(group) // 2), settings.method, seed)
@@ -168,14 +173,31 @@ def summary(rows: Sequence[PseudoAttribute]) -> dict[str, dict]:
     return result
 
 
-@torch.inference_mode()
-def _embed(encoder: Encoder, clip: Clip, config: EncoderBranchConfig, rate: int, simam: str) -> np.ndarray:
-    """Features (D,) of the first input of a whole clip, by which it is clustered."""
-    wave = waveforms.load(clip, rate)
-    first = select_inputs(wave, rate, config.inputs[:1], config.subtraction, clip.path)
-    spectrogram = enhance_rows(encoder.spectrogram(torch.from_numpy(first), rate), [simam])
-    if config.pseudo_attributes.by == "spectrum":
-        return spectrogram.mean((0, 1)).float().cpu().numpy()
+def _embed(
+    encoder: Encoder,
+    clips: Sequence[Clip],
+    config: EncoderBranchConfig,
+    rate: int,
+    simam: Mapping[str, str],
+    device: str,
+) -> Iterator[tuple[list[int], np.ndarray]]:
+    """Features (B, D) of the first input of whole clips, by which they are clustered, with the places of the clips."""
+    by, dtype = config.pseudo_attributes.by, encoder.dtype
     pool = "band" if config.pool == "attentive" else config.pool  # attentive pooling is not trained yet
-    tokens = select(encoder(spectrogram.to(encoder.device), config.depth or None), pool)
-    return pool_tokens(tokens, pool, config.pool_power)[0].float().cpu().numpy()
+
+    @torch.inference_mode()
+    def load(clip: Clip) -> Tensor:
+        wave = waveforms.load(clip, rate)
+        first = select_inputs(wave, rate, config.inputs[:1], config.subtraction, clip.path)
+        spectrogram = encoder.spectrogram(torch.from_numpy(first), rate)
+        return enhance_rows(spectrogram, [simam.get(clip.machine, "none")])[0]
+
+    @torch.inference_mode()
+    def network(spectrograms: Tensor) -> np.ndarray:
+        if by == "spectrum":
+            return spectrograms.mean(1).float().numpy()
+        tokens = select(encoder(spectrograms.to(device, non_blocking=True), config.depth or None), pool)
+        return to_host({"": pool_tokens(tokens, pool, config.pool_power)})[""]
+
+    workers = 1 if device == "cpu" else loader_threads(0, device)  # a CPU's threads are those of the network
+    return run_batches(clips, load, network, workers, 0, device, dtype)

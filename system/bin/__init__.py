@@ -18,6 +18,7 @@ from system import __version__, machine, plugins
 from system.bin.parsing import Parser, check_outputs
 from system.dependencies import import_failure
 from system.errors import WheeltapperError
+from system.memory_errors import is_out_of_memory
 
 LONGEST = 1000  # characters of a line of a message, which may quote what it found
 COMMANDS = {
@@ -130,7 +131,7 @@ def _message(error: Exception) -> str | None:
         advice = ADVICE.get(error.errno or 0, "")
         where = f"{error.filename}: " if error.filename else ""
         return f"{where}{error.strerror or error}{advice}"
-    if isinstance(error, MemoryError):
+    if is_out_of_memory(error):
         return f"not enough memory ({str(error) or 'for the next step'}); smaller batches or shorter crops take less"
     failure = import_failure(error)
     return str(failure) if failure else None

@@ -43,7 +43,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     options.add_device(computing)
     options.add_precision(computing)
     computing.add_argument(
-        "--batch-size", type=int, default=1, metavar="N", help="recordings computed together (default: %(default)s)"
+        "--batch-size",
+        type=int,
+        default=0,
+        metavar="N",
+        help="recordings computed together (default: 0, from the device)",
     )
     options.add_workers(computing)
     for group in (inputs, outputs, model, computing):
@@ -75,8 +79,8 @@ def _recordings(args: argparse.Namespace) -> int:
 
     paths = list_recordings(args.audio)
     device = choose_device(args.device)
-    if args.batch_size < 1 or args.workers < 0 or args.layer < 0:
-        raise WheeltapperError("--batch-size, --workers, --layer: expected at least 1, 0 and 0")
+    if min(args.batch_size, args.workers, args.layer) < 0:
+        raise WheeltapperError("--batch-size, --workers, --layer: expected at least 0")
     encoder = options.build_encoder(args, args.checkpoint, args.seed)
     paths, problems = choose_usable(paths, args.rate or encoder.rate, one_thread_each(args.workers))
     for problem in problems:

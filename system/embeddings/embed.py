@@ -4,16 +4,18 @@ import itertools
 import math
 import os
 import zipfile
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from system import audio, waveforms
+from system.accelerator import products, to_host
+from system.batching import run_batches
 from system.config import VIEWS
 from system.encoders.base import Encoder
 from system.encoders.pooling import pool_tokens, select
@@ -21,69 +23,12 @@ from system.errors import WheeltapperError
 from system.files import open_atomic
 from system.frontends.channels import select_inputs
 from system.manifest import Clip
-from system.parallel import map_in_order
 
 if TYPE_CHECKING:  # imports peft and transformers, which takes seconds and is not needed for frozen encoders
     from system.adaptation.model import AdaptedEncoder
 
 GATE_SLOTS = 32  # time slots of the gate's profile
-AHEAD = 4  # recordings per worker that are read ahead
 WHOLE = 60.0  # seconds up to which a recording of any kind is embedded as a whole
-WAITING = 8  # size of the queue, in batches, in which recordings wait for others of equal length
-
-Item = TypeVar("Item")
-Value = TypeVar("Value")
-
-
-def run_batches(
-    items: Sequence[Item],
-    load: Callable[[Item], Tensor],
-    network: Callable[[Tensor], Value],
-    workers: int = 1,
-    batch_size: int = 1,
-) -> Iterator[tuple[list[int], Value]]:
-    """Applies a network to items, reading ahead.
-
-    With batches of one, every item is loaded and computed in its own thread, ``workers`` at once. On a CPU larger
-    batches gain nothing, and the result depends on the item only, bit for bit. Otherwise items of equal shape are
-    computed together; an item whose shape stays rare is computed in a smaller batch.
-
-    Args:
-        items: what to compute.
-        load: function of an item that returns a tensor without batch dimension.
-        network: function of a batch (B, ...).
-        workers: number of threads.
-        batch_size: maximum B.
-
-    Yields:
-        Indices of the items of a batch, and the network's value for it.
-    """
-    if batch_size == 1:
-        values = map_in_order(lambda item: network(load(item).unsqueeze(0)), items, workers)
-        for index, value in enumerate(values):
-            yield [index], value
-        return
-    batches = _batches(map_in_order(load, items, workers), batch_size)
-    yield from map_in_order(lambda batch: (batch[0], network(batch[1])), batches, workers)
-
-
-def _batches(tensors: Iterable[Tensor], batch_size: int) -> Iterator[tuple[list[int], Tensor]]:
-    """Groups tensors of equal shape: indices of the tensors, and the tensors stacked."""
-    waiting: dict[tuple[int, ...], list[tuple[int, Tensor]]] = {}
-
-    def together(shape: tuple[int, ...]) -> tuple[list[int], Tensor]:
-        members = waiting.pop(shape)
-        return [index for index, _ in members], torch.stack([tensor for _, tensor in members])
-
-    for index, tensor in enumerate(tensors):
-        shape = tuple(tensor.shape)
-        waiting.setdefault(shape, []).append((index, tensor))
-        if len(waiting[shape]) == batch_size:
-            yield together(shape)
-        elif sum(map(len, waiting.values())) > WAITING * batch_size:
-            yield together(next(iter(waiting)))
-    for shape in list(waiting):
-        yield together(shape)
 
 
 def embed_branch(
@@ -93,7 +38,7 @@ def embed_branch(
     workers: int = 1,
     device: str = "cpu",
     progress: Callable[[int], None] | None = None,
-    batch_size: int = 1,
+    batch_size: int = 0,
     dtype: torch.dtype = torch.float32,
     readouts: Mapping[str, tuple[str, float]] = MappingProxyType({}),
 ) -> dict[str, np.ndarray]:
@@ -110,7 +55,7 @@ def embed_branch(
         workers: number of threads.
         device: cpu or cuda.
         progress: called with the number of clips embedded since the last call.
-        batch_size: clips computed together.
+        batch_size: clips computed together; 0: from the device, see ``choose_batch_size``.
         dtype: of the encoder, see ``embeddings.precision``.
         readouts: additional readouts computed in the same pass, name to (kind, power); see ``AdaptedEncoder.readout``.
 
@@ -148,7 +93,7 @@ def embed_machine(
     workers: int = 1,
     device: str = "cpu",
     progress: Callable[[int], None] | None = None,
-    batch_size: int = 1,
+    batch_size: int = 0,
     readouts: Mapping[str, tuple[str, float]] = MappingProxyType({}),
 ) -> dict[str, np.ndarray]:
     """``embed_branch`` for the clips of one machine, with a model that is already on its device and in its data
@@ -164,19 +109,20 @@ def embed_machine(
 
     @torch.inference_mode()
     def network(waves: Tensor) -> dict[str, np.ndarray]:
-        both, first, gate = model.encode_inputs(waves.to(device), clips[0].machine)
+        both, first, gate = model.encode_inputs(waves.to(device, non_blocking=True), clips[0].machine)
         found = {"gate": torch.nn.functional.adaptive_avg_pool1d(gate, GATE_SLOTS)}
         for name, kind in {"": ("projection", 0.0), **readouts}.items():
             for view, tokens in zip(VIEWS, (both, first), strict=True):
                 found[f"{name}.{view}" if name else view] = model.readout(tokens, *kind)
-        return {name: value.float().cpu().numpy() for name, value in found.items()}
+        return to_host(found)
 
     columns: dict[str, np.ndarray] = {}
-    for rows, values in run_batches(clips, load, network, workers, batch_size):
-        for name, part in values.items():
-            _store(columns, name, rows, part, len(clips), [clip.path for clip in clips])
-        if progress:
-            progress(len(rows))
+    with products(False, device):
+        for rows, values in run_batches(clips, load, network, workers, batch_size, device, model.encoder.dtype):
+            for name, part in values.items():
+                _store(columns, name, rows, part, len(clips), [clip.path for clip in clips])
+            if progress:
+                progress(len(rows))
     return columns
 
 
@@ -232,7 +178,7 @@ def embed_files(
     power: float = 0.0,
     depth: int = 0,
     device: str = "cpu",
-    batch_size: int = 1,
+    batch_size: int = 0,
     dtype: torch.dtype = torch.float32,
 ) -> np.ndarray:
     """Embeds sound files with a frozen encoder; channels are averaged first.
@@ -250,7 +196,7 @@ def embed_files(
         power: exponent of the pooling, 0 for its default.
         depth: block whose tokens are pooled, 0 for the last.
         device: cpu or cuda.
-        batch_size: recordings computed together, see ``run_batches``.
+        batch_size: recordings computed together; 0: from the device, see ``choose_batch_size``.
         dtype: of the encoder, see ``embeddings.precision``.
 
     Returns:
@@ -287,14 +233,15 @@ def embed_files(
 
     @torch.inference_mode()
     def compute(spectrograms: Tensor) -> np.ndarray:
-        return network(spectrograms.to(device)).float().cpu().numpy()
+        return to_host({"": network(spectrograms.to(device, non_blocking=True))})[""]
 
     columns: dict[str, np.ndarray] = {}
     first = np.array([not start for _, start, _ in parts])
-    for rows, values in run_batches(parts, load, compute, workers, batch_size):
-        _store(columns, "embeddings", rows, values, len(parts), [path for path, _, _ in parts])
-        if progress and (done := int(first[rows].sum())):
-            progress(done)
+    with products(False, device):
+        for rows, values in run_batches(parts, load, compute, workers, batch_size, device, dtype):
+            _store(columns, "embeddings", rows, values, len(parts), [path for path, _, _ in parts])
+            if progress and (done := int(first[rows].sum())):
+                progress(done)
     if first.all():
         return columns["embeddings"]
     starts = np.flatnonzero(first)

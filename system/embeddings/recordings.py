@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from system import audio
+from system.batching import choose_batch_size
 from system.corpora.inspection import InspectedSound, inspect_all
 from system.embeddings.embed import embed_files
 from system.embeddings.precision import DTYPES, choose_precision, long_name, set_precision
@@ -85,7 +86,7 @@ def write_embeddings(
     rate: int = 0,
     device: str = "cpu",
     precision: str = "auto",
-    batch_size: int = 1,
+    batch_size: int = 0,
     workers: int = 1,
 ) -> str:
     """Embeds recordings and writes ``files`` (N,), ``embeddings`` float32 (N, D) and ``record`` (JSON text).
@@ -100,7 +101,7 @@ def write_embeddings(
         rate: sampling rate in Hz that all recordings are brought to; 0 for their own.
         device: ``cpu`` or ``cuda``.
         precision: ``fp32``, ``bf16``, ``int8`` or ``auto``, see ``choose_precision``.
-        batch_size: recordings computed together.
+        batch_size: recordings computed together; 0: from the device.
         workers: recordings read and computed at once.
 
     Returns:
@@ -120,6 +121,7 @@ def write_embeddings(
         **{"mode": mode, "pool": pool, "layer": layer},
         **{"filterbank": encoder.filterbank, "simam": encoder.simam, "rate": rate, "device": device},
         "precision": long_name(encoder),
+        "batch_size": choose_batch_size(batch_size, device),
         "seconds": round(seconds, 2),
         **run_record(),
     }

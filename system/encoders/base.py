@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from system import audio
+from system.accelerator import without_autocast
 from system.encoders import checkpoints, configs, wrapped
 from system.encoders.shapes import building_shapes
 from system.errors import WheeltapperError
@@ -61,6 +62,7 @@ class Encoder(nn.Module):
     modes: ClassVar[Mapping[str, Mode]]
     lora_targets: ClassVar[tuple[str, ...]] = ("qkv",)  # layers that get low-rank adapters
     filterbanks: ClassVar[tuple[str, ...]] = ()  # filter banks that the front end supports
+    stacks: ClassVar[tuple[str, ...]] = ("blocks",)  # submodules whose children are its blocks, from first to last
     SIZES: ClassVar[Mapping[str, Any]]
 
     pad_value: float = 0.0  # value of padded frames, after normalisation
@@ -158,6 +160,7 @@ class Encoder(nn.Module):
         """Device of the network."""
         return next(self.parameters()).device
 
+    @without_autocast
     def spectrogram(self, wave: Tensor, rate: int, mode: str = "official") -> Tensor:
         """Front end: converts waveforms to the normalised spectrogram that the network takes.
 

@@ -68,6 +68,7 @@ class Beats(Encoder):
     family = "BEATs"
     rate = 16000
     filterbanks = FILTERBANKS
+    stacks = ("encoder.layers",)
     lora_targets = ("q_proj", "v_proj")
     modes = {
         "official": Mode("the authors", "split"),

@@ -48,6 +48,7 @@ class ResNeXt(Encoder):
 
     family = "ResNeXt"
     rate = 16000
+    stacks = tuple(f"network.layer{number}" for number in range(1, STAGES + 1))
     lora_targets = ()  # none by default; a configuration can name layers
     modes = {"official": Mode("the MIMII paper, whose clips have 10 s; longer ones are split", "split")}
     # 101-32x8d is published; nano is our own.
@@ -115,7 +116,7 @@ class ResNeXt(Encoder):
         return x
 
     def _stages(self) -> list[nn.Module]:
-        return [self.network.get_submodule(f"layer{number}") for number in range(1, STAGES + 1)]
+        return [self.get_submodule(name) for name in self.stacks]
 
     def _forward_piece(self, spectrogram: Tensor, depth: int | None) -> Tokens:
         features = self._passes(lambda part: self.feature_map(part, depth), spectrogram, spectrogram.shape[1])

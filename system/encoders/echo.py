@@ -15,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from system.accelerator import without_autocast
 from system.encoders import wrapped
 from system.encoders.base import Encoder, Mode, Tokens, check_wave
 from system.encoders.configs import heads_of
@@ -124,6 +125,7 @@ class Echo(Encoder):
 
     # Front end.
 
+    @without_autocast
     def spectrogram(self, wave: Tensor, rate: int, mode: str = "official") -> Tensor:
         """See ``Encoder.spectrogram``.
 

@@ -1,12 +1,35 @@
 """Maps of embeddings by t-SNE (van der Maaten and Hinton 2008)."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from system.errors import WheeltapperError
+from system.machine import threads
+from system.parallel import map_in_order
 
 PERPLEXITY = 30.0  # default; limited by the number of clips
 FEWEST = 4  # minimum number of clips of a map
 LEAST_SPREAD = 1e-9  # relative to the largest value; less is rounding
+
+
+def tsne_each(groups: Iterable[np.ndarray], seed: int = 0) -> list[np.ndarray]:
+    """Maps several groups of embeddings by ``tsne``, at once as far as there are cores.
+
+    Args:
+        groups: embeddings (N, D) of each.
+        seed: of the principal components.
+
+    Returns:
+        float64 (N, 2) of each.
+
+    Raises:
+        WheeltapperError: see ``tsne``.
+    """
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(1):  # here already: each call would restore the number that it found, whoever set it
+        return list(map_in_order(lambda vectors: tsne(vectors, seed), groups, threads()))
 
 
 def tsne(vectors: np.ndarray, seed: int = 0, perplexity: float = PERPLEXITY) -> np.ndarray:

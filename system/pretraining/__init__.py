@@ -65,5 +65,5 @@ def pretrain(
     own = {name: value for name, value in asdict(config).items() if name not in EXCLUDED_SETTINGS}
     settings = {"encoder": asdict(encoder.config), "pretrain": own}
     batches = Batches(task, mixture, config, seed)
-    fit(task, batches, config.loop, folder, seed, device, after_step, progress, watch, settings)
+    fit(task, batches, config.loop, folder, seed, device, after_step, progress, watch, settings, "pretrain.loop")
     return encoder.eval()

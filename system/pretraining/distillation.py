@@ -173,7 +173,8 @@ class SelfDistillation(nn.Module):
         waves = torch.empty(count, samples, device=device)
         for own, (places, crops) in batch["waves"].items():
             crops = crops.to(device)
-            resampled = crops if own == rate else audio.official_resampler(own, rate)(crops)
+            with torch.autocast(crops.device.type, enabled=False):
+                resampled = crops if own == rate else audio.official_resampler(own, rate)(crops)
             waves[places.to(device)] = fit_length(resampled, samples)
         waves, others = waves[: len(snr)], waves[len(snr) :]
         spectrogram = self.student.spectrogram(waves, rate)

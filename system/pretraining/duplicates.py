@@ -20,7 +20,7 @@ from system.errors import WheeltapperError
 from system.files import read_json, write_json
 from system.manifest import Clip
 from system.progress import progress_bar
-from system.training.loop import prepared
+from system.training.loading import prepared
 
 BAND = 100  # Hz
 BLOCK = 0.5  # s; long enough that stationary noise varies little between blocks: 0.8 dB in such a band

@@ -27,7 +27,7 @@ from system import audio, manifest
 from system.errors import WheeltapperError
 from system.files import lock, open_atomic, read_json, write_json
 from system.manifest import Clip
-from system.training.loop import prepared
+from system.training.loading import prepared
 
 VERSION = 1
 SHARD_BYTES = 256 << 20

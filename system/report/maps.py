@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from system.explain.tsne import FEWEST, tsne
+from system.explain.tsne import FEWEST, tsne_each
 from system.manifest import Clip
 from system.report import attention
 from system.report.load_run import RunData, read_array
@@ -58,13 +58,16 @@ def maps(run: RunData) -> PageSection:
         for clip, decided in zip(unit.clips, unit.decided, strict=True)
     }
     seed = run.config.seed if run.config else 0
-    shown = []
-    for name, own in list(rows.items())[:MOST_MACHINES]:
-        chosen = [own[i] for i in _chosen([by_key[keys[i][:4]] for i in own])]
-        if len(chosen) < FEWEST:
-            continue
-        places = tsne(np.asarray(values[chosen], float), seed)
-        shown.append(_unit(name, places, [by_key[keys[i][:4]] for i in chosen], alarms))
+    kept = {
+        name: [own[i] for i in _chosen([by_key[keys[i][:4]] for i in own])]
+        for name, own in list(rows.items())[:MOST_MACHINES]
+    }
+    kept = {name: chosen for name, chosen in kept.items() if len(chosen) >= FEWEST}
+    places = tsne_each([np.asarray(values[chosen], float) for chosen in kept.values()], seed)
+    shown = [
+        _unit(name, where, [by_key[keys[i][:4]] for i in chosen], alarms)
+        for (name, chosen), where in zip(kept.items(), places, strict=True)
+    ]
     return (
         {"units": shown, "branch": branch, "colourings": COLOURINGS} if shown else "There are too few clips for a map."
     )

@@ -278,6 +278,7 @@ def _supervised(run: Experiment, recordings: str, store: str) -> None:
 
 
 def _work_supervised(inputs: _Inputs, scope: str, model: str) -> Iterable[Path]:
+    from system.batching import choose_batch_size
     from system.study import data, features, results, supervised
 
     run, config = inputs.run, inputs.study.models[model]
@@ -305,7 +306,7 @@ def _work_supervised(inputs: _Inputs, scope: str, model: str) -> Iterable[Path]:
                 lambda step, figures: bar.update(1),
             )
         with progress_bar(len(rows), f"applying {model} to {scope}") as bar:
-            batch = run.config.embed.batch_size
+            batch = choose_batch_size(run.config.embed.batch_size, device)
             columns["finetuned"], logits = supervised.apply(classifier, own, device, batch, bar.update)
         results.write_scores(folder / "supervised.csv", rows, {"supervised": logits[data.evaluated(rows)]})
         classifier.save(folder / "classifier.safetensors")

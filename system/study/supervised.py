@@ -198,7 +198,7 @@ def fine_tune(
     loop = _loop(config, config.epochs * batches)
     asked = {name: value for name, value in asdict(config).items() if name not in ("encoder", "save_every")}
     task = _Task(classifier, weight, factors)
-    fit(task, make_batch, loop, folder, seed, device, progress=progress, settings=asked)
+    fit(task, make_batch, loop, folder, seed, device, progress=progress, settings=asked, key="study.models.NAME")
     return classifier.eval()
 
 

@@ -8,13 +8,11 @@ import contextlib
 import math
 import os
 import time
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from accelerate import Accelerator
@@ -23,13 +21,18 @@ from accelerate.utils import DistributedDataParallelKwargs, send_to_device
 from torch import Tensor, nn
 
 from system import processes
+from system.accelerator import can_pin, pinned, products
 from system.config import LoopConfig
-from system.config.training import LOOP_FREE
 from system.errors import WheeltapperError
+from system.memory_errors import is_out_of_memory
+from system.stage import LOOP_FREE
+from system.training.arithmetic import settle
+from system.training.checkpointing import Checkpointing, room
+from system.training.loading import loader_threads, prepared
 from system.training.state import STATE, Events, Position, Row, StateFile, left, step_seed
+from system.training.streams import Streams
 
 Batch = dict[str, Any]
-Value = TypeVar("Value")
 
 
 def fit(
@@ -43,6 +46,8 @@ def fit(
     progress: Callable[[int, Row], None] | None = None,
     watch: Callable[[int, Row], None] | None = None,
     settings: Mapping[str, Any] | None = None,
+    key: str = "loop",
+    streams: int = 1,
 ) -> list[Row]:
     """Trains a module. Resumes from the state in ``folder`` if there is one.
 
@@ -55,8 +60,9 @@ def fit(
             the initial weights must be equal, and every weight must contribute to every loss. The optional method
             ``before_step(batches, seed)`` gets this process's parts of a batch before their gradients are computed.
         make_batch: function (step, part, parts) that returns slice ``part`` of ``parts`` equal slices of the step's
-            batch of ``config.batch_size`` clips. It is called ahead of time in ``config.workers`` threads.
-        config: optimisation settings.
+            batch of ``config.batch_size`` clips. It is called ahead of time in threads (``loader_threads``).
+        config: optimisation settings; for ``precision`` auto see ``arithmetic.settle``, for ``checkpointing``
+            ``checkpointing.Checkpointing``.
         folder: receives state, ``curve.csv`` and TensorBoard events.
         seed: of all random numbers. Torch's generator is in the same state for every part of a batch.
         device: cpu or cuda.
@@ -65,14 +71,17 @@ def fit(
         progress: called in the main process at the end of each step with its number and figures.
         watch: called in every process with the same arguments before a state is written. May raise to stop.
         settings: plain values; a state that was written with other values, or another ``config``, is refused.
+        key: where ``config`` stands in the configuration, for messages.
+        streams: parts that are computed at once (see ``training.streams``), in a single process on a cpu; the module
+            must draw its random numbers from ``streams.generator()``.
 
     Returns:
         The rows of ``curve.csv``: step, figures (means over the parts of the batch), learning_rate, gradient_norm
         (before clipping), seconds (since the first start), clips_per_second (since the previous row).
 
     Raises:
-        WheeltapperError: the loss or its gradient is not finite (in all processes; the last good state is kept), or the
-            state in ``folder`` does not fit.
+        WheeltapperError: the loss or its gradient is not finite (in all processes), or memory is used up (the last good
+            state is kept), or the state in ``folder`` does not fit.
         LostPeer: another process has ended.
 
     Example:
@@ -80,31 +89,49 @@ def fit(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    accelerator = _accelerator(config, device)
-    parts = accelerator.num_processes * config.accumulate
+    config = settle(config, device, folder)
+    number = config.accumulate * streams  # parts of a batch that this process computes
+    accelerator = _accelerator(config, device, number)
+    parts = accelerator.num_processes * number
     if config.batch_size % parts:
         raise WheeltapperError(
-            f"loop.batch_size: expected a multiple of {accelerator.num_processes} processes x accumulate "
-            f"{config.accumulate}, found {config.batch_size}"
+            f"{key}.batch_size: expected a multiple of {accelerator.num_processes} processes x accumulate "
+            f"{number}, found {config.batch_size}"
         )
-    groups = parameter_groups(module, config.weight_decay)
-    optimizer = torch.optim.AdamW(groups, lr=config.learning_rate, betas=(config.betas[0], config.betas[1]))
+    optimizer = torch.optim.AdamW(
+        parameter_groups(module, config.weight_decay),
+        lr=config.learning_rate,
+        betas=(config.betas[0], config.betas[1]),
+        fused=True,  # one pass over all weights: on a CPU too, where it takes a fifth of the time for small ones
+    )
     state = StateFile(folder, module, optimizer, accelerator.scaler, _settings(config, seed, settings))
     here = state.read()
-    own = range(accelerator.process_index * config.accumulate, (accelerator.process_index + 1) * config.accumulate)
+    own = range(accelerator.process_index * number, (accelerator.process_index + 1) * number)
     keys = ((step, part, parts) for step in range(here.step, config.steps) for part in own)
+
+    def ready(*key: int) -> Batch:
+        batch = make_batch(*key)
+        return pinned(batch) if can_pin(device) else batch
+
     with (
         processes.lost_peer(lambda: _gone(state.path)),
+        _memory(config, parts, device, key, state.path),
+        products(config.precision == "tf32", device),
         torch.random.fork_rng(devices=[]),
-        contextlib.closing(prepared(make_batch, keys, config.workers)) as batches,
+        contextlib.closing(prepared(ready, keys, loader_threads(config.workers, device))) as batches,
+        _Update(accelerator, module, optimizer, config, folder, streams) as update,
     ):
         _check_same_start(here, folder)
         if accelerator.is_main_process:
             state.clean()
         log = _Log(folder, here, config)
-        update = _Update(accelerator, module, optimizer, config, folder)
+        blocks, first = Checkpointing(module, config.checkpointing, room(module, accelerator.device)), here.step
         for step in range(here.step, config.steps):
-            values, norm = update(batches, step, step_seed(seed, step))
+            at_once = config.checkpointing == "off" or (step > first and blocks.hold(streams))
+            with contextlib.nullcontext() if at_once and streams > 1 else blocks.active():
+                values, norm = update(batches, step, step_seed(seed, step), at_once)
+            if step == first and accelerator.is_main_process and (note := blocks.note(key)):
+                print(note, flush=True)
             more = after_step(step) if after_step else {}
             if watch:
                 watch(step, values | more)
@@ -121,58 +148,49 @@ def fit(
     return here.rows
 
 
-def prepared(make_batch: Callable[..., Value], keys: Iterable[tuple], workers: int) -> Generator[Value]:
-    """Yields ``make_batch(*key)`` for every key in order, computed up to ``workers + 1`` batches ahead in threads.
-
-    An exception of ``make_batch`` is raised when its batch is due.
-    """
-    keys = iter(keys)
-    threads = ThreadPoolExecutor(workers)
-    try:
-        waiting = deque(threads.submit(make_batch, *key) for key in islice(keys, workers + 1))
-        while waiting:
-            batch = waiting.popleft().result()
-            waiting.extend(threads.submit(make_batch, *key) for key in islice(keys, 1))
-            yield batch
-    finally:
-        threads.shutdown(cancel_futures=True)
-
-
 class _Update:
     """One update of the weights with this process's parts of a batch."""
 
-    def __init__(self, accelerator: Accelerator, module: nn.Module, optimizer, config: LoopConfig, folder: Path):
+    def __init__(
+        self, accelerator: Accelerator, module: nn.Module, optimizer, config: LoopConfig, folder: Path, streams: int
+    ):
         self.accelerator, self.config, self.folder = accelerator, config, folder
         self.before_step = getattr(module, "before_step", None)
         self.wide = torch.float32 if accelerator.device.type == "mps" else torch.float64  # mps has no doubles
         self.module, self.optimizer = accelerator.prepare(module, optimizer)
         self.module.train()
+        self.streams = Streams(self.module, streams) if streams > 1 else None
+        self.parts = config.accumulate * streams
 
-    def __call__(self, batches: Iterator[Batch], step: int, seed: int) -> tuple[Row, float]:
+    def __enter__(self) -> "_Update":
+        if self.streams:
+            self.streams.__enter__()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self.streams:
+            self.streams.__exit__(*error)
+
+    def __call__(self, batches: Iterator[Batch], step: int, seed: int, at_once: bool) -> tuple[Row, float]:
         """Returns the figures, averaged over the parts of all processes, and the norm of the gradient."""
         config, accelerator = self.config, self.accelerator
         for group in self.optimizer.param_groups:
             group["lr"] = group.get("factor", 1.0) * learning_rate(config, step)
         sums: list[Tensor] = []
         own: Iterable[Batch] = (
-            send_to_device(batch, accelerator.device) for batch in islice(batches, config.accumulate)
+            send_to_device(batch, accelerator.device, non_blocking=True) for batch in islice(batches, self.parts)
         )
         if self.before_step:
             own = list(own)
             with accelerator.autocast():
                 self.before_step(own, seed)
-        for number, batch in enumerate(own):
-            torch.manual_seed(seed)
-            last = number + 1 == config.accumulate
-            with contextlib.nullcontext() if last else accelerator.no_sync(self.module):
-                with accelerator.autocast():
-                    figures = self.module(batch)
-                accelerator.backward(figures["loss"])
+        each = self.streams(own, seed, self.parts) if self.streams and at_once else self._one_by_one(own, seed)
+        for figures in each:
             found = [figure.detach().to(self.wide) for figure in figures.values()]
             sums = [a + b for a, b in zip(sums, found, strict=True)] if sums else found
         norm = accelerator.clip_grad_norm_(self.module.parameters(), config.clip_norm)
         # One exchange between processes and one synchronisation with the device per step, so that all stop together.
-        means = torch.stack([*(total / config.accumulate for total in sums), norm.to(self.wide)])
+        means = torch.stack([*(total / self.parts for total in sums), norm.to(self.wide)])
         *values, norm = accelerator.reduce(means, "mean").tolist()
         values = dict(zip(figures, values, strict=True))
         self._check_finite("loss", values["loss"], step)
@@ -181,6 +199,17 @@ class _Update:
         self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
         return values, norm
+
+    def _one_by_one(self, batches: Iterable[Batch], seed: int) -> Iterator[dict[str, Tensor]]:
+        """Adds the gradients of a step's parts to the weights, one after another; yields the figures of each."""
+        for number, batch in enumerate(batches):
+            torch.manual_seed(seed)
+            last = number + 1 == self.parts
+            with contextlib.nullcontext() if last else self.accelerator.no_sync(self.module):
+                with self.accelerator.autocast():
+                    figures = self.module(batch)
+                self.accelerator.backward(figures["loss"])
+            yield figures
 
     def _check_finite(self, name: str, value: float, step: int) -> None:
         if not math.isfinite(value):
@@ -219,15 +248,13 @@ class _Log:
             self.events.write(row)
 
 
-def _accelerator(config: LoopConfig, device: str) -> Accelerator:
-    if config.precision == "fp16" and device == "cpu":
-        raise WheeltapperError("loop.precision: fp16 needs a GPU, found device cpu; expected no or bf16")
+def _accelerator(config: LoopConfig, device: str, parts: int) -> Accelerator:
     processes.join(device)
     AcceleratorState._reset_state(True)  # otherwise the first precision used in a process would stay in force
     return Accelerator(
         cpu=device == "cpu",
-        mixed_precision=config.precision,
-        gradient_accumulation_steps=config.accumulate,
+        mixed_precision="no" if config.precision == "tf32" else config.precision,
+        gradient_accumulation_steps=parts,
         # Buffers are equal in all processes already; DDP would broadcast them in each step.
         kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
     )
@@ -245,6 +272,35 @@ def _check_same_start(here: Position, folder: Path) -> None:
             f"{folder}: expected one state for all processes, found states of {sorted(set(steps))} steps; use a "
             "folder that all machines share"
         )
+
+
+@contextlib.contextmanager
+def _memory(config: LoopConfig, parts: int, device: str, key: str, state: Path) -> Iterator[None]:
+    """Turns errors of memory into one that says which settings to change, those first that leave the result as it is.
+
+    Args:
+        config: settings of the training.
+        parts: of a batch.
+        device: whose memory it is.
+        key: where the settings stand in the configuration.
+        state: file of the last saved state.
+    """
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not is_out_of_memory(error):
+            raise
+        advice = []
+        if config.batch_size > parts and key.endswith("loop"):
+            advice.append(f"raise {key}.accumulate, which is {config.accumulate}, as the result stays the same")
+        if config.checkpointing == "off" and key.endswith("loop"):
+            advice.append(f"set {key}.checkpointing, which is off, to auto")
+        if config.batch_size > 1:
+            advice.append(f"lower {key}.batch_size, which is {config.batch_size}")
+        advice.append("use a device with more memory")
+        raise WheeltapperError(
+            f"out of memory on {device} in training: {', or '.join(advice[:2])}; {left(state)}"
+        ) from error
 
 
 def _gone(state: Path) -> str:

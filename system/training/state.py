@@ -120,6 +120,15 @@ class StateFile:
             )
 
 
+def saved_setting(path: str | os.PathLike, name: str) -> str:
+    """A setting, such as ``loop.precision``, of the training that left a state; empty where there is none."""
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        return str(state["settings"].get(name, ""))
+    except Exception:  # what is wrong with the file is said where it is read
+        return ""
+
+
 def left(path: str | os.PathLike) -> str:
     """A phrase for messages: the number of steps in a state from which the run can resume."""
     try:

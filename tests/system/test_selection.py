@@ -165,7 +165,7 @@ def test_what_changes_no_score_may_differ(fixed, override):
     [
         ("seed=1", "seed: expected 0 as frozen in .*frozen.yaml, found 1"),
         ("branches.main.loop.steps=5", "branches.main.loop.steps: expected 300 .*, found 5"),
-        ("branches.main.loop.precision=bf16", "branches.main.loop.precision: expected no .*, found bf16"),
+        ("branches.main.loop.precision=bf16", "branches.main.loop.precision: expected auto .*, found bf16"),
         ("embed.precision=bf16", "embed.precision: expected auto .*, found bf16"),
         ("branches.main.scorer.settings.bank=global", "settings.bank: expected domain .*, found global"),
         ("branches.main.scorer.settings.standardize=true", "standardize: expected nothing .*, found True"),

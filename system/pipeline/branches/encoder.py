@@ -16,6 +16,7 @@ from system.pipeline import resources
 from system.pipeline.branches import encoder_texts
 from system.pipeline.branches.base import Branch, Rows
 from system.progress import progress_bar
+from system.stage import LOOP_FREE
 
 if TYPE_CHECKING:
     from system.adaptation.model import AdaptationTask, AdaptedEncoder
@@ -37,7 +38,8 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
         return self.run.encoder_config(self.name)
 
     def training_settings(self) -> dict[str, Any]:
-        return {name: value for name, value in asdict(self.config).items() if name not in NOT_IN_TRAINING}
+        settings = {name: value for name, value in asdict(self.config).items() if name not in NOT_IN_TRAINING}
+        return settings | {"loop": {key: value for key, value in settings["loop"].items() if key not in LOOP_FREE}}
 
     def embedding_settings(self) -> dict[str, Any] | None:
         return asdict(self.config.encoder) if self.config.encoder else None
@@ -84,9 +86,11 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
         with progress_bar(branch.loop.steps, f"adapting {name}") as bar:
             task = adapt(
                 encoder, clips, branch, rate, folder, seed, device,
-                lambda step, values: bar.update(step + 1 - bar.n), kinds, clusters,
+                lambda step, values: bar.update(step + 1 - bar.n), kinds, clusters, f"branches.{name}.loop",
             )  # fmt: skip
         card = _card(task, rate, max(clip.seconds for clip in clips)) | self.front_end() | {"simam_choices": choices}
+        if branch.loop.steps:
+            card["trained_in"] = task.config.loop.precision
         if idle:
             card["skipped"] = idle
         if branch.pseudo_attributes.clusters:

@@ -1,18 +1,17 @@
 """Stage 1: pre-train the sub-band encoder on the training recordings, or on any recordings (pretrain.sources)."""
 
 from collections.abc import Iterable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from system import manifest, processes, windows
 from system.config import PretrainConfig
-from system.config.training import LOOP_FREE
 from system.experiment import Experiment
 from system.manifest import Clip
 from system.pipeline import resources
 from system.progress import progress_bar
-from system.stage import Stage
+from system.stage import LOOP_FREE, Stage
 
 if TYPE_CHECKING:
     from system.pretraining.corpus import Mixture
@@ -70,9 +69,11 @@ def work(run: Experiment) -> Iterable[Path]:
         print("no branch has an encoder, nothing to pre-train")
         return []
     from system.pretraining import pretrain
+    from system.training.arithmetic import settle
 
     device = resources.prepare_torch(run)
     config = run.config.pretrain
+    config = replace(config, loop=settle(config.loop, device, run.encoder.parent))
     encoder = resources.configured_encoder(run, run.config.encoder)
     folder = run.encoder.parent
     written = [run.encoder]
@@ -90,7 +91,8 @@ def work(run: Experiment) -> Iterable[Path]:
             )
         written.append(folder / "curve.csv")
     if processes.is_main():
-        encoder.to("cpu").save(run.encoder, steps=config.loop.steps, seed=run.config.seed)
+        trained = {"trained_in": config.loop.precision} if config.loop.steps else {}
+        encoder.to("cpu").save(run.encoder, steps=config.loop.steps, seed=run.config.seed, **trained)
     return written
 
 

@@ -8,9 +8,8 @@ import pytest
 import torch
 from training_runs import curve, in_processes
 
-import system.adaptation
 from system import adaptation
-from system.adaptation import ADAPTER, attribute_labels, domain_labels
+from system.adaptation import ADAPTER, attribute_labels, batches, domain_labels
 from system.adaptation.augment import Part
 from system.adaptation.lora import BatchDropout
 from system.adaptation.model import AdaptationTask, AdaptedEncoder
@@ -65,14 +64,15 @@ def test_in_two_processes(tiny_encoder, train_clips, tmp_path):
 @pytest.mark.parametrize("mixup", [0.0, 0.5])
 def test_a_part_reads_its_own_clips_and_those_mixed_into_them(train_clips, monkeypatch, mixup):
     settings = config(augment=replace(AUGMENT, mixup=mixup))
-    usual, read = adaptation.input_crop, []
-    monkeypatch.setattr(system.adaptation, "input_crop", lambda *given: read.append(given[0]) or usual(*given))
-    given = (train_clips, attribute_labels(train_clips), domain_labels(train_clips, "machine"), settings, RATE, 0, 3)
-    whole = adaptation.make_batch(*given)
+    usual, read = batches.input_crop, []
+    monkeypatch.setattr(batches, "input_crop", lambda *given: read.append(given[0]) or usual(*given))
+    given = (train_clips, attribute_labels(train_clips), domain_labels(train_clips, "machine"), settings, RATE, 0)
+    make_batch = batches.CropBatches(*given)
+    whole = make_batch(3)
     assert len(read) == 8
     for number in range(4):
         read.clear()
-        batch = adaptation.make_batch(*given, part=Part(number, 4))
+        batch = make_batch(3, number, 4)
         rows = batch["rows"]
         assert len(read) == len(rows) < 8
         assert rows[:2] == [2 * number, 2 * number + 1]
@@ -116,3 +116,16 @@ def test_dropout_of_parts_is_that_of_the_whole(shape):
         assert torch.equal(torch.cat(found), whole)
     assert all(not torch.equal(a != 0, b != 0) for a, b in pairwise(found))
     assert torch.equal(layer.eval()(x), x)
+
+
+def test_bits_do_not_depend_on_the_number_of_threads(tiny_encoder, train_clips, tmp_path):
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            adaptation.adapt(tiny_encoder(), train_clips, config(), RATE, tmp_path / str(threads), 0)
+            assert torch.get_num_threads() == threads
+    finally:
+        torch.set_num_threads(before)
+    one, two = (checkpoints.load_file(tmp_path / name / ADAPTER)["model"] for name in ("1", "2"))
+    assert all(torch.equal(two[name], tensor) for name, tensor in one.items())

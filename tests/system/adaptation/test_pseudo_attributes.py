@@ -165,7 +165,7 @@ def test_the_stage_writes_them_and_a_resumed_one_keeps_them(exp, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(pseudo_attributes, "cluster_clips", never)
         real = adaptation.adapt
-        patch.setattr(adaptation, "adapt", lambda *args: seen.append(args[-1]) or real(*args))
+        patch.setattr(adaptation, "adapt", lambda *args: seen.append(args[-2]) or real(*args))
         assert main(command) == 0
     assert path.read_text() == text
     rows = pseudo_attributes.read(path)

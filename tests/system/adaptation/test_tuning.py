@@ -5,7 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from system.adaptation import ADAPTER, adapt, load_adapted, make_batch
+from system.adaptation import ADAPTER, adapt, load_adapted
+from system.adaptation.batches import CropBatches
 from system.adaptation.model import AdaptationTask, AdaptedEncoder
 from system.config import AugmentConfig, EncoderBranchConfig, LoopConfig
 from system.encoders import checkpoints
@@ -123,4 +124,4 @@ def test_nothing_to_learn_from(tiny_encoder, train_clips, tmp_path):
     clips = [replace(clip, domain="target") for clip in train_clips]
     with pytest.raises(WheeltapperError, match="learn_from source: expected source clips, found target clips only"):
         adapt(tiny_encoder(), clips, config(learn_from="source"), RATE, tmp_path, 0)
-    assert make_batch(clips, *2 * [torch.zeros(8).numpy()], config(), RATE, 0, 0)["wave"].shape[0] == 4
+    assert CropBatches(clips, *2 * [torch.zeros(8).numpy()], config(), RATE, 0)(0)["wave"].shape[0] == 4

@@ -149,7 +149,7 @@ def test_base(conf, tmp_path):
             "pretrain: {loop: {batch_size: 8, accumulate: 3}}",
             "pretrain.loop.batch_size: expected a multiple of 3 (accumulate), found 8",
         ),
-        ("pretrain: {loop: {precision: fp8}}", "pretrain.loop.precision: expected one of no, bf16, fp16"),
+        ("pretrain: {loop: {precision: fp8}}", "pretrain.loop.precision: expected one of auto, no, tf32, bf16, fp16"),
         ("pretrain: {loop: {learning_rate: .nan}}", "pretrain.loop.learning_rate: expected at least 0, found nan"),
         ("pretrain: {decoder: {kernel: 4}}", "pretrain.decoder: expected an odd kernel"),
         ("pretrain: {decoder: {dim: 10}}", "groups that divide dim"),

@@ -13,10 +13,11 @@ from numpy_fisher import NumpyFisher
 
 from system import audio
 from system.adaptation.model import AdaptedEncoder
+from system.batching import run_batches
 from system.bin import main
 from system.config import EncoderBranchConfig
 from system.embeddings import embed, files
-from system.embeddings.embed import GATE_SLOTS, embed_branch, embed_files, run_batches
+from system.embeddings.embed import GATE_SLOTS, embed_branch, embed_files
 from system.encoders import cards
 from system.encoders.fisher import Fisher
 from system.errors import WheeltapperError
@@ -362,7 +363,7 @@ def test_command_on_a_full_disk(record, tmp_path, capsys, monkeypatch):
         (lambda a: [*a, "--simam", "here"], "simam: expected one of none, global, local, found 'here'"),
         (lambda a: [*a, "--precision", "int4"], "precision: expected one of fp32, bf16, int8, auto"),
         (lambda a: [*a, "--device", "tpu"], "device: expected one of auto, cuda, mps, cpu"),
-        (lambda a: [*a, "--batch-size", "0"], "--batch-size, --workers, --layer: expected"),
+        (lambda a: [*a, "--batch-size", "-1"], "--batch-size, --workers, --layer: expected"),
         (lambda a: [*a, "--layer", "2"], "layer: expected a kind of pooling with it"),
         (lambda a: [*a, "--pool", "max"], "pool: expected one of mean"),
         (lambda a: [*a[:2], "beats", a[3], "beats-iter3", *a[5:]], "beats-iter3: expected data/checkpoints/"),

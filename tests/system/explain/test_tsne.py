@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from system.errors import WheeltapperError
-from system.explain.tsne import tsne
+from system.explain.tsne import tsne, tsne_each
 
 
 def blobs(count: int = 20, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -72,3 +72,9 @@ def test_nan_is_refused():
     vectors[2, 3] = np.nan
     with pytest.raises(WheeltapperError, match="t-SNE: expected finite embeddings"):
         tsne(vectors)
+
+
+def test_groups_at_once_are_those_of_one_by_one():
+    groups = [np.random.default_rng(number).normal(size=(20 + number, 6)) for number in range(3)]
+    found = tsne_each(groups, 2)
+    assert all(np.array_equal(places, tsne(group, 2)) for places, group in zip(found, groups, strict=True))

@@ -228,7 +228,7 @@ def test_an_hour_is_read_in_windows(run, tmp_path, monkeypatch):
 
 
 def test_the_report_draws_the_course(run, monkeypatch):
-    monkeypatch.setattr(maps, "tsne", lambda vectors, seed: vectors[:, :2])
+    monkeypatch.setattr(maps, "tsne_each", lambda groups, seed: [vectors[:, :2] for vectors in groups])
     page = write_report(run.folder).read_text(encoding="utf-8")
     assert page.count("score of each window over time") >= 2
     assert re.search(r"Fan, most anomalous clip: score of each window over time, the worst from 1[23]\.[05] s", page)

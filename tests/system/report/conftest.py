@@ -23,5 +23,5 @@ def html(finished) -> str:
 @pytest.fixture
 def folder(finished, tmp_path, monkeypatch) -> Path:
     """A copy for tests of damage, with the manifest's audio below it; t-SNE is replaced by a fast stand-in."""
-    monkeypatch.setattr(maps, "tsne", lambda vectors, seed: vectors[:, :2])
+    monkeypatch.setattr(maps, "tsne_each", lambda groups, seed: [vectors[:, :2] for vectors in groups])
     return Path(shutil.copytree(finished, tmp_path / "exp"))

@@ -54,7 +54,7 @@ def test_the_interval_of_a_machine_is_that_of_a_bootstrap(finished):
 
 
 def test_an_unlabelled_run_says_what_to_listen_to_and_plays_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(maps, "tsne", lambda vectors, seed: vectors[:, :2])
+    monkeypatch.setattr(maps, "tsne_each", lambda groups, seed: [vectors[:, :2] for vectors in groups])
     folder = build(tmp_path, development=(), evaluation=("One", "Two"))
     html = write_report(folder).read_text(encoding="utf-8")
     assert "of 24 clips" in " ".join(Page(html).sections["headline"].split())
@@ -64,7 +64,7 @@ def test_an_unlabelled_run_says_what_to_listen_to_and_plays_it(tmp_path, monkeyp
 
 
 def test_sound_is_cut_so_that_many_machines_fit_a_page(tmp_path, monkeypatch):
-    monkeypatch.setattr(maps, "tsne", lambda vectors, seed: vectors[:, :2])
+    monkeypatch.setattr(maps, "tsne_each", lambda groups, seed: [vectors[:, :2] for vectors in groups])
     folder = build(tmp_path, development=tuple(f"Machine{n:02d}" for n in range(15)), evaluation=())
     html = write_report(folder).read_text(encoding="utf-8")
     assert html.count("<audio") == 60

@@ -12,7 +12,8 @@ from torch import nn
 
 from system.config import LoopConfig
 from system.errors import WheeltapperError
-from system.training.loop import fit, learning_rate, parameter_groups, prepared, step_seed
+from system.training.loading import prepared
+from system.training.loop import fit, learning_rate, parameter_groups, step_seed
 
 
 class Noisy(nn.Module):
