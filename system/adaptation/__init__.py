@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from system import processes
 from system.adaptation.augment import WHOLE, Part, draw
 from system.adaptation.lora import all_linear, merge_lora, merge_tensors
 from system.adaptation.model import AdaptationTask, AdaptedEncoder
@@ -88,7 +89,8 @@ def adapt(
     names, tensors = set(kept_names(task)), task.state_dict()
     classes = [int(attributes.max()) + 1, int(domains.max()) + 1]
     metadata = {"branch": asdict(config), "rate": rate, "classes": classes, "simam": model.simam}
-    checkpoints.save(Path(folder) / ADAPTER, {n: t for n, t in tensors.items() if n in names}, metadata)
+    if processes.is_main():
+        checkpoints.save(Path(folder) / ADAPTER, {n: t for n, t in tensors.items() if n in names}, metadata)
     return task
 
 

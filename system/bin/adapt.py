@@ -12,5 +12,5 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    with session(args.exp, args.conf, args.set) as run:
+    with session(args.exp, args.conf, args.set, several=True) as run:
         run_stage(run, "adapt")

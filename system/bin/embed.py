@@ -59,7 +59,7 @@ def main(args: argparse.Namespace) -> int:
         return _recordings(args)
     if not args.exp:
         raise WheeltapperError("expected --exp DIR (stage of a recipe) or --audio PATH --out X.npz")
-    with session(args.exp, args.conf, args.set) as run:
+    with session(args.exp, args.conf, args.set, several=True) as run:
         run_stage(run, "embed")
     return 0
 

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from system import manifest
+from system import manifest, processes
 from system.config import CHECKPOINTS, EncoderConfig
 from system.encoders.cards import checkpoint_file, checkpoint_files
 from system.errors import WheeltapperError
@@ -30,7 +30,7 @@ def prepare_torch(run: Experiment) -> str:
 
     torch.set_num_threads(threads(run.config.threads))
     check_device(run.config.device)
-    return run.config.device
+    return processes.own_device(run.config.device)
 
 
 def training_clips(run: Experiment) -> list[Clip]:

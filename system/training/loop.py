@@ -52,7 +52,8 @@ def fit(
         module: ``module(batch)`` returns scalar tensors by name; ``loss`` is the mean over the clips. The state stores
             parameters that require gradients and the tensors named by the optional method ``extra_state()``. The
             optional method ``learning_rate_factor(name)`` scales a parameter's learning rate. With several processes
-            the initial weights must be equal, and every weight must contribute to every loss. The optional method
+            the initial weights must be equal, and every weight must contribute to every loss, unless the optional
+            property ``partly_used`` says that some do not. The optional method
             ``before_step(batches, seed)`` gets this process's parts of a batch before their gradients are computed.
         make_batch: function (step, part, parts) that returns slice ``part`` of ``parts`` equal slices of the step's
             batch of ``config.batch_size`` clips. It is called ahead of time in ``config.workers`` threads.
@@ -80,7 +81,7 @@ def fit(
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    accelerator = _accelerator(config, device)
+    accelerator = _accelerator(config, device, getattr(module, "partly_used", False))
     parts = accelerator.num_processes * config.accumulate
     if config.batch_size % parts:
         raise WheeltapperError(
@@ -218,7 +219,7 @@ class _Log:
             self.events.write(row)
 
 
-def _accelerator(config: LoopConfig, device: str) -> Accelerator:
+def _accelerator(config: LoopConfig, device: str, partly_used: bool) -> Accelerator:
     if config.precision == "fp16" and device == "cpu":
         raise WheeltapperError("loop.precision: fp16 needs a GPU, found device cpu; expected no or bf16")
     processes.join(device)
@@ -228,7 +229,11 @@ def _accelerator(config: LoopConfig, device: str) -> Accelerator:
         mixed_precision=config.precision,
         gradient_accumulation_steps=config.accumulate,
         # Buffers are equal in all processes already; DDP would broadcast them in each step.
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(
+                broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=partly_used
+            )
+        ],
     )
 
 

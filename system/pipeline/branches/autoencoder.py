@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from submission.texts import BranchText
+from system import processes
 from system.config import VIEWS, AutoencoderBranchConfig
+from system.embeddings.parts import describe_in_parts
 from system.experiment import Experiment
 from system.files import open_atomic, write_json
 from system.manifest import Clip
@@ -57,14 +59,17 @@ class AutoencoderBranch(Branch[AutoencoderBranchConfig]):
 
         run, config, folder = self.run, self.config.autoencoder, self.folder
         jobs = cross_fitting.jobs(clips, config.folds)
+        mine = processes.share(jobs)
         cores = torch.get_num_threads()
-        workers = min(cores, len(jobs)) if run.config.device == "cpu" else 1
+        workers = max(1, min(cores, len(mine))) if run.config.device == "cpu" else 1
         torch.set_num_threads(cores // workers)
-        with progress_bar(len(jobs) * config.epochs, f"training {self.name}") as bar:
+        with progress_bar(len(mine) * config.epochs, f"training {self.name}") as bar:
             written = cross_fitting.train(
                 clips, config, rate, folder, run.config.seed, run.config.device, workers, bar.update
             )
         torch.set_num_threads(cores)
+        if not processes.is_main():
+            return written
         settings = cross_fitting.settings(config, run.config.seed, "cpu")
         whole = [job for job in jobs if job.fold == cross_fitting.ALL]
         networks = {job.machine: Autoencoder.load(job.path(folder), settings) for job in whole}
@@ -82,11 +87,16 @@ class AutoencoderBranch(Branch[AutoencoderBranchConfig]):
 
         for branch in branches:
             config = branch.config.autoencoder
+
+
+            def describe(own: list[Clip]) -> Iterator[tuple[range, Rows]]:
+                rows = cross_fitting.describe(own, config, branch.rate, branch.folder, run.config.seed, workers)
+                yield range(len(own)), {"rows": rows}
+
             with progress_bar(len(clips), f"describing {branch.name}") as bar:
-                rows = cross_fitting.describe(
-                    clips, config, branch.rate, branch.folder, run.config.seed, workers, bar.update
-                )
-            yield branch.name, dict.fromkeys(VIEWS, rows)
+                rows = describe_in_parts(clips, cls.parts(run, [branch]), describe, bar.update)
+            if processes.is_main():
+                yield branch.name, dict.fromkeys(VIEWS, rows["rows"])
 
     def clip_embedder(self) -> Callable[[Clip], Rows]:
         """As in the base class, for a clip that no network has learned from."""

@@ -100,14 +100,19 @@ class Branch(ABC, Generic[Settings]):
     def embed(
         cls, run: Experiment, branches: Sequence[Any], clips: Sequence[Clip], workers: int
     ) -> Iterator[tuple[str, Rows]]:
-        """Describes clips by several branches of this kind; yields (name, rows (N, ...)) one branch after another."""
+        """Describes clips by several branches of this kind; yields (name, rows (N, ...)) one branch after another.
+
+        Of several processes each computes a share of the rows, and only the main one yields them.
+        """
 
     @abstractmethod
     def clip_embedder(self) -> Callable[[Clip], Rows]:
         """The network, loaded now, as a function of one clip that gives its row (1, ...)."""
 
-    def clear_parts(self) -> None:
-        """Removes parts of the rows that only serve to resume, once the whole is on disk."""
+    @staticmethod
+    def parts(run: Experiment, branches: "Sequence[Branch]") -> Path:
+        """Folder of the parts of the rows of branches that are computed in one pass."""
+        return run.parts / branches[0].name
 
     @abstractmethod
     def text(self, name: str) -> BranchText:

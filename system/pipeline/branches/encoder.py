@@ -1,13 +1,12 @@
 """A branch that adapts a pre-trained encoder."""
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from submission.texts import BranchText, subtraction_text
-from system import manifest
+from system import manifest, processes
 from system.config import EncoderBranchConfig, EncoderConfig, SharedBranchConfig
 from system.experiment import Experiment
 from system.files import write_json
@@ -66,8 +65,9 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
         written = [run.adapter(name), run.card(name)]
         written += [run.pseudo_attributes(name)] if branch.pseudo_attributes.clusters else []
         folder = run.adapted(name)
-        if all(path.is_file() for path in written):
-            (folder / "state.pt").unlink(missing_ok=True)  # of a run that was killed between card and end
+        if processes.broadcast(all(path.is_file() for path in written)):
+            if processes.is_main():
+                (folder / "state.pt").unlink(missing_ok=True)  # of a run that was killed between card and end
             return written
         seed = run.config.seed * 100 + list(run.config.branches).index(name)
         encoder = resources.base_encoder(run, name)
@@ -79,13 +79,15 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
         clusters = {row.key: row.cluster for row in pseudo}
         idle = nothing_to_learn(clips, branch, clusters) if branch.loop.steps else ""
         if idle:
-            print(f"note: the adaptation of {name} is skipped, the encoder stays as it is: {idle}", flush=True)
+            processes.say(f"note: the adaptation of {name} is skipped, the encoder stays as it is: {idle}")
             branch = replace(branch, loop=replace(branch.loop, steps=0))
         with progress_bar(branch.loop.steps, f"adapting {name}") as bar:
             task = adapt(
                 encoder, clips, branch, rate, folder, seed, run.config.device,
                 lambda step, values: bar.update(step + 1 - bar.n), kinds, clusters,
             )  # fmt: skip
+        if not processes.is_main():
+            return written
         card = _card(task, rate, max(clip.seconds for clip in clips)) | self.front_end() | {"simam_choices": choices}
         if idle:
             card["skipped"] = idle
@@ -105,7 +107,7 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
     def embed(
         cls, run: Experiment, branches: Sequence["EncoderBranch"], clips: Sequence[Clip], workers: int
     ) -> Iterator[tuple[str, Rows]]:
-        """Rows of each branch in every view and readout; machines that are done outlive the end of the process."""
+        """Rows of each branch in every view and readout."""
         from system.embeddings import embed
 
         config = run.config
@@ -113,10 +115,11 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
         for branch in branches:
             with progress_bar(len(clips), f"embedding {branch.name}") as bar:
                 rows = embed.embed_branch(
-                    branch.load(), clips, branch.parts, workers, config.device, bar.update, batch_size, dtype,
+                    branch.load(), clips, cls.parts(run, [branch]), workers, config.device, bar.update, batch_size, dtype,
                     branch.readouts(),
                 )  # fmt: skip
-            yield branch.name, rows
+            if processes.is_main():
+                yield branch.name, rows
 
     def clip_embedder(self) -> Callable[[Clip], Rows]:
         from system.embeddings import embed
@@ -125,14 +128,6 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
         model = self.load().to(device)
         model.encoder.to(embed.choose_precision(self.run.config.embed.precision, device))
         return lambda clip: embed.embed_machine(model, [clip], device=device, readouts=readouts)
-
-    @property
-    def parts(self) -> Path:
-        """Folder of the machines that are embedded, until all are."""
-        return self.run.index(self.name).parent / "parts"
-
-    def clear_parts(self) -> None:
-        shutil.rmtree(self.parts, ignore_errors=True)
 
     def text(self, name: str) -> BranchText:
         config, own, card, training = self.config, self.run.config.branches[name], self.card, self.training
@@ -189,12 +184,14 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
             return []
         from system.adaptation import pseudo_attributes, training_clips
 
-        if not path.is_file():
+        if not processes.broadcast(path.is_file()):
             clips, seed, device = training_clips(clips, own), self.run.config.seed, self.run.config.device
             with progress_bar(0, f"clustering clips for {self.name}") as bar:
                 rows = pseudo_attributes.cluster_clips(encoder, clips, own, rate, seed, device, simam, bar.to)
-            pseudo_attributes.write(path, rows)
-        return pseudo_attributes.read(path)
+            if processes.is_main():
+                pseudo_attributes.write(path, rows)
+        read = [astuple(row) for row in pseudo_attributes.read(path)] if processes.is_main() else []
+        return [pseudo_attributes.PseudoAttribute(*row) for row in processes.broadcast(read)]
 
 
 def _card(task: "AdaptationTask", rate: int, seconds: float) -> dict[str, Any]:

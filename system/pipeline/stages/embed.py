@@ -4,12 +4,12 @@ from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 
-from system import manifest, windows
+from system import manifest, processes, windows
 from system.experiment import Experiment
 from system.machine import one_thread_each
 from system.manifest import Clip
 from system.pipeline import resources
-from system.pipeline.branches import by_kind, network_branch, network_branches
+from system.pipeline.branches import by_kind, network_branches
 from system.pipeline.branches.encoder import EncoderBranch
 from system.stage import Stage
 
@@ -28,7 +28,9 @@ def stage(run: Experiment) -> Stage:
     }
     reads = [run.manifest, *([run.encoder] if run.has_encoder else [])]
     reads += [path for branch in branches for path in branch.weights()]
-    return run.stage("embed", settings, reads, owns=["embeddings"])
+    stage = run.stage("embed", settings, reads, owns=["embeddings"])
+    stage.discards = [run.parts]
+    return stage
 
 
 def _clips(run: Experiment) -> list[Clip]:
@@ -50,8 +52,7 @@ def work(run: Experiment) -> Iterable[Path]:
                 files.write_array(written[-1], values)
             written.append(run.index(name))
             files.write_index(run.index(name), clips)
-            network_branch(run, name).clear_parts()
     if run.has_encoder:
         dtype = embed.choose_precision(run.config.embed.precision, device)
-        print(f"embeddings in {str(dtype).removeprefix('torch.')} on {device}")
+        processes.say(f"embeddings in {str(dtype).removeprefix('torch.')} on {device}")
     return written

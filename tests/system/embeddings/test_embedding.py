@@ -77,7 +77,7 @@ def test_an_interrupted_run_goes_on(model, train_clips, tmp_path, monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         embed_branch(model, train_clips, tmp_path / "parts", progress=stop)
-    assert [path.name for path in (tmp_path / "parts").iterdir()] == ["fan.npz"]
+    assert [path.name for path in (tmp_path / "parts").iterdir()] == ["fan-0000.npz"]
     seen = []
     monkeypatch.setattr(embed.audio, "read", lambda path, f=audio.read: seen.append(str(path)) or f(path))
     done = []
@@ -90,7 +90,7 @@ def test_an_interrupted_run_goes_on(model, train_clips, tmp_path, monkeypatch):
 @pytest.mark.parametrize("content", [b"", b"garbage", None])
 def test_a_damaged_part_is_computed_again(model, train_clips, tmp_path, content):
     whole = embed_branch(model, train_clips, tmp_path / "parts")
-    path = tmp_path / "parts" / "fan.npz"
+    path = tmp_path / "parts" / "fan-0000.npz"
     path.write_bytes(path.read_bytes()[:200] if content is None else content)
     again = embed_branch(model, train_clips, tmp_path / "parts")
     assert all(np.array_equal(again[name], whole[name]) for name in whole)
