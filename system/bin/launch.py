@@ -38,7 +38,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     inputs = parser.add_argument_group("inputs")
     inputs.add_argument(
-        "command", nargs=argparse.REMAINDER, metavar="COMMAND ...", help="pretrain, adapt, embed, run or benchmark, and its options"
+        "command",
+        nargs=argparse.REMAINDER,
+        metavar="COMMAND ...",
+        help="pretrain, adapt, embed, run or benchmark, and its options",
     )
     options.add_example(
         parser,
@@ -52,7 +55,9 @@ def main(args: argparse.Namespace) -> int:
     if not command or args.processes < 1 or args.machines < 1:
         raise WheeltapperError("expected --processes N and a command, both numbers at least 1")
     if command[0] not in COMMANDS:
-        raise WheeltapperError(f"expected one of {', '.join(COMMANDS)}, which run in several processes, found {command[0]}")
+        raise WheeltapperError(
+            f"expected one of {', '.join(COMMANDS)}, which run in several processes, found {command[0]}"
+        )
     if args.machines > 1 and not args.meet:
         raise WheeltapperError("--meet: expected HOST:PORT of the first machine where there are several, found nothing")
     level = os.environ.setdefault("LOGLEVEL", "CRITICAL")  # what torchrun has to say about a failure is said below

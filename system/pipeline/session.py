@@ -47,7 +47,7 @@ def session(
         several_run = f"{', '.join(TOGETHER)}, run and benchmark run in several"
         raise WheeltapperError(f"runs in one process, found {processes.count()} ({several_run})")
     folder, main = Path(exp), processes.is_main()
-    with _one_voice(), contextlib.ExitStack() as stack:
+    with one_voice(), contextlib.ExitStack() as stack:
         # The configuration is read before the folder is made, so that a mistyped folder is not made.
         if main:
             config = read_configuration(folder, conf, list(overrides))
@@ -77,7 +77,7 @@ def _take(stack: contextlib.ExitStack, folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _one_voice() -> Iterator[None]:
+def one_voice() -> Iterator[None]:
     """Lets one process speak when several stop for the same reason, or because another one ended."""
     try:
         yield

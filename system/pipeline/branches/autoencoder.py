@@ -3,7 +3,7 @@
 import csv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,20 +83,20 @@ class AutoencoderBranch(Branch[AutoencoderBranchConfig]):
         cls, run: Experiment, branches: Sequence["AutoencoderBranch"], clips: Sequence[Clip], workers: int
     ) -> Iterator[tuple[str, Rows]]:
         """Rows of each branch, the same in every view."""
-        from system.references import cross_fitting
-
         for branch in branches:
-            config = branch.config.autoencoder
-
-
-            def describe(own: list[Clip]) -> Iterator[tuple[range, Rows]]:
-                rows = cross_fitting.describe(own, config, branch.rate, branch.folder, run.config.seed, workers)
-                yield range(len(own)), {"rows": rows}
-
+            describe = partial(branch.describe, workers=workers)
             with progress_bar(len(clips), f"describing {branch.name}") as bar:
                 rows = describe_in_parts(clips, cls.parts(run, [branch]), describe, bar.update)
             if processes.is_main():
                 yield branch.name, dict.fromkeys(VIEWS, rows["rows"])
+
+    def describe(self, clips: list[Clip], workers: int) -> Iterator[tuple[range, Rows]]:
+        """Yields places of clips of one machine and their rows."""
+        from system.references import cross_fitting
+
+        config, seed = self.config.autoencoder, self.run.config.seed
+        rows = cross_fitting.describe(clips, config, self.rate, self.folder, seed, workers)
+        yield range(len(clips)), {"rows": rows}
 
     def clip_embedder(self) -> Callable[[Clip], Rows]:
         """As in the base class, for a clip that no network has learned from."""

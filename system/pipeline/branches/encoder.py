@@ -113,9 +113,10 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
         config = run.config
         dtype, batch_size = embed.choose_precision(config.embed.precision, config.device), config.embed.batch_size
         for branch in branches:
+            parts = cls.parts(run, [branch])
             with progress_bar(len(clips), f"embedding {branch.name}") as bar:
                 rows = embed.embed_branch(
-                    branch.load(), clips, cls.parts(run, [branch]), workers, config.device, bar.update, batch_size, dtype,
+                    branch.load(), clips, parts, workers, config.device, bar.update, batch_size, dtype,
                     branch.readouts(),
                 )  # fmt: skip
             if processes.is_main():

@@ -68,7 +68,6 @@ class SpectrumBranch(Branch[SpectrumBranchConfig]):
         """
         rates = {branch.name: branch.rate for branch in branches}
 
-
         def describe(own: list[Clip]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
             for place, row in enumerate(map_in_order(lambda clip: _describe(run, rates, clip), own, workers)):
                 yield [place], {name: values[None] for name, values in row.items()}
