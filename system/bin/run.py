@@ -6,7 +6,7 @@ Of several processes all work at stages 1 to 3. Before and after them the others
 import argparse
 from pathlib import Path
 
-from system import processes
+from system import plugins, processes
 from system.bin import options
 from system.bin.package import check_written
 from system.errors import WheeltapperError
@@ -44,6 +44,8 @@ def main(args: argparse.Namespace) -> None:
         for note in preflight.check(plan):
             print(f"note: {note}", flush=True)
         preflight.check_earlier(plan)
+    else:
+        plugins.load()  # as the preflight does
     with session(args.exp, args.conf, args.set, several=True) as run:
         for name in STAGES[args.stage : args.stop_stage + 1]:
             if name == "data":

@@ -1,6 +1,10 @@
 """Stages 1 to 3 in two processes: what one process writes, whatever the kind of a branch."""
 
+import os
+import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +14,7 @@ from training_runs import curve, in_processes, run_command
 from system.bin import main
 from system.encoders import checkpoints
 
+HERE = Path(__file__).resolve().parent
 WELL = [(0, "")] * 2
 LOOP = "{steps: 3, batch_size: 4, warmup_steps: 1, save_every: 1, log_every: 1}"
 CONF = f"""
@@ -99,3 +104,62 @@ def test_two_processes_write_what_one_does(prepared, tmp_path, capsys, conf):
     capsys.readouterr()
     assert main(["run", "--exp", str(two), *given]) == 0  # complete for any number of processes
     assert capsys.readouterr().out.count("complete, nothing to do") == 3
+
+
+def launch(*options, die: str = "") -> subprocess.CompletedProcess:
+    """A command line in two processes by ``launch``; ``die``: see ``dying``."""
+    path = os.pathsep.join([str(HERE), str(HERE.parents[2])])
+    environment = os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+    environment |= {"WHEELTAPPER_PLUGINS": "dying", "DIE": die} if die else {}
+    command = [sys.executable, "-m", "system.bin", "launch", "--processes", "2", "--", *map(str, options)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=300)
+
+
+@pytest.mark.slow
+@pytest.mark.matrix
+@pytest.mark.parametrize(
+    ("die", "left"),
+    [
+        ("0 adapt/main/state.pt", "adapt/main/state.pt holds 1 steps; the same command resumes there"),
+        ("1 SimGearbox.safetensors", "what was finished is kept, the same command goes on"),
+        ("1 light/SimGearbox-0000.npz", "what was finished is kept, the same command goes on"),
+    ],
+    ids=["trains", "trains others", "embeds"],
+)
+def test_a_process_is_killed_and_the_run_goes_on(prepared, tmp_path, die, left):
+    exp = shutil.copytree(prepared / "exp", tmp_path / "exp")
+    found = launch("run", "--exp", exp, *STAGES, die=die)
+    assert found.returncode == 1
+    said = re.fullmatch(
+        r"wheeltapper launch: run: process (\d) of 2 \(pid \d+\) was killed by SIGKILL; (.*)\n", found.stderr
+    )
+    assert said, found.stderr
+    assert said[1] == die[0]
+    assert said[2].removeprefix(f"{exp}/") == left
+    found = launch("run", "--exp", exp, *STAGES)
+    assert (found.returncode, found.stderr) == (0, "")
+    assert "taking up what an interrupted run left" in found.stdout
+    one = shutil.copytree(prepared / "exp", tmp_path / "one")
+    assert main(["run", "--exp", str(one), *STAGES]) == 0
+    assert_same_adaptation(exp, one)
+    assert files(exp, "embeddings").keys() == files(one, "embeddings").keys()
+
+
+@pytest.mark.slow
+@pytest.mark.matrix
+def test_all_stages_in_two_processes(recordings, tmp_path):
+    """Stages of one process too, between and after those of all; errors are said once."""
+    exp, conf = tmp_path / "exp", "recipes/dcase2026/conf/toy.yaml"
+    found = launch("run", "--exp", exp, "--conf", HERE.parents[2] / conf, "--data", recordings)
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.count("stage 9 report: wrote report.html") == 1
+    assert found.stdout.count("\npackage: ") == 1
+    again = launch("run", "--exp", exp)
+    assert again.stdout.count("complete, nothing to do") == 10
+    odd = launch("run", "--exp", exp, "--set", "branches.main.loop.batch_size=5")
+    assert odd.returncode == 1
+    assert odd.stderr.count("loop.batch_size: expected a multiple of 2 processes x accumulate 1, found 5") == 1
+    (exp / "embeddings" / "main" / "index.csv").unlink()
+    damaged = launch("run", "--exp", exp, "--stage", "5")
+    assert damaged.returncode == 1
+    assert damaged.stderr.count("\n") == 1
