@@ -13,6 +13,7 @@ A recording is embedded once for each content, whatever its name. The process th
 
 import contextlib
 import csv
+import json
 import os
 import platform
 import shutil
@@ -101,10 +102,10 @@ class Collection:
         self.folder, self.encoder, self.paths, self.root, self.settings = folder, encoder, paths, root, settings
         self.dtype = choose_precision(settings.precision, settings.device)
         folder.mkdir(parents=True, exist_ok=True)
-        known = read_json(folder / RECORD) if (folder / RECORD).is_file() else {}
+        known = _known_facts(folder / RECORD)
         self.facts = self._facts(known)
         if known:
-            _check_same(folder, known["facts"], self.facts)
+            _check_same(folder, known, self.facts)
         else:
             write_json(folder / RECORD, {"facts": self.facts, "checkpoint": checkpoint, **run_record()})
         self.store = EmbeddingStore(folder / ROWS, "recordings", self.facts, [])
@@ -114,8 +115,8 @@ class Collection:
         own, encoder = self.settings, self.encoder
         usual = 0
         if not (own.rate or encoder.rate):
-            usual = known["facts"]["usual_rate"] if known else _usual_rate(self.paths)
-        return {
+            usual = known.get("usual_rate") or _usual_rate(self.paths)
+        facts = {
             "encoder": encoder.family,
             "config": asdict(encoder.config),
             "weights": weights_hash(encoder),
@@ -125,6 +126,7 @@ class Collection:
             "usual_rate": usual,
             "precision": str(self.dtype).removeprefix("torch."),
         }
+        return dict(json.loads(json.dumps(facts)))  # as they are read again
 
     def fill(
         self,
@@ -293,6 +295,17 @@ def _usual_rate(paths: Sequence[Path]) -> int:
 
     rates = Counter(filter(None, map_in_order(rate, paths, 8)))
     return min(rates, key=lambda each: (-rates[each], each), default=0)
+
+
+def _known_facts(path: Path) -> dict[str, Any]:
+    """The facts in a store's record; empty where there is none yet."""
+    if not path.is_file():
+        return {}
+    found = read_json(path)
+    facts = found.get("facts") if isinstance(found, dict) else None
+    if not isinstance(facts, dict):
+        raise WheeltapperError(f"{path}: expected the record of a store, found another file; choose another --store")
+    return facts
 
 
 def _check_same(folder: Path, known: Mapping[str, Any], facts: Mapping[str, Any]) -> None:

@@ -179,6 +179,15 @@ def test_another_encoder_is_refused(folder, tmp_path, capsys):
     assert "found pool mean instead of ; choose another folder for --store" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("text", ["[]", "{}", '{"facts": 3}', "no json"])
+def test_another_record_is_refused(folder, tmp_path, capsys, text):
+    (tmp_path / "s").mkdir()
+    (tmp_path / "s" / "record.json").write_text(text)
+    assert embed(folder, tmp_path / "s") == 1
+    assert f"{tmp_path / 's' / 'record.json'}: " in capsys.readouterr().err
+    assert (tmp_path / "s" / "record.json").read_text() == text
+
+
 def test_the_usual_rate_stays_that_of_the_beginning(folder, tmp_path, capsys):
     given = ["embed", "--audio", str(folder), "--store", str(tmp_path / "s"), *OPTIONS]
     assert main(given) == 1
