@@ -312,8 +312,8 @@ def _check_same(folder: Path, known: Mapping[str, Any], facts: Mapping[str, Any]
     for name in {**known, **facts}:
         if known.get(name) != facts.get(name):
             raise WheeltapperError(
-                f"{folder}: expected the settings of the embeddings that are there, found {name} {facts.get(name)} "
-                f"instead of {known.get(name)}; choose another folder for --store"
+                f"{folder}: expected the settings of the embeddings that are there, found {name} {facts.get(name) or 'none'} "
+                f"instead of {known.get(name) or 'none'}; choose another folder for --store"
             )
 
 

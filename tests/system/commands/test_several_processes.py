@@ -32,16 +32,17 @@ branches:
   lighter: {{kind: spectrum, spectrum: {{bands: 8}}, inputs: [near]}}
   network:
     kind: autoencoder
-    autoencoder: {{hidden: [8], bottleneck: 4, epochs: 1, folds: 2}}
+    autoencoder: {{hidden: [8], bottleneck: 4, epochs: 1}}
     scorer: {{name: precomputed}}
 systems: [{{name: all, abbreviation: all, weights: {{main: 0.7, light: 0.1, lighter: 0.1, network: 0.1}}}}]
 """
-# Adapters above the depth of a branch, a choice of SimAM, pseudo-attributes.
+# Adapters above the depth of a branch, a choice of SimAM, pseudo-attributes, networks of folds.
 CHOICES = f"""
 base: conf.yaml
 encoder: {{family: fisher, size: nano, simam: auto}}
 branches:
   main: {{tune: lora, depth: 2, pseudo_attributes: {{clusters: 2}}}}
+  network: {{autoencoder: {{folds: 2}}}}
   second: {{tune: frozen, embedding_dim: 8, crop_seconds: 0.3, loop: {LOOP}}}
 """
 STAGES = ("--stage", "1", "--stop-stage", "3")

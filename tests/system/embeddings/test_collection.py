@@ -176,7 +176,7 @@ def test_another_encoder_is_refused(folder, tmp_path, capsys):
     assert embed(folder, tmp_path / "s", "--seed", "1") == 1
     assert "expected the settings of the embeddings that are there, found weights" in capsys.readouterr().err
     assert embed(folder, tmp_path / "s", "--pool", "mean") == 1
-    assert "found pool mean instead of ; choose another folder for --store" in capsys.readouterr().err
+    assert "found pool mean instead of none; choose another folder for --store" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"facts": 3}', "no json"])
