@@ -310,10 +310,11 @@ def _known_facts(path: Path) -> dict[str, Any]:
 
 def _check_same(folder: Path, known: Mapping[str, Any], facts: Mapping[str, Any]) -> None:
     for name in {**known, **facts}:
-        if known.get(name) != facts.get(name):
+        there, found = known.get(name), facts.get(name)
+        if there != found:
             raise WheeltapperError(
-                f"{folder}: expected the settings of the embeddings that are there, found {name} {facts.get(name) or 'none'} "
-                f"instead of {known.get(name) or 'none'}; choose another folder for --store"
+                f"{folder}: expected the settings of the embeddings that are there, found {name} {found or 'none'} "
+                f"instead of {there or 'none'}; choose another folder for --store"
             )
 
 
