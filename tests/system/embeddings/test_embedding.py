@@ -367,7 +367,7 @@ def test_command_on_a_full_disk(record, tmp_path, capsys, monkeypatch):
         (lambda a: [a[0], "--encoder", "fisher-huge", *a[3:]], "FISHER size: expected one of"),
         (lambda a: [a[0], "--encoder", "beast", *a[3:]], "encoder family: expected one of fisher"),
         (lambda a: [*a[:4], "no.pt", *a[5:]], "no.pt: expected a file or a name that download-checkpoint --list shows"),
-        (lambda a: [*a[:6], "nowhere", *a[7:]], "nowhere: expected a sound file or a folder"),
+        (lambda a: [*a[:6], "nowhere", *a[7:]], "nowhere: expected a sound file, a folder or a manifest"),
         (lambda a: a[:-2], "--audio: expected --out X.npz"),
         (lambda a: [*a, "--filterbank", "even"], "filterbank: expected mel with FISHER, found 'even'"),
         (lambda a: [*a, "--simam", "here"], "simam: expected one of none, global, local, found 'here'"),
