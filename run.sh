@@ -15,6 +15,7 @@ stop_stage=9          # last stage
 data=                 # recordings, as above (default: those of the run in --exp; in a new run simulated machines)
 conf=                 # configuration (default: that of the run in --exp; in a new run the main recipe's default.yaml)
 exp=exp/default       # folder for all results
+processes=1           # stages 1 to 3 run in so many processes, one for each GPU
 set=()                # key.key=value, overrides a setting of the configuration
 
 # shellcheck source=tools/parse_options.sh
@@ -25,5 +26,7 @@ set=()                # key.key=value, overrides a setting of the configuration
 . "$ROOT/tools/path.sh"
 
 if [ -z "$conf" ] && [ ! -f "$exp/config.yaml" ]; then conf="$ROOT/recipes/dcase2026/conf/default.yaml"; fi
-exec wheeltapper run --exp "$exp" ${conf:+--conf "$conf"} ${data:+--data "$data"} ${set[@]+"${set[@]/#/--set=}"} \
+launch=()
+if [ "$processes" -gt 1 ]; then launch=(launch --processes "$processes" --); fi
+exec wheeltapper ${launch[@]+"${launch[@]}"} run --exp "$exp" ${conf:+--conf "$conf"} ${data:+--data "$data"} ${set[@]+"${set[@]/#/--set=}"} \
   --stage "$stage" --stop-stage "$stop_stage"

@@ -10,13 +10,18 @@ import torch
 from torch import Tensor
 
 
+def is_cuda(device: str) -> bool:
+    """Whether a device such as ``cuda`` or ``cuda:1`` is a CUDA device."""
+    return device.split(":")[0] == "cuda"
+
+
 @contextlib.contextmanager
 def products(tf32: bool, device: str) -> Iterator[None]:
     """Within, float32 products and convolutions of a CUDA device are computed in TF32, or in float32 throughout.
 
     Elsewhere torch would decide: by default TF32 in convolutions and float32 in products.
     """
-    if device != "cuda":
+    if not is_cuda(device):
         yield
         return
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
@@ -29,7 +34,7 @@ def products(tf32: bool, device: str) -> Iterator[None]:
 
 def can_pin(device: str) -> bool:
     """Whether memory can be pinned for copies to a device."""
-    return device == "cuda" and torch.cuda.is_initialized()
+    return is_cuda(device) and torch.cuda.is_initialized()
 
 
 def pinned(values: Any) -> Any:

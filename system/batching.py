@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor
 
-from system.accelerator import can_pin
+from system.accelerator import can_pin, is_cuda
 from system.errors import WheeltapperError
 from system.memory_errors import is_out_of_memory
 from system.parallel import map_in_order
@@ -30,7 +30,7 @@ def choose_batch_size(configured: int, device: str) -> int:
             result depends on nothing else; a GPU takes as many as its free memory holds, up to ``MOST_TOGETHER``.
         device: cpu, cuda or mps.
     """
-    if configured or device != "cuda":
+    if configured or not is_cuda(device):
         return configured or 1
     held = MOST_TOGETHER * BYTES_EACH
     free = torch.cuda.mem_get_info()[0] if torch.cuda.is_initialized() else held

@@ -93,6 +93,11 @@ class Experiment:
     def gate(self, branch: str) -> Path:
         return self.index(branch).with_name("gate.npy")
 
+    @property
+    def parts(self) -> Path:
+        """Folder of rows of embeddings from which stage 3 resumes."""
+        return self.folder / "embeddings" / ".parts"
+
     def scores(self, branch: str, view: str) -> Path:
         return self.folder / "scores" / f"{branch}.{view}.csv"
 

@@ -172,14 +172,14 @@ def check_device_name(device: str) -> None:
 def choose_device(wanted: str = AUTO) -> str:
     """The device that this process computes on.
 
-    Of several processes of a run on this machine each gets the CUDA device of its local rank, as ``cuda``.
+    Of several processes of a run each gets the CUDA device of its local rank, as ``cuda:N``: threads must call it so.
 
     Args:
         wanted: ``cuda``, ``mps`` or ``cpu``; ``auto`` takes the first of them that works, and says in a note which
             ones are there and do not.
 
     Returns:
-        ``cuda``, ``mps`` or ``cpu``. For ``cpu`` torch is not imported.
+        ``cuda``, ``cuda:N``, ``mps`` or ``cpu``. For ``cpu`` torch is not imported.
 
     Raises:
         WheeltapperError: the device is unknown, not there, or its first operation fails.
@@ -192,10 +192,11 @@ def choose_device(wanted: str = AUTO) -> str:
             raise WheeltapperError(f"device: {problem}; device: {AUTO} takes what works")
     elif wanted == AUTO:
         device = _first_that_works()
-    if device == "cuda" and processes.per_machine() > 1:
+    if device == "cuda" and processes.count() > 1:
         import torch
 
         torch.cuda.set_device(processes.local_rank())
+        device = f"cuda:{processes.local_rank()}"
     _chosen.update(device=device, gpu=gpu_name(device))
     return device
 
@@ -246,7 +247,7 @@ def _first_line(error: Warning | Exception | str) -> str:
 
 def gpu_name(device: str) -> str:
     """The name of the accelerator's hardware; empty for the processor."""
-    if device == "cuda":
+    if device.startswith("cuda"):
         import torch
 
         return str(torch.cuda.get_device_name(torch.cuda.current_device()))

@@ -4,17 +4,28 @@ torch is imported only when needed.
 """
 
 import contextlib
+import itertools
+import json
 import os
 import re
-from collections.abc import Callable, Iterator
+import time
+from collections.abc import Callable, Iterator, Sequence
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from system.errors import WheeltapperError
 
-TIMEOUT = timedelta(minutes=20)  # processes wait this long for each other, since one may be writing a large state
+Item = TypeVar("Item")
+
+TIMEOUT = timedelta(
+    minutes=20
+)  # processes wait this long for each other in training, where one may write a large state
+POLL = 1.0  # longest pause in seconds between two looks for what another process hands over
+SAID = "wheeltapper/said"  # key of the store: number of processes that have reported an error
 # Messages of gloo and NCCL about lost connections; their exceptions have no type for this.
 _LOST = re.compile(r"gloo|NCCL|connection (was )?(closed|reset|refused)|broken pipe|socket", re.IGNORECASE)
+_ENDED = "another process of this run has ended; start the same command again"
+_calls = itertools.count()  # of ``broadcast`` and ``collect``, the same in all processes
 
 
 class LostPeer(WheeltapperError):
@@ -36,9 +47,25 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+def number() -> int:
+    """Number of this process among all of the run, from 0."""
+    return int(os.environ.get("RANK", "0"))
+
+
 def is_main() -> bool:
     """Whether this is the main process, which writes files and messages."""
-    return os.environ.get("RANK", "0") == "0"
+    return number() == 0
+
+
+def share(items: Sequence[Item]) -> Sequence[Item]:
+    """The items that fall to this process: every ``count()``-th one."""
+    return items[number() :: count()]
+
+
+def say(text: str) -> None:
+    """Prints a line in the main process."""
+    if is_main():
+        print(text, flush=True)
 
 
 def join(device: str) -> None:
@@ -51,27 +78,38 @@ def join(device: str) -> None:
 
 
 def leave() -> None:
-    """Disconnects from the other processes at the end."""
+    """Disconnects from the other processes at the end, when all of them have come there."""
     if count() > 1:
         import torch
 
+        collect(None)
         torch.distributed.destroy_process_group()
 
 
 def broadcast(value: Any) -> Any:
-    """Returns the main process's value in every process."""
+    """Returns the main process's plain value (as JSON has them) in every process; waits for it as long as it takes."""
     if count() == 1:
         return value
-    import torch
+    key = f"wheeltapper/{next(_calls)}"
+    with lost_peer(lambda: _ENDED):
+        if is_main():
+            _store().set(key, json.dumps(value))
+            return value
+        return _receive(key)
 
-    values = [value]
-    with lost_peer(lambda: "another process of this run has ended; start the same command again"):
-        torch.distributed.broadcast_object_list(values, src=0)
-    return values[0]
+
+def collect(value: Any) -> list[Any]:
+    """Returns the plain values of all processes in every process, in order; waits for them as long as it takes."""
+    if count() == 1:
+        return [value]
+    key = f"wheeltapper/{next(_calls)}"
+    with lost_peer(lambda: _ENDED):
+        _store().set(f"{key}/{number()}", json.dumps(value))
+        return [_receive(f"{key}/{rank}") for rank in range(count())]
 
 
 def gather(value: Any) -> list[Any]:
-    """Returns the values of all processes in every process, in order."""
+    """Like ``collect`` for steps of a training: any values, fast, of processes that come there within ``TIMEOUT``."""
     if count() == 1:
         return [value]
     import torch
@@ -79,6 +117,23 @@ def gather(value: Any) -> list[Any]:
     values: list[Any] = [None] * count()
     torch.distributed.all_gather_object(values, value)
     return values
+
+
+def _store() -> Any:
+    """The store of keys that all processes see. torchrun keeps it in its own process, so that it outlives workers."""
+    import torch
+
+    return torch.distributed.distributed_c10d._get_default_store()
+
+
+def _receive(key: str) -> Any:
+    store, pause = _store(), 0.001
+    while not store.check([key]):
+        if store.check([SAID]):
+            raise LostPeer(_ENDED)
+        time.sleep(pause)
+        pause = min(1.5 * pause, POLL)
+    return json.loads(store.get(key))
 
 
 @contextlib.contextmanager
@@ -108,7 +163,6 @@ def is_first_to_report() -> bool:
     if not torch.distributed.is_initialized():  # then all processes of a machine fail alike
         return os.environ.get("LOCAL_RANK", "0") == "0"
     try:
-        # This store is in torchrun's own process, so it outlives the workers.
-        return torch.distributed.distributed_c10d._get_default_store().add("wheeltapper/said", 1) == 1
+        return _store().add(SAID, 1) == 1
     except RuntimeError:
         return True

@@ -48,7 +48,7 @@ class Stage:
             stage has finished; it is no longer complete when the signature changes.
         partly: input files of which only a part counts; that part's hash stands in ``settings``.
         owns: folders or files below ``exp`` that belong to this stage alone: emptied before it starts afresh.
-        discards: files that only serve to resume: removed once the stage is on record.
+        discards: files or folders that only serve to resume: removed once the stage is on record.
     """
 
     number: int
@@ -209,7 +209,7 @@ class Stage:
     def _discard(self) -> None:
         for path in (self.started, *self.discards):
             if path.exists():  # a disk that is read-only forbids to remove what is not there, too
-                path.unlink()
+                _remove(path)
 
     def _sweep(self) -> None:
         """Removes what killed runs left half-written (see ``open_atomic``) where this stage writes."""

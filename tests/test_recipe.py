@@ -231,7 +231,10 @@ def test_own_folder_of_labelled_mono_recordings(finished, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["embed", "--audio", "missing.wav", "--out", "x.npz"], "missing.wav: expected a sound file or a folder"),
+        (
+            ["embed", "--audio", "missing.wav", "--out", "x.npz"],
+            "missing.wav: expected a sound file, a folder or a manifest",
+        ),
         (["prepare", "missing", "--out", "m.csv"], "missing"),
         (["pretrain", "--exp", "e", "--conf", "missing.yaml"], "missing.yaml: expected a configuration, found nothing"),
         (["pretrain", "--exp", "e", "--conf", "wrong.yaml"], "unknown key pretrian: did you mean pretrain?"),

@@ -3,7 +3,9 @@
 import os
 import re
 import shutil
+import signal
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -176,6 +178,7 @@ def test_what_is_not_said_is_the_checkouts_or_the_last_runs_and_lands_here(start
         ("mimii_ast_cnn/run.sh", ["--data", "d.csv", "--stop-stage", "1"], None),
         ("pretrain/run.sh", ["--stage", "4", "--stop-stage", "4"], None),
         ("pretrain/slurm.sh", [], None),
+        ("dcase2026/slurm.sh", ["--stop-stage", "0"], "dcase2026/beats_audiomae"),
         ("propeller/run.sh", ["--recordings", "r", "--noise", "n", "--stage", "2", "--stop-stage", "2"], None),
     ],
 )
@@ -194,6 +197,114 @@ def test_every_recipe_hands_on_all_settings_from_any_folder(started, tmp_path, s
         found = call[call.index("--conf") + 1]
         assert found.startswith(conf or "ROOT/recipes/")
         assert not call[call.index("--exp") + 1].startswith("/")
+
+
+SLURM = {"SLURM_JOB_ID": "20007", "SLURM_JOB_NODELIST": "n[1-2]", "SLURM_NNODES": "2"}
+HOST = "#!/bin/sh\nif [ \"$1\" = show ]; then printf 'n1\\nn2\\n'; fi\n"
+
+
+@pytest.fixture
+def submitted(started, tmp_path):
+    """Runs a script as a job of two machines; what srun starts, as (options of srun, command)."""
+
+    def run(script: str, *arguments: str, **environment: str) -> list[tuple[tuple[str, ...], tuple[str, ...]]]:
+        (tmp_path / "venv" / "bin" / "scontrol").write_text(HOST)
+        known = SLURM | {"WHEELTAPPER_ROOT": str(tmp_path / "a checkout")}
+        calls = [call for call in started(script, *arguments, **known | environment) if call[0] == "srun"]
+        places = [call.index("wheeltapper") for call in calls]
+        return [(call[1:place], call[place:]) for call, place in zip(calls, places, strict=True)]
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("environment", "options", "processes", "device"),
+    [
+        ({"SLURM_GPUS_ON_NODE": "4"}, [], "4", "cuda"),
+        ({"SLURM_GPUS_ON_NODE": "4"}, ["--processes", "2"], "2", "cuda"),
+        ({"SLURM_GPUS_ON_NODE": "0"}, [], "1", "cpu"),
+        ({}, ["--processes", "2"], "2", "cpu"),
+    ],
+)
+def test_pretraining_on_a_cluster(submitted, environment, options, processes, device):
+    given = ["--exp", "out", "--source", "my shards=2", "--source=b.csv", *options]
+    ((srun, command),) = submitted("recipes/pretrain/slurm.sh", *given, **environment, SLURM_RESTART_COUNT="3")
+    assert srun == ("--kill-on-bad-exit=1", "--ntasks-per-node=1")
+    conf = "ROOT/recipes/pretrain/conf/fisher.yaml"
+    assert command == (
+        *("wheeltapper", "launch", "--machines", "2", "--processes", processes, "--meet", "n1:20007"),
+        *("--run-id", "20007.3", "pretrain", "--exp", "out", "--conf", conf, "--set", f"device={device}"),
+        *("--source=my shards=2", "--source=b.csv"),
+    )
+
+
+def test_embedding_by_a_job_array(submitted):
+    given = ["--audio", "my recordings", "--store", "out", "--", "--pool", "mean", "--batch-size", "8"]
+    ((srun, command),) = submitted("recipes/embed/slurm.sh", *given, SLURM_GPUS_ON_NODE="1", SLURM_CPUS_PER_TASK="8")
+    assert srun == ("--cpus-per-task=8",)
+    assert command == (
+        *("wheeltapper", "embed", "--audio", "my recordings", "--store", "out", "--share", "slurm"),
+        *("--encoder", "default", "--device", "cuda", "--pool", "mean", "--batch-size", "8"),
+    )
+
+
+def test_the_main_recipe_on_a_cluster(submitted):
+    given = ["--data", "d", "--exp", "e", "--candidates", "a.yaml b.yaml", "--stop-stage", "2"]
+    found = submitted("recipes/dcase2026/slurm.sh", *given)
+    launch = (
+        "wheeltapper",
+        "launch",
+        "--machines",
+        "2",
+        "--processes",
+        "1",
+        "--meet",
+        "n1:20007",
+        "--run-id",
+        "20007.0",
+    )
+    assert [command[: len(launch) + 3] for _, command in found] == [
+        (*launch, "run", "--exp", f"e/{name}") for name in ("development/a", "development/b", "final")
+    ]
+    assert all("--set=device=cpu" in command for _, command in found)
+
+
+def test_processes_of_the_front_doors(started, tmp_path):
+    ((*call,),) = started("run.sh", "--processes", "4", "--exp", "e", "--conf", "c")
+    assert call[:7] == ["wheeltapper", "launch", "--processes", "4", "--", "run", "--exp"]
+    (tmp_path / "record").unlink()
+    calls = started("recipes/dcase2026/run.sh", "--processes", "2", "--stop-stage", "0")
+    assert [call[:6] for call in calls] == [("wheeltapper", "launch", "--processes", "2", "--", "run")] * 2
+
+
+@pytest.mark.parametrize("script", ["pretrain", "dcase2026", "embed"])
+def test_a_job_whose_time_is_up_is_queued_again(tmp_path, script):
+    """srun works until it is ended; SLURM's warning reaches the script alone."""
+    (tmp_path / "bin").mkdir()
+    programs = {"srun": "touch started; exec sleep 60", "scontrol": 'echo "$@" >>said; echo n1', "wheeltapper": ""}
+    for name, text in programs.items():
+        (tmp_path / "bin" / name).write_text(f"#!/bin/sh\n{text}\n")
+        (tmp_path / "bin" / name).chmod(0o755)
+    known = {"WHEELTAPPER_ROOT": str(tmp_path / "root"), "WHEELTAPPER_VENV": str(tmp_path), **SLURM}
+    shutil.copytree(ROOT / "tools", tmp_path / "root" / "tools", ignore=shutil.ignore_patterns("*.py"))
+    shutil.copytree(ROOT / "recipes" / script, tmp_path / "root" / "recipes" / script)
+    (tmp_path / "root" / "tools" / "setup.sh").write_text("#!/bin/sh\n")
+    options = ["--audio", "x"] if script == "embed" else []
+    job = subprocess.Popen(
+        [str(ROOT / "recipes" / script / "slurm.sh"), *options],
+        cwd=tmp_path,
+        env=os.environ | known,
+        start_new_session=True,
+    )
+    try:
+        until = time.monotonic() + 30
+        while not (tmp_path / "started").exists() and time.monotonic() < until:
+            time.sleep(0.01)
+        job.send_signal(signal.SIGUSR1)
+        assert job.wait(30) != 0
+        assert (tmp_path / "said").read_text().splitlines()[-1] == "requeue 20007"
+    finally:
+        os.killpg(job.pid, signal.SIGKILL)
 
 
 def test_every_requirement_is_pinned():

@@ -19,6 +19,8 @@ candidates="dcase2026/beats_audiomae.yaml dcase2026/beats_audiomae_standardized.
 system=1         # system whose score decides the selection
 exp=exp/dcase2026 # folder for all results
 recompute=8      # number of test clips that stage 3 embeds again, each separately
+processes=1      # runs adapt and embed in so many processes, one for each GPU
+launch=          # words that start a run in several processes, for several machines (slurm.sh)
 set=()           # key.key=value, overrides a setting; the final run accepts only settings that change no score
 
 # shellcheck source=tools/parse_options.sh
@@ -41,12 +43,15 @@ if [ "$data" = synthetic ]; then
   if [ "$stage" -eq 0 ]; then wheeltapper synthesize "$data" --size "$size"; fi
 fi
 
+if [ -z "$launch" ] && [ "$processes" -gt 1 ]; then launch="wheeltapper launch --processes $processes --"; fi
+read -ra run <<<"${launch:-wheeltapper} run"
+
 runs=()
 for conf in "${confs[@]}"; do runs+=("$exp/development/$(basename "$conf" .yaml)"); done
 
 if run_stage 0; then
   for number in "${!confs[@]}"; do
-    wheeltapper run --exp "${runs[$number]}" --conf "${confs[$number]}" --data "$data" \
+    "${run[@]}" --exp "${runs[$number]}" --conf "${confs[$number]}" --data "$data" \
       ${set[@]+"${set[@]/#/--set=}"} --set data.machines=development --stop-stage 6
   done
 fi
@@ -56,7 +61,7 @@ if run_stage 1; then
 fi
 
 if run_stage 2; then
-  wheeltapper run --exp "$exp/final" --conf "$exp/frozen.yaml" --data "$data" \
+  "${run[@]}" --exp "$exp/final" --conf "$exp/frozen.yaml" --data "$data" \
     ${set[@]+"${set[@]/#/--set=}"} --set data.machines=evaluation --set "data.frozen=$exp/frozen.yaml" --stop-stage 7
 fi
 

@@ -95,7 +95,8 @@ def adapt(
     names, tensors = set(kept_names(task)), task.state_dict()
     classes = [int(attributes.max()) + 1, int(domains.max()) + 1]
     metadata = {"branch": asdict(config), "rate": rate, "classes": classes, "simam": model.simam}
-    checkpoints.save(Path(folder) / ADAPTER, {n: t for n, t in tensors.items() if n in names}, metadata)
+    if processes.is_main():
+        checkpoints.save(Path(folder) / ADAPTER, {n: t for n, t in tensors.items() if n in names}, metadata)
     return task
 
 

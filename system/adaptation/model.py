@@ -234,6 +234,11 @@ class AdaptationTask(nn.Module):
                 mine = tuple(torch.cat(tensors).to(mine[0].device) for tensors in zip(*found, strict=True))
             head.adapt_scale(*mine)
 
+    @property
+    def partly_used(self) -> bool:
+        """Whether some trainable weights may contribute to no loss: those of adapters above the depth of the branch."""
+        return self.config.tune == "lora" and self.config.depth > 0
+
     def learning_rate_factor(self, name: str) -> float:
         """Factor of the learning rate of a parameter (see ``training.loop.fit``)."""
         whole = self.config.tune == "full" and name.startswith("model.encoder.")

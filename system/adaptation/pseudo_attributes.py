@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from system import waveforms
+from system import processes, waveforms
 from system.accelerator import to_host
 from system.batching import run_batches
 from system.config import EncoderBranchConfig
@@ -69,6 +69,8 @@ def cluster_clips(
 ) -> list[PseudoAttribute]:
     """Clusters the clips of every machine and section in which no clip has attributes.
 
+    Of several processes each takes its share of the sections.
+
     Args:
         encoder: frozen encoder without adapters; moved to ``device`` and back.
         clips: normal training clips of the branch.
@@ -91,7 +93,8 @@ def cluster_clips(
     groups = group_by(clips, "machine", "section")
     bare = [group for group in groups.values() if not any(clips[index].attributes for index in group)]
     clustered = [group for group in bare if min(settings.clusters, len(group) // 2) > 0]
-    done, total, found = 0, sum(map(len, clustered)), {}
+    clustered = list(processes.share(clustered))
+    done, total, found = 0, sum(map(len, clustered)), []
     encoder.to(device).eval()
     for group in clustered:
         group = sorted(group, key=lambda index: (clips[index].digest, clips[index].file))
@@ -105,10 +108,14 @@ def cluster_clips(
                 progress(done, total)
         labels, silhouette = cluster(np.stack(rows), min(settings.clusters, len(group) // 2), settings.method, seed)
         for index, label, width in zip(group, labels, silhouette, strict=True):
-            clip = clips[index]
-            found[index] = PseudoAttribute(clip.machine, clip.section, clip.file, int(label), float(width))
+            found.append((index, int(label), float(width)))
     encoder.to("cpu")
-    return [found[index] for index in sorted(found)]
+    every = sorted(tuple(row) for part in processes.collect(found) for row in part)
+    return [PseudoAttribute(*_key(clips[index]), label, width) for index, label, width in every]
+
+
+def _key(clip: Clip) -> Key:
+    return (clip.machine, clip.section, clip.file)
 
 
 def cluster(rows: np.ndarray, clusters: int, method: str, seed: int) -> tuple[np.ndarray, np.ndarray]:

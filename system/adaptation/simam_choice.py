@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from system import waveforms
+from system import processes, waveforms
 from system.adaptation.perturbations import perturb
 from system.config import EncoderConfig
 from system.encoders.base import Encoder
@@ -45,7 +45,7 @@ def kinds_of_machines(
     device: str = "cpu",
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, dict[str, Any]]:
-    """Determines the kind of SimAM of every machine.
+    """Determines the kind of SimAM of every machine. Of several processes each takes its share of the machines.
 
     Args:
         config: settings of the encoder; ``simam_machines`` takes precedence over ``simam``.
@@ -76,9 +76,11 @@ def kinds_of_machines(
     if config.simam != "auto":
         return result
     samples = {m: _sample(clips, m, seed) for m in machines if m not in config.simam_machines}
-    done, total = 0, sum(map(len, samples.values()))
+    mine = {machine: samples[machine] for machine in processes.share(list(samples))}
+    done, total = 0, sum(map(len, mine.values()))
+    chosen: dict[str, dict[str, Any]] = {}
     encoder.to(device).eval()
-    for machine, own in samples.items():
+    for machine, own in mine.items():
         rows: list[np.ndarray] = []
         for clip in own:
             rows.append(_embed_copies(encoder, clip, rate, depth, step_seed(seed, len(rows))))
@@ -87,8 +89,10 @@ def kinds_of_machines(
                 progress(done, total)
         found = compare_kinds(np.stack(rows), np.array([clip.domain or "source" for clip in own]))
         better = found["difference"] > MIN_STANDARD_ERRORS * found["standard_error"]
-        result[machine] = {"kind": KINDS[better], "by_hand": False, **found}
+        chosen[machine] = {"kind": KINDS[better], "by_hand": False, **found}
     encoder.to("cpu")
+    for part in processes.collect(chosen):
+        result |= part
     return result
 
 

@@ -1,6 +1,5 @@
 """How RMIS and SIREN embed a recording as one vector: with a frozen encoder, or with spectral statistics."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,6 +14,7 @@ from system.benchmarks.frozen import BASELINES, spectral_statistics
 from system.benchmarks.protocols import STATISTICS
 from system.embeddings.precision import long_name
 from system.encoders.base import Encoder
+from system.encoders.checkpoints import weights_hash
 from system.errors import WheeltapperError
 from system.manifest import Clip
 
@@ -128,15 +128,6 @@ def segments(wave: Tensor, length: int) -> Tensor:
         return F.pad(wave - wave.mean(), (0, length - len(wave)))[None]
     parts = torch.stack([wave[start : start + length] for start in starts])
     return parts - parts.mean(1, keepdim=True)
-
-
-def weights_hash(encoder: Encoder) -> str:
-    """Hash of an encoder's tensors, independent of the file they were read from."""
-    hasher = hashlib.sha256()
-    for name, tensor in sorted(encoder.state_dict().items()):
-        hasher.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        hasher.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return hasher.hexdigest()[:16]
 
 
 def _facts(encoder: Encoder, mode: str) -> dict[str, Any]:

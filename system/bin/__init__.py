@@ -32,7 +32,7 @@ COMMANDS = {
     "deduplicate": "remove near-identical stationary recordings from a manifest",
     "shard": "pack training recordings into a few large files for pre-training",
     "pretrain": "pre-train an encoder on unlabelled recordings (stage 1)",
-    "launch": "start pretrain or benchmark in several processes, as torchrun does",
+    "launch": "start pretrain, adapt, embed, run or benchmark in several processes, as torchrun does",
     "adapt": "fine-tune each branch on the normal recordings of the machines (stage 2)",
     "embed": "compute embeddings of recordings, of a run (stage 3) or any others",
     "score": "compute anomaly scores of a run (stage 4), or judge new recordings by a finished run",

@@ -13,6 +13,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    with session(args.exp, args.conf, args.set) as run:
+    with session(args.exp, args.conf, args.set, several=True) as run:
         forecast.announce(run, ["adapt"])
         run_stage(run, "adapt")

@@ -12,6 +12,7 @@ from system.errors import WheeltapperError
 from system.pipeline import session
 
 MODULE = "system.bin"  # what each process runs
+COMMANDS = ["pretrain", "adapt", "embed", "run", "benchmark"]  # that share their work between processes
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,15 +38,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     inputs = parser.add_argument_group("inputs")
     inputs.add_argument(
-        "command", nargs=argparse.REMAINDER, metavar="COMMAND ...", help="pretrain or benchmark, and its options"
+        "command",
+        nargs=argparse.REMAINDER,
+        metavar="COMMAND ...",
+        help="pretrain, adapt, embed, run or benchmark, and its options",
     )
-    options.add_example(parser, "wheeltapper launch --processes 2 -- pretrain --exp exp/pretrained --conf fisher.yaml")
+    options.add_example(
+        parser,
+        "wheeltapper launch --processes 2 -- pretrain --exp exp/pretrained --conf fisher.yaml",
+        "wheeltapper launch --processes 4 -- run --exp exp/mine --conf default.yaml --data recordings",
+    )
 
 
 def main(args: argparse.Namespace) -> int:
     command = args.command[1:] if args.command[:1] == ["--"] else args.command
     if not command or args.processes < 1 or args.machines < 1:
         raise WheeltapperError("expected --processes N and a command, both numbers at least 1")
+    if command[0] not in COMMANDS:
+        raise WheeltapperError(
+            f"expected one of {', '.join(COMMANDS)}, which run in several processes, found {command[0]}"
+        )
     if args.machines > 1 and not args.meet:
         raise WheeltapperError("--meet: expected HOST:PORT of the first machine where there are several, found nothing")
     level = os.environ.setdefault("LOGLEVEL", "CRITICAL")  # what torchrun has to say about a failure is said below
@@ -94,10 +106,14 @@ def _explain(failures: dict, count: int, command: list[str]) -> int:
 
 
 def _left(command: list[str]) -> str:
-    if command[0] == "benchmark":
-        return "what was finished is kept, the same command goes on"
+    """What a command leaves that stops halfway: the state of a training, or what is finished."""
     from system.training.state import STATE, left
 
     parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument("--exp", default="")
-    return left(Path(parser.parse_known_args(command)[0].exp) / "pretrain" / STATE)
+    exp = Path(parser.parse_known_args(command)[0].exp)
+    states = [exp / "pretrain" / STATE, *exp.glob(f"adapt/*/{STATE}")]
+    there = sorted((path for path in states if path.is_file()), key=lambda path: path.stat().st_mtime)
+    if there or command[0] == "pretrain":
+        return left([*states[:1], *there][-1])
+    return "what was finished is kept, the same command goes on"

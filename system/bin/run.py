@@ -1,8 +1,12 @@
-"""The stages of a recipe one after another in one process; run.sh is its front door."""
+"""The stages of a recipe one after another; run.sh is its front door.
+
+Of several processes all work at stages 1 to 3. Before and after them the others wait for the main one.
+"""
 
 import argparse
 from pathlib import Path
 
+from system import plugins, processes
 from system.bin import options
 from system.bin.package import check_written
 from system.errors import WheeltapperError
@@ -36,10 +40,13 @@ def main(args: argparse.Namespace) -> None:
     if args.data and args.stage > 0:
         _check_data(args)
     plan = Plan(Path(args.exp), conf, args.set, args.data or "", numbers)
-    for note in preflight.check(plan):
-        print(f"note: {note}", flush=True)
-    preflight.check_earlier(plan)
-    with session(args.exp, args.conf, args.set) as run:
+    if processes.is_main():
+        for note in preflight.check(plan):
+            print(f"note: {note}", flush=True)
+        preflight.check_earlier(plan)
+    else:
+        plugins.load()  # as the preflight does
+    with session(args.exp, args.conf, args.set, several=True) as run:
         names = STAGES[args.stage : args.stop_stage + 1]
         for name in names:
             if name == next(filter(forecast.STAGES.__contains__, names), ""):
@@ -48,11 +55,11 @@ def main(args: argparse.Namespace) -> None:
                 run_data(run, plan.data)
             else:
                 run_stage(run, name)
-        if list(numbers) == [STAGES.index("package")]:
+        if list(numbers) == [STAGES.index("package")] and processes.is_main():
             check_written(run)
     if args.stop_stage == LAST:
-        print(f"report: {run.report}")
-        print(f"package: {run.zip}" if run.zip.is_file() else "no package: stage 7 wrote none", flush=True)
+        processes.say(f"report: {run.report}")
+        processes.say(f"package: {run.zip}" if run.zip.is_file() else "no package: stage 7 wrote none")
 
 
 def _check_data(args: argparse.Namespace) -> None:

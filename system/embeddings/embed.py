@@ -3,8 +3,7 @@
 import itertools
 import math
 import os
-import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -17,10 +16,10 @@ from system import audio, waveforms
 from system.accelerator import products, to_host
 from system.batching import run_batches
 from system.config import VIEWS
+from system.embeddings.parts import Batches, describe_in_parts
 from system.encoders.base import Encoder
 from system.encoders.pooling import pool_tokens, select
 from system.errors import WheeltapperError
-from system.files import open_atomic
 from system.frontends.channels import select_inputs
 from system.manifest import Clip
 
@@ -44,14 +43,14 @@ def embed_branch(
 ) -> dict[str, np.ndarray]:
     """Embeds clips with an adapted branch, in every view and readout.
 
-    With batches of one (see ``run_batches``) the embedding of a clip depends on its samples only, bit for bit. Finished
-    machines are kept in ``parts`` and not computed again when an interrupted run resumes. The encoder computes in
-    ``dtype``, the layers after it in single precision.
+    With batches of one (see ``run_batches``) the embedding of a clip depends on its samples only, bit for bit. The
+    encoder computes in ``dtype``, the layers after it in single precision. Several processes share the clips, and an
+    interrupted run resumes from ``parts`` (``describe_in_parts``).
 
     Args:
         model: adapted encoder; moved to ``device``.
         clips: N clips of any machines.
-        parts: folder for finished machines.
+        parts: folder for finished parts.
         workers: number of threads.
         device: cpu or cuda.
         progress: called with the number of clips embedded since the last call.
@@ -61,30 +60,19 @@ def embed_branch(
 
     Returns:
         ``two_channel`` and ``near_only`` float32 (N, E), and ``gate`` float32 (N, GATE_SLOTS), in the order of
-        the clips; for each of ``readouts`` also ``NAME.two_channel`` and ``NAME.near_only``.
+        the clips; for each of ``readouts`` also ``NAME.two_channel`` and ``NAME.near_only``. Nothing in processes other
+        than the main one.
 
     Raises:
         WheeltapperError: the embedding of a clip is not finite.
     """
     model = model.to(device)
     model.encoder.to(dtype)
-    machines: dict[str, list[int]] = {}
-    for index, clip in enumerate(clips):
-        machines.setdefault(clip.machine, []).append(index)
-    result: dict[str, np.ndarray] = {}
-    for machine, rows in machines.items():
-        path = Path(parts) / f"{machine}.npz"
-        part = _read_part(path, len(rows))
-        if part is None:
-            own = [clips[row] for row in rows]
-            part = embed_machine(model, own, workers, device, progress, batch_size, readouts)
-            with open_atomic(path, "wb") as file:
-                np.savez(file, **part)  # type: ignore[arg-type]  # NumPy's stub has a bool among the keywords
-        elif progress:
-            progress(len(rows))
-        for name, values in part.items():
-            result.setdefault(name, np.empty((len(clips), *values.shape[1:]), np.float32))[rows] = values
-    return result
+
+    def describe(own: list[Clip]) -> Batches:
+        return _embed_batches(model, own, workers, device, batch_size, readouts)
+
+    return describe_in_parts(clips, parts, describe, progress)
 
 
 def embed_machine(
@@ -99,6 +87,24 @@ def embed_machine(
     """``embed_branch`` for the clips of one machine, with a model that is already on its device and in its data
     type.
     """
+    columns: dict[str, np.ndarray] = {}
+    for rows, values in _embed_batches(model, clips, workers, device, batch_size, readouts):
+        for name, part in values.items():
+            columns.setdefault(name, np.empty((len(clips), *part.shape[1:]), np.float32))[rows] = part
+        if progress:
+            progress(len(rows))
+    return columns
+
+
+def _embed_batches(
+    model: "AdaptedEncoder",
+    clips: Sequence[Clip],
+    workers: int,
+    device: str,
+    batch_size: int,
+    readouts: Mapping[str, tuple[str, float]],
+) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
+    """Yields places of clips of one machine and their rows (B, ...) by column."""
     config = model.config
 
     def load(clip: Clip) -> Tensor:
@@ -116,35 +122,18 @@ def embed_machine(
                 found[f"{name}.{view}" if name else view] = model.readout(tokens, *kind)
         return to_host(found)
 
-    columns: dict[str, np.ndarray] = {}
     with products(False, device):
         for rows, values in run_batches(clips, load, network, workers, batch_size, device, model.encoder.dtype):
-            for name, part in values.items():
-                _store(columns, name, rows, part, len(clips), [clip.path for clip in clips])
-            if progress:
-                progress(len(rows))
-    return columns
+            for part in values.values():
+                _check_finite(part, [clips[row].path for row in rows])
+            yield rows, values
 
 
-def _store(
-    columns: dict[str, np.ndarray], name: str, rows: list[int], values: np.ndarray, count: int, paths: Sequence[Any]
-) -> None:
-    """Writes rows into the column ``name``, which the first call creates; WheeltapperError if they are not finite."""
+def _check_finite(values: np.ndarray, paths: Sequence[Any]) -> None:
+    """Raises WheeltapperError, which names the recording, where rows (B, ...) are not finite."""
     if not np.isfinite(values).all():
-        bad = rows[int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))[0])]
+        bad = int(np.flatnonzero(~np.isfinite(values.reshape(len(values), -1)).all(1))[0])
         raise WheeltapperError(f"{paths[bad]}: expected a finite embedding, found NaN or infinity")
-    columns.setdefault(name, np.empty((count, *values.shape[1:]), np.float32))[rows] = values
-
-
-def _read_part(path: Path, rows: int) -> dict[str, np.ndarray] | None:
-    if not path.is_file():
-        return None
-    try:
-        with np.load(path) as archive:
-            part = {name: archive[name] for name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile):
-        return None  # a damaged file is computed again
-    return part if all(len(values) == rows for values in part.values()) else None
 
 
 def frozen_network(
@@ -235,17 +224,20 @@ def embed_files(
     def compute(spectrograms: Tensor) -> np.ndarray:
         return to_host({"": network(spectrograms.to(device, non_blocking=True))})[""]
 
-    columns: dict[str, np.ndarray] = {}
+    found: np.ndarray | None = None
     first = np.array([not start for _, start, _ in parts])
     with products(False, device):
         for rows, values in run_batches(parts, load, compute, workers, batch_size, device, dtype):
-            _store(columns, "embeddings", rows, values, len(parts), [path for path, _, _ in parts])
+            _check_finite(values, [parts[row][0] for row in rows])
+            found = np.empty((len(parts), values.shape[1]), np.float32) if found is None else found
+            found[rows] = values
             if progress and (done := int(first[rows].sum())):
                 progress(done)
+    assert found is not None  # there is a part
     if first.all():
-        return columns["embeddings"]
+        return found
     starts = np.flatnonzero(first)
-    return np.add.reduceat(columns["embeddings"], starts) / np.diff([*starts, len(parts)])[:, None].astype(np.float32)
+    return np.add.reduceat(found, starts) / np.diff([*starts, len(parts)])[:, None].astype(np.float32)
 
 
 def _parts(path: Path) -> list[tuple[Path, int, int]]:

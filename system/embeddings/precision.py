@@ -4,6 +4,7 @@ from typing import TypeVar
 
 import torch
 
+from system.accelerator import is_cuda
 from system.config import EMBED_PRECISIONS
 from system.encoders.base import Encoder
 from system.encoders.int8 import Int8Linear, quantize
@@ -34,7 +35,7 @@ def choose_precision(precision: str, device: str, encoder: Encoder) -> str:
     if precision not in EMBED_PRECISIONS:
         raise WheeltapperError(f"precision: expected one of {', '.join(EMBED_PRECISIONS)}, found {precision!r}")
     if precision == "int8":
-        if device.split(":")[0] != "cpu":
+        if device != "cpu":
             raise WheeltapperError(
                 f"precision: expected fp32, bf16 or auto on {device}, found int8, which is for CPUs; choose another "
                 "precision or device cpu"
@@ -48,10 +49,9 @@ def choose_precision(precision: str, device: str, encoder: Encoder) -> str:
 
 def has_bf16(device: str) -> bool:
     """Whether a device has instructions for bf16, which is several times slower than fp32 without them."""
-    kind = device.split(":")[0]
-    if kind == "cpu":
+    if device == "cpu":
         return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
-    return kind == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    return is_cuda(device) and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def set_precision(encoder: AnyEncoder, precision: str) -> AnyEncoder:

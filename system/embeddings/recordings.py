@@ -13,6 +13,7 @@ import numpy as np
 from system import audio
 from system.batching import choose_batch_size
 from system.corpora.inspection import InspectedSound, inspect_all
+from system.corpora.source import is_table, list_source
 from system.embeddings.embed import embed_files
 from system.embeddings.precision import DTYPES, choose_precision, long_name, set_precision
 from system.encoders.base import Encoder
@@ -24,13 +25,16 @@ from system.resampling import check_rates
 
 
 def list_recordings(source: Path) -> list[Path]:
-    """The sound files of a folder at any depth, or the one file that is named.
+    """The sound files of a folder at any depth, those that a manifest or table lists, or the one file that is named.
 
     Raises:
         WheeltapperError: there is none.
     """
     if not source.exists():
-        raise WheeltapperError(f"{source}: expected a sound file or a folder, found nothing")
+        raise WheeltapperError(f"{source}: expected a sound file, a folder or a manifest, found nothing")
+    if is_table(source):
+        clips, _ = list_source(source)
+        return sorted({Path(clip.path) for clip in clips})
     paths = audio.list_files(source) if source.is_dir() else [source]
     if not paths:
         raise audio.nothing_found(source)
@@ -51,14 +55,14 @@ def choose_usable(paths: Sequence[Path], rate: int, workers: int = 1) -> tuple[l
     usual = min(rates, key=lambda each: (-rates[each], each), default=0)
     usable, problems = [], []
     for path, sound in zip(paths, sounds, strict=True):
-        if problem := sound if isinstance(sound, str) else _rate_problem(path, sound.rate, rate, usual):
+        if problem := sound if isinstance(sound, str) else rate_problem(path, sound.rate, rate, usual):
             problems.append(problem)
         else:
             usable.append(path)
     return usable, problems
 
 
-def _rate_problem(path: Path, own: int, rate: int, usual: int) -> str:
+def rate_problem(path: Path, own: int, rate: int, usual: int) -> str:
     """What is wrong with a recording's sampling rate; empty if nothing is."""
     if not rate and own != usual:
         return (
@@ -70,6 +74,11 @@ def _rate_problem(path: Path, own: int, rate: int, usual: int) -> str:
     except WheeltapperError as error:
         return f"{path}: {error}"
     return ""
+
+
+def relative_name(path: Path, root: Path) -> str:
+    """Name of a recording in a result: below ``root``, or its path where it is elsewhere."""
+    return (path.relative_to(root) if path.is_relative_to(root) else path).as_posix()
 
 
 def write_embeddings(
@@ -128,7 +137,7 @@ def write_embeddings(
     with open_atomic(out, "wb") as file:
         np.savez(
             file,
-            files=np.array([path.relative_to(root).as_posix() for path in paths]),
+            files=np.array([relative_name(path, root) for path in paths]),
             embeddings=embeddings,
             record=np.array(json.dumps(record)),
         )

@@ -108,7 +108,7 @@ class EmbeddingStore:
             except WheeltapperError as error:
                 return str(error)
 
-        with _Appender(self.folder) as file, contextlib.closing(map_in_order(attempt, missing, workers)) as rows:
+        with Appender(self.folder) as file, contextlib.closing(map_in_order(attempt, missing, workers)) as rows:
             for clip, row in zip(missing, rows, strict=False):
                 if isinstance(row, str):
                     problems.append(row)
@@ -166,19 +166,27 @@ class EmbeddingStore:
             found.setdefault(digest, clip)
         return found
 
-    def _known(self) -> dict[bytes, Location]:
-        """Locations of the rows computed so far for these clips, by content hash."""
-        wanted = set(self.digests)
+    def stored(self) -> set[str]:
+        """Content hashes of all rows that are there, of these clips or others."""
+        return {digest.hex() for digest in self._known(everything=True)}
+
+    def appender(self) -> "Appender":
+        """A file of this process for more rows."""
+        return Appender(self.folder)
+
+    def _known(self, everything: bool = False) -> dict[bytes, Location]:
+        """Locations of the rows computed so far, by content hash: those of these clips, or all."""
+        wanted = None if everything else set(self.digests)
         found: dict[bytes, Location] = {}
         for path in sorted(self.folder.glob("*.rows")):
-            found |= {digest: row for digest, row in _records(path) if digest in wanted}
+            found |= {digest: row for digest, row in _records(path) if wanted is None or digest in wanted}
         for path in sorted(self.folder.glob("*.json")):
             finished = _finished(path)
             if finished is None:
                 continue
             digests, rows = finished
             for number, digest in enumerate(digests):
-                if digest in wanted:
+                if wanted is None or digest in wanted:
                     position = rows.offset + number * rows.strides[0]
                     found[digest] = (path.with_suffix(".npy"), position, rows.shape[1])
         return found
@@ -204,14 +212,14 @@ class EmbeddingStore:
         write_json(self.about, about)
 
 
-class _Appender:
+class Appender:
     """A growing file of records, created with the first one."""
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / f"{platform.node()}-{os.getpid()}-{time.time_ns():x}.rows"
         self.file, self.width = -1, 0
 
-    def __enter__(self) -> "_Appender":
+    def __enter__(self) -> "Appender":
         return self
 
     def __exit__(self, *_) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import hashlib
 import io
 import json
 import os
@@ -182,6 +183,15 @@ def save_torch(path: str | os.PathLike, state: Mapping[str, Any]) -> None:
     torch.save(dict(state), buffer)
     with open_atomic(path, "wb") as file:
         file.write(buffer.getbuffer())
+
+
+def weights_hash(module: torch.nn.Module) -> str:
+    """Hash of a network's tensors, independent of the file they were read from."""
+    hasher = hashlib.sha256()
+    for name, tensor in sorted(module.state_dict().items()):
+        hasher.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        hasher.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return hasher.hexdigest()[:16]
 
 
 def _first_line(error: Exception) -> str:

@@ -11,6 +11,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from system import manifest, processes, windows
+from system.accelerator import is_cuda
 from system.config import EncoderBranchConfig, EncoderConfig
 from system.corpora.sound_settings import common_rate
 from system.errors import WheeltapperError
@@ -79,7 +80,7 @@ def _duration(run: Experiment, pending: Sequence[str], device: str) -> str:
 
     try:
         works = list(_works(run, pending))
-        speed = RATE[device] * (threads(run.config.threads) if device == "cpu" else 1)
+        speed = RATE[device.split(":")[0]] * (threads(run.config.threads) if device == "cpu" else 1)
         if sum(work.operations for work in works) / speed < SHORT:
             return f": under {SHORT / 60:.0f} min of training and embedding" if works else ""
         with torch.random.fork_rng(devices=[]):
@@ -248,7 +249,7 @@ def _timed(work: Callable[[int], None], rows: int, device: str) -> float:
 def _wait(device: str) -> None:
     import torch
 
-    if device == "cuda":
+    if is_cuda(device):
         torch.cuda.synchronize()
     elif device == "mps":
         torch.mps.synchronize()
@@ -258,9 +259,9 @@ def _arithmetic(precision: str, device: str) -> Any:
     """The context in which the training loop computes with a setting of ``precision``."""
     import torch
 
-    half = precision == "bf16" or (precision == "auto" and device == "cuda" and torch.cuda.is_bf16_supported())
+    half = precision == "bf16" or (precision == "auto" and is_cuda(device) and torch.cuda.is_bf16_supported())
     kind = torch.float16 if precision == "fp16" else torch.bfloat16
-    return torch.autocast(device, kind, enabled=half or precision == "fp16")
+    return torch.autocast(device.split(":")[0], kind, enabled=half or precision == "fp16")
 
 
 def _together(reading: float, computing: float, device: str) -> float:

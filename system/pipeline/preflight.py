@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from system import dependencies, plugins
+from system import dependencies, plugins, processes
 from system.dependencies import import_failure
 from system.errors import WheeltapperError, several
 from system.files import check_free, denial
@@ -182,6 +182,7 @@ def _check_configured(found: Findings, plan: Plan, config: Any, problems: list[s
     if {1, 2, 3, 8} & set(plan.stages) and config.device in ACCELERATORS:
         found.of(choose_device, config.device)
     run, before = _run(plan, config), len(found)
+    found.extend(_batch_problems(run, plan.stages))
     for name, encoder in requirements.encoders(run, plan.stages).items():
         if not any(name in problem for problem in problems):
             found.of(check_weights, name, encoder, config.data.folder)
@@ -209,6 +210,20 @@ def check_weights(name: str, config: Any, folder: str) -> None:
             family_class(config.family).sized(config.size)
     except WheeltapperError as error:
         raise WheeltapperError(f"{name}: {error}") from error
+
+
+def _batch_problems(run: Any, stages: range) -> Iterator[str]:
+    """Batches that cannot be shared by the processes of a run."""
+    count = processes.count()
+    loops = {"pretrain": run.config.pretrain.loop} if 1 in stages and run.has_encoder else {}
+    if 2 in stages:
+        loops |= {f"branches.{name}": branch.loop for name, branch in run.encoder_branches.items()}
+    for name, loop in loops.items():
+        if count > 1 and loop.steps and loop.batch_size % (count * loop.accumulate):
+            yield (
+                f"{name}.loop.batch_size: expected a multiple of {count} processes x accumulate {loop.accumulate}, "
+                f"found {loop.batch_size}"
+            )
 
 
 def _pretrain_problems(config: Any) -> Iterator[str]:

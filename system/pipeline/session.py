@@ -11,7 +11,7 @@ from typing import Any
 from system import config as configuration
 from system import processes
 from system.errors import WheeltapperError
-from system.experiment import Experiment
+from system.experiment import STAGES, Experiment
 from system.files import lock
 from system.machine import choose_device
 from system.pipeline import stages
@@ -22,6 +22,7 @@ log = logging.getLogger(__name__)
 
 LAUNCHED = "WHEELTAPPER_LAUNCHED"  # set in the environment of processes that ``wheeltapper launch`` started
 LOST = 75  # exit status of such a process that stops because another one is gone
+TOGETHER = ("pretrain", "adapt", "embed")  # stages that run in all processes; the main one alone runs the others
 
 
 @contextlib.contextmanager
@@ -43,9 +44,10 @@ def session(
     """
     logging.basicConfig(format="%(message)s", level=logging.WARNING)
     if processes.count() > 1 and not several:
-        raise WheeltapperError(f"runs in one process, found {processes.count()} (pretrain runs in several)")
+        several_run = f"{', '.join(TOGETHER)}, run and benchmark run in several"
+        raise WheeltapperError(f"runs in one process, found {processes.count()} ({several_run})")
     folder, main = Path(exp), processes.is_main()
-    with _one_voice(), contextlib.ExitStack() as stack:
+    with one_voice(), contextlib.ExitStack() as stack:
         # The configuration is read before the folder is made, so that a mistyped folder is not made.
         if main:
             config = read_configuration(folder, conf, list(overrides))
@@ -74,7 +76,7 @@ def _take(stack: contextlib.ExitStack, folder: Path) -> bool:
 
 
 @contextlib.contextmanager
-def _one_voice() -> Iterator[None]:
+def one_voice() -> Iterator[None]:
     """Lets one process speak when several stop for the same reason, or because another one ended."""
     try:
         yield
@@ -99,14 +101,19 @@ def run_stage(run: Experiment, name: str, **given: Any) -> None:
         given: arguments of the stage beside the experiment, as ``data`` for stage 0.
     """
     module = stages.module(name)
-    execute(module.stage(run, **given), lambda: module.work(run, **given))
+    with _noted(STAGES.index(name), name):
+        if name in TOGETHER:
+            _together(lambda: module.stage(run, **given), lambda: module.work(run, **given))
+        elif processes.is_main():
+            module.stage(run, **given).run(lambda: module.work(run, **given), processes.say)
 
 
 def run_data(run: Experiment, data: str | None = "") -> None:
     """Runs stage 0 unless it is complete, with what ``data`` names; without it with that of the last start."""
     from system.pipeline.stages import data as module
 
-    run_stage(run, "data", data=module.start(run, data or ""))
+    if processes.is_main():
+        run_stage(run, "data", data=module.start(run, data or ""))
 
 
 def execute(stage: Stage, work: Callable[[], Iterable[Path]]) -> None:
@@ -114,21 +121,28 @@ def execute(stage: Stage, work: Callable[[], Iterable[Path]]) -> None:
 
     Of several processes the main one decides whether there is anything to do and keeps the records; then all work.
     """
-    try:
-        _execute(stage, work)
-    except Exception as error:
-        error.add_note(f"stage {stage.number} {stage.name}")
-        raise
+    with _noted(stage.number, stage.name):
+        _together(lambda: stage, work)
 
 
-def _execute(stage: Stage, work: Callable[[], Iterable[Path]]) -> None:
+def _together(stage: Callable[[], Stage], work: Callable[[], Iterable[Path]]) -> None:
+    """``execute``; only the main process makes the stage, whose inputs may not be there yet when the others come."""
 
-    def together() -> Iterable[Path]:
+    def lead() -> Iterable[Path]:
         processes.broadcast(True)
         return work()
 
     if not processes.is_main():
         if processes.broadcast(None):
             work()
-    elif not stage.run(together, lambda text: print(text, flush=True)):
+    elif not stage().run(lead, processes.say):
         processes.broadcast(False)
+
+
+@contextlib.contextmanager
+def _noted(number: int, name: str) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"stage {number} {name}")
+        raise

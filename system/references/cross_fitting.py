@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from system import config as configuration
-from system import waveforms
+from system import processes, waveforms
 from system.errors import WheeltapperError
 from system.files import open_atomic
 from system.frontends.logmel import log_mel
@@ -93,7 +93,8 @@ def train(
 ) -> list[Path]:
     """Trains the networks of all machines into ``folder``, ``workers`` side by side; those already there stay.
 
-    Each is trained in one thread, so it does not depend on the number of workers or cores.
+    Each is trained in one thread, so it does not depend on the number of workers or cores. Of several processes each
+    trains its share of the networks.
 
     Args:
         clips: normal training clips of all machines. rate: Hz. progress: called with 1 after each epoch.
@@ -106,12 +107,12 @@ def train(
     folds = assign_folds(clips, config.folds, seed)
     _check_lengths(clips, config.frames, rate)
 
-    def run(job: Job) -> Path:
+    def run(job: Job) -> None:
         path = job.path(folder)
         if path.is_file():
             if progress:
                 progress(config.epochs)
-            return path
+            return
         own = [
             clip for clip in clips if clip.machine == job.machine and (job.fold == ALL or folds[clip.key] != job.fold)
         ]
@@ -128,17 +129,20 @@ def train(
         except WheeltapperError as error:
             raise WheeltapperError(f"{job.machine}: {error}") from error
         model.save(path)
-        return path
 
     stopped = threading.Event()
     written = [folder / FOLDS]
-    _write_folds(written[0], folds)
+    every = jobs(clips, config.folds)
+    if processes.is_main():
+        _write_folds(written[0], folds)
     with dense.one_thread(), ThreadPoolExecutor(workers) as pool:
         try:
-            return written + list(pool.map(run, jobs(clips, config.folds)))
+            list(pool.map(run, processes.share(every)))
         finally:  # after a fault or an interruption nobody waits for the other networks
             stopped.set()
             pool.shutdown(cancel_futures=True)
+    processes.collect(None)
+    return written + [job.path(folder) for job in every]
 
 
 def _check_lengths(clips: Sequence[Clip], frames: int, rate: int) -> None:
@@ -168,9 +172,10 @@ def describe(
     """
     folder = Path(folder)
     folds = read_folds(folder / FOLDS)
+    trained = {machine for machine, *_ in folds}
     networks = {
         job: Autoencoder.load(job.path(folder), settings(config, seed, "cpu"))
-        for job in jobs([clip for clip in clips if clip.split == "train"], config.folds)
+        for job in jobs([clip for clip in clips if clip.machine in trained], config.folds)
     }
 
     def row(clip: Clip) -> np.ndarray:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor
 
 from system import __version__, audio
-from system.benchmarks.embedders import weights_hash
 from system.embeddings.store import EmbeddingStore
 from system.encoders.base import Encoder
+from system.encoders.checkpoints import weights_hash
 from system.errors import WheeltapperError
 from system.frontends.logmel import log_mel
 from system.manifest import Clip

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 import torch
 
+from system.accelerator import is_cuda
 from system.config import LoopConfig
 from system.errors import WheeltapperError
 from system.training.state import STATE, saved_setting
@@ -33,17 +34,17 @@ def settle(config: LoopConfig, device: str, folder: str | os.PathLike) -> LoopCo
     chosen: str = config.precision
     if chosen == "auto":
         chosen = saved_setting(Path(folder) / STATE, "loop.precision") or _best(device)
-        if chosen in ON_A_GPU and device != "cuda":
+        if chosen in ON_A_GPU and not is_cuda(device):
             raise WheeltapperError(
                 f"{Path(folder) / STATE}: expected a GPU to go on with a training in {chosen}, found device {device}; "
                 "remove it to start the stage again"
             )
-    if chosen in ON_A_GPU and device != "cuda":
+    if chosen in ON_A_GPU and not is_cuda(device):
         raise WheeltapperError(f"loop.precision: {chosen} needs a GPU, found device {device}; expected no or bf16")
     return replace(config, precision=cast(Any, chosen))
 
 
 def _best(device: str) -> str:
-    if device != "cuda":
+    if not is_cuda(device):
         return "no"
     return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "tf32"

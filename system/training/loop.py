@@ -57,7 +57,8 @@ def fit(
         module: ``module(batch)`` returns scalar tensors by name; ``loss`` is the mean over the clips. The state stores
             parameters that require gradients and the tensors named by the optional method ``extra_state()``. The
             optional method ``learning_rate_factor(name)`` scales a parameter's learning rate. With several processes
-            the initial weights must be equal, and every weight must contribute to every loss. The optional method
+            the initial weights must be equal, and every weight must contribute to every loss, unless the optional
+            property ``partly_used`` says that some do not. The optional method
             ``before_step(batches, seed)`` gets this process's parts of a batch before their gradients are computed.
         make_batch: function (step, part, parts) that returns slice ``part`` of ``parts`` equal slices of the step's
             batch of ``config.batch_size`` clips. It is called ahead of time in threads (``loader_threads``).
@@ -91,7 +92,7 @@ def fit(
     folder.mkdir(parents=True, exist_ok=True)
     config = settle(config, device, folder)
     number = config.accumulate * streams  # parts of a batch that this process computes
-    accelerator = _accelerator(config, device, number)
+    accelerator = _accelerator(config, device, number, getattr(module, "partly_used", False))
     parts = accelerator.num_processes * number
     if config.batch_size % parts:
         raise WheeltapperError(
@@ -248,7 +249,7 @@ class _Log:
             self.events.write(row)
 
 
-def _accelerator(config: LoopConfig, device: str, parts: int) -> Accelerator:
+def _accelerator(config: LoopConfig, device: str, parts: int, partly_used: bool) -> Accelerator:
     processes.join(device)
     AcceleratorState._reset_state(True)  # otherwise the first precision used in a process would stay in force
     return Accelerator(
@@ -256,7 +257,11 @@ def _accelerator(config: LoopConfig, device: str, parts: int) -> Accelerator:
         mixed_precision="no" if config.precision == "tf32" else config.precision,
         gradient_accumulation_steps=parts,
         # Buffers are equal in all processes already; DDP would broadcast them in each step.
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False, gradient_as_bucket_view=True)],
+        kwargs_handlers=[
+            DistributedDataParallelKwargs(
+                broadcast_buffers=False, gradient_as_bucket_view=True, find_unused_parameters=partly_used
+            )
+        ],
     )
 
 

@@ -3,14 +3,16 @@
 import csv
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from submission.texts import BranchText
+from system import processes
 from system.config import VIEWS, AutoencoderBranchConfig
+from system.embeddings.parts import describe_in_parts
 from system.experiment import Experiment
 from system.files import open_atomic, write_json
 from system.manifest import Clip
@@ -57,9 +59,12 @@ class AutoencoderBranch(Branch[AutoencoderBranchConfig]):
 
         run, config, folder = self.run, self.config.autoencoder, self.folder
         jobs = cross_fitting.jobs(clips, config.folds)
-        workers = min(torch.get_num_threads(), len(jobs)) if device == "cpu" else 1
-        with progress_bar(len(jobs) * config.epochs, f"training {self.name}") as bar:
+        mine = processes.share(jobs)
+        workers = max(1, min(torch.get_num_threads(), len(mine))) if device == "cpu" else 1
+        with progress_bar(len(mine) * config.epochs, f"training {self.name}") as bar:
             written = cross_fitting.train(clips, config, rate, folder, run.config.seed, device, workers, bar.update)
+        if not processes.is_main():
+            return written
         settings = cross_fitting.settings(config, run.config.seed, "cpu")
         whole = [job for job in jobs if job.fold == cross_fitting.ALL]
         networks = {job.machine: Autoencoder.load(job.path(folder), settings) for job in whole}
@@ -73,15 +78,20 @@ class AutoencoderBranch(Branch[AutoencoderBranchConfig]):
         cls, run: Experiment, branches: Sequence["AutoencoderBranch"], clips: Sequence[Clip], workers: int, device: str
     ) -> Iterator[tuple[str, Rows]]:
         """Rows of each branch, the same in every view."""
+        for branch in branches:
+            describe = partial(branch.describe, workers=workers)
+            with progress_bar(len(clips), f"describing {branch.name}") as bar:
+                rows = describe_in_parts(clips, cls.parts(run, [branch]), describe, bar.update)
+            if processes.is_main():
+                yield branch.name, dict.fromkeys(VIEWS, rows["rows"])
+
+    def describe(self, clips: list[Clip], workers: int) -> Iterator[tuple[range, Rows]]:
+        """Yields places of clips of one machine and their rows."""
         from system.references import cross_fitting
 
-        for branch in branches:
-            config = branch.config.autoencoder
-            with progress_bar(len(clips), f"describing {branch.name}") as bar:
-                rows = cross_fitting.describe(
-                    clips, config, branch.rate, branch.folder, run.config.seed, workers, bar.update
-                )
-            yield branch.name, dict.fromkeys(VIEWS, rows)
+        config, seed = self.config.autoencoder, self.run.config.seed
+        rows = cross_fitting.describe(clips, config, self.rate, self.folder, seed, workers)
+        yield range(len(clips)), {"rows": rows}
 
     def clip_embedder(self, device: str) -> Callable[[Clip], Rows]:
         """As in the base class, for a clip that no network has learned from."""

@@ -103,6 +103,8 @@ class Branch(ABC, Generic[Settings]):
     ) -> Iterator[tuple[str, Rows]]:
         """Describes clips by several branches of this kind; yields (name, rows (N, ...)) one branch after another.
 
+        Of several processes each computes a share of the rows, and only the main one yields them.
+
         Args:
             run: the experiment.
             branches: of this kind.
@@ -119,8 +121,10 @@ class Branch(ABC, Generic[Settings]):
         """Files beside the rows that say how they were made."""
         return []
 
-    def clear_parts(self) -> None:
-        """Removes parts of the rows that only serve to resume, once the whole is on disk."""
+    @staticmethod
+    def parts(run: Experiment, branches: "Sequence[Branch]") -> Path:
+        """Folder of the parts of the rows of branches that are computed in one pass."""
+        return run.parts / branches[0].name
 
     @abstractmethod
     def text(self, name: str) -> BranchText:

@@ -1,13 +1,12 @@
 """A branch that adapts a pre-trained encoder."""
 
-import shutil
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, astuple, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from submission.texts import BranchText, subtraction_text
-from system import manifest
+from system import manifest, processes
 from system.config import EncoderBranchConfig, EncoderConfig, SharedBranchConfig
 from system.experiment import Experiment
 from system.files import read_json, write_json
@@ -68,8 +67,9 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
         written = [run.adapter(name), run.card(name)]
         written += [run.pseudo_attributes(name)] if branch.pseudo_attributes.clusters else []
         folder = run.adapted(name)
-        if all(path.is_file() for path in written):
-            (folder / "state.pt").unlink(missing_ok=True)  # of a run that was killed between card and end
+        if processes.broadcast(all(path.is_file() for path in written)):
+            if processes.is_main():
+                (folder / "state.pt").unlink(missing_ok=True)  # of a run that was killed between card and end
             return written
         seed = run.config.seed * 100 + list(run.config.branches).index(name)
         encoder = resources.base_encoder(run, name)
@@ -81,13 +81,15 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
         clusters = {row.key: row.cluster for row in pseudo}
         idle = nothing_to_learn(clips, branch, clusters) if branch.loop.steps else ""
         if idle:
-            print(f"note: the adaptation of {name} is skipped, the encoder stays as it is: {idle}", flush=True)
+            processes.say(f"note: the adaptation of {name} is skipped, the encoder stays as it is: {idle}")
             branch = replace(branch, loop=replace(branch.loop, steps=0))
         with progress_bar(branch.loop.steps, f"adapting {name}") as bar:
             task = adapt(
                 encoder, clips, branch, rate, folder, seed, device,
                 lambda step, values: bar.update(step + 1 - bar.n), kinds, clusters, f"branches.{name}.loop",
             )  # fmt: skip
+        if not processes.is_main():
+            return written
         card = _card(task, rate, max(clip.seconds for clip in clips)) | self.front_end() | {"simam_choices": choices}
         if branch.loop.steps:
             card["trained_in"] = task.config.loop.precision
@@ -109,23 +111,25 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
     def embed(
         cls, run: Experiment, branches: Sequence["EncoderBranch"], clips: Sequence[Clip], workers: int, device: str
     ) -> Iterator[tuple[str, Rows]]:
-        """Rows of each branch in every view and readout; machines that are done outlive the end of the process."""
+        """Rows of each branch in every view and readout."""
         from system.embeddings import embed
         from system.embeddings.precision import DTYPES, set_precision
 
         batch_size = run.config.embed.batch_size
         for branch in branches:
             model = branch.load()
-            precision = branch._precision(device, model.encoder, write=True)
+            precision = branch._settled_precision(device, model.encoder)
             set_precision(model.encoder, precision)
             own = "cpu" if precision == "int8" else device
-            print(f"embeddings of {branch.name} in {precision} on {own}", flush=True)
+            processes.say(f"embeddings of {branch.name} in {precision} on {own}")
+            parts = cls.parts(run, [branch])
             with progress_bar(len(clips), f"embedding {branch.name}") as bar:
                 rows = embed.embed_branch(
-                    model, clips, branch.parts, workers, own, bar.update, batch_size, DTYPES[precision],
+                    model, clips, parts, workers, own, bar.update, batch_size, DTYPES[precision],
                     branch.readouts(),
                 )  # fmt: skip
-            yield branch.name, rows
+            if processes.is_main():
+                yield branch.name, rows
 
     def clip_embedder(self, device: str) -> Callable[[Clip], Rows]:
         from system.embeddings import embed
@@ -140,10 +144,10 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
     def notes(self) -> list[Path]:
         return [self.run.precision(self.name)]
 
-    def _precision(self, device: str, encoder: "Encoder", write: bool = False) -> str:
+    def _precision(self, device: str, encoder: "Encoder") -> str:
         """The precision of the rows on record, so that rows of one kind are never compared with rows of another.
 
-        Without a record, as at the start of the stage, it is chosen for this device; ``write`` leaves it on record.
+        Without a record, as at the start of the stage, it is chosen for this device.
         """
         from system.embeddings.precision import choose_precision
 
@@ -151,18 +155,15 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
         if path.is_file():
             return str(read_json(path)["precision"])
         setting = self.run.config.embed.precision
-        found = choose_precision(setting, "cpu" if setting == "int8" else device, encoder)
-        if write:
-            write_json(path, {"precision": found})
-        return found
+        return choose_precision(setting, "cpu" if setting == "int8" else device, encoder)
 
-    @property
-    def parts(self) -> Path:
-        """Folder of the machines that are embedded, until all are."""
-        return self.run.index(self.name).parent / "parts"
-
-    def clear_parts(self) -> None:
-        shutil.rmtree(self.parts, ignore_errors=True)
+    def _settled_precision(self, device: str, encoder: "Encoder") -> str:
+        """``_precision`` left on record, the same for all processes."""
+        found = ""
+        if processes.is_main():
+            found = self._precision(device, encoder)
+            write_json(self.run.precision(self.name), {"precision": found})
+        return str(processes.broadcast(found))
 
     def text(self, name: str) -> BranchText:
         config, own, card, training = self.config, self.run.config.branches[name], self.card, self.training
@@ -223,12 +224,14 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
             return []
         from system.adaptation import pseudo_attributes, training_clips
 
-        if not path.is_file():
+        if not processes.broadcast(path.is_file()):
             clips, seed = training_clips(clips, own), self.run.config.seed
             with progress_bar(0, f"clustering clips for {self.name}") as bar:
                 rows = pseudo_attributes.cluster_clips(encoder, clips, own, rate, seed, device, simam, bar.to)
-            pseudo_attributes.write(path, rows)
-        return pseudo_attributes.read(path)
+            if processes.is_main():
+                pseudo_attributes.write(path, rows)
+        read = [astuple(row) for row in pseudo_attributes.read(path)] if processes.is_main() else []
+        return [pseudo_attributes.PseudoAttribute(*row) for row in processes.broadcast(read)]
 
 
 def _card(task: "AdaptationTask", rate: int, seconds: float) -> dict[str, Any]:

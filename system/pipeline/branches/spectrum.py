@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from submission.texts import BranchText, subtraction_text
+from system import processes
 from system.config import VIEWS, SpectrumBranchConfig
+from system.embeddings.parts import describe_in_parts
 from system.experiment import Experiment
 from system.files import write_json
 from system.manifest import Clip
@@ -52,7 +54,8 @@ class SpectrumBranch(Branch[SpectrumBranchConfig]):
             "rate": rate,
             **self._described(),
         }
-        write_json(self.run.card(self.name), card)
+        if processes.is_main():
+            write_json(self.run.card(self.name), card)
         return self.weights()
 
     @classmethod
@@ -64,14 +67,15 @@ class SpectrumBranch(Branch[SpectrumBranchConfig]):
         Each recording is read once, and inputs that several branches have in common are made once.
         """
         rates = {branch.name: branch.rate for branch in branches}
-        rows: dict[str, list[np.ndarray]] = {name: [] for name in rates}
+
+        def describe(own: list[Clip]) -> Iterator[tuple[list[int], dict[str, np.ndarray]]]:
+            for place, row in enumerate(map_in_order(lambda clip: _describe(run, rates, clip), own, workers)):
+                yield [place], {name: values[None] for name, values in row.items()}
+
         with progress_bar(len(clips), f"describing {', '.join(rates)}") as bar:
-            for found in map_in_order(lambda clip: _describe(run, rates, clip), clips, workers):
-                for name, row in found.items():
-                    rows[name].append(row)
-                bar.update(1)
-        for name in rates:
-            yield name, _views(np.stack(rows[name]))
+            rows = describe_in_parts(clips, cls.parts(run, branches), describe, bar.update)
+        for name, values in rows.items():
+            yield name, _views(values)
 
     def clip_embedder(self, device: str) -> Callable[[Clip], Rows]:
         rates = {self.name: self.rate}

@@ -28,7 +28,9 @@ def stage(run: Experiment) -> Stage:
     }
     reads = [run.manifest, *([run.encoder] if run.has_encoder else [])]
     reads += [path for branch in branches for path in branch.weights()]
-    return run.stage("embed", settings, reads, owns=["embeddings"])
+    stage = run.stage("embed", settings, reads, owns=["embeddings"])
+    stage.discards = [run.parts]
+    return stage
 
 
 def _clips(run: Experiment) -> list[Clip]:
@@ -51,5 +53,4 @@ def work(run: Experiment) -> Iterable[Path]:
             written.append(run.index(name))
             files.write_index(run.index(name), clips)
             written += network_branch(run, name).notes()
-            network_branch(run, name).clear_parts()
     return written

@@ -46,4 +46,5 @@ if __name__ == "__main__":
     system.bin.COMMANDS["toy"] = "train the small network"
     sys.modules["system.bin.toy"] = sys.modules["__main__"]
     launch.MODULE = "launched"
+    launch.COMMANDS.append("toy")
     sys.exit(system.bin.main())

@@ -85,12 +85,20 @@ def test_the_saved_steps_are_those_of_the_experiment(tmp_path):
     )
 
 
+def test_other_commands_leave_what_is_finished(tmp_path):
+    kept = "what was finished is kept, the same command goes on"
+    assert launch._left(["embed", "--exp", str(tmp_path)]) == launch._left(["benchmark", "rmis"]) == kept
+    training_runs.train(tmp_path / "adapt" / "main", LoopConfig(steps=3, batch_size=8, save_every=1))
+    assert "adapt/main/state.pt holds 3 steps" in launch._left(["run", "--exp", str(tmp_path)])
+
+
 @pytest.mark.parametrize(
     "wrong",
     [
         ["--processes", "2"],
         ["--processes", "0", "pretrain"],
         ["--processes", "1", "--machines", "2", "pretrain"],
+        ["--processes", "2", "tune", "--exp", "a"],
     ],
 )
 def test_wrong_usage(wrong):

@@ -20,7 +20,9 @@ CONFIG = LoopConfig(
 )
 # Imports modules once that every process would otherwise import.
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["system.training", "torch._dynamo", "tensorboard.summary.writer.record_writer"])
+SERVER.set_forkserver_preload(
+    ["system.training.loop", "system.adaptation", "torch._dynamo", "tensorboard.summary.writer.record_writer"]
+)
 
 
 class Student(nn.Module):

@@ -78,7 +78,7 @@ def test_an_interrupted_run_goes_on(model, train_clips, tmp_path, monkeypatch):
 
     with pytest.raises(KeyboardInterrupt):
         embed_branch(model, train_clips, tmp_path / "parts", progress=stop)
-    assert [path.name for path in (tmp_path / "parts").iterdir()] == ["fan.npz"]
+    assert [path.name for path in (tmp_path / "parts").iterdir()] == ["fan-0000.npz"]
     seen = []
     monkeypatch.setattr(embed.audio, "read", lambda path, f=audio.read: seen.append(str(path)) or f(path))
     done = []
@@ -91,7 +91,7 @@ def test_an_interrupted_run_goes_on(model, train_clips, tmp_path, monkeypatch):
 @pytest.mark.parametrize("content", [b"", b"garbage", None])
 def test_a_damaged_part_is_computed_again(model, train_clips, tmp_path, content):
     whole = embed_branch(model, train_clips, tmp_path / "parts")
-    path = tmp_path / "parts" / "fan.npz"
+    path = tmp_path / "parts" / "fan-0000.npz"
     path.write_bytes(path.read_bytes()[:200] if content is None else content)
     again = embed_branch(model, train_clips, tmp_path / "parts")
     assert all(np.array_equal(again[name], whole[name]) for name in whole)
@@ -357,7 +357,7 @@ def test_command_on_a_full_disk(record, tmp_path, capsys, monkeypatch):
         (lambda a: [a[0], "--encoder", "fisher-huge", *a[3:]], "FISHER size: expected one of"),
         (lambda a: [a[0], "--encoder", "beast", *a[3:]], "encoder family: expected one of fisher"),
         (lambda a: [*a[:4], "no.pt", *a[5:]], "no.pt: expected a file or a name that download-checkpoint --list shows"),
-        (lambda a: [*a[:6], "nowhere", *a[7:]], "nowhere: expected a sound file or a folder"),
+        (lambda a: [*a[:6], "nowhere", *a[7:]], "nowhere: expected a sound file, a folder or a manifest"),
         (lambda a: a[:-2], "--audio: expected --out X.npz"),
         (lambda a: [*a, "--filterbank", "even"], "filterbank: expected mel with FISHER, found 'even'"),
         (lambda a: [*a, "--simam", "here"], "simam: expected one of none, global, local, found 'here'"),

@@ -163,7 +163,7 @@ def test_a_stage_works_in_all_processes_once(tmp_path):
 
 def fail(kinds) -> None:
     processes.join("cpu")
-    with session._one_voice():
+    with session.one_voice():
         raise kinds[0 if processes.is_main() else 1]("why")
 
 
