@@ -229,7 +229,7 @@ class AdaptationTask(nn.Module):
                 labels, own = batch[name], batch.get("part", WHOLE).rows(len(batch[name]))
                 rows.append((embedding, labels[own], labels[draws.partner], draws.share.to(embedding.device)))
             mine = tuple(map(torch.cat, zip(*rows, strict=True)))
-            if parts[0][1].get("part", WHOLE).total > 1:
+            if processes.count() > 1:
                 found = processes.gather(tuple(tensor.cpu() for tensor in mine))
                 mine = tuple(torch.cat(tensors).to(mine[0].device) for tensors in zip(*found, strict=True))
             head.adapt_scale(*mine)
