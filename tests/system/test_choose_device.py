@@ -75,9 +75,10 @@ def test_each_process_of_a_machine_gets_its_own(devices, monkeypatch):
     chosen: list[int] = []
     devices("cuda", count=2)
     monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
-    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    for name in ("WORLD_SIZE", "LOCAL_WORLD_SIZE"):
+        monkeypatch.setenv(name, "2")
     monkeypatch.setenv("LOCAL_RANK", "1")
-    assert choose_device() == "cuda"
+    assert choose_device() == "cuda:1"
     assert chosen == [1]
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "3")
     with pytest.raises(WheeltapperError, match="for each of the 3 processes on this machine, found 2"):

@@ -87,11 +87,11 @@ def test_spectra_resume_from_what_is_finished(train_clips, tmp_path, monkeypatch
     run = Experiment(tmp_path, config)
     branch = SpectrumBranch(run, "light")
     Path(run.adapted("light")).mkdir(parents=True)
-    branch.adapt(train_clips, 8000)
-    whole = dict(SpectrumBranch.embed(run, [branch], train_clips, 1))["light"]
+    branch.adapt(train_clips, 8000, "cpu")
+    whole = dict(SpectrumBranch.embed(run, [branch], train_clips, 1, "cpu"))["light"]
     (run.parts / "light" / "pump-0000.npz").unlink()
     seen, usual = [], spectrum._describe
     monkeypatch.setattr(spectrum, "_describe", lambda run, rates, clip: seen.append(clip) or usual(run, rates, clip))
-    again = dict(SpectrumBranch.embed(run, [branch], train_clips, 1))["light"]
+    again = dict(SpectrumBranch.embed(run, [branch], train_clips, 1, "cpu"))["light"]
     assert seen == [clip for clip in train_clips if clip.machine == "pump"]
     assert all(np.array_equal(again[view], rows) for view, rows in whole.items())

@@ -26,10 +26,10 @@ def test_another_machine_follows_the_record(monkeypatch, tmp_path, recorded):
     monkeypatch.setattr("system.embeddings.precision.has_bf16", lambda device: recorded == "bf16")
     assert branch._precision("cpu", Model().encoder) == recorded
     assert not run.precision("main").exists()
-    assert branch._precision("cpu", Model().encoder, write=True) == recorded
+    assert branch._settled_precision("cpu", Model().encoder) == recorded
     assert branch.notes() == [run.precision("main")]
     monkeypatch.setattr("system.embeddings.precision.has_bf16", lambda device: recorded != "bf16")
-    assert branch._precision("cpu", Model().encoder, write=True) == recorded
+    assert branch._settled_precision("cpu", Model().encoder) == recorded
 
     used = []
     monkeypatch.setattr(type(branch), "load", lambda self: Model())
