@@ -27,6 +27,7 @@ from system.parallel import map_in_order
 
 SHIFT = 20  # frames by which copies may be shifted
 COURSE = 0.5  # correlation of the courses of levels from which phases are compared
+RELATED = 0.12  # correlation of products of phases from which phases are compared; copies reach the coherence squared
 ROWS = 1024  # recordings that are compared with all others at a time
 COLUMNS = ("machine", "section", "split", "file", "copy_of", "equal")
 
@@ -98,7 +99,7 @@ def _copied(
     """Numbers (earlier, later) of recordings of a machine with the same sound, by the later one."""
     training = sum(clip.split == "train" for clip in clips)
     candidates = [
-        *_candidates(clips, [each.middle for each in prints], training),
+        *_candidates(clips, prints, training),
         *contained.candidates(clips, [each.course for each in prints], training),
     ]
     agree = phases.agreeing([(one, other) for _, _, one, other in candidates], workers, progress)
@@ -216,15 +217,23 @@ def read(path: str | os.PathLike) -> list[Copy]:
         raise WheeltapperError(f"{path}: expected copies of recordings (stage 0 writes them), found {error}") from error
 
 
-def _candidates(clips: Sequence[Clip], middles: Sequence[np.ndarray], training: int) -> Iterator[contained.Candidate]:
-    """Pairs of recordings with the same course of levels in the middle, the earlier one of the first ``training``."""
+def _candidates(clips: Sequence[Clip], prints: Sequence[Fingerprint], training: int) -> Iterator[contained.Candidate]:
+    """Pairs of recordings whose middles agree in levels and phases, the earlier one of the first ``training``."""
+    if not clips:
+        return
     segments = [Segment(clip.path, *middle(clip.samples, clip.rate), round(SECONDS * clip.rate)) for clip in clips]
-    for earlier, later in _alike(np.stack(middles), training) if clips else ():
-        yield earlier, later, segments[earlier], segments[later]
+    rates = np.array([clip.rate for clip in clips])
+    products = np.stack([each.products for each in prints]).astype(np.float32).view(np.complex64)[..., 0]
+    products /= np.maximum(np.linalg.norm(products, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    for later, earlier in _alike(np.stack([each.middle for each in prints]), training):
+        # Products of recordings of two rates are of other frequencies.
+        likely = (np.abs(products[earlier] @ products[later].conj()) >= RELATED) | (rates[earlier] != rates[later])
+        for number in earlier[likely].tolist():
+            yield number, later, segments[number], segments[later]
 
 
-def _alike(courses: np.ndarray, training: int) -> Iterator[tuple[int, int]]:
-    """Pairs (earlier, later) of courses (N, FRAMES, BANDS) that agree when one is shifted."""
+def _alike(courses: np.ndarray, training: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Courses (N, FRAMES, BANDS), each with the numbers of the earlier ones that agree when one is shifted."""
     count = len(courses)
     for start in range(0, count, ROWS):
         stop = min(start + ROWS, count)
@@ -235,8 +244,9 @@ def _alike(courses: np.ndarray, training: int) -> Iterator[tuple[int, int]]:
             for one, other in ((late, early), (early, late)):
                 np.maximum(best, _correlation(one[start:], other[:first]), out=best)
         for later in range(start, stop):
-            for earlier in np.flatnonzero(best[later - start, : min(later, training)] >= COURSE).tolist():
-                yield earlier, later
+            earlier = np.flatnonzero(best[later - start, : min(later, training)] >= COURSE)
+            if len(earlier):
+                yield later, earlier
 
 
 def _correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:

@@ -1,6 +1,8 @@
-"""Fingerprints of recordings: courses of levels, by which copies are searched for without reading them again.
+"""Fingerprints of recordings, by which copies are searched for without reading them again: levels and phases.
 
-They are taken in the pass that measures the health of a recording, block by block.
+Shifting a sound turns the products of the phases of neighbouring frequencies all alike, so the magnitude of their
+correlation tells whether recordings have phases in common, wherever they begin. They are taken in the pass that
+measures the health of a recording, block by block.
 """
 
 import itertools
@@ -21,20 +23,24 @@ FRAMES, BAND, BANDS = 61, 500, 16  # of the middle: number in SECONDS, each 2 ho
 FLOOR = 1e-6  # of the mean power in a band of the middle: less is silence
 COURSE_FRAME, COURSE_BAND, COURSE_BANDS = 4, 1000, 8  # of the whole: hops of a frame; Hz, number
 COURSE_FLOOR = 1e-9  # power of a band in a frame of the whole below which there is silence
+PHASES, APART = 2048, 4  # products of phases; frequencies from one factor to the other, beyond the window's reach
+SILENCE = 1e-6  # of the largest magnitude of a spectrum: less is silence
 BLOCK = 30.0  # seconds whose levels are taken at a time
 KEPT = 1 << 28  # bytes of fingerprints in memory; more are in a temporary file
 
 
 @dataclass(frozen=True)
 class Fingerprint:
-    """Courses of levels in dB.
+    """Courses of levels in dB, and phases.
 
     Attributes:
         middle: float32 (FRAMES, BANDS) of the middle of the recording, without the mean of each band.
-        course: float32 (frames, COURSE_BANDS) of the whole of it.
+        products: float16 (PHASES, 2), real and imaginary part of the products of its phases.
+        course: float32 (frames, COURSE_BANDS) of the whole recording.
     """
 
     middle: np.ndarray
+    products: np.ndarray
     course: np.ndarray
 
 
@@ -50,7 +56,8 @@ class Fingerprints:
         """Keeps the fingerprint of a recording."""
         with self._lock:
             place = self._file.seek(0, os.SEEK_END)
-            self._file.write(fingerprint.middle.tobytes() + fingerprint.course.tobytes())
+            for values in (fingerprint.middle, fingerprint.products, fingerprint.course):
+                self._file.write(values.tobytes())
             self._places[path] = (place, self._file.tell() - place)
 
     def get(self, path: str) -> Fingerprint:
@@ -60,9 +67,13 @@ class Fingerprints:
         with self._lock:
             place, size = self._places[path]
             self._file.seek(place)
-            values = np.frombuffer(self._file.read(size), np.float32)
+            content = self._file.read(size)
+        first = 4 * FRAMES * BANDS
+        second = first + 4 * PHASES
         return Fingerprint(
-            values[: FRAMES * BANDS].reshape(FRAMES, BANDS), values[FRAMES * BANDS :].reshape(-1, COURSE_BANDS)
+            np.frombuffer(content[:first], np.float32).reshape(FRAMES, BANDS),
+            np.frombuffer(content[first:second], np.float16).reshape(PHASES, 2),
+            np.frombuffer(content[second:], np.float32).reshape(-1, COURSE_BANDS),
         )
 
 
@@ -130,7 +141,31 @@ class FingerprintMeter:
     def result(self) -> Fingerprint:
         """The fingerprint of what was taken in, which is the whole recording."""
         part = self.parts[0] if len(self.parts) == 1 else np.concatenate(self.parts, axis=1)
-        return Fingerprint(_middle(loudest(part), self.info.rate), np.concatenate(self.levels))
+        spectrum = phases(part, round(SECONDS * self.info.rate))
+        return Fingerprint(_middle(loudest(part), self.info.rate), _products(spectrum), np.concatenate(self.levels))
+
+
+def phases(wave: np.ndarray, length: int) -> np.ndarray:
+    """Spectrum with magnitudes of one of a waveform, in its loudest channel.
+
+    Args:
+        wave: float32 (channels, samples).
+        length: of the transform, the samples with zeros after them.
+
+    Returns:
+        complex64 (length // 2 + 1,); zeros where the channel is silent.
+    """
+    wave = loudest(wave)
+    spectrum = scipy.fft.rfft(wave * hanning(len(wave), 1), length)
+    size = np.abs(spectrum)
+    return np.divide(spectrum, size, out=np.zeros_like(spectrum), where=size > SILENCE * size.max())
+
+
+def _products(spectrum: np.ndarray) -> np.ndarray:
+    """Products as of ``Fingerprint.products``, evenly spaced over a spectrum of phases."""
+    places = (np.arange(PHASES) * (max(1, len(spectrum) - APART) / PHASES)).astype(int)
+    products = spectrum[np.minimum(places + APART, len(spectrum) - 1)] * np.conj(spectrum[places])
+    return products.view(np.float32).reshape(PHASES, 2).astype(np.float16)
 
 
 def _powers(wave: np.ndarray, size: int, step: int) -> np.ndarray:

@@ -10,12 +10,11 @@ import numpy as np
 import scipy.fft
 
 from system import audio
-from system.corpora.fingerprints import hanning, loudest
+from system.corpora.fingerprints import phases
 from system.parallel import map_in_order
 
 COHERENCE = 0.5  # of phases, from which clips are copies; takes of a machine that repeats itself exactly reach 0.4
 PART = 4096  # frequencies that are compared first; between two shifts of so few, 0.64 of the coherence is left
-FLOOR = 1e-6  # of the largest magnitude: less is silence
 KEPT = 1 << 28  # bytes of spectra that are held at a time
 
 
@@ -85,22 +84,6 @@ def _read(segments: Sequence[Segment]) -> dict[Segment, np.ndarray]:
     """Phases of segments of one recording."""
     with audio.SoundReader(segments[0].path) as sound:
         return {each: phases(sound.read(each.start, each.samples), each.length) for each in segments}
-
-
-def phases(wave: np.ndarray, length: int) -> np.ndarray:
-    """Spectrum with magnitudes of one of a waveform, in its loudest channel.
-
-    Args:
-        wave: float32 (channels, samples).
-        length: of the transform, the samples with zeros after them.
-
-    Returns:
-        complex64 (length // 2 + 1,); zeros where the channel is silent.
-    """
-    wave = loudest(wave)
-    spectrum = scipy.fft.rfft(wave * hanning(len(wave), 1), length)
-    size = np.abs(spectrum)
-    return np.divide(spectrum, size, out=np.zeros_like(spectrum), where=size > FLOOR * size.max())
 
 
 def agree(one: np.ndarray, other: np.ndarray) -> bool:
