@@ -13,14 +13,14 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import soundfile
 
 from system import sound_headers
 from system.errors import WheeltapperError
-from system.files import open_atomic, walk
+from system.files import open_atomic, remembered, walk
 from system.resampling import official_resampler, resample, resampler
 
 __all__ = [
@@ -66,6 +66,7 @@ OF_TABLES = "; wheeltapper convert TABLES OUT --rate HZ makes recordings of tabl
 READABLE = "wav, flac, ogg, opus, mp3, aiff, au, caf, w64 or rf64"
 SAMPLES_PER_BYTE = 8192  # of the densest compression: flac of silence has 65,535 samples in about 10 bytes
 BLOCK = 1 << 20  # samples decoded at a time to count them
+DIGEST = "blake2b-128"
 HASHED = 1 << 20  # bytes hashed at a time
 COUNTED = 4096  # numbers of samples kept of files that had to be counted
 SHOWN = 3
@@ -143,9 +144,10 @@ class SoundReader:
 
     def digest(self) -> str:
         """See ``audio.digest``."""
-        if not hasattr(os, "pread"):
-            return digest(self.path)
-        hasher, position = hashlib.blake2b(digest_size=16), 0
+        return remembered(self._file, DIGEST, self._digest) if hasattr(os, "pread") else digest(self.path)
+
+    def _digest(self) -> str:
+        hasher, position = _hasher(), 0
         while block := os.pread(self._file.fileno(), HASHED, position):  # the decoder keeps its place in the file
             hasher.update(block)
             position += len(block)
@@ -327,9 +329,13 @@ def digest(path: str | os.PathLike) -> str:
     """128-bit hash of a file's content, as 32 hexadecimal digits; raises WheeltapperError if there is no file."""
     try:
         with open(path, "rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+            return remembered(file, DIGEST, lambda: hashlib.file_digest(file, _hasher).hexdigest())
     except FileNotFoundError as error:
         raise WheeltapperError(f"{path}: expected a file, found nothing") from error
+
+
+def _hasher() -> Any:
+    return hashlib.blake2b(digest_size=16)
 
 
 def list_files(folder: str | os.PathLike) -> list[Path]:
