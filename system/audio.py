@@ -4,6 +4,7 @@ A waveform is float32 (channels, samples) with a sampling rate in Hz. Channel 0 
 if present, the far microphone, unless the configuration names others (``system.waveforms``).
 """
 
+import contextlib
 import hashlib
 import io
 import logging
@@ -11,20 +12,21 @@ import os
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 import soundfile
 
 from system import sound_headers
 from system.errors import WheeltapperError
-from system.files import open_atomic, walk
+from system.files import open_atomic, remembered, walk
 from system.resampling import official_resampler, resample, resampler
 
 __all__ = [
     "EXTENSIONS",
     "AudioInfo",
+    "SoundReader",
     "coding_loss",
     "digest",
     "list_files",
@@ -64,7 +66,12 @@ OF_TABLES = "; wheeltapper convert TABLES OUT --rate HZ makes recordings of tabl
 READABLE = "wav, flac, ogg, opus, mp3, aiff, au, caf, w64 or rf64"
 SAMPLES_PER_BYTE = 8192  # of the densest compression: flac of silence has 65,535 samples in about 10 bytes
 BLOCK = 1 << 20  # samples decoded at a time to count them
+DIGEST = "blake2b-128"
+HASHED = 1 << 20  # bytes hashed at a time
+COUNTED = 4096  # numbers of samples kept of files that had to be counted
 SHOWN = 3
+
+_counts: dict[tuple[Path, int, int], int] = {}  # by path, size and time of modification
 
 
 @dataclass(frozen=True)
@@ -81,6 +88,139 @@ class AudioInfo:
         return self.samples / self.rate
 
 
+class SoundReader:
+    """A sound file that is opened once: what its header says, its samples, and the hash of its content.
+
+    Example:
+        >>> with audio.SoundReader("clip.wav") as sound:
+        ...     wave, digest = sound.read(), sound.digest()
+    """
+
+    def __init__(self, path: str | os.PathLike) -> None:
+        """Reads the header; nothing is allocated that depends on its numbers.
+
+        Raises:
+            WheeltapperError: see ``probe``.
+        """
+        self.path = path = Path(path)
+        if not path.is_file():
+            raise WheeltapperError(f"{path}: expected a sound file, found {'a folder' if path.is_dir() else 'nothing'}")
+        if path.stat().st_size == 0:
+            raise WheeltapperError(f"{path}: expected a sound file, found an empty file (0 bytes)")
+        with contextlib.ExitStack() as held:
+            self._file: BinaryIO = held.enter_context(open(path, "rb"))
+            self._about = os.fstat(self._file.fileno())
+            self._header, counted = self._read_header()
+            self._decoder = held.enter_context(self._decode())
+            self._next = 0  # sample that the decoder is at
+            self.info = self._checked(counted)
+            self._held = held.pop_all()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._held.close()
+
+    def read(self, start: int = 0, samples: int = -1) -> np.ndarray:
+        """Part of the samples, float32 (channels, samples); see ``audio.read``."""
+        expected = self.info.samples - start if samples < 0 else samples
+        try:
+            if start != self._next:
+                self._decoder.seek(start)
+            self._next = start + expected
+            wave = self._decoder.read(frames=expected, dtype="float32", always_2d=True)
+        except (soundfile.SoundFileError, RuntimeError) as error:
+            raise WheeltapperError(f"{self.path}: damaged, reading sample {start} and on failed ({error})") from error
+        if len(wave) != expected:
+            raise WheeltapperError(
+                f"{self.path}: truncated, expected {expected} samples from {start}, found {len(wave)}"
+            )
+        wave = np.ascontiguousarray(wave.T)
+        bad = wave.size - int(np.count_nonzero(np.isfinite(wave)))
+        if bad:
+            raise WheeltapperError(f"{self.path}: expected finite samples, found {bad} that are NaN or infinite")
+        return wave
+
+    def digest(self) -> str:
+        """See ``audio.digest``."""
+        return remembered(self._file, DIGEST, self._digest) if hasattr(os, "pread") else digest(self.path)
+
+    def _digest(self) -> str:
+        hasher, position = _hasher(), 0
+        while block := os.pread(self._file.fileno(), HASHED, position):  # the decoder keeps its place in the file
+            hasher.update(block)
+            position += len(block)
+        return hasher.hexdigest()
+
+    def _read_header(self) -> tuple[sound_headers.Header, int | None]:
+        """The header, and the number of samples where only counting tells it."""
+        header = sound_headers.check(self.path, self._about.st_size, self._file)
+        if not header.counted:
+            return header, None
+        key = (self.path, self._about.st_size, self._about.st_mtime_ns)
+        if key not in _counts:
+            _counts[key] = self._count()
+        while len(_counts) > COUNTED:
+            _counts.pop(next(iter(_counts)), None)
+        return sound_headers.with_total(header, _counts[key]), _counts[key]
+
+    def _count(self) -> int:
+        """Samples of a file whose header does not say their number."""
+        total = 0
+        try:
+            with _opened(self.path, self._file, _Stream) as file:
+                while found := len(file.read(BLOCK, dtype="float32")):
+                    total += found
+        except (soundfile.SoundFileError, RuntimeError) as error:
+            raise WheeltapperError(f"{self.path}: damaged, reading sample {total} and on failed ({error})") from error
+        return total
+
+    def _decode(self) -> soundfile.SoundFile:
+        try:
+            return _opened(self.path, self._file, patches=self._header.patches)
+        except (soundfile.SoundFileError, RuntimeError) as error:
+            reason = str(error).splitlines()[0].split(": ")[-1].rstrip(".")
+            reason = f" ({reason})" * bool(reason)
+            raise WheeltapperError(
+                f"{self.path}: expected a readable {READABLE} file, found {self._about.st_size} bytes that are "
+                f"not{reason}{_advice(self.path)}"
+            ) from error
+
+    def _checked(self, counted: int | None) -> AudioInfo:
+        rate, channels, samples = (int(getattr(self._decoder, name)) for name in ("samplerate", "channels", "frames"))
+        sound_headers.check_rate(self.path, rate)
+        samples = samples if counted is None else counted
+        if samples <= 0:
+            raise WheeltapperError(f"{self.path}: expected sound, found a file of 0 samples")
+        if samples > SAMPLES_PER_BYTE * self._about.st_size:
+            raise WheeltapperError(
+                f"{self.path}: truncated, the header promises {samples} samples, found {self._about.st_size} bytes of "
+                "file"
+            )
+        return AudioInfo(rate, channels, samples, self._header.note)
+
+
+def _opened(
+    path: Path,
+    file: BinaryIO,
+    kind: type[soundfile.SoundFile] = soundfile.SoundFile,
+    patches: sound_headers.Patches = (),
+) -> soundfile.SoundFile:
+    """A decoder of an open file, in which some bytes are mended.
+
+    It is opened by its name where the content does not say what it is, or the system has no other way.
+    """
+    file.seek(0)
+    os.lseek(file.fileno(), 0, os.SEEK_SET)  # beneath the buffer too
+    if patches or path.suffix.lower() == ".raw":  # which soundfile takes for samples without a header
+        return kind(sound_headers.PatchedFile(file, patches))
+    if os.name != "nt":
+        with contextlib.suppress(soundfile.SoundFileError):
+            return kind(file.fileno(), closefd=False)
+    return kind(_name(path))
+
+
 def probe(path: str | os.PathLike) -> AudioInfo:
     """Reads the header of a sound file; nothing is allocated that depends on its numbers.
 
@@ -88,49 +228,8 @@ def probe(path: str | os.PathLike) -> AudioInfo:
         WheeltapperError: the file is missing, empty, not a sound file, shorter than its header says, or its sampling
             rate is impossible.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise WheeltapperError(f"{path}: expected a sound file, found {'a folder' if path.is_dir() else 'nothing'}")
-    size = path.stat().st_size
-    if size == 0:
-        raise WheeltapperError(f"{path}: expected a sound file, found an empty file (0 bytes)")
-    header, counted = _header(path)
-    try:
-        with _opened(path, header) as file:
-            rate, channels, samples = int(file.samplerate), int(file.channels), int(file.frames)
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        reason = str(error).splitlines()[0].split(": ")[-1].rstrip(".")
-        reason = f" ({reason})" * bool(reason)
-        raise WheeltapperError(
-            f"{path}: expected a readable {READABLE} file, found {size} bytes that are not{reason}{_advice(path)}"
-        ) from error
-    sound_headers.check_rate(path, rate)
-    samples = samples if counted is None else counted
-    if samples <= 0:
-        raise WheeltapperError(f"{path}: expected sound, found a file of 0 samples")
-    if samples > SAMPLES_PER_BYTE * size:
-        raise WheeltapperError(f"{path}: truncated, the header promises {samples} samples, found {size} bytes of file")
-    return AudioInfo(rate, channels, samples, header.note)
-
-
-def _header(path: Path) -> tuple[sound_headers.Header, int | None]:
-    """Header of a file, and its number of samples where only counting tells it."""
-    about = path.stat()
-    header = sound_headers.check(path, about.st_size)
-    if not header.counted:
-        return header, None
-    samples = _count(path, about.st_size, about.st_mtime_ns)
-    return sound_headers.with_total(header, samples), samples
-
-
-def _opened(path: Path, header: sound_headers.Header) -> soundfile.SoundFile:
-    return soundfile.SoundFile(_source(path, header.patches))
-
-
-def _source(path: Path, patches: sound_headers.Patches = ()) -> sound_headers.PatchedFile | str | bytes:
-    """What soundfile opens: the name, or the file where some bytes are mended or its name would mislead."""
-    misleads = path.suffix.lower() == ".raw"
-    return sound_headers.PatchedFile(path, patches) if patches or misleads else _name(path)
+    with SoundReader(path) as sound:
+        return sound.info
 
 
 def coding_loss(path: str | os.PathLike) -> str:
@@ -139,8 +238,8 @@ def coding_loss(path: str | os.PathLike) -> str:
     if not path.is_file():
         return f"{path.suffix[1:].lower()}, compressed with loss" * (path.suffix.lower() in LOSSY)
     try:
-        with _opened(path, sound_headers.Header()) as file:
-            subtype = file.subtype
+        with open(path, "rb") as file, _opened(path, file) as sound:
+            subtype = sound.subtype
     except (soundfile.SoundFileError, RuntimeError, OSError):
         return ""
     if subtype in EIGHT_BITS:
@@ -168,19 +267,6 @@ class _Stream(soundfile.SoundFile):
         return False
 
 
-@lru_cache(maxsize=4096)
-def _count(path: Path, size: int, changed: int) -> int:
-    """Samples of a file whose header does not say their number; ``size`` and ``changed`` are of the file counted."""
-    total = 0
-    try:
-        with _Stream(_source(path)) as file:
-            while found := len(file.read(BLOCK, dtype="float32")):
-                total += found
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        raise WheeltapperError(f"{path}: damaged, reading sample {total} and on failed ({error})") from error
-    return total
-
-
 def read(path: str | os.PathLike, start: int = 0, samples: int = -1) -> tuple[np.ndarray, int]:
     """Reads (part of) a sound file.
 
@@ -199,23 +285,8 @@ def read(path: str | os.PathLike, start: int = 0, samples: int = -1) -> tuple[np
         >>> wave, rate = audio.read("clip.wav")
         >>> near = wave[:1]
     """
-    path = Path(path)
-    info = probe(path)
-    expected = info.samples - start if samples < 0 else samples
-    try:
-        with _opened(path, _header(path)[0]) as file:
-            if start:
-                file.seek(start)
-            wave = file.read(frames=expected, dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, RuntimeError) as error:
-        raise WheeltapperError(f"{path}: damaged, reading sample {start} and on failed ({error})") from error
-    if len(wave) != expected:
-        raise WheeltapperError(f"{path}: truncated, expected {expected} samples from {start}, found {len(wave)}")
-    wave = np.ascontiguousarray(wave.T)
-    bad = wave.size - int(np.isfinite(wave).sum())
-    if bad:
-        raise WheeltapperError(f"{path}: expected finite samples, found {bad} that are NaN or infinite")
-    return wave, info.rate
+    with SoundReader(path) as sound:
+        return sound.read(start, samples), sound.info.rate
 
 
 def write(path: str | os.PathLike, wave: np.ndarray, rate: int) -> None:
@@ -258,9 +329,13 @@ def digest(path: str | os.PathLike) -> str:
     """128-bit hash of a file's content, as 32 hexadecimal digits; raises WheeltapperError if there is no file."""
     try:
         with open(path, "rb") as file:
-            return hashlib.file_digest(file, lambda: hashlib.blake2b(digest_size=16)).hexdigest()
+            return remembered(file, DIGEST, lambda: hashlib.file_digest(file, _hasher).hexdigest())
     except FileNotFoundError as error:
         raise WheeltapperError(f"{path}: expected a file, found nothing") from error
+
+
+def _hasher() -> Any:
+    return hashlib.blake2b(digest_size=16)
 
 
 def list_files(folder: str | os.PathLike) -> list[Path]:

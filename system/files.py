@@ -8,18 +8,24 @@ import logging
 import os
 import platform
 import re
-from collections.abc import Iterable, Iterator
+import time
+from collections.abc import Callable, Generator, Iterable, Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, BinaryIO
 
 from system import locks
 from system.errors import WheeltapperError
+from system.parallel import map_in_order
 
 log = logging.getLogger(__name__)
 
 LOCK = ".lock"
 CODING = ("utf-8", "surrogateescape")  # of names, which may be any bytes
+HASHING = 4  # files hashed at a time
+SETTLED = 2_000_000_000  # ns after which a file system of coarse times shows another change; FAT has 2 s
+REMEMBERED = 100_000  # hashes
 _held: set[Path] = set()  # lock files that this process holds
+_hashes: dict[tuple[str, str], tuple[tuple[int, ...], str]] = {}  # by kind and path: identity of the file, and hash
 
 
 TEMPORARY = re.compile(r"\..+\.\d+\.tmp")  # temporary files of open_atomic, with the process id
@@ -239,10 +245,46 @@ def printable(name: str) -> str:
     return name if is_text(name) else os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
-def file_hash(path: Path) -> str:
-    """SHA-256 of a file's content; raises WheeltapperError if there is no file."""
+def file_hash(path: str | os.PathLike) -> str:
+    """SHA-256 of a file's content, see ``remembered``; raises WheeltapperError if there is no file."""
     try:
         with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            return remembered(file, "sha256", lambda: hashlib.file_digest(file, "sha256").hexdigest())
     except FileNotFoundError as error:
         raise WheeltapperError(f"{path}: expected a file of an earlier stage, found nothing") from error
+
+
+def file_hashes(paths: Iterable[str | os.PathLike]) -> Generator[str]:
+    """``file_hash`` of many files, some at a time, in order."""
+    return map_in_order(file_hash, paths, HASHING)
+
+
+def remembered(file: BinaryIO, kind: str, make: Callable[[], str]) -> str:
+    """Hash of an open file, taken anew unless this process took it of the same file, unchanged since.
+
+    A change shows in size, time or identity, but for one right after another where times are coarse: of a file that
+    has changed a moment ago nothing is remembered.
+
+    Args:
+        file: opened to read.
+        kind: of the hash.
+        make: takes it.
+    """
+    before = _identity(file)
+    key = (kind, os.path.abspath(os.fsdecode(file.name)))
+    state, known = _hashes.get(key, ((), ""))
+    if state == before:
+        return known
+    begin = time.time_ns()
+    found = make()
+    if max(before[-2:]) + SETTLED < begin and _identity(file) == before:
+        _hashes[key] = (before, found)
+        while len(_hashes) > REMEMBERED:
+            _hashes.pop(next(iter(_hashes)), None)
+    return found
+
+
+def _identity(file: BinaryIO) -> tuple[int, ...]:
+    """Device, number, size, and times of modification and change in ns."""
+    status = os.fstat(file.fileno())
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns

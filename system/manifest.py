@@ -4,6 +4,7 @@ import contextlib
 import csv
 import hashlib
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from functools import lru_cache
@@ -26,7 +27,7 @@ Key = tuple[str, str, str, str]  # machine, section, split, file
 Row = Key | tuple[str, str, str, str, int, int]  # a recording by its key; of a window also first sample and samples
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)  # of which a corpus has a million
 class Clip:
     """A recording, identified by machine, section, split and file, or a window of it (``system.windows``)."""
 
@@ -79,6 +80,8 @@ WINDOW = ("start", "window")  # fields that are no columns of a manifest
 OPTIONAL = ("channel_choice",)  # columns that are left out where all are empty
 COLUMNS = tuple(field.name for field in fields(Clip) if field.name not in (*WINDOW, *OPTIONAL))
 INTEGERS = ("channels", "rate", "samples")
+# Columns of the same few words, and the file, which tables of scores and embeddings name too: one copy in memory.
+REPEATED = ("corpus", "machine", "section", "split", "file", "label", "domain", "attributes", "channel_choice")
 CHECKS: dict[str, Callable[[str], str]] = {
     "machine": lru_cache(maxsize=1024)(naming.machine_problem),
     "section": lru_cache(maxsize=1024)(naming.text_problem),
@@ -219,6 +222,8 @@ def _parse(path: Path, line: int, columns: tuple[str, ...], row: list[str], root
         if problem := problem_of(values[name]):
             raise WheeltapperError(f"{path}: line {line}: {name}: {problem}")
     values["path"] = str(root / values["path"])
+    for name in REPEATED:
+        values[name] = sys.intern(values.get(name, ""))
     return Clip(**values)
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +23,7 @@ THRESHOLDS = "thresholds.json"
 FALSE_ALARMS = "false_alarms.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ScoreRow:
     """Score of a test clip (split ``test``, empty domain), or leave-one-out score of a reference (split ``train``).
 
@@ -123,9 +124,15 @@ def read_rows(path: str | os.PathLike) -> list[ScoreRow]:
         with open(path, newline="", encoding="utf-8") as file:
             header, *lines = csv.reader(file)
         kinds: list[Any] = [type(MORE[name]) for name in header[len(COLUMNS) :]]
+        intern = sys.intern  # one copy of a name in all tables
         return [
             ScoreRow(
-                *(machine, section, split, file, domain, float(score)),
+                intern(machine),
+                intern(section),
+                intern(split),
+                intern(file),
+                intern(domain),
+                float(score),
                 **{name: kind(text) for name, kind, text in zip(header[len(COLUMNS) :], kinds, more, strict=True)},
             )
             for machine, section, split, file, domain, score, *more in lines

@@ -52,10 +52,10 @@ class Header:
 
 
 class PatchedFile(io.FileIO):
-    """A file, opened to read, with other bytes in some places."""
+    """An open file, to read, with other bytes in some places; it stays open where this one is closed."""
 
-    def __init__(self, path: str | os.PathLike, patches: Patches) -> None:
-        super().__init__(path)
+    def __init__(self, file: BinaryIO, patches: Patches) -> None:
+        super().__init__(file.fileno(), closefd=False)
         self.name = ""  # soundfile takes what is named .raw for samples without a header
         self.patches = patches
 
@@ -76,17 +76,21 @@ class PatchedFile(io.FileIO):
         return bytes(buffer[: self.readinto(buffer)])
 
 
-def check(path: Path, size: int) -> Header:
-    """Reads the header of a wav, rf64, bw64, w64, aiff, au, caf, flac, ogg or mp3 file of ``size`` bytes.
+def check(path: Path, size: int, file: BinaryIO) -> Header:
+    """Reads the header of a wav, rf64, bw64, w64, aiff, au, caf, flac, ogg or mp3 file.
+
+    Args:
+        path: its name, for messages.
+        size: in bytes.
+        file: opened to read, at its start.
 
     Raises:
         WheeltapperError: the file is shorter than its header says, or its format contradicts itself.
     """
-    with open(path, "rb") as file:
-        head = file.read(40)
-        for magics, read in _READERS:
-            if head.startswith(magics):
-                return read(_Sound(path, size, file, head))
+    head = file.read(40)
+    for magics, read in _READERS:
+        if head.startswith(magics):
+            return read(_Sound(path, size, file, head))
     return Header()
 
 

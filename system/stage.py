@@ -20,7 +20,7 @@ from typing import Any
 
 from system import __version__
 from system.errors import WheeltapperError
-from system.files import TEMPORARY, file_hash, open_atomic, read_json, write_json
+from system.files import TEMPORARY, file_hash, file_hashes, open_atomic, read_json, write_json
 from system.record import run_record
 
 MARKERS = "stages"
@@ -79,7 +79,9 @@ class Stage:
         return {
             "format": FORMAT,
             "settings": json.loads(json.dumps(self.settings)),
-            "reads": {_relative(path, self.exp): file_hash(path) for path in self.reads},
+            "reads": dict(
+                zip((_relative(path, self.exp) for path in self.reads), file_hashes(self.reads), strict=True)
+            ),
             "given": {role: {"file": _place(path), "sha256": file_hash(path)} for role, path in found.items()},
         }
 
@@ -137,11 +139,12 @@ class Stage:
             gone = role in self.given and path is None and record["settings"] == settings
             if role not in record["given"] or not (gone or _is_content(path, record["given"][role]["sha256"])):
                 return role
-        for name, size in record["writes"].items():
-            path = self.exp / name
-            if not path.is_file() or path.stat().st_size != size or file_hash(path) != record["sha256"][name]:
+        writes = {name: self.exp / name for name in record["writes"]}
+        for name, path in writes.items():
+            if not path.is_file() or path.stat().st_size != record["writes"][name]:
                 return name
-        return ""
+        hashes = zip(writes, file_hashes(writes.values()), strict=True)
+        return next((name for name, found in hashes if found != record["sha256"][name]), "")
 
     def _renewed(self, record: Mapping[str, Any]) -> tuple[dict[str, Any], bool]:
         """A record of the former format with the inputs as they are now; whether its one hash is of these."""
@@ -191,12 +194,13 @@ class Stage:
         begin = time.monotonic()
         writes = [Path(path) for path in work()]
         seconds = time.monotonic() - begin
+        names = [_relative(path, self.exp) for path in writes]
         write_json(
             self.marker,
             {
                 **state,
-                "writes": {_relative(path, self.exp): path.stat().st_size for path in writes},
-                "sha256": {_relative(path, self.exp): file_hash(path) for path in writes},
+                "writes": {name: path.stat().st_size for name, path in zip(names, writes, strict=True)},
+                "sha256": dict(zip(names, file_hashes(writes), strict=True)),
                 "watched": self.watch(),
                 "seconds": round(seconds, 1),
                 **run_record(),

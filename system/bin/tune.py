@@ -1,5 +1,6 @@
 """Chooses view, scorers and fusion weights by the labels of development runs (stages 0 to 3 complete), one
-configuration for all machines, and says what the choice is worth on machines that had no part in it.
+configuration for all machines, and says what the choice is worth on machines that had no part in it. tuned.yaml is
+written only where it is worth more there than the untuned configuration.
 
 The same command, here or elsewhere with the same folder, helps one that is at work and goes on with one that was
 interrupted.
@@ -24,6 +25,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     outputs = parser.add_argument_group("outputs")
     options.add(outputs, "--out", "folder for scores, trials, tuned.yaml, tune.json and tune.html", required=True)
+    outputs.add_argument(
+        "--anyway", action="store_true", help="write tuned.yaml even where it is no better on machines left out"
+    )
     computing = parser.add_argument_group("computing")
     options.add(computing, "--processes", type=_positive, default=1)
     options.add_example(parser, "wheeltapper tune --exp exp/a exp/b --out exp/tuned --processes 2")
@@ -43,9 +47,12 @@ def main(args: argparse.Namespace) -> None:
             f"allow one configuration for all machines: none is written. Wrote {args.out / 'per_machine.json'}"
         )
         return
-    tuned, config = tune.conclude(tuning)
+    tuned, config = tune.conclude(tuning, args.anyway)
     print("\n".join(tune.summary(tuned, config)))
-    print(f"wrote {args.out / 'tuned.yaml'}, {args.out / 'tune.json'}, {args.out / 'tune.html'}")
+    if not (tuned.is_better or args.anyway):
+        print(f"{args.out / 'tuned.yaml'} is not written (--anyway writes it)")
+    names = ["tuned.yaml"] * (tuned.is_better or args.anyway) + ["tune.json", "tune.html"]
+    print(f"wrote {', '.join(str(args.out / name) for name in names)}")
 
 
 def _positive(text: str) -> int:

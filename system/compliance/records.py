@@ -14,8 +14,9 @@ from system.corpora.names import contradictions
 from system.corpora.source import list_source
 from system.errors import WheeltapperError
 from system.experiment import STAGES, Experiment
-from system.files import file_hash, read_json
+from system.files import HASHING, file_hashes, read_json
 from system.manifest import Clip
+from system.parallel import map_in_order
 from system.stage import MARKERS, Stage
 
 # Files with labels or metrics, which must not be among the inputs of the stages before the metrics.
@@ -88,14 +89,16 @@ def check_files(run: Experiment) -> ComplianceRule:
             continue
         record = read_json(path)
         hashes = record.get("sha256", {})
-        for name in record.get("writes", {}):
-            count += 1
-            file = run.folder / name
+        files = {name: run.folder / name for name in record.get("writes", {})}
+        there = {name: file for name, file in files.items() if name in hashes and file.is_file()}
+        found = dict(zip(there, file_hashes(there.values()), strict=True))
+        count += len(files)
+        for name, file in files.items():
             if not file.is_file():
                 changed.append(f"{file}: expected the file that {path.name} records, found nothing")
             elif name not in hashes:
                 rule.notes.append(f"{file}: no hash on record, not compared")
-            elif file_hash(file) != hashes[name]:
+            elif found.get(name) != hashes[name]:
                 changed.append(f"{file}: expected the content that {path.name} records, found another")
     rule.break_each(changed)
     rule.checked = f"{count} files of the stages"
@@ -110,7 +113,7 @@ def check_recordings(run: Experiment, clips: Sequence[Clip]) -> ComplianceRule:
     if not any(Path(clip.path).exists() for clip in used):
         rule.notes.append("the recordings are no longer where stage 0 read them, and were not compared")
         return rule
-    rule.break_each([text for clip in used for text in _contradictions(clip)])
+    rule.break_each([text for texts in map_in_order(_contradictions, used, HASHING) for text in texts])
     data = str(_record(run, "data").get("settings", {}).get("data", ""))
     place = run.folder / "data" if data == SYNTHETIC else Path(data)
     if not data:

@@ -15,24 +15,20 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
-import scipy.fft
 
-from system import audio
 from system.corpora import contained, phases
+from system.corpora.fingerprints import FRAMES, SECONDS, Fingerprint, Fingerprints, middle
+from system.corpora.phases import Segment
 from system.errors import WheeltapperError
 from system.files import open_atomic
 from system.groups import connected
 from system.manifest import Clip, Key, group_by, machines
 from system.parallel import map_in_order
 
-SECONDS = 2.0  # in the middle of a recording, that are compared
-HOP = 0.032  # s, from frame to frame; a frame is twice as long
-FRAMES = 61  # in SECONDS
-BAND = 500  # Hz
-BANDS = 16
 SHIFT = 20  # frames by which copies may be shifted
 COURSE = 0.5  # correlation of the courses of levels from which phases are compared
-FLOOR = 1e-6  # of the mean power in a band: less is silence
+RELATED = 0.12  # correlation of products of phases from which phases are compared; copies reach the coherence squared
+ROWS = 1024  # recordings that are compared with all others at a time
 COLUMNS = ("machine", "section", "split", "file", "copy_of", "equal")
 
 
@@ -51,17 +47,25 @@ class Copy:
     equal: bool
 
 
-def find(clips: Sequence[Clip], workers: int = 4, progress: Callable[[int, int], None] | None = None) -> list[Copy]:
+def find(
+    clips: Sequence[Clip],
+    workers: int = 4,
+    progress: Callable[[int, int], None] | None = None,
+    fingerprints: Fingerprints | None = None,
+) -> list[Copy]:
     """Training recordings that are copies of an earlier one, and test recordings that are copies of training ones.
 
     Args:
         clips: clips of the manifest, with digests.
         workers: number of files read at a time.
-        progress: called with (done, total) after each recording.
+        progress: called with (done, total); a recording counts once for its fingerprint and once when it is compared.
+        fingerprints: of the recordings; those that are missing are read.
     """
+    known = fingerprints or Fingerprints()
     ordered = [clip for split in ("train", "test") for clip in clips if clip.split == split]
+    told = progress or _ignore
     found: list[Copy] = []
-    done = 0
+    done, total = 0, 2 * len(ordered)
     for members in group_by(ordered, "machine", "section").values():
         first: dict[str, Clip] = {}
         for number in members:
@@ -69,24 +73,38 @@ def find(clips: Sequence[Clip], workers: int = 4, progress: Callable[[int, int],
             same = first.setdefault(clip.digest or clip.path, clip)
             if same is not clip and same.split == "train":
                 found.append(Copy(clip.key, same.file, True))
-        different, excerpts = list(first.values()), []
-        for excerpt in map_in_order(_excerpt, different, workers):
-            excerpts.append(excerpt)
-            if progress:
-                progress(done + len(excerpts), 2 * len(ordered))
-        training = sum(clip.split == "train" for clip in different)
-        pairs = set(_pairs(excerpts, training))
+        different, prints = list(first.values()), []
+        for fingerprint in map_in_order(known.get, [clip.path for clip in different], workers):
+            prints.append(fingerprint)
+            told(done + len(prints), total)
         done += len(members)
-        told = None if progress is None else partial(_forward, progress, done, 2 * len(ordered))
-        pairs |= set(contained.pairs(different, training, workers, told))
-        for earlier, later in sorted(pairs, key=lambda pair: (pair[1], pair[0])):
+        for earlier, later in _copied(different, prints, workers, partial(_forward, told, done, len(members), total)):
             found.append(Copy(different[later].key, different[earlier].file, False))
         done += len(members)
+        told(done, total)
     return found
 
 
-def _forward(progress: Callable[[int, int], None], done: int, total: int, more: int) -> None:
-    progress(done + more, total)
+def _ignore(done: int, total: int) -> None:
+    """Of progress that nobody follows."""
+
+
+def _forward(progress: Callable[[int, int], None], before: int, own: int, total: int, done: int, pairs: int) -> None:
+    progress(before + own * done // pairs, total)
+
+
+def _copied(
+    clips: Sequence[Clip], prints: Sequence[Fingerprint], workers: int, progress: Callable[[int, int], None]
+) -> list[tuple[int, int]]:
+    """Numbers (earlier, later) of recordings of a machine with the same sound, by the later one."""
+    training = sum(clip.split == "train" for clip in clips)
+    candidates = [
+        *_candidates(clips, prints, training),
+        *contained.candidates(clips, [each.course for each in prints], training),
+    ]
+    agree = phases.agreeing([(one, other) for _, _, one, other in candidates], workers, progress)
+    pairs = {(earlier, later) for (earlier, later, *_), same in zip(candidates, agree, strict=True) if same}
+    return sorted(pairs, key=lambda pair: (pair[1], pair[0]))
 
 
 def unite(clips: Sequence[Clip], copies: Sequence[Copy]) -> list[Clip]:
@@ -199,66 +217,40 @@ def read(path: str | os.PathLike) -> list[Copy]:
         raise WheeltapperError(f"{path}: expected copies of recordings (stage 0 writes them), found {error}") from error
 
 
-@dataclass(frozen=True)
-class _Excerpt:
-    """The middle of a recording: what is compared of it."""
-
-    path: str
-    start: int
-    samples: int
-    length: int  # samples with the zeros that fill SECONDS up
-    course: np.ndarray  # level in dB of each frame and band without the mean of the band, (FRAMES, BANDS)
-
-    def phases(self) -> np.ndarray:
-        """See ``phases.phases``."""
-        return phases.phases(self.path, self.start, self.samples, self.length)
-
-
-def _excerpt(clip: Clip) -> _Excerpt:
-    length = round(SECONDS * clip.rate)
-    samples = min(length, clip.samples)
-    start = (clip.samples - samples) // 2
-    course = _course(phases.loudest(audio.read(clip.path, start, samples)[0]), clip.rate)
-    return _Excerpt(clip.path, start, samples, length, course)
+def _candidates(clips: Sequence[Clip], prints: Sequence[Fingerprint], training: int) -> Iterator[contained.Candidate]:
+    """Pairs of recordings whose middles agree in levels and phases, the earlier one of the first ``training``."""
+    if not clips:
+        return
+    segments = [Segment(clip.path, *middle(clip.samples, clip.rate), round(SECONDS * clip.rate)) for clip in clips]
+    rates = np.array([clip.rate for clip in clips])
+    products = np.stack([each.products for each in prints]).astype(np.float32).view(np.complex64)[..., 0]
+    products /= np.maximum(np.linalg.norm(products, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    for later, earlier in _alike(np.stack([each.middle for each in prints]), training):
+        # Products of recordings of two rates are of other frequencies.
+        likely = (np.abs(products[earlier] @ products[later].conj()) >= RELATED) | (rates[earlier] != rates[later])
+        for number in earlier[likely].tolist():
+            yield number, later, segments[number], segments[later]
 
 
-def _course(wave: np.ndarray, rate: int) -> np.ndarray:
-    """Levels of a waveform (samples,), as of ``_Excerpt``."""
-    hop = max(1, int(HOP * rate))
-    wave = np.pad(wave, (0, max(0, (FRAMES + 1) * hop - len(wave))))[: (FRAMES + 1) * hop]
-    frames = np.lib.stride_tricks.sliding_window_view(wave, 2 * hop)[::hop]
-    spectrum = scipy.fft.rfft(frames * np.hanning(2 * hop + 1)[:-1].astype(np.float32))
-    power = (spectrum.real**2 + spectrum.imag**2)[:, :-1]
-    band = np.minimum(np.arange(power.shape[1]) / (2 * hop) * rate // BAND, BANDS).astype(int)
-    levels = np.zeros((len(power), BANDS), np.float32)
-    for number in range(min(BANDS, band.max() + 1)):
-        own = power[:, band == number].sum(axis=1)
-        levels[:, number] = 10.0 * np.log10(np.maximum(own, FLOOR * max(own.mean(), np.finfo(np.float32).tiny)))
-    return levels - levels.mean(axis=0)
-
-
-def _pairs(excerpts: Sequence[_Excerpt], training: int) -> Iterator[tuple[int, int]]:
-    """Numbers (earlier, later) of excerpts with the same sound; the earlier one is of the first ``training``."""
-    alike = _alike(np.stack([excerpt.course for excerpt in excerpts])) if excerpts else np.zeros((0, 0), bool)
-    known: dict[int, np.ndarray] = {}
-    for later in range(len(excerpts)):
-        candidates = np.flatnonzero(alike[: min(later, training), later])
-        for number in [later, *candidates.tolist()] if len(candidates) else []:
-            if number not in known:
-                known[number] = excerpts[number].phases()
-        for number in candidates.tolist():
-            if phases.agree(known[number], known[later]):
-                yield number, later
-
-
-def _alike(courses: np.ndarray) -> np.ndarray:
-    """Whether the courses (N, FRAMES, BANDS) of two excerpts agree when one is shifted, (N, N)."""
+def _alike(courses: np.ndarray, training: int) -> Iterator[tuple[int, np.ndarray]]:
+    """Courses (N, FRAMES, BANDS), each with the numbers of the earlier ones that agree when one is shifted."""
     count = len(courses)
-    best = np.zeros((count, count), np.float32)
-    for shift in range(SHIFT + 1):
-        late = courses[:, shift:].reshape(count, -1)
-        early = courses[:, : FRAMES - shift].reshape(count, -1)
-        scale = np.outer(np.linalg.norm(late, axis=1), np.linalg.norm(early, axis=1))
-        value = np.divide(late @ early.T, scale, out=np.zeros_like(scale), where=scale > 0)
-        np.maximum(best, np.maximum(value, value.T), out=best)
-    return best >= COURSE
+    for start in range(0, count, ROWS):
+        stop = min(start + ROWS, count)
+        first = min(stop, training)
+        best = np.zeros((stop - start, first), np.float32)
+        for shift in range(SHIFT + 1):
+            late, early = courses[:stop, shift:], courses[:stop, : FRAMES - shift]
+            for one, other in ((late, early), (early, late)):
+                np.maximum(best, _correlation(one[start:], other[:first]), out=best)
+        for later in range(start, stop):
+            earlier = np.flatnonzero(best[later - start, : min(later, training)] >= COURSE)
+            if len(earlier):
+                yield later, earlier
+
+
+def _correlation(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """Cosines between courses (N, frames, BANDS) and (M, frames, BANDS), (N, M); 0 for one that never changes."""
+    one, other = one.reshape(len(one), -1), other.reshape(len(other), -1)
+    scale = np.outer(np.linalg.norm(one, axis=1), np.linalg.norm(other, axis=1))
+    return np.divide(one @ other.T, scale, out=np.zeros_like(scale), where=scale > 0)

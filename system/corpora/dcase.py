@@ -11,6 +11,7 @@ from system import naming
 from system.audio import EXTENSIONS, list_files, other_sounds, probe, warn_of_others
 from system.corpora.attributes import FILE as ATTRIBUTE_FILE
 from system.corpora.attributes import Pairs, contradicts, join_pairs, read_attributes
+from system.corpora.fingerprints import Fingerprints
 from system.corpora.health import Health
 from system.corpora.inspection import InspectedSound, inspect_all
 from system.corpora.names import composed, is_name, parse_name, split_extension, with_text_names
@@ -40,6 +41,7 @@ def prepare_dcase(
     progress: Callable[[int, int], None] | None = None,
     healths: dict[Key, Health] | None = None,
     channels: str = "",
+    fingerprints: Fingerprints | None = None,
 ) -> list[Clip]:
     """Reads a folder of machine folders.
 
@@ -60,6 +62,7 @@ def prepare_dcase(
         progress: called with (done, total) after each file.
         healths: receives the health of each recording.
         channels: see ``channel_choice``; without, recordings have one or two channels.
+        fingerprints: receives the fingerprint of each recording.
 
     Returns:
         Clips sorted by machine, section, split and file.
@@ -74,7 +77,7 @@ def prepare_dcase(
     folder = Path(folder)
     clips, problems = _named_clips(folder, corpus)
     warn_of_others(folder, [path for machine in _folders(folder) for path in _set_files(machine)])
-    sounds = inspect_all([clip.path for clip in clips], threads, progress)
+    sounds = inspect_all([clip.path for clip in clips], threads, progress, fingerprints)
     problems += [sound for sound in sounds if isinstance(sound, str)]
     readable = [(clip, sound) for clip, sound in zip(clips, sounds, strict=True) if isinstance(sound, InspectedSound)]
     _check_sounds(readable, problems, channels)

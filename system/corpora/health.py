@@ -30,7 +30,7 @@ WINDOW = np.hanning(FRAME + 1)[:-1].astype(np.float32)
 SQUARES = float((WINDOW**2).sum())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ChannelHealth:
     """Measurements of one channel of a recording; amplitudes have full scale 1.
 
@@ -69,7 +69,7 @@ class ChannelHealth:
     bands: tuple[float, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Health:
     """Measurements of a recording: its length in seconds, and those of each channel."""
 

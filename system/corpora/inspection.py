@@ -5,8 +5,10 @@ import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 
 from system import audio
+from system.corpora.fingerprints import FingerprintMeter, Fingerprints
 from system.corpora.health import Health, HealthMeter
 from system.errors import WheeltapperError
 from system.manifest import Clip, Key
@@ -48,28 +50,42 @@ class InspectedSound:
         return all(channel.dead in ("zero", "constant") for channel in self.health.channels)
 
 
-def inspect(path: str | os.PathLike) -> InspectedSound:
-    """Reads a whole recording and returns its properties.
+def inspect(path: str | os.PathLike, fingerprints: Fingerprints | None = None) -> InspectedSound:
+    """Reads a whole recording, opened and decoded once, and returns its properties.
+
+    Args:
+        path: sound file.
+        fingerprints: receives its fingerprint.
 
     Raises:
         WheeltapperError: the file is missing, empty or damaged, or contains NaN or infinity.
     """
-    info = audio.probe(path)
-    meter = HealthMeter(info.channels, info.rate)
-    for start in range(0, info.samples, BLOCK):
-        meter.add(audio.read(path, start, min(BLOCK, info.samples - start))[0])
-    return InspectedSound(
-        channels=info.channels,
-        rate=info.rate,
-        samples=info.samples,
-        health=meter.result(),
-        digest=audio.digest(path),
-        note=info.note,
-    )
+    with audio.SoundReader(path) as sound:
+        info = sound.info
+        meters: list[HealthMeter | FingerprintMeter] = [health := HealthMeter(info.channels, info.rate)]
+        if fingerprints is not None:
+            meters.append(course := FingerprintMeter(info))
+        for start in range(0, info.samples, BLOCK):
+            wave = sound.read(start, min(BLOCK, info.samples - start))
+            for meter in meters:
+                meter.add(wave)
+        if fingerprints is not None:
+            fingerprints.add(str(path), course.result())
+        return InspectedSound(
+            channels=info.channels,
+            rate=info.rate,
+            samples=info.samples,
+            health=health.result(),
+            digest=sound.digest(),
+            note=info.note,
+        )
 
 
 def inspect_all(
-    paths: Sequence[str], threads: int = 4, progress: Callable[[int, int], None] | None = None
+    paths: Sequence[str],
+    threads: int = 4,
+    progress: Callable[[int, int], None] | None = None,
+    fingerprints: Fingerprints | None = None,
 ) -> list[InspectedSound | str]:
     """Inspects many recordings in parallel.
 
@@ -77,6 +93,7 @@ def inspect_all(
         paths: sound files.
         threads: number of files read at a time.
         progress: called with (done, total) after each file.
+        fingerprints: receives the fingerprint of each.
 
     Returns:
         For each path, its properties, or a one-line message that says what is wrong. A warning through ``logging``
@@ -85,7 +102,7 @@ def inspect_all(
     results: list[InspectedSound | str] = []
     executor = ThreadPoolExecutor(max_workers=max(1, threads))
     try:
-        for result in executor.map(_try_inspect, paths):
+        for result in executor.map(partial(_try_inspect, fingerprints=fingerprints), paths):
             results.append(result)
             if progress:
                 progress(len(results), len(paths))
@@ -126,6 +143,7 @@ def check_recordings(
     healths: dict[Key, Health] | None = None,
     places: Sequence[str] = (),
     threads: int = 4,
+    fingerprints: Fingerprints | None = None,
 ) -> list[Clip]:
     """Opens listed recordings, and compares them with the properties that the list gives.
 
@@ -136,6 +154,7 @@ def check_recordings(
         healths: receives the health of each recording.
         places: for each clip where the list has it, such as ``line 2``.
         threads: number of files read at a time.
+        fingerprints: receives the fingerprint of each recording.
 
     Returns:
         The clips with all properties.
@@ -144,7 +163,7 @@ def check_recordings(
         WheeltapperError: the first ten recordings that are missing, cannot be read or differ, and their number.
     """
     problems, complete = [], []
-    sounds = inspect_all([clip.path for clip in clips], threads, progress)
+    sounds = inspect_all([clip.path for clip in clips], threads, progress, fingerprints)
     for clip, found, place in zip(clips, sounds, places or [""] * len(clips), strict=True):
         listed = f" ({place})" if place else ""
         if isinstance(found, str):
@@ -179,9 +198,9 @@ def _listing(clips: Sequence[Clip], where: str | os.PathLike, problems: Sequence
     return "\n  ".join([head, *problems[:SHOWN]])
 
 
-def _try_inspect(path: str) -> InspectedSound | str:
+def _try_inspect(path: str, fingerprints: Fingerprints | None) -> InspectedSound | str:
     try:
-        return inspect(path)
+        return inspect(path, fingerprints)
     except WheeltapperError as error:
         return str(error)
     except OSError as error:

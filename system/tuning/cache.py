@@ -1,7 +1,9 @@
 """Scores of all clips with every candidate scorer, computed once from the stored embeddings and kept on disk."""
 
+import contextlib
 import hashlib
 import json
+import logging
 import os
 import time
 import zipfile
@@ -112,20 +114,67 @@ def _score(job: ScoreJob, files: Mapping[str, Path]) -> Iterator[None]:
     todo = [label for label, path in files.items() if not path.is_file()]
     embeddings = read_rows(job.index, job.embeddings) if todo else {}
     for label in todo:
-        note, scores = "", np.zeros(0)
-        try:
-            rows = machine_scores.score_machines(job.clips, embeddings, job.scorers[label], job.seed)
-        except WheeltapperError as error:
-            note = str(error)
-        else:
-            scores = np.array([row.score for row in rows])
-            if not np.isfinite(scores).all():
-                note, scores = "scores that are not finite", np.zeros(0)
-            else:
-                check_inductive(job.clips, embeddings, job.scorers[label], job.seed, rows, label)
+        with _heard() as said:
+            note, scores = _tried(job, embeddings, label)
         with open_atomic(files[label], "wb", durable=False) as file:
-            np.savez(file, scores=scores, note=np.array(note))
+            np.savez(file, scores=scores, note=np.array(note), said=np.array(said, str))
         yield
+
+
+def _tried(job: ScoreJob, embeddings: Mapping[Row, np.ndarray], label: str) -> tuple[str, np.ndarray]:
+    """Why a candidate gives no scores, or empty; and its scores (rows,)."""
+    try:
+        rows = machine_scores.score_machines(job.clips, embeddings, job.scorers[label], job.seed)
+    except WheeltapperError as error:
+        return str(error), np.zeros(0)
+    scores = np.array([row.score for row in rows])
+    if not np.isfinite(scores).all():
+        return "scores that are not finite", np.zeros(0)
+    check_inductive(job.clips, embeddings, job.scorers[label], job.seed, rows, label)
+    return "", scores
+
+
+class _Listener(logging.Handler):
+    """Keeps what is said."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.said.append(record.getMessage())
+
+
+@contextlib.contextmanager
+def _heard() -> Iterator[list[str]]:
+    """Context in which warnings of scoring are collected instead of shown: each candidate would say them anew."""
+    listener, logger = _Listener(), machine_scores.log
+    logger.addHandler(listener)
+    logger.propagate = False
+    try:
+        yield listener.said
+    finally:
+        logger.propagate = True
+        logger.removeHandler(listener)
+
+
+def said(jobs: Sequence[ScoreJob]) -> list[str]:
+    """What scoring had to say of machines, each line once."""
+    found: dict[str, None] = {}
+    for job in jobs:
+        for path in job.files.values():
+            with _opened(path) as file:
+                found |= dict.fromkeys(file["said"].tolist() if "said" in file else [])
+    return list(found)
+
+
+@contextlib.contextmanager
+def _opened(path: Path) -> Iterator[Mapping[str, np.ndarray]]:
+    try:
+        with np.load(path) as file:
+            yield file
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise WheeltapperError(f"{path}: expected scores, found damage ({error}): remove the file") from error
 
 
 def check_inductive(
@@ -175,11 +224,8 @@ def load(job: ScoreJob) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     count = len(job.rows)
     scores, notes = {}, {}
     for label, path in job.files.items():
-        try:
-            with np.load(path) as file:
-                found, note = file["scores"], str(file["note"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise WheeltapperError(f"{path}: expected scores, found damage ({error}): remove the file") from error
+        with _opened(path) as file:
+            found, note = file["scores"], str(file["note"])
         if note:
             notes[label] = note
         elif len(found) != count:

@@ -49,6 +49,11 @@ class Tuned:
     folds: list[Fold]
 
     @property
+    def is_better(self) -> bool:
+        """Whether choices score higher than the untuned configuration on machines that had no part in them."""
+        return bool(self.cross_validated["official_score"] > self.untuned["official_score"])
+
+    @property
     def optimism(self) -> float:
         """In-sample score minus cross-validated score."""
         return self.in_sample["official_score"] - self.cross_validated["official_score"]

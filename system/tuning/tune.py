@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from system import config as configuration
 from system import manifest
 from system.config import Config, TuneConfig
@@ -111,7 +113,7 @@ def tune(exps: Sequence[Path], settings: TuneConfig, out: Path, processes: int =
     with progress_bar(sum(len(job.scorers) for job in jobs), "scoring") as bar:
         workers.side_by_side(cache.compute, (jobs, out / "scores"), min(processes, len(jobs)), bar.to)
     objective, notes = task.build(runs, settings, jobs)
-    for note in notes:
+    for note in (*cache.said(jobs), *notes):
         print(f"note: {note}")
     count = sum(map(len, objective.space.scorers.values()))
     print(f"{count} scorers on {len(objective.space.scorers)} branches, {len(objective.units)} machines and sections")
@@ -139,17 +141,27 @@ def measure_per_machine(tuning: Tuning) -> Mapping[str, Any]:
     return figures
 
 
-def conclude(tuning: Tuning) -> tuple[Tuned, Config]:
-    """Chooses, cross-validates over machines, and writes ``tuned.yaml``, ``tune.json`` and ``tune.html``.
+def conclude(tuning: Tuning, anyway: bool = False) -> tuple[Tuned, Config]:
+    """Chooses, cross-validates over machines, and writes ``tune.json``, ``tune.html`` and perhaps ``tuned.yaml``.
+
+    Args:
+        tuning: finished search.
+        anyway: whether ``tuned.yaml`` is also written for a choice that is not better on machines left out; without,
+            one of fewer trials is removed.
 
     Returns:
-        The choice with its figures, and the configuration that was written.
+        The choice with its figures, and its configuration.
     """
     objective, config = tuning.objective, tuning.config
     again = objective.space.points([task.untuned(tuning.runs[0])])
     tuned = results.conclude(objective, tuning.found, again, config.evaluate.bootstrap, config.seed)
     chosen = results.configuration(config, tuned, task.scorers_of(tuning.jobs))
-    configuration.save(tuning.out / "tuned.yaml", chosen)
+    path = tuning.out / "tuned.yaml"
+    written = tuned.is_better or anyway
+    if written:
+        configuration.save(path, chosen)
+    else:
+        path.unlink(missing_ok=True)
     in_sample = results.by_run(objective, tuned.in_sample)
     record = {
         "runs": [
@@ -159,7 +171,7 @@ def conclude(tuning: Tuning) -> tuple[Tuned, Config]:
         "machines": objective.machines,
         "tune": asdict(tuning.settings),
         "trials": {name: len(points) for name, (points, _) in tuning.found.items()},
-        "config_sha256": file_hash(tuning.out / "tuned.yaml"),
+        "config_sha256": file_hash(path) if written else None,
         "in_sample_by_run": [in_sample[number] for number in range(len(tuning.runs))],
         **results.described(tuned),
         **run_record(),
@@ -180,11 +192,14 @@ def summary(tuned: Tuned, config: Config) -> list[str]:
         )
     ]
     lines.append(f"{100 * tuned.optimism:6.2f}    optimism: in-sample minus cross-validated")
-    if tuned.cross_validated["official_score"] <= tuned.untuned["official_score"]:
-        lines.append(
-            "note: on machines left out the tuned choice does no better than the untuned one: keep the untuned one"
-        )
+    differences = 100 * np.array([fold.held_out - fold.untuned for fold in tuned.folds])
+    lines.append(
+        f"on machines left out: {100 * tuned.cross_validated['official_score']:.2f} % tuned, "
+        f"{100 * tuned.untuned['official_score']:.2f} % untuned; a machine gains {differences.mean():+.2f} points on "
+        f"average, standard deviation {differences.std(ddof=1):.2f} over {len(differences)} machines: "
+        f"{'tuning helps' if tuned.is_better else 'tuning does not help, keep the untuned configuration'}"
+    )
     idle = [name for name in config.branches if all(system.weights.get(name, 0) == 0 for system in config.systems)]
-    if idle:
+    if idle and tuned.is_better:
         lines.append(f"note: no system uses {', '.join(idle)}: without it the final run is faster")
     return lines

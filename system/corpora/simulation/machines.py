@@ -20,6 +20,7 @@ from scipy import fft
 from system.corpora.simulation.acoustics import coloured_noise, fractional_impulses
 
 BINS = 513
+PIECE = 1 << 15  # samples at a time, which stay in a CPU's cache; of fewer, threads wait for each other
 
 
 def shaft_phase(rng: np.random.Generator, samples: int, rate: int, hertz: float, wander: float = 0.004) -> np.ndarray:
@@ -45,8 +46,8 @@ def harmonics(phase: np.ndarray, amplitudes: np.ndarray) -> np.ndarray:
     turns = phase * (0.5 / np.pi)
     wrapped = ((turns - np.floor(turns)) * (2 * np.pi)).astype(np.float32)
     wave = np.empty(phase.shape, dtype=np.float32)
-    for start in range(0, len(phase), 8192):  # in pieces that stay in the CPU's cache
-        piece = slice(start, start + 8192)
+    for start in range(0, len(phase), PIECE):
+        piece = slice(start, start + PIECE)
         cosine, sine = np.cos(wrapped[piece]), np.sin(wrapped[piece])
         total, last = _clenshaw(cosine, amplitudes.real)
         wave[piece] = total * cosine - last

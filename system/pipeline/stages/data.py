@@ -10,6 +10,7 @@ from system import manifest
 from system.config import Config
 from system.corpora import copies, health_table, sound_settings, source
 from system.corpora.challenge import Year
+from system.corpora.fingerprints import Fingerprints
 from system.corpora.health import Health
 from system.corpora.source import Source
 from system.corpora.summary import machine_summary
@@ -64,18 +65,21 @@ def work(run: Experiment, data: str = "") -> Iterable[Path]:
     """Makes, fetches or reads the recordings and writes the manifest; returns its file."""
     found = _find(run, data)
     healths: dict[manifest.Key, Health] = {}
+    fingerprints = Fingerprints()
     if found.manifest:
-        return _write(run, _listed(run, found.manifest, healths), healths)
+        clips = _listed(run, found.manifest, healths, fingerprints)
+        return _write(run, clips, healths, fingerprints)
     folder = _folder(found)
     if found.synthetic:
         _simulate(run, folder)
     if found.year:
         folder = _download(found.year, folder)
-    clips = prepare(folder, run.config.data.corpus or Path(found.data).name, healths, run.config.data.channels)
+    corpus = run.config.data.corpus or Path(found.data).name
+    clips = prepare(folder, corpus, healths, run.config.data.channels, fingerprints)
     clips = manifest.of_machines(clips, run.config.data.machines, folder)
     admitted = admit(clips, folder)
     renamed = {after.key: healths[before.key] for before, after in zip(clips, admitted, strict=True)}
-    return _write(run, admitted, renamed)
+    return _write(run, admitted, renamed, fingerprints)
 
 
 def start(run: Experiment, data: str = "") -> str:
@@ -93,12 +97,15 @@ def prepare(
     corpus: str = "dcase",
     healths: dict[manifest.Key, Health] | None = None,
     channels: str = "",
+    fingerprints: Fingerprints | None = None,
 ) -> list[manifest.Clip]:
     """Clips of a folder in DCASE layout (``corpora.dcase.prepare_dcase``), with a progress bar."""
     from system.corpora.dcase import prepare_dcase
 
     with progress_bar(0, "reading") as bar:
-        return prepare_dcase(folder, corpus, progress=bar.to, healths=healths, channels=channels)
+        return prepare_dcase(
+            folder, corpus, progress=bar.to, healths=healths, channels=channels, fingerprints=fingerprints
+        )
 
 
 def write_manifest(path: Path, clips: list[manifest.Clip]) -> list[Path]:
@@ -109,7 +116,9 @@ def write_manifest(path: Path, clips: list[manifest.Clip]) -> list[Path]:
     return [path]
 
 
-def _write(run: Experiment, clips: list[manifest.Clip], healths: dict[manifest.Key, Health]) -> list[Path]:
+def _write(
+    run: Experiment, clips: list[manifest.Clip], healths: dict[manifest.Key, Health], fingerprints: Fingerprints
+) -> list[Path]:
     """Writes manifest, health and copies, and prints what they hold."""
     from system import machine_scores
 
@@ -117,7 +126,7 @@ def _write(run: Experiment, clips: list[manifest.Clip], healths: dict[manifest.K
     clips = sound_settings.choose_channels(clips, run.config.data.channels)
     health_table.check_living(clips, healths)
     with progress_bar(0, "comparing") as bar:
-        found = copies.find(clips, progress=bar.to)
+        found = copies.find(clips, progress=bar.to, fingerprints=fingerprints)
     different = copies.unite([replace(clip, group="") for clip in clips], found)
     scorers = {name: branch.scorer for name, branch in run.config.branches.items()}
     machine_scores.check_references(different, scorers, run.config.data)
@@ -158,14 +167,17 @@ def _folder(found: Source) -> Path:
     return found.folder
 
 
-def _listed(run: Experiment, path: Path, healths: dict[manifest.Key, Health]) -> list[manifest.Clip]:
+def _listed(
+    run: Experiment, path: Path, healths: dict[manifest.Key, Health], fingerprints: Fingerprints
+) -> list[manifest.Clip]:
     """Clips that a manifest or table lists, as a run takes them."""
     from system.corpora.inspection import check_recordings
 
     clips, places = source.list_source(path, run.config.data.corpus)
     named = admit(clips, path, places)  # before anything is opened
     with progress_bar(0, "reading") as bar:
-        clips = admit(check_recordings(named, path, bar.to, healths, places), path, places)
+        checked = check_recordings(named, path, bar.to, healths, places, fingerprints=fingerprints)
+        clips = admit(checked, path, places)
     return manifest.of_machines(clips, run.config.data.machines, path)
 
 

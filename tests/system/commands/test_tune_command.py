@@ -17,6 +17,7 @@ from system.bin import main
 from system.embeddings import files
 from system.experiment import Experiment
 from system.files import read_json
+from system.tuning.results import Tuned
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +30,7 @@ def runs(tmp_path_factory) -> list[Path]:
 @pytest.fixture(scope="module")
 def tuned(runs, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("tuned") / "out"
-    assert main(["tune", *map(str, runs), "--out", str(out)]) == 0
+    assert main(["tune", *map(str, runs), "--out", str(out), "--anyway"]) == 0
     return out
 
 
@@ -104,7 +105,7 @@ def test_tuned_again_with_several_processes_it_is_the_same(runs, tuned, tmp_path
     """And more trials may be added to those that are there."""
     out = tmp_path / "out"
     assert main(["tune", *map(str, runs), "--out", str(out), "--trials", "20", "--processes", "2"]) == 0
-    assert main(["tune", *map(str, runs), "--out", str(out), "--processes", "2"]) == 0
+    assert main(["tune", *map(str, runs), "--out", str(out), "--processes", "2", "--anyway"]) == 0
     first, second = (read_json(path / "tune.json") for path in (tuned, out))
     for name in ("choice", "folds", "in_sample", "cross_validated"):
         assert first[name] == second[name]
@@ -112,6 +113,44 @@ def test_tuned_again_with_several_processes_it_is_the_same(runs, tuned, tmp_path
     page = (out / "tune.html").read_text()
     assert page == (tuned / "tune.html").read_text()
     assert page.count('<svg viewBox="0 0 360') == 7  # folds, history, importance, two charts of each branch
+
+
+def test_a_choice_is_written_only_where_it_is_better_on_machines_left_out(runs, tmp_path, monkeypatch, capsys):
+    """The figures decide; a configuration of an earlier call with fewer trials does not stay."""
+    out = tmp_path / "out"
+    command = ["tune", *map(str, runs), "--out", str(out), "--trials", "20"]
+    assert main([*command, "--anyway"]) == 0
+    capsys.readouterr()
+    scores = read_json(out / "tune.json")["official_score"]
+    better = scores["cross_validated"] > scores["untuned"]
+    for turned in (False, True):
+        monkeypatch.setattr(Tuned, "is_better", better != turned)
+        assert main(command) == 0
+        said = capsys.readouterr().out
+        assert (out / "tuned.yaml").exists() is (better != turned)
+        assert (read_json(out / "tune.json")["config_sha256"] is None) is (better == turned)
+        assert ("tuned.yaml is not written (--anyway writes it)" in said) is (better == turned)
+        assert ("tuning does not help, keep the untuned configuration" in said) is (better == turned)
+        figures = [f"{100 * scores[name]:.2f} % {text}" for name, text in FIGURES]
+        assert f"on machines left out: {', '.join(figures)}; a machine gains " in said
+
+
+FIGURES = (("cross_validated", "tuned"), ("untuned", "untuned"))
+
+
+def test_what_scoring_says_of_machines_is_said_once(tmp_path, capfd, caplog):
+    fan = toy.clips_of("fan")
+    few = [clip for clip in fan if clip.split == "train" and clip.domain == "target"][2:]
+    clips = [clip for clip in fan if clip not in few] + toy.clips_of("pump")
+    exp = toy.make_run(tmp_path / "run", clips=clips).folder
+    for _ in range(2):
+        assert main(["tune", str(exp), "--out", str(tmp_path / "out"), "--trials", "10"]) == 0
+        said = capfd.readouterr()
+        lines = [line for line in said.out.splitlines() if "references of domain target, fewer than" in line]
+        assert lines
+        assert len(lines) == len(set(lines))
+        assert all(line.startswith("note: ") for line in lines)
+        assert "references of domain" not in said.err + caplog.text
 
 
 def places(journal: Path) -> list[int]:

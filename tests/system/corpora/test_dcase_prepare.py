@@ -316,7 +316,13 @@ def test_an_interruption_does_not_wait_for_the_files_in_the_queue(tmp_path, monk
     put_machine(tmp_path, source=40)
     opened = []
     inspect = inspection.inspect
-    monkeypatch.setattr(inspection, "inspect", lambda path: opened.append(path) or time.sleep(0.02) or inspect(path))
+
+    def slow(path, *rest):
+        opened.append(path)
+        time.sleep(0.02)
+        return inspect(path, *rest)
+
+    monkeypatch.setattr(inspection, "inspect", slow)
 
     def stop(done, total):
         raise KeyboardInterrupt
