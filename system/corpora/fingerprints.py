@@ -13,7 +13,6 @@ from functools import lru_cache
 from threading import Lock
 
 import numpy as np
-import scipy.fft
 
 from system import audio
 
@@ -156,6 +155,8 @@ def phases(wave: np.ndarray, length: int) -> np.ndarray:
         complex64 (length // 2 + 1,); zeros where the channel is silent.
     """
     wave = loudest(wave)
+    import scipy.fft  # takes a tenth of a second, and files to be scored have no fingerprint
+
     spectrum = scipy.fft.rfft(wave * hanning(len(wave), 1), length)
     size = np.abs(spectrum)
     return np.divide(spectrum, size, out=np.zeros_like(spectrum), where=size > SILENCE * size.max())
@@ -171,6 +172,8 @@ def _products(spectrum: np.ndarray) -> np.ndarray:
 def _powers(wave: np.ndarray, size: int, step: int) -> np.ndarray:
     """Power spectra of frames, float32 (frames, size // 2 + 1)."""
     frames = np.lib.stride_tricks.sliding_window_view(wave, size)[::step]
+    import scipy.fft
+
     spectrum = scipy.fft.rfft(frames * hanning(size))
     power = np.square(spectrum.real)
     power += np.square(spectrum.imag)

@@ -1,5 +1,7 @@
 """Channels of recordings with several: how a choice is written, and what it takes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -64,9 +66,7 @@ def test_the_manifest_keeps_the_choice(tmp_path):
     assert path.read_text().splitlines()[0].endswith("samples,digest")  # as before the choice existed
     assert manifest.read(path) == clips
     before = manifest.fingerprint(clips)
-    chosen = [
-        Clip(**{**vars(clip), "channel_choice": choice}) for clip, choice in zip(clips, ("1,3", "mean"), strict=True)
-    ]
+    chosen = [replace(clip, channel_choice=choice) for clip, choice in zip(clips, ("1,3", "mean"), strict=True)]
     manifest.write(path, chosen)
     assert manifest.read(path) == chosen
     assert manifest.fingerprint(chosen) != before

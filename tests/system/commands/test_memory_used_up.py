@@ -31,7 +31,7 @@ def test_a_run(run, tmp_path, monkeypatch):
 
     def full(task, batch):
         calls.append(len(batch["wave"]))
-        if len(calls) > 4 and len(batch["wave"]) > 2:  # in the second step of the second branch
+        if len(calls) > 8 and len(batch["wave"]) > 1:  # in the second step, in halves, of the second branch
             raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 GiB.")
         return usual(task, batch)
 
@@ -49,7 +49,7 @@ def test_a_run(run, tmp_path, monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(embed, "to_host", lambda values: (_ for _ in ()).throw(MemoryError))
         status, said = run("branches.aux.loop.accumulate=2")
-    assert calls[9:] == [2] * 4  # two steps in halves: neither the first branch nor the first step again
+    assert calls[9:] == [1] * 8  # two steps in quarters: neither the first branch nor the first step again
     assert file_hash(exp / "adapt" / "main" / "adapter.safetensors") == finished
     assert status != 0
     assert "Traceback" not in said

@@ -1,6 +1,7 @@
 """``wheeltapper benchmark rmis|siren`` over small data sets, as a user types it."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -138,7 +139,7 @@ def test_multi_split_and_sealed_recordings(tmp_path):
     assert (
         run(tmp_path, "rmis", "--multi-split", "--encoder", "log-mel-mean", "--protocol", "clean", "--json", out) == 1
     )
-    clips = [Clip(**(vars(clip) | {"group": clip.file})) for clip in clips]  # 45 recordings are too few for 5 %
+    clips = [replace(clip, group=clip.file) for clip in clips]  # 45 recordings are too few for 5 %
     manifest.write(tmp_path / "pu_vib" / "manifest.csv", clips)
     assert (
         run(tmp_path, "rmis", "--multi-split", "--encoder", "log-mel-mean", "--protocol", "clean", "--json", out) == 0
@@ -155,8 +156,7 @@ def test_multi_split_and_sealed_recordings(tmp_path):
     assert found["scores"] == {"pu_vib": pytest.approx(whole.area)}
     runs = [clip.file[:-5].replace("_", "-") for clip in clips]  # ten cuts each
     sealed = [
-        Clip(**(vars(clip) | {"attributes": f"{clip.attributes}_recording_{name}"}))
-        for clip, name in zip(clips, runs, strict=True)
+        replace(clip, attributes=f"{clip.attributes}_recording_{name}") for clip, name in zip(clips, runs, strict=True)
     ]
     manifest.write(tmp_path / "pu_vib" / "manifest.csv", sealed)
     assert run(tmp_path, "rmis", "--encoder", "log-mel-mean", "--sealed", "--json", out) == 0
@@ -255,7 +255,7 @@ def test_copies_of_recordings_are_said(tmp_path, capsys):
     clips = put_cwru(tmp_path)
     path = Path(clips[1].path)
     path.write_bytes(Path(clips[0].path).read_bytes())
-    clips[1] = Clip(**(vars(clips[1]) | {"digest": audio.digest(path)}))
+    clips[1] = replace(clips[1], digest=audio.digest(path))
     manifest.write(tmp_path / "cwru" / "manifest.csv", clips)
     assert run(tmp_path, "siren", "--encoder", "log-mel-mean") == 0
     assert "note: 1 recordings are copies of others" in capsys.readouterr().out
@@ -304,7 +304,7 @@ def test_mistakes(tmp_path, capsys):
     (tmp_path / "iiee" / "prepare.json").write_text('{"corpus": "iiee", "view": "siren"}')
     assert "expected a data set prepared for {'corpus': 'iiee', 'view': 'rmis'}" in refused("rmis", "--sets", "iiee")
     clips = put_2020(tmp_path)
-    anonymous = [Clip(**(vars(clip) | {"label": "", "split": "test"})) for clip in clips]
+    anonymous = [replace(clip, label="", split="test") for clip in clips]
     manifest.write(tmp_path / "dcase2020" / "manifest.csv", anonymous)
     assert "expected labelled clips, found none among 16" in refused("rmis", "--sets", "dcase2020")
 

@@ -2,6 +2,7 @@ import logging
 import os
 import shutil
 import time
+from dataclasses import replace
 
 import pytest
 from dcase_files import RATE, TRAIN, only_problem, put, put_machine
@@ -133,8 +134,8 @@ def test_nothing_depends_on_the_order_or_time_of_the_files(tmp_path):
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(path, copy)
         os.utime(copy, (age, age))
-    strip = [{**vars(clip), "path": ""} for clip in prepare_dcase(tmp_path / "a", threads=1)]
-    assert strip == [{**vars(clip), "path": ""} for clip in prepare_dcase(tmp_path / "b", threads=3)]
+    strip = [replace(clip, path="") for clip in prepare_dcase(tmp_path / "a", threads=1)]
+    assert strip == [replace(clip, path="") for clip in prepare_dcase(tmp_path / "b", threads=3)]
 
 
 def test_progress_counts_every_file(tmp_path):

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 from statistics import harmonic_mean
 
@@ -145,7 +146,7 @@ def test_blocks_never_mix_foreign_machines(run):
 def test_names_alone_are_not_enough(run, count, year, beside_them):
     path = run(year=year, task2_1=system(("fan",)))
     clip = Clip("mine", "fan", "00", "test", "", "a.wav", "normal", "source", "", "", 1, 16000, 16000)
-    rows = [Clip(**{**clip.__dict__, "file": f"section_00_{n:04d}.wav"}) for n in range(count)]
+    rows = [replace(clip, file=f"section_00_{n:04d}.wav") for n in range(count)]
     manifest.write(path.parent / "manifest.csv", rows)
     (column,) = our_results.read_metrics("mine", [path], 2026)
     assert (comparison.official_split(2026, column) == DEVELOPMENT) == beside_them

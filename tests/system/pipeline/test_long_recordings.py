@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +124,7 @@ def test_the_rules_are_recomputed_with_windows(run):
     try:
         rows = score_tables.read_rows(path)
         place = next(i for i, row in enumerate(rows) if row.split == "test" and row.window and row.start)
-        rows[place] = rows[place].__class__(**{**rows[place].__dict__, "score": rows[place].score * 1.5 + 1})
+        rows[place] = replace(rows[place], score=rows[place].score * 1.5 + 1)
         score_tables.write_rows(path, rows)
         assert recomputed.check_distances(run, clips).violations
     finally:
