@@ -13,7 +13,6 @@ Usage: bench_precision.py --set NAME=MANIFEST ... [--encoders fisher-tiny echo-s
 """
 
 import argparse
-import json
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -33,6 +32,7 @@ from system.embeddings.precision import DTYPES, set_precision
 from system.encoders import load_encoder
 from system.evaluation import available
 from system.evaluation.truth import Truth
+from system.files import write_json
 from system.machine import threads
 from system.manifest import Clip, Row
 from system.record import run_record
@@ -157,10 +157,7 @@ def main() -> None:
                         flush=True,
                     )
                 if args.json:
-                    text = json.dumps(
-                        {"record": run_record(), "settings": asdict(BRANCH), "results": results}, indent=1
-                    )
-                    args.json.write_text(text + "\n")
+                    write_json(args.json, {"record": run_record(), "settings": asdict(BRANCH), "results": results})
 
 
 if __name__ == "__main__":
