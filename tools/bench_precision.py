@@ -28,7 +28,7 @@ from system import fused_scores, machine_scores, manifest
 from system.adaptation.model import AdaptedEncoder
 from system.config import EncoderBranchConfig, EncoderConfig, ScorerConfig, SystemConfig
 from system.embeddings.embed import embed_machine
-from system.embeddings.precision import DTYPES, set_precision
+from system.embeddings.precision import LONG_NAMES, set_precision
 from system.encoders import load_encoder
 from system.evaluation import available
 from system.evaluation.truth import Truth
@@ -130,7 +130,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Official scores of frozen encoders by precision.")
     parser.add_argument("--set", dest="sets", action="append", required=True, metavar="NAME=MANIFEST")
     parser.add_argument("--encoders", nargs="+", default=["fisher-tiny", "echo-tiny"])
-    parser.add_argument("--precisions", nargs="+", default=["bf16", "int8"], choices=[name for name in DTYPES])
+    parser.add_argument("--precisions", nargs="+", default=["bf16", "int8"], choices=list(LONG_NAMES))
     parser.add_argument("--seconds", type=float, default=0.0, help="beginning of each recording; 0: all of it")
     parser.add_argument("--machines", type=int, default=0, help="the first ones of each set; 0: all")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
