@@ -127,7 +127,8 @@ class _Shrinking(Generic[Value]):
         other = f"threads, which is {self.workers}" if self.device == "cpu" else f"device, which is {self.device}"
         return WheeltapperError(
             f"out of memory on {self.device} in embedding, where batches of {self.asked} were halved down to one "
-            f"recording: expected enough for one, change embed.precision, which is {self.precision}, to bf16, or {other}"
+            f"recording: expected enough for one, change embed.precision, which is {self.precision}, to bf16, or "
+            f"{other}"
         )
 
 

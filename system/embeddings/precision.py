@@ -3,6 +3,7 @@
 from typing import TypeVar
 
 import torch
+from torch import nn
 
 from system.accelerator import is_cuda
 from system.config import EMBED_PRECISIONS
@@ -66,7 +67,8 @@ def set_precision(encoder: AnyEncoder, precision: str) -> AnyEncoder:
     elif precision == "fp32":
         encoder.float()
     elif precision == "bf16":
-        for layer in [layer for *_, layer in inner_layers(encoder)] or [encoder]:
+        layers: list[nn.Module] = [layer for *_, layer in inner_layers(encoder)]
+        for layer in layers or [encoder]:
             layer.to(torch.bfloat16)
     return encoder
 
