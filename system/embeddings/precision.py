@@ -14,6 +14,7 @@ from system.errors import WheeltapperError
 
 LONG_NAMES = {"fp32": "float32", "bf16": "bfloat16", "int8": "int8"}
 SMALL = 192  # width of the tokens below which bf16 saves too little for the digits that it costs
+FAITHFUL = ("FISHER", "BEATs", "EAT")  # families whose official scores move by less than 0.1: bench_precision.py
 
 AnyEncoder = TypeVar("AnyEncoder", bound=Encoder)
 
@@ -22,8 +23,8 @@ def choose_precision(precision: str, device: str, encoder: Encoder) -> str:
     """The precision that a setting stands for.
 
     Args:
-        precision: ``fp32``, ``bf16``, ``int8``, or ``auto``, which is bf16 if the device has instructions for it and
-            the tokens have at least ``SMALL`` numbers, otherwise fp32.
+        precision: ``fp32``, ``bf16``, ``int8``, or ``auto``, which is bf16 if the device has instructions for it, the
+            family is one of ``FAITHFUL`` and the tokens have at least ``SMALL`` numbers, otherwise fp32.
         device: cpu, cuda or mps.
         encoder: that will compute.
 
@@ -45,7 +46,8 @@ def choose_precision(precision: str, device: str, encoder: Encoder) -> str:
             raise WheeltapperError(f"precision: expected fp32, bf16 or auto with {encoder.family}, found int8")
     if precision != "auto":
         return precision
-    return "bf16" if encoder.dim >= SMALL and has_bf16(device) else "fp32"
+    suits = encoder.family in FAITHFUL and encoder.dim >= SMALL
+    return "bf16" if suits and has_bf16(device) else "fp32"
 
 
 def has_bf16(device: str) -> bool:

@@ -13,6 +13,7 @@ from system.encoders.linear import Linear
 from system.errors import WheeltapperError
 
 NANO, TINY = (family_class("fisher").build(size, 0) for size in ("nano", "tiny"))
+ECHO = family_class("echo").build("tiny", 0)
 
 
 @pytest.mark.parametrize(("amx", "avx512", "chosen"), [(0, 0, "fp32"), (0, 1, "bf16"), (1, 0, "bf16")])
@@ -20,7 +21,7 @@ def test_auto_follows_the_processor_and_the_network(monkeypatch, amx, avx512, ch
     monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: bool(amx))
     monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: bool(avx512))
     assert choose_precision("auto", "cpu", TINY) == chosen
-    assert choose_precision("auto", "cpu", NANO) == "fp32"
+    assert choose_precision("auto", "cpu", NANO) == choose_precision("auto", "cpu", ECHO) == "fp32"
     assert choose_precision("auto", "mps", TINY) == "fp32"
     for precision in ("fp32", "bf16", "int8"):
         assert choose_precision(precision, "cpu", NANO) == precision
