@@ -44,7 +44,7 @@ def run_batches(
     workers: int = 1,
     batch_size: int = 0,
     device: str = "cpu",
-    dtype: torch.dtype = torch.float32,
+    precision: str = "float32",
 ) -> Iterator[tuple[list[int], Value]]:
     """Applies a network to items, reading ahead.
 
@@ -60,7 +60,7 @@ def run_batches(
         workers: number of threads that load; on a CPU they compute, too.
         batch_size: maximum B; 0: see ``choose_batch_size``.
         device: cpu, cuda or mps, of the network.
-        dtype: of the network, for messages.
+        precision: of the network, for messages.
 
     Yields:
         Indices of the items of a batch, and the network's value for it.
@@ -69,7 +69,7 @@ def run_batches(
         WheeltapperError: memory does not hold a single item.
     """
     size = choose_batch_size(batch_size, device)
-    compute = _Shrinking(network, size, workers, device, dtype)
+    compute = _Shrinking(network, size, workers, device, precision)
     if size == 1 and device == "cpu":
         each = map_in_order(lambda pair: compute(([pair[0]], load(pair[1]).unsqueeze(0))), enumerate(items), workers)
     else:
@@ -85,12 +85,12 @@ class _Shrinking(Generic[Value]):
     Args:
         network: function of a batch.
         size: of the largest batch.
-        workers, device, dtype: for messages.
+        workers, device, precision: for messages.
     """
 
-    def __init__(self, network: Callable[[Tensor], Value], size: int, workers: int, device: str, dtype: torch.dtype):
+    def __init__(self, network: Callable[[Tensor], Value], size: int, workers: int, device: str, precision: str):
         self.network, self.size, self.asked = network, size, size
-        self.workers, self.device, self.dtype = workers, device, dtype
+        self.workers, self.device, self.precision = workers, device, precision
         self.alone, self.lock = False, threading.Lock()
 
     def __call__(self, batch: tuple[list[int], Tensor]) -> list[tuple[list[int], Value]]:
@@ -124,11 +124,11 @@ class _Shrinking(Generic[Value]):
         return None
 
     def _too_large(self) -> WheeltapperError:
-        kind = str(self.dtype).removeprefix("torch.")
         other = f"threads, which is {self.workers}" if self.device == "cpu" else f"device, which is {self.device}"
         return WheeltapperError(
             f"out of memory on {self.device} in embedding, where batches of {self.asked} were halved down to one "
-            f"recording: expected enough for one, change embed.precision, which is {kind}, to bf16, or {other}"
+            f"recording: expected enough for one, change embed.precision, which is {self.precision}, to bf16, or "
+            f"{other}"
         )
 
 

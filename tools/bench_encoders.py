@@ -26,7 +26,7 @@ import torch
 
 from system import audio
 from system.embeddings.embed import embed_files
-from system.embeddings.precision import DTYPES, choose_precision, set_precision
+from system.embeddings.precision import choose_precision, set_precision
 from system.encoders import Encoder, family_class
 from system.encoders.cost import multiply_adds
 from system.encoders.linear import Linear
@@ -122,7 +122,7 @@ def measure(encoder: Encoder, paths: list[Path], rate: int, args: argparse.Names
         for precision, batch in kinds:
             speed = clips_per_second(
                 lambda p=precision, b=batch: embed_files(
-                    encoders[p], paths, workers=workers, device=args.device, batch_size=b, dtype=DTYPES[p]
+                    encoders[p], paths, workers=workers, device=args.device, batch_size=b
                 ),
                 len(paths),
             )
@@ -133,7 +133,7 @@ def measure(encoder: Encoder, paths: list[Path], rate: int, args: argparse.Names
     result = []
     for (precision, batch), values in found.items():
         speeds, shares = zip(*values, strict=True)
-        now = embed_files(encoders[precision], paths[:2], workers=workers, device=args.device, dtype=DTYPES[precision])
+        now = embed_files(encoders[precision], paths[:2], workers=workers, device=args.device)
         result.append(
             {
                 "rate": rate,

@@ -189,7 +189,7 @@ def _embed(
     device: str,
 ) -> Iterator[tuple[list[int], np.ndarray]]:
     """Features (B, D) of the first input of whole clips, by which they are clustered, with the places of the clips."""
-    by, dtype = config.pseudo_attributes.by, encoder.dtype
+    by = config.pseudo_attributes.by
     pool = "band" if config.pool == "attentive" else config.pool  # attentive pooling is not trained yet
 
     @torch.inference_mode()
@@ -207,4 +207,4 @@ def _embed(
         return to_host({"": pool_tokens(tokens, pool, config.pool_power)})[""]
 
     workers = 1 if device == "cpu" else loader_threads(0, device)  # a CPU's threads are those of the network
-    return run_batches(clips, load, network, workers, 0, device, dtype)
+    return run_batches(clips, load, network, workers, 0, device)

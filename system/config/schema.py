@@ -81,9 +81,9 @@ class EmbedConfig:
 
     precision: EmbedPrecision = key(
         "auto",
-        "Arithmetic of the encoders; auto: bf16 if the device has instructions for it and the tokens have at least 192 "
-        "numbers, otherwise fp32; int8: linear layers in integers, on a CPU. What was used is recorded, and new "
-        "recordings are embedded in the same way",
+        "Arithmetic of the products in an encoder's blocks; auto: bf16 for FISHER and BEATs with tokens of at least "
+        "192 numbers if the device has instructions for it, otherwise fp32; int8: integers, on a CPU. What was used is "
+        "recorded, and new recordings are embedded in the same way",
     )
     batch_size: Natural = key(
         0,

@@ -30,7 +30,7 @@ from system import audio
 from system.batching import choose_batch_size
 from system.corpora.inspection import inspect_all
 from system.embeddings.embed import embed_files
-from system.embeddings.precision import DTYPES, choose_precision, set_precision
+from system.embeddings.precision import choose_precision, set_precision
 from system.embeddings.recordings import rate_problem, relative_name
 from system.embeddings.store import Appender, EmbeddingStore
 from system.encoders.base import Encoder
@@ -210,7 +210,7 @@ class Collection:
         own = self.settings
         return embed_files(
             self.encoder, paths, own.mode, own.rate, workers, None, own.pool, own.pool_power, own.layer, own.device,
-            own.batch_size, DTYPES[self.facts["precision"]],
+            own.batch_size,
         )  # fmt: skip
 
     def finish(self) -> Outcome:

@@ -17,6 +17,7 @@ from system.accelerator import products, to_host
 from system.batching import run_batches
 from system.config import VIEWS
 from system.embeddings.parts import Batches, describe_in_parts
+from system.embeddings.precision import long_name
 from system.encoders.base import Encoder
 from system.encoders.pooling import pool_tokens, select
 from system.errors import WheeltapperError
@@ -38,24 +39,21 @@ def embed_branch(
     device: str = "cpu",
     progress: Callable[[int], None] | None = None,
     batch_size: int = 0,
-    dtype: torch.dtype = torch.float32,
     readouts: Mapping[str, tuple[str, float]] = MappingProxyType({}),
 ) -> dict[str, np.ndarray]:
     """Embeds clips with an adapted branch, in every view and readout.
 
-    With batches of one (see ``run_batches``) the embedding of a clip depends on its samples only, bit for bit. The
-    encoder computes in ``dtype``, the layers after it in single precision. Several processes share the clips, and an
-    interrupted run resumes from ``parts`` (``describe_in_parts``).
+    With batches of one (see ``run_batches``) the embedding of a clip depends on its samples only, bit for bit. Several
+    processes share the clips, and an interrupted run resumes from ``parts`` (``describe_in_parts``).
 
     Args:
-        model: adapted encoder; moved to ``device``.
+        model: adapted encoder in the precision wanted (``set_precision``); moved to ``device``.
         clips: N clips of any machines.
         parts: folder for finished parts.
         workers: number of threads.
         device: cpu or cuda.
         progress: called with the number of clips embedded since the last call.
         batch_size: clips computed together; 0: from the device, see ``choose_batch_size``.
-        dtype: of the encoder, see ``embeddings.precision``.
         readouts: additional readouts computed in the same pass, name to (kind, power); see ``AdaptedEncoder.readout``.
 
     Returns:
@@ -67,7 +65,6 @@ def embed_branch(
         WheeltapperError: the embedding of a clip is not finite.
     """
     model = model.to(device)
-    model.encoder.to(dtype)
 
     def describe(own: list[Clip]) -> Batches:
         return _embed_batches(model, own, workers, device, batch_size, readouts)
@@ -84,9 +81,7 @@ def embed_machine(
     batch_size: int = 0,
     readouts: Mapping[str, tuple[str, float]] = MappingProxyType({}),
 ) -> dict[str, np.ndarray]:
-    """``embed_branch`` for the clips of one machine, with a model that is already on its device and in its data
-    type.
-    """
+    """``embed_branch`` for the clips of one machine, with a model that is already on its device."""
     columns: dict[str, np.ndarray] = {}
     for rows, values in _embed_batches(model, clips, workers, device, batch_size, readouts):
         for name, part in values.items():
@@ -123,7 +118,7 @@ def _embed_batches(
         return to_host(found)
 
     with products(False, device):
-        for rows, values in run_batches(clips, load, network, workers, batch_size, device, model.encoder.dtype):
+        for rows, values in run_batches(clips, load, network, workers, batch_size, device, long_name(model.encoder)):
             for part in values.values():
                 _check_finite(part, [clips[row].path for row in rows])
             yield rows, values
@@ -168,14 +163,13 @@ def embed_files(
     depth: int = 0,
     device: str = "cpu",
     batch_size: int = 0,
-    dtype: torch.dtype = torch.float32,
 ) -> np.ndarray:
     """Embeds sound files with a frozen encoder; channels are averaged first.
 
     Of recordings longer than ``WHOLE``, which need not fit into memory, the mean over equal parts is returned.
 
     Args:
-        encoder: any family; it is moved to ``device`` and ``dtype`` and stays there.
+        encoder: any family, in the precision wanted (``set_precision``); it is moved to ``device`` and stays there.
         paths: N sound files.
         mode: convention of a published program, see ``Encoder.embed``.
         rate: sampling rate in Hz to which all files are resampled, 0 for none.
@@ -186,7 +180,6 @@ def embed_files(
         depth: block whose tokens are pooled, 0 for the last.
         device: cpu or cuda.
         batch_size: recordings computed together; 0: from the device, see ``choose_batch_size``.
-        dtype: of the encoder, see ``embeddings.precision``.
 
     Returns:
         float32 (N, D).
@@ -202,7 +195,7 @@ def embed_files(
     if not paths:
         raise WheeltapperError("embedding: expected at least one recording, found none")
     encoder.check_mode(mode)
-    encoder.to(device, dtype)
+    encoder.to(device)
     expected = rate or encoder.rate or audio.probe(paths[0]).rate
     network = frozen_network(encoder, mode, pool, power, depth, expected)
 
@@ -227,7 +220,7 @@ def embed_files(
     found: np.ndarray | None = None
     first = np.array([not start for _, start, _ in parts])
     with products(False, device):
-        for rows, values in run_batches(parts, load, compute, workers, batch_size, device, dtype):
+        for rows, values in run_batches(parts, load, compute, workers, batch_size, device, long_name(encoder)):
             _check_finite(values, [parts[row][0] for row in rows])
             found = np.empty((len(parts), values.shape[1]), np.float32) if found is None else found
             found[rows] = values

@@ -15,7 +15,7 @@ from system.batching import choose_batch_size
 from system.corpora.inspection import InspectedSound, inspect_all
 from system.corpora.source import is_table, list_source
 from system.embeddings.embed import embed_files
-from system.embeddings.precision import DTYPES, choose_precision, long_name, set_precision
+from system.embeddings.precision import choose_precision, long_name, set_precision
 from system.encoders.base import Encoder
 from system.errors import WheeltapperError
 from system.files import open_atomic
@@ -120,7 +120,7 @@ def write_embeddings(
     set_precision(encoder, used)
     with progress_bar(len(paths), "embedding") as bar:
         embeddings = embed_files(
-            encoder, paths, mode, rate, workers, bar.update, pool, pool_power, layer, device, batch_size, DTYPES[used]
+            encoder, paths, mode, rate, workers, bar.update, pool, pool_power, layer, device, batch_size
         )
     seconds = time.monotonic() - begin
     record: dict[str, Any] = {

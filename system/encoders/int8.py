@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from system.encoders.linear import Linear
+from system.encoders.linear import Linear, inner_layers
 
 LARGEST = 127.0  # of the integers; -128 is not used, so that the range is symmetric
 TINY = 1e-12  # least step, for rows of zeros
@@ -36,9 +36,8 @@ class Int8Linear(nn.Module):
 
 
 def quantize(encoder: nn.Module) -> nn.Module:
-    """Replaces the layers ``Linear`` of an encoder in single precision by ``Int8Linear``, in place."""
-    for parent in list(encoder.modules()):
-        for name, child in list(parent.named_children()):
-            if type(child) is Linear:
-                setattr(parent, name, Int8Linear(child))
+    """Replaces the layers ``Linear`` in the blocks of an encoder in single precision by ``Int8Linear``, in place."""
+    for parent, name, layer in inner_layers(encoder):
+        if type(layer) is Linear:
+            setattr(parent, name, Int8Linear(layer))
     return encoder

@@ -72,7 +72,7 @@ def test_batches_are_halved_until_memory_holds_them(device, held, smallest):
 @pytest.mark.parametrize(("device", "size", "other"), [("cuda", 8, "device, which is cuda"), ("cpu", 1, "threads, ")])
 def test_memory_that_holds_no_recording(device, size, other):
     with pytest.raises(WheeltapperError, match=f"change embed.precision, which is bfloat16, to .*, or {other}"):
-        list(run_batches(range(9), lambda item: torch.zeros(3), Memory(0), 2, size, device, torch.bfloat16))
+        list(run_batches(range(9), lambda item: torch.zeros(3), Memory(0), 2, size, device, "bfloat16"))
 
 
 def test_other_errors_stay_what_they_are():

@@ -113,7 +113,7 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
     ) -> Iterator[tuple[str, Rows]]:
         """Rows of each branch in every view and readout."""
         from system.embeddings import embed
-        from system.embeddings.precision import DTYPES, set_precision
+        from system.embeddings.precision import set_precision
 
         batch_size = run.config.embed.batch_size
         for branch in branches:
@@ -125,8 +125,7 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
             parts = cls.parts(run, [branch])
             with progress_bar(len(clips), f"embedding {branch.name}") as bar:
                 rows = embed.embed_branch(
-                    model, clips, parts, workers, own, bar.update, batch_size, DTYPES[precision],
-                    branch.readouts(),
+                    model, clips, parts, workers, own, bar.update, batch_size, branch.readouts(),
                 )  # fmt: skip
             if processes.is_main():
                 yield branch.name, rows

@@ -32,7 +32,7 @@ def work(run: Experiment) -> Iterable[Path]:
     from system.benchmarks.own_recordings import group, tasks
     from system.benchmarks.rmis import fixed_split
     from system.embeddings.embed import embed_files
-    from system.embeddings.precision import DTYPES, choose_precision, set_precision
+    from system.embeddings.precision import choose_precision, set_precision
     from system.encoders import load_encoder
     from system.files import write_json
 
@@ -62,7 +62,7 @@ def work(run: Experiment) -> Iterable[Path]:
             if paths:
                 rows = embed_files(
                     encoder, paths, mode, rate, workers, bar.update,
-                    device=device, batch_size=embedding.batch_size, dtype=DTYPES[precision],
+                    device=device, batch_size=embedding.batch_size,
                 )  # fmt: skip
         by_path = dict(zip(paths, rows, strict=True))
         for name, members in found.items():

@@ -18,6 +18,7 @@ from system.bin import main
 from system.config import EncoderBranchConfig
 from system.embeddings import embed, files
 from system.embeddings.embed import GATE_SLOTS, embed_branch, embed_files
+from system.embeddings.precision import set_precision
 from system.encoders import cards
 from system.encoders.fisher import Fisher
 from system.errors import WheeltapperError
@@ -191,13 +192,14 @@ def test_reading_ahead_is_bounded():
 def test_lower_precision(tiny_encoder, model, record, tmp_path):
     paths = [record(f"{i}.wav", seed=i).path for i in range(3)]
     exact = torch.from_numpy(embed_files(tiny_encoder(), paths))
-    low = torch.from_numpy(embed_files(tiny_encoder(), paths, dtype=torch.bfloat16))
+    low = torch.from_numpy(embed_files(set_precision(tiny_encoder(), "bf16"), paths))
     assert low.dtype == torch.float32
     assert not torch.equal(exact, low)
     assert torch.cosine_similarity(exact, low).min() > 0.9995
     clips = [record(f"{i}.wav", seed=i) for i in range(3)]
     exact = torch.from_numpy(embed_branch(model, clips, tmp_path / "exact")["two_channel"])
-    low = torch.from_numpy(embed_branch(model, clips, tmp_path / "low", dtype=torch.bfloat16)["two_channel"])
+    set_precision(model.encoder, "bf16")
+    low = torch.from_numpy(embed_branch(model, clips, tmp_path / "low")["two_channel"])
     assert torch.cosine_similarity(exact, low).min() > 0.999
 
 

@@ -10,6 +10,7 @@ import torchaudio
 from system import audio
 from system.adaptation.lora import add_lora, merge_lora
 from system.config import LoraConfig
+from system.embeddings.precision import precision_of, set_precision
 from system.encoders import checkpoints
 from system.encoders.base import Encoder
 from system.training.state import kept_names
@@ -134,8 +135,9 @@ def assert_gradients(encoder: Encoder, constant: str = "?") -> None:
 
 
 def assert_low_precision(encoder: Encoder) -> None:
-    """A bfloat16 copy gives embeddings in nearly the same direction."""
-    low = copy.deepcopy(encoder).to(torch.bfloat16)
+    """A copy in bf16 gives embeddings in nearly the same direction."""
+    low = set_precision(copy.deepcopy(encoder), "bf16")
+    assert precision_of(low) == "bf16"
     samples = wave(2.0, batch=2)
     with torch.inference_mode():
         for mode in encoder.modes:
