@@ -61,8 +61,8 @@ def set_precision(encoder: AnyEncoder, precision: str) -> AnyEncoder:
     """Lets an encoder compute in ``fp32``, ``bf16`` or ``int8``, in place. There is no way back.
 
     Of a transformer only the products within its blocks change: what the blocks add up and normalise stays in single
-    precision, which leaves a seventh of the error for a few percent of the time. Networks without linear layers compute
-    in bf16 throughout.
+    precision, which leaves a thirteenth of the error (FISHER tiny) at the same speed. Networks without linear layers
+    compute in bf16 throughout.
     """
     if precision == "int8" and precision_of(encoder) != "int8":
         quantize(encoder.float())
