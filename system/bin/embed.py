@@ -165,9 +165,12 @@ def _told(args: argparse.Namespace, found: "Outcome", part: str) -> str:
     from system.embeddings.collection import ARRAY, FAILED, INDEX
 
     if found.there < found.total:
-        return (
-            f"{args.store}: {part}{found.there} of {found.total} recordings are there; the last part writes the result"
-        )
+        there = f"{args.store}: {part}{found.there} of {found.total} recordings are there"
+        if not part:
+            raise WheeltapperError(
+                f"{there}, the others have changed since they were read; the same command embeds them"
+            )
+        return f"{there}; the last part writes the result"
     if not found.shape:
         raise WheeltapperError(f"{args.audio}: expected a recording that can be embedded, found {found.total} others")
     left_out = found.total - found.shape[0]
@@ -187,9 +190,15 @@ def _share(text: str | None) -> tuple[int, int]:
         if not all(value.isdecimal() for value in values):
             raise WheeltapperError("--share slurm: expected a task of a job array (SLURM_ARRAY_TASK_ID), found none")
         task, first, last, step = map(int, values)
-        return (task - first) // step, (last - first) // step + 1
-    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
-    number, count = (int(found[1]), int(found[2])) if found else (0, 0)
+        count = (last - first) // step + 1
+        if (found := os.environ.get("SLURM_ARRAY_TASK_COUNT", str(count))) != str(count):
+            raise WheeltapperError(
+                f"--share slurm: expected an array without gaps such as 1-{count}, found {found} tasks from {first} to "
+                f"{last}, which would leave parts out; --array 1-1 embeds all that is left"
+            )
+        return (task - first) // step, count
+    given = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    number, count = (int(given[1]), int(given[2])) if given else (0, 0)
     if not 1 <= number <= count:
         raise WheeltapperError(f"--share: expected I/N with I from 1 to N, or slurm, found {text}")
     return number - 1, count

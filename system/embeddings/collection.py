@@ -26,13 +26,13 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from system import audio
+from system import audio, locks
 from system.batching import choose_batch_size
 from system.corpora.inspection import inspect_all
 from system.embeddings.embed import embed_files
 from system.embeddings.precision import DTYPES, choose_precision, set_precision
 from system.embeddings.recordings import rate_problem, relative_name
-from system.embeddings.store import Appender, EmbeddingStore
+from system.embeddings.store import Appender, EmbeddingStore, remove_unless_held
 from system.encoders.base import Encoder
 from system.encoders.checkpoints import weights_hash
 from system.errors import WheeltapperError
@@ -262,6 +262,7 @@ class Collection:
         path = self.folder / SEEN / f"{platform.node()}-{os.getpid()}-{time.time_ns():x}.csv"
         path.parent.mkdir(exist_ok=True)
         with open(path, "x", newline="", **_TEXT) as file:
+            locks.hold(file)  # so that no other process removes it
             yield file
 
     def _forget(self, seen: Mapping[State, tuple[str, str]]) -> None:
@@ -271,7 +272,7 @@ class Collection:
             text = (",".join(map(_quoted, (*state, *values))) + "\n" for state, values in seen.items())
             out.writelines(line.encode(*CODING) for line in text)
         for path in others:
-            path.unlink(missing_ok=True)
+            remove_unless_held(path)
 
 
 _TEXT: dict[str, Any] = {"encoding": CODING[0], "errors": CODING[1]}
