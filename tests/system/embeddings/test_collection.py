@@ -128,7 +128,7 @@ def test_an_array_with_gaps_is_refused(folder, tmp_path, capsys, monkeypatch, co
 
 
 def test_a_recording_that_changes_meanwhile_is_not_taken_for_done(folder, tmp_path, capsys, monkeypatch):
-    usual = collection.embed_files
+    usual, kept = collection.embed_files, (folder / "a.wav").read_bytes()
 
     def changing(encoder, paths, *more):
         shutil.copy(folder / "other.wav", folder / "a.wav")
@@ -139,9 +139,12 @@ def test_a_recording_that_changes_meanwhile_is_not_taken_for_done(folder, tmp_pa
         assert embed(folder, tmp_path / "s") == 1
     assert "9 of 10 recordings are there, the others have changed since they were read" in capsys.readouterr().err
     assert not (tmp_path / "s" / "embeddings.npy").exists()
+    (folder / "kept.wav").write_bytes(kept)  # the content that was there before
     assert embed(folder, tmp_path / "s") == 1  # for the bad ones
     found = rows(tmp_path / "s")
     np.testing.assert_array_equal(found["a.wav"], found["other.wav"])
+    assert embed(folder, tmp_path / "fresh") == 1
+    np.testing.assert_array_equal(found["kept.wav"], rows(tmp_path / "fresh")["kept.wav"])
 
 
 def test_two_processes_share_a_manifest(folder, tmp_path, capsys):
