@@ -87,7 +87,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     if args.audio is not None:
-        return _recordings(args)
+        with one_voice():
+            return _recordings(args)
     if not args.exp:
         raise WheeltapperError("expected --exp DIR (stage of a recipe) or --audio PATH --out X.npz")
     with session(args.exp, args.conf, args.set, several=True) as run:
@@ -143,21 +144,20 @@ def _store(args: argparse.Namespace, encoder: "Encoder", paths: list[Path]) -> i
     share = (number * processes.count() + processes.number(), count * processes.count())
     settings = {name: getattr(args, name) for name in SETTINGS} | {"device": device}
     root = args.audio if args.audio.is_dir() else args.audio.parent
-    with one_voice():
-        processes.join(device)
-        collection = Collection(
-            args.store, encoder, args.checkpoint or args.exp or options.DEFAULT, paths, root, Settings(**settings)
+    processes.join(device)
+    collection = Collection(
+        args.store, encoder, args.checkpoint or args.exp or options.DEFAULT, paths, root, Settings(**settings)
+    )
+    with progress_bar(0, "embedding") as bar:
+        problems = collection.fill(
+            share, one_thread_each(args.workers), lambda missing: bar.to(0, missing), lambda done: bar.update(done)
         )
-        with progress_bar(0, "embedding") as bar:
-            problems = collection.fill(
-                share, one_thread_each(args.workers), lambda missing: bar.to(0, missing), lambda done: bar.update(done)
-            )
-        for problem in problems:
-            print(f"wheeltapper embed: {problem.replace(chr(10), chr(92) + 'n')}", file=sys.stderr)
-        bad = sum(processes.collect(len(problems)))  # torchrun would stop the others when one ends with a status of 1
-        if processes.is_main():
-            print(_told(args, collection.finish(), f"part {number + 1} of {count}: " if count > 1 else ""))
-        processes.leave()
+    for problem in problems:
+        print(f"wheeltapper embed: {problem.replace(chr(10), chr(92) + 'n')}", file=sys.stderr)
+    bad = sum(processes.collect(len(problems)))  # torchrun would stop the others when one ends with a status of 1
+    if processes.is_main():
+        print(_told(args, collection.finish(), f"part {number + 1} of {count}: " if count > 1 else ""))
+    processes.leave()
     return 1 if bad else 0
 
 
