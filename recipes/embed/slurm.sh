@@ -7,6 +7,7 @@
 # it, the recordings and the store. Each task embeds its share of the recordings, on one GPU where it has one; the task that
 # ends last writes embeddings.npy and index.csv. Tasks that were cut off start again, or are started again by the same
 # command: nothing is embedded twice, and of a folder that has grown only what is new. --array 1-1 embeds all that is left.
+# On machines without GPUs: sbatch --gpus-per-node 0.
 #SBATCH --job-name=wheeltapper-embed
 #SBATCH --array=1-8
 #SBATCH --ntasks=1

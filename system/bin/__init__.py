@@ -82,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if command != "launch":  # whose processes share the machine
             machine.limit_library_threads()
         machine.prepare_metal()
-        args, module = _read(argv, command)
+        args, module = read_options(argv, command)
         if module is None:
             return 2
         check_outputs(args)
@@ -101,7 +101,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 1
 
 
-def _read(argv: list[str], command: str) -> tuple[argparse.Namespace, ModuleType | None]:
+def read_options(argv: list[str], command: str) -> tuple[argparse.Namespace, ModuleType | None]:
     """The options, and the module of the command; without one, help is printed."""
     parser = Parser(
         prog="wheeltapper",

@@ -87,7 +87,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def main(args: argparse.Namespace) -> int:
     if args.audio is not None:
-        return _recordings(args)
+        with one_voice():
+            return _recordings(args)
     if not args.exp:
         raise WheeltapperError("expected --exp DIR (stage of a recipe) or --audio PATH --out X.npz")
     with session(args.exp, args.conf, args.set, several=True) as run:
@@ -143,21 +144,20 @@ def _store(args: argparse.Namespace, encoder: "Encoder", paths: list[Path]) -> i
     share = (number * processes.count() + processes.number(), count * processes.count())
     settings = {name: getattr(args, name) for name in SETTINGS} | {"device": device}
     root = args.audio if args.audio.is_dir() else args.audio.parent
-    with one_voice():
-        processes.join(device)
-        collection = Collection(
-            args.store, encoder, args.checkpoint or args.exp or options.DEFAULT, paths, root, Settings(**settings)
+    processes.join(device)
+    collection = Collection(
+        args.store, encoder, args.checkpoint or args.exp or options.DEFAULT, paths, root, Settings(**settings)
+    )
+    with progress_bar(0, "embedding") as bar:
+        problems = collection.fill(
+            share, one_thread_each(args.workers), lambda missing: bar.to(0, missing), lambda done: bar.update(done)
         )
-        with progress_bar(0, "embedding") as bar:
-            problems = collection.fill(
-                share, one_thread_each(args.workers), lambda missing: bar.to(0, missing), lambda done: bar.update(done)
-            )
-        for problem in problems:
-            print(f"wheeltapper embed: {problem.replace(chr(10), chr(92) + 'n')}", file=sys.stderr)
-        bad = sum(processes.collect(len(problems)))  # torchrun would stop the others when one ends with a status of 1
-        if processes.is_main():
-            print(_told(args, collection.finish(), f"part {number + 1} of {count}: " if count > 1 else ""))
-        processes.leave()
+    for problem in problems:
+        print(f"wheeltapper embed: {problem.replace(chr(10), chr(92) + 'n')}", file=sys.stderr)
+    bad = sum(processes.collect(len(problems)))  # torchrun would stop the others when one ends with a status of 1
+    if processes.is_main():
+        print(_told(args, collection.finish(), f"part {number + 1} of {count}: " if count > 1 else ""))
+    processes.leave()
     return 1 if bad else 0
 
 
@@ -165,9 +165,12 @@ def _told(args: argparse.Namespace, found: "Outcome", part: str) -> str:
     from system.embeddings.collection import ARRAY, FAILED, INDEX
 
     if found.there < found.total:
-        return (
-            f"{args.store}: {part}{found.there} of {found.total} recordings are there; the last part writes the result"
-        )
+        there = f"{args.store}: {part}{found.there} of {found.total} recordings are there"
+        if not part:
+            raise WheeltapperError(
+                f"{there}, the others have changed since they were read; the same command embeds them"
+            )
+        return f"{there}; the last part writes the result"
     if not found.shape:
         raise WheeltapperError(f"{args.audio}: expected a recording that can be embedded, found {found.total} others")
     left_out = found.total - found.shape[0]
@@ -187,9 +190,15 @@ def _share(text: str | None) -> tuple[int, int]:
         if not all(value.isdecimal() for value in values):
             raise WheeltapperError("--share slurm: expected a task of a job array (SLURM_ARRAY_TASK_ID), found none")
         task, first, last, step = map(int, values)
-        return (task - first) // step, (last - first) // step + 1
-    found = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
-    number, count = (int(found[1]), int(found[2])) if found else (0, 0)
+        count = (last - first) // step + 1
+        if (found := os.environ.get("SLURM_ARRAY_TASK_COUNT", str(count))) != str(count):
+            raise WheeltapperError(
+                f"--share slurm: expected an array without gaps such as 1-{count}, found {found} tasks from {first} to "
+                f"{last}, which would leave parts out; --array 1-1 embeds all that is left"
+            )
+        return (task - first) // step, count
+    given = re.fullmatch(r"([0-9]{1,6})/([0-9]{1,6})", text)
+    number, count = (int(given[1]), int(given[2])) if given else (0, 0)
     if not 1 <= number <= count:
         raise WheeltapperError(f"--share: expected I/N with I from 1 to N, or slurm, found {text}")
     return number - 1, count

@@ -7,7 +7,7 @@ import signal
 from pathlib import Path
 
 from system import machine
-from system.bin import options
+from system.bin import options, read_options
 from system.errors import WheeltapperError
 from system.pipeline import session
 
@@ -60,6 +60,7 @@ def main(args: argparse.Namespace) -> int:
         )
     if args.machines > 1 and not args.meet:
         raise WheeltapperError("--meet: expected HOST:PORT of the first machine where there are several, found nothing")
+    read_options(command, command[0])  # wrong ones are said here, once
     level = os.environ.setdefault("LOGLEVEL", "CRITICAL")  # what torchrun has to say about a failure is said below
     os.environ[session.LAUNCHED] = "1"
     if not machine.omp_threads():  # torchrun would give each process a single thread

@@ -26,13 +26,13 @@ from typing import IO, Any, NamedTuple
 
 import numpy as np
 
-from system import audio
+from system import audio, locks
 from system.batching import choose_batch_size
 from system.corpora.inspection import inspect_all
 from system.embeddings.embed import embed_files
 from system.embeddings.precision import choose_precision, set_precision
 from system.embeddings.recordings import rate_problem, relative_name
-from system.embeddings.store import Appender, EmbeddingStore
+from system.embeddings.store import Appender, EmbeddingStore, remove_unless_held
 from system.encoders.base import Encoder
 from system.encoders.checkpoints import weights_hash
 from system.errors import WheeltapperError
@@ -180,7 +180,7 @@ class Collection:
         digests = {path: sound.digest for path, sound in zip(paths, sounds, strict=True) if not isinstance(sound, str)}
         digests = {path: digest for path, digest in digests.items() if path not in problems}
         fresh = {digest: path for path, digest in digests.items() if digest not in stored}
-        failed = self._add(fresh, workers, rows)
+        failed = self._add(fresh, dict(zip(paths, states, strict=True)), workers, rows)
         stored |= fresh.keys() - failed.keys()
         problems |= {path: failed[digest] for path, digest in digests.items() if digest in failed}
         writer = csv.writer(told, lineterminator="\n")
@@ -189,8 +189,10 @@ class Collection:
         told.flush()
         return list(problems.values())
 
-    def _add(self, fresh: Mapping[str, Path], workers: int, file: Appender) -> dict[str, str]:
-        """Embeds recordings by content hash; returns the problem of each that failed."""
+    def _add(
+        self, fresh: Mapping[str, Path], states: Mapping[Path, State], workers: int, file: Appender
+    ) -> dict[str, str]:
+        """Embeds recordings by content hash; returns the problem of each that failed. ``states``: before the hash."""
         if not fresh:
             return {}
         failed: dict[str, str] = {}
@@ -200,10 +202,13 @@ class Collection:
             if len(fresh) == 1:
                 return {next(iter(fresh)): str(error)}
             for digest, path in fresh.items():  # each by itself, so that one does not stop the others
-                failed |= self._add({digest: path}, 1, file)
+                failed |= self._add({digest: path}, states, 1, file)
             return failed
-        for digest, row in zip(fresh, rows, strict=True):
-            file.append(bytes.fromhex(digest), row)
+        for (digest, path), row in zip(fresh.items(), rows, strict=True):
+            if _state(path) == states[path]:
+                file.append(bytes.fromhex(digest), row)
+            else:  # the row may be that of another content
+                failed[digest] = f"{path}: expected a recording, found one that changed while it was read"
         return failed
 
     def _rows(self, paths: list[Path], workers: int) -> np.ndarray:
@@ -262,6 +267,7 @@ class Collection:
         path = self.folder / SEEN / f"{platform.node()}-{os.getpid()}-{time.time_ns():x}.csv"
         path.parent.mkdir(exist_ok=True)
         with open(path, "x", newline="", **_TEXT) as file:
+            locks.hold(file)  # so that no other process removes it
             yield file
 
     def _forget(self, seen: Mapping[State, tuple[str, str]]) -> None:
@@ -271,7 +277,7 @@ class Collection:
             text = (",".join(map(_quoted, (*state, *values))) + "\n" for state, values in seen.items())
             out.writelines(line.encode(*CODING) for line in text)
         for path in others:
-            path.unlink(missing_ok=True)
+            remove_unless_held(path)
 
 
 _TEXT: dict[str, Any] = {"encoding": CODING[0], "errors": CODING[1]}

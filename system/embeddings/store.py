@@ -21,11 +21,13 @@ import struct
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from system import locks
 from system.errors import WheeltapperError
 from system.files import open_atomic, read_json, write_json
 from system.manifest import Clip
@@ -150,7 +152,7 @@ class EmbeddingStore:
             path.unlink()
         for path in self.folder.glob("*.rows"):
             if all(digest in wanted for digest, _ in _records(path)):
-                path.unlink()
+                remove_unless_held(path)
         for about in self.folder.glob("*.json"):
             if about != self.about and wanted.issuperset((_finished(about) or ((), None))[0]):
                 about.unlink()
@@ -217,19 +219,21 @@ class Appender:
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / f"{platform.node()}-{os.getpid()}-{time.time_ns():x}.rows"
-        self.file, self.width = -1, 0
+        self.file: FileIO | None = None
+        self.width = 0
 
     def __enter__(self) -> "Appender":
         return self
 
     def __exit__(self, *_) -> None:
-        if self.file >= 0:
-            os.close(self.file)
+        if self.file:
+            self.file.close()
 
     def append(self, digest: bytes, row: np.ndarray) -> None:
-        if self.file < 0:
+        if not self.file:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            self.file = os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+            self.file = open(self.path, "xb", buffering=0)  # noqa: SIM115 - closed by __exit__
+            locks.hold(self.file)  # so that no other process removes it
             self.width = len(row)
             self._write(HEADER.pack(MAGIC, FORMAT, self.width))
         if len(row) != self.width:
@@ -238,11 +242,20 @@ class Appender:
         self._write(record + CHECK.pack(zlib.crc32(record)))
 
     def _write(self, data: bytes) -> None:
+        assert self.file
         try:
-            if os.write(self.file, data) < len(data):
+            if self.file.write(data) < len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         except OSError as error:
             raise OSError(error.errno, error.strerror, str(self.path)) from error
+
+
+def remove_unless_held(path: Path) -> None:
+    """Removes a file, but not one that a process at work has locked, because it may write more to it."""
+    with contextlib.suppress(FileNotFoundError), open(path, "r+b") as file:
+        if locks.hold(file) is False:
+            return
+    path.unlink(missing_ok=True)
 
 
 def _lengths(folder: Path, expected: int, found: int) -> str:

@@ -108,6 +108,15 @@ def test_wrong_usage(wrong):
         launch.main(parser.parse_args(wrong))
 
 
+def test_wrong_options_of_the_command_are_said_once(capsys):
+    with pytest.raises(SystemExit) as ended:
+        system.bin.main(["launch", "--processes", "2", "--", "run", "--exp", "x", "--processes", "2"])
+    assert ended.value.code == 2
+    assert (
+        capsys.readouterr().err == "wheeltapper run: unrecognized arguments: --processes 2 (wheeltapper run --help)\n"
+    )
+
+
 def test_other_verbs_run_in_one_process(tmp_path, monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
     with pytest.raises(WheeltapperError, match="runs in one process, found 2"), session(tmp_path / "exp"):

@@ -99,7 +99,7 @@ def test_two_processes_write_what_one_does(prepared, tmp_path, capsys, conf):
     assert main(["embed", "--exp", str(again)]) == 0
     found, wanted = files(two, "embeddings"), files(again, "embeddings")
     assert found.keys() == wanted.keys()
-    assert len(found) == (14 if conf == "conf.yaml" else 18)
+    assert len(found) == (14 if conf == "conf.yaml" else 19)
     for name, path in wanted.items():
         assert found[name].read_bytes() == path.read_bytes(), name
     capsys.readouterr()

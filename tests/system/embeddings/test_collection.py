@@ -119,6 +119,34 @@ def test_the_share_that_ends_last_writes_the_result(folder, tmp_path, capsys, mo
         assert (tmp_path / "s" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+@pytest.mark.parametrize("count", ["2", "4"])
+def test_an_array_with_gaps_is_refused(folder, tmp_path, capsys, monkeypatch, count):
+    for name, value in {"ID": "1", "MIN": "1", "MAX": "3", "COUNT": count}.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
+    assert embed(folder, tmp_path / "s", "--share", "slurm") == 1
+    assert f"expected an array without gaps such as 1-3, found {count} tasks from 1 to 3" in capsys.readouterr().err
+
+
+def test_a_recording_that_changes_meanwhile_is_not_taken_for_done(folder, tmp_path, capsys, monkeypatch):
+    usual, kept = collection.embed_files, (folder / "a.wav").read_bytes()
+
+    def changing(encoder, paths, *more):
+        shutil.copy(folder / "other.wav", folder / "a.wav")
+        return usual(encoder, paths, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(collection, "embed_files", changing)
+        assert embed(folder, tmp_path / "s") == 1
+    assert "9 of 10 recordings are there, the others have changed since they were read" in capsys.readouterr().err
+    assert not (tmp_path / "s" / "embeddings.npy").exists()
+    (folder / "kept.wav").write_bytes(kept)  # the content that was there before
+    assert embed(folder, tmp_path / "s") == 1  # for the bad ones
+    found = rows(tmp_path / "s")
+    np.testing.assert_array_equal(found["a.wav"], found["other.wav"])
+    assert embed(folder, tmp_path / "fresh") == 1
+    np.testing.assert_array_equal(found["kept.wav"], rows(tmp_path / "fresh")["kept.wav"])
+
+
 def test_two_processes_share_a_manifest(folder, tmp_path, capsys):
     assert embed(folder, tmp_path / "whole") == 1
     with open(folder / "list.csv", "w") as file:

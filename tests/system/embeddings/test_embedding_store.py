@@ -159,6 +159,19 @@ def test_a_list_that_grew_keeps_what_it_had(tmp_path):
     np.testing.assert_array_equal(grown.read(), expected([*late, *reversed(early)]))
 
 
+def test_what_another_process_still_writes_is_not_removed(tmp_path):
+    early, late = clips_of(2), clips_of(2, first=2)
+    store, grown = (EmbeddingStore(tmp_path, "set", FACTS, clips) for clips in (early, early + late))
+    with grown.appender() as rows:
+        for clip in early:
+            rows.append(bytes.fromhex(clip.digest), vector(clip))
+        np.testing.assert_array_equal(store.finish(), expected(early))
+        for clip in late:
+            rows.append(bytes.fromhex(clip.digest), vector(clip))
+    np.testing.assert_array_equal(grown.finish(), expected(early + late))
+    assert not list(grown.folder.glob("*.rows"))
+
+
 def test_clips_that_cannot_be_embedded_are_listed_after_the_others(tmp_path):
     clips = clips_of(8)
     store = EmbeddingStore(tmp_path, "set", FACTS, clips)
