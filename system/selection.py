@@ -18,13 +18,13 @@ from system.evaluation import available
 from system.files import file_hash, read_json, write_json
 from system.manifest import Clip
 from system.record import run_record
-from system.stage import LOOP_FREE
+from system.stage import COMPUTED_ON, LOOP_FREE
 
 # In which a final run may differ from the frozen configuration: nothing here changes a score. Patterns of whole keys.
 FREE = (
     *("data.machines", "data.frozen", "data.folder", "data.corpus"),  # which recordings, and where things lie
     *("package.*", "systems.*.name", "systems.*.abbreviation"),  # what the team says of itself and its systems
-    *("device", "threads", "embed.batch_size"),  # how it is computed
+    *COMPUTED_ON,
     *(f"*.loop.{name}" for name in LOOP_FREE),
     *("pretrain.probe.*", "pretrain.front_end"),
     *("evaluate.*", "benchmark.*"),  # how results are measured

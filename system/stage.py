@@ -31,6 +31,7 @@ FORMER = 2  # whose stages left the same, but whose records have one hash for se
 PLACES = ("checkpoint",)  # settings that say where an input lies, which counts by its content
 # Settings of a training loop that say how it is computed and watched, not what comes out.
 LOOP_FREE = ("accumulate", "checkpointing", "workers", "log_every", "save_every")
+COMPUTED_ON = ("device", "threads", "embed.batch_size")  # whole keys of which the same is true
 
 
 @dataclass
@@ -286,15 +287,15 @@ def _is_content(path: Path | None, digest: str | None) -> bool:
 def _difference(before: Any, now: Any, key: str = "") -> str:
     """The first key of nested mappings whose values differ; empty where none does.
 
-    ``PLACES`` do not count, nor ``LOOP_FREE``, which records of earlier versions hold.
+    ``PLACES`` do not count, nor ``LOOP_FREE`` and ``COMPUTED_ON``, which records of earlier versions hold.
     """
     if not (isinstance(before, dict) and isinstance(now, dict)):
         return "" if before == now else key or "settings"
     for name in {**before, **now}:
-        if name in LOOP_FREE or (name in PLACES and before.get(name) and now.get(name)):
+        inner = f"{key}.{name}" if key else str(name)
+        if name in LOOP_FREE or inner in COMPUTED_ON or (name in PLACES and before.get(name) and now.get(name)):
             continue
         both = name in before and name in now
-        inner = f"{key}.{name}" if key else str(name)
         if found := _difference(before[name], now[name], inner) if both else inner:
             return found
     return ""

@@ -48,6 +48,15 @@ def test_all_stages_of_a_run_mix_no_devices(run, capsys):
     assert "\non cuda (pretended): " in capsys.readouterr().out
 
 
+def test_integers_stay_on_the_processor(recordings, tmp_path, monkeypatch, capsys):
+    command = ["embed", "--audio", str(next(recordings.rglob("*.wav"))), "--precision", "int8"]
+    with pretended_device(monkeypatch):
+        for place in (["--out", str(tmp_path / "rows.npz")], ["--store", str(tmp_path / "store")]):
+            assert main([*command, *place]) == 0, capsys.readouterr().err
+        assert main([*command, "--out", str(tmp_path / "rows.npz"), "--device", "cuda"]) == 1
+    assert "precision: expected fp32, bf16 or auto on cuda, found int8" in capsys.readouterr().err
+
+
 NANO = ["pretrain.loop.steps=0", "encoder.checkpoint="]
 MIXED = "branches.main.augment={mixup: 0.7, channel_swap: 0.5, channel_drop: 0.3, time_mask: 8, frequency_mask: 8}"
 

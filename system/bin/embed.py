@@ -11,7 +11,7 @@ from system import processes
 from system.bin import options
 from system.bin.parsing import only_with
 from system.errors import WheeltapperError
-from system.machine import choose_device, one_thread_each
+from system.machine import AUTO, choose_device, one_thread_each
 from system.pipeline import forecast
 from system.pipeline.session import one_voice, run_stage, session
 
@@ -109,7 +109,7 @@ def _recordings(args: argparse.Namespace) -> int:
     from system.embeddings.recordings import choose_usable, list_recordings, write_embeddings
 
     paths = list_recordings(args.audio)
-    device = choose_device(args.device)
+    device = _device(args)
     if min(args.batch_size, args.workers, args.layer) < 0:
         raise WheeltapperError("--batch-size, --workers, --layer: expected at least 0")
     encoder = options.build_encoder(args, args.checkpoint, args.seed)
@@ -136,11 +136,16 @@ def _recordings(args: argparse.Namespace) -> int:
     return 1 if problems else 0
 
 
+def _device(args: argparse.Namespace) -> str:
+    """The device that ``--device`` stands for; of int8, which is for CPUs, ``auto`` is the CPU, as in a run."""
+    return choose_device("cpu" if args.precision == "int8" and args.device == AUTO else args.device)
+
+
 def _store(args: argparse.Namespace, encoder: "Encoder", paths: list[Path]) -> int:
     from system.embeddings.collection import Collection, Settings
     from system.progress import progress_bar
 
-    device, (number, count) = choose_device(args.device), _share(args.share)
+    device, (number, count) = _device(args), _share(args.share)
     share = (number * processes.count() + processes.number(), count * processes.count())
     settings = {name: getattr(args, name) for name in SETTINGS} | {"device": device}
     root = args.audio if args.audio.is_dir() else args.audio.parent

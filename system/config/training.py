@@ -53,7 +53,9 @@ class MaskConfig:
     adjust: Share = key(0.07, "Extra share of block centres (EAT)")
     block: Positive = key(5, "Side of a visible block in patches (EAT)")
     clones: Positive = key(16, "Largest number of masks for each sub-band (EAT)")
-    max_bands: Positive = key(64, "Largest number of sub-bands of one clip, clones counted (FISHER's code)")
+    max_bands: Positive = key(
+        64, "Largest number of sub-bands of one clip, clones counted (FISHER's code); with echo of one of most_bands"
+    )
     noise_std: NonNegative = key(
         0.01, "Standard deviation of the noise that fills hidden patches before the decoder (EAT)"
     )

@@ -30,6 +30,7 @@ HOURS = 2 * LONG  # from which a GPU is recommended
 RATE = {"cpu": 2e10, "cuda": 5e12, "mps": 5e11}  # operations per second, of a CPU per thread: a low estimate
 TOKENS = 500  # of a clip of ten seconds
 ENOUGH = 0.5  # seconds that a trial should take
+PATIENCE = 30.0  # seconds of a first trial after which there is no second
 
 Part = tuple[str, float]  # what, seconds
 
@@ -232,8 +233,8 @@ def _some(clips: Sequence[Clip], count: int) -> list[Clip]:
 def _per_row(work: Callable[[int], None], most: int, device: str, fewest: int = 1) -> float:
     """Seconds per row of ``work``, a function of the number of rows; of ``most`` rows where that is quick."""
     rows = most if device != "cpu" else min(fewest, most)
-    first = _timed(work, rows, device)  # what is done once, such as choosing kernels, counts here
-    if first > 10 * ENOUGH:
+    first = _timed(work, rows, device)  # what is done once, such as importing or choosing kernels, counts here
+    if first > PATIENCE:
         return first / rows
     second = _timed(work, rows, device) / rows
     return _timed(work, most, device) / most if rows < most and second * most < ENOUGH else second

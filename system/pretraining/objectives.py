@@ -52,7 +52,7 @@ class EchoObjective(SelfDistillation):
         width, stride = self.student.config.band_width, self.student.config.patch_stride
         bins = frame_sizes(rate)[0] // 2 + 1
         count = int(torch.randint(self.config.fewest_bands, self.config.most_bands + 1, (), generator=generator))
-        clones = clone_count(count, self.config.mask)
+        clones = clone_count(self.config.most_bands, self.config.mask)  # the same for all recordings of a batch
         patches = max(1, -(-frames // stride))
         first = torch.randint(0, max(1, bins - width), (count,), generator=generator)
         return {

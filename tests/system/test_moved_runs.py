@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -22,9 +23,12 @@ from moved_runs import RATE, SEED, WEIGHTS, Place, flip, hidden, make_former, re
 import system
 from system import files, stage
 from system.bin import main
+from system.config import load
 from system.encoders import cards
 from system.encoders.cards import OWN
+from system.experiment import STAGES, Experiment
 from system.files import LOCK, read_json, write_json
+from system.pipeline import stages
 
 ROOT = Path(system.__file__).parents[1]
 
@@ -115,8 +119,21 @@ def test_the_configuration_written_again(place):
 
 def test_of_what_changes_no_score(place):
     conf = yaml.safe_load((place.exp / "config.yaml").read_text())
-    place.configure(threads=2, data=conf["data"] | {"folder": "elsewhere"})
+    place.configure(threads=2, embed={"batch_size": 3}, data=conf["data"] | {"folder": "elsewhere"})
     assert place.scores() == place.expected
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu", "cuda", "mps"])
+def test_on_another_device(place, device):
+    """No stage runs again where a run is moved to, the package's neither, whose record of earlier versions names it."""
+    run = Experiment(place.exp, load(place.exp / "config.yaml"))
+    stages.module("package").stage(run).run(list)
+    record = place.exp / "stages" / "7_package.json"
+    made = read_json(record)
+    write_json(record, made | {"settings": made["settings"] | {"device": "cpu", "threads": 1}})
+    moved = replace(run.config, device=device, threads=2, embed=replace(run.config.embed, batch_size=3))
+    found = {name: stages.module(name).stage(replace(run, config=moved)).problem() for name in STAGES[:8]}
+    assert set(found.values()) == {""}, found
 
 
 @pytest.mark.parametrize("version", ["9.9.9", "0.0.9"])

@@ -19,7 +19,7 @@ from system.experiment import Experiment
 from system.files import read_json
 from system.pipeline.branches import network_branch
 from system.pipeline.stages import stages_of
-from system.stage import Stage
+from system.stage import COMPUTED_ON, Stage
 
 NO_TESTS = "a package holds scores of test clips, and the recordings have none"
 
@@ -32,7 +32,8 @@ def stage(run: Experiment) -> Stage:
     for label in run.labels:
         reads += sorted(run.system(label).glob("*_test.csv"))
     owns = ["package", run.zip.name, run.compliance.name]
-    return run.stage("package", asdict(run.config), reads, owns, given=given)
+    settings = {name: value for name, value in asdict(run.config).items() if name not in COMPUTED_ON}
+    return run.stage("package", settings, reads, owns, given=given)
 
 
 def work(run: Experiment) -> Iterable[Path]:

@@ -91,3 +91,15 @@ def test_what_cannot_be_measured_has_no_time(prepared, monkeypatch, capsys):
     monkeypatch.setattr("system.adaptation.input_crop", lambda *_: (_ for _ in ()).throw(OSError("gone")))
     forecast.announce(prepared, ["adapt"])
     assert capsys.readouterr().out.splitlines()[-1] == "on cpu (1 thread)"
+
+
+@pytest.mark.parametrize(
+    ("times", "seconds"),
+    [([12.0, 2.0], 2.0), ([40.0], 40.0), ([3.0, 0.05, 0.16], 0.02)],
+    ids=["done once", "too long for a second", "quick, so of all rows"],
+)
+def test_what_is_done_once_does_not_count(monkeypatch, times, seconds):
+    told = iter(times)
+    monkeypatch.setattr(forecast, "_timed", lambda *_: next(told))
+    assert forecast._per_row(print, 8, "cpu") == pytest.approx(seconds)
+    assert next(told, None) is None
