@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from system.groups import connected
+from system.manifest import group_by
 from system.score_tables import Group, ScoreRow, threshold_key
 from system.scoring import calibrate
 
@@ -29,8 +30,9 @@ def expected_false_alarms(
         promised, or empty.
     """
     found = {}
+    members = group_by(rows, "machine", "section", "split")
     for group, threshold in thresholds.items():
-        own = [row for row in rows if (row.machine, row.section, row.split) == (*group, "train")]
+        own = [rows[index] for index in members.get((*group, "train"), ())]
         scores, domains = np.array([row.score for row in own]), np.array([row.domain for row in own])
         # Parts of one recording are more alike than two recordings are: together they tell as much as one.
         numbers = connected([row.file for row in own], [row.group for row in own])

@@ -62,6 +62,7 @@ def fuse_windows(branches: Mapping[str, Sequence[ScoreRow]], system: SystemConfi
     used = {name: weight for name, weight in system.weights.items() if weight > 0}
     tables = {name: {row.row: row for row in branches[name]} for name in used}
     first = next(iter(tables.values()))
+    all_rows = list(first.values())
     for name, table in tables.items():
         if table.keys() != first.keys():
             odd = next(iter(table.keys() ^ first.keys()))
@@ -69,8 +70,8 @@ def fuse_windows(branches: Mapping[str, Sequence[ScoreRow]], system: SystemConfi
                 f"branch {name}: expected the same clips in all branches, {'/'.join(map(str, odd))} is in one"
             )
     rows: list[ScoreRow] = []
-    for members in group_by(list(first.values()), "machine", "section").values():
-        own = [list(first.values())[index] for index in members]
+    for members in group_by(all_rows, "machine", "section").values():
+        own = [all_rows[index] for index in members]
         train = np.array([row.split == "train" for row in own])
         calibrated = {}
         for name, table in tables.items():
@@ -104,6 +105,8 @@ def fuse_system(
     """
     fused, rows = fuse_windows(branches, system), []
     thresholds: dict[Group, float] = {}
+    single: Sequence[ScoreRow] = branches[system.branches[0]] if raw_thresholds is not None else ()
+    raw = group_by(single, "machine", "section", "split")
     for group, members in group_by(fused, "machine", "section").items():
         own = collapse([fused[index] for index in members])
         references = [row for row in own if row.split == "train"]
@@ -111,9 +114,8 @@ def fuse_system(
         if raw_thresholds is None:
             thresholds[group] = threshold(references, false_positive_rate)
         else:
-            (name,) = system.branches
-            raw = [r.score for r in branches[name] if (r.machine, r.section, r.split) == (*group, "train")]
-            thresholds[group] = float(calibrate.robust_z(np.array(raw))(raw_thresholds[group[0]]))
+            scores = np.array([single[index].score for index in raw.get((*group, "train"), ())])
+            thresholds[group] = float(calibrate.robust_z(scores)(raw_thresholds[group[0]]))
     return rows, thresholds
 
 

@@ -44,7 +44,7 @@ def score_machines(
         WheeltapperError: a machine and section without references, or with clips that have no embedding.
     """
     rows: list[ScoreRow] = []
-    known = {row[:4] for row in embeddings}
+    known = windows.by_clip(embeddings)
     for (machine, section), (references, tests) in shuffled(clips, seed).items():
         if not references and not tests:
             continue
@@ -52,7 +52,7 @@ def score_machines(
         if missing or not references:
             found = f"no embedding of {missing[0]} (run stage 3 again)" if missing else "no normal training clip"
             raise WheeltapperError(f"{machine} section {section}: expected embedded training clips, found {found}")
-        normal, judged = windows.stored(references, embeddings), windows.stored(tests, embeddings)
+        normal, judged = windows.stored(references, known), windows.stored(tests, known)
         try:
             scorer = fit_scorer(normal, embeddings, config)
             if note := note_of(scorer):

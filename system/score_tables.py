@@ -11,7 +11,7 @@ from typing import Any
 from system.errors import WheeltapperError
 from system.evaluation import challenge_csv
 from system.files import open_atomic, write_json
-from system.manifest import Key, Row
+from system.manifest import Key, Row, group_by
 
 Group = tuple[str, str]  # machine, section
 
@@ -77,8 +77,10 @@ def write_system(
     """
     folder = Path(folder)
     written = []
+    members = group_by(rows, "machine", "section", "split")
     for (machine, section), threshold in thresholds.items():
-        scores = {r.file: r.score for r in rows if (r.machine, r.section, r.split) == (machine, section, "test")}
+        tests = [rows[index] for index in members.get((machine, section, "test"), ())]
+        scores = {row.file: row.score for row in tests}
         if not scores:
             continue
         written.append(folder / challenge_csv.score_name(machine, section))

@@ -16,7 +16,7 @@ of the recording in windows.
 import itertools
 import math
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Protocol, TypeVar
 
@@ -103,11 +103,16 @@ def settings(clips: Sequence[Clip], config: DataConfig) -> dict[str, Any]:
     return {"windows": {"window": config.window, "hop": config.hop}}
 
 
-def stored(clips: Iterable[Clip], rows: Iterable[Row]) -> list[Clip]:
-    """The windows of clips that an index of embeddings names; KeyError with the key of a clip that it does not."""
+def by_clip(rows: Iterable[Row]) -> dict[Key, list[Row]]:
+    """The rows of an index of embeddings by the key of their clip."""
     known: dict[Key, list[Row]] = {}
     for row in rows:
         known.setdefault(row[:4], []).append(row)
+    return known
+
+
+def stored(clips: Iterable[Clip], known: Mapping[Key, Sequence[Row]]) -> list[Clip]:
+    """The windows of clips that ``by_clip`` of an index names; KeyError with the key of a clip that it does not."""
     found = []
     for clip in clips:
         found += [replace(clip, start=row[4], window=row[5]) if len(row) == 6 else clip for row in known[clip.key]]

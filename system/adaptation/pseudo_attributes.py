@@ -170,8 +170,8 @@ def read(path: str | os.PathLike) -> list[PseudoAttribute]:
 def summary(rows: Sequence[PseudoAttribute]) -> dict[str, dict]:
     """Sizes of the clusters, largest first, and mean silhouette of each machine and section."""
     result = {}
-    for machine, section in dict.fromkeys((row.machine, row.section) for row in rows):
-        own = [row for row in rows if (row.machine, row.section) == (machine, section)]
+    for (machine, section), members in group_by(rows, "machine", "section").items():
+        own = [rows[index] for index in members]
         sizes = np.bincount([row.cluster for row in own])
         result[f"{machine}/{section}"] = {
             "sizes": sorted(sizes.tolist(), reverse=True),

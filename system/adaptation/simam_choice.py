@@ -21,7 +21,7 @@ from system.encoders.base import Encoder
 from system.encoders.pooling import pool_tokens, select
 from system.errors import WheeltapperError
 from system.frontends.simam import enhance
-from system.manifest import Clip, check_training
+from system.manifest import Clip, check_training, group_by
 from system.scoring.knn import KnnScorer
 from system.training.state import step_seed
 
@@ -75,7 +75,9 @@ def kinds_of_machines(
     }
     if config.simam != "auto":
         return result
-    samples = {m: _sample(clips, m, seed) for m in machines if m not in config.simam_machines}
+    members = group_by(clips, "machine")
+    own_clips = {m: [clips[index] for index in members.get((m,), ())] for m in machines}
+    samples = {m: _sample(own, m, seed) for m, own in own_clips.items() if m not in config.simam_machines}
     mine = {machine: samples[machine] for machine in processes.share(list(samples))}
     done, total = 0, sum(map(len, mine.values()))
     chosen: dict[str, dict[str, Any]] = {}
@@ -140,9 +142,8 @@ def _held_out(embeddings: np.ndarray, domains: np.ndarray) -> np.ndarray:
     return scores
 
 
-def _sample(clips: Sequence[Clip], machine: str, seed: int) -> list[Clip]:
-    """At most MAX_CLIPS clips of a machine, at most half of them from the target domain."""
-    own = [clip for clip in clips if clip.machine == machine]
+def _sample(own: Sequence[Clip], machine: str, seed: int) -> list[Clip]:
+    """At most MAX_CLIPS of the clips of a machine, at most half of them from the target domain."""
     if len(own) < MIN_CLIPS:
         raise WheeltapperError(
             f"encoder.simam auto: {machine}: expected at least {MIN_CLIPS} normal training clips, found {len(own)}"

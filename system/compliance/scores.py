@@ -109,7 +109,7 @@ def score_alone(
         WheeltapperError: an embedding is missing.
     """
     found: Scores = {}
-    known = {row[:4] for row in embeddings}
+    known = windows.by_clip(embeddings)
     for members in group_by(clips, "machine", "section").values():
         references = [clips[index] for index in members if clips[index].split == "train"]
         tests = [clips[index] for index in members if clips[index].split == "test"]
@@ -118,10 +118,10 @@ def score_alone(
             raise WheeltapperError(f"{'/'.join(missing[0])}: expected its embedding, found none; run stage 3 again")
         if not references:
             continue
-        normal = windows.stored(references, embeddings)
+        normal = windows.stored(references, known)
         scorer = machine_scores.fit_scorer(normal, embeddings, ScorerConfig(name, dict(settings)))
         found |= {clip.row: float(s) for clip, s in zip(normal, scorer.reference_scores(), strict=True)}
-        for clip in windows.stored(tests, embeddings):
+        for clip in windows.stored(tests, known):
             found[clip.row] = float(scorer.score(np.asarray(embeddings[clip.row], np.float64)[None])[0])
     return found
 
@@ -143,16 +143,16 @@ def fuse_alone(
         rate: false-alarm rate for the thresholds.
         raw: thresholds of the machines on the scores of a single branch, instead of those from references.
     """
-    rows = list(next(iter(branches.values())))
     found: Scores = {}
     thresholds = {}
-    for group in dict.fromkeys(row[:2] for row in rows):
+    own_references = _by_group(references)
+    for group, rows in _by_group(next(iter(branches.values()))).items():
         standards = {
-            name: calibrate.robust_z(np.array([scores[row] for row in references if row[:2] == group]))
+            name: calibrate.robust_z(np.array([scores[row] for row in own_references.get(group, ())]))
             for name, scores in branches.items()
         }
         fused: dict[Key, list[ScoreRow]] = {}
-        for row in (row for row in rows if row[:2] == group):
+        for row in rows:
             own = {name: standards[name](np.array([scores[row]])) for name, scores in branches.items()}
             score = float(calibrate.fuse(own, {name: system.weights[name] for name in own}, system.fusion)[0])
             known = references.get(row) or ScoreRow.of(row, "", score)
@@ -170,6 +170,14 @@ def fuse_alone(
             else float(next(iter(standards.values()))(raw[group[0]]))
         )
     return found, thresholds
+
+
+def _by_group(rows: Iterable[Row]) -> dict[tuple[str, str], list[Row]]:
+    """Rows by (machine, section), in order of first appearance."""
+    found: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        found.setdefault(row[:2], []).append(row)
+    return found
 
 
 def disguise(clips: Sequence[Clip], seed: int) -> tuple[list[Clip], dict[Key, Key]]:
@@ -250,8 +258,8 @@ def _table(run: Experiment, label: str, machine: str, section: str) -> tuple[dic
 def _different(expected: Scores, found: Scores) -> list[str]:
     """A sentence for each clip whose score is missing, superfluous, or differs by more than rounding."""
     spreads: dict[tuple[str, str], float] = {}
-    for group in {key[:2] for key in expected}:
-        values = [score for key, score in expected.items() if key[:2] == group]
+    for group, keys in _by_group(expected).items():
+        values = [expected[key] for key in keys]
         spreads[group] = max(values) - min(values) or abs(values[0])  # of a single clip its score
     sentences = []
     for key in dict.fromkeys([*expected, *found]):

@@ -121,8 +121,11 @@ def unite(clips: Sequence[Clip], copies: Sequence[Copy]) -> list[Clip]:
         WheeltapperError: all training recordings of a machine and section are copies of one.
     """
     result = list(clips)
+    found: dict[tuple, list[Copy]] = {}
+    for copy in copies:
+        found.setdefault(copy.clip[:3], []).append(copy)
     for group, members in group_by(clips, "machine", "section", "split").items():
-        mine = [copy for copy in copies if copy.clip[:3] == group]
+        mine = found.get(group, [])
         if group[2] != "train" or not mine:
             continue
         own = [clips[number] for number in members]
@@ -150,15 +153,18 @@ def notes(clips: Sequence[Clip], copies: Sequence[Copy]) -> list[str]:
     Equal files of other machines and sections, and of normal and anomalous test recordings, are named too.
     """
     found = _strays(clips)
+    totals = Counter((clip.machine, clip.split) for clip in clips)
+    first = {copy.clip: copy for copy in reversed(copies)}
+    by_place: dict[tuple[str, str], list[Copy]] = {}
+    for copy in first.values():
+        by_place.setdefault((copy.clip[0], copy.clip[2]), []).append(copy)
     for machine in machines(clips):
-        own = {copy.clip: copy for copy in reversed(copies) if copy.clip[0] == machine}
         for split, meaning in (
             ("train", "each is left out together with the recording that it copies"),
             ("test", "their scores say nothing about new recordings"),
         ):
-            which = [copy for copy in own.values() if copy.clip[2] == split]
-            total = sum((clip.machine, clip.split) == (machine, split) for clip in clips)
-            if which:
+            if which := by_place.get((machine, split), []):
+                total = totals[machine, split]
                 equal = sum(copy.equal for copy in which)
                 kinds = [f"{equal} equal"] * (equal > 0) + [f"{len(which) - equal} nearly equal"] * (equal < len(which))
                 last = which[-1]

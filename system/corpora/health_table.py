@@ -58,8 +58,9 @@ def read(path: str | os.PathLike) -> dict[Key, Health]:
 def training_notes(clips: Sequence[Clip], healths: Mapping[Key, Health]) -> list[str]:
     """One line for each machine that has training recordings with something wrong, absolutely or beside the others."""
     notes = []
-    for machine in manifest.machines(clips):
-        own = [clip for clip in clips if clip.machine == machine and clip.split == "train" and clip.key in healths]
+    for (machine,), members in manifest.group_by(clips, "machine").items():
+        every = (clips[index] for index in members)
+        own = [clip for clip in every if clip.split == "train" and clip.key in healths]
         kinds: dict[str, list[str]] = {}
         for clip in own:
             for found in health_check.check(clip, healths[clip.key], health_check.Usual()):

@@ -13,8 +13,8 @@ def machine_summary(clips: Sequence[Clip]) -> str:
     """A table with one line a machine: phase, clips of each split and domain, clip length (s), channels, rate (Hz)."""
     development = manifest.is_development(clips)
     rows: list[tuple] = [(*HEADER, "channels", "rate")]
-    for machine in manifest.machines(clips):
-        own = [clip for clip in clips if clip.machine == machine]
+    for (machine,), members in manifest.group_by(clips, "machine").items():
+        own = [clips[index] for index in members]
         train = [clip for clip in own if clip.split == "train"]
         test = [clip for clip in own if clip.split == "test"]
         shortest, longest = min(clip.seconds for clip in own), max(clip.seconds for clip in own)
@@ -41,8 +41,10 @@ def machine_summary(clips: Sequence[Clip]) -> str:
 def class_summary(clips: Sequence[Clip]) -> str:
     """A table with one line a class: clips of each split, groups that no split separates, hours."""
     rows: list[tuple] = [("class", "train", "test", "groups", "hours", "channels", "rate")]
-    for kind in dict.fromkeys(class_of(clip) for clip in clips):
-        own = [clip for clip in clips if class_of(clip) == kind]
+    classes: dict[str, list[Clip]] = {}
+    for clip in clips:
+        classes.setdefault(class_of(clip), []).append(clip)
+    for kind, own in classes.items():
         train = sum(clip.split == "train" for clip in own)
         groups = len({clip.group or clip.path for clip in own})
         rates = ",".join(str(rate) for rate in sorted({clip.rate for clip in own}))

@@ -157,9 +157,10 @@ def judges(run: Experiment, number: int, clips: Sequence[Clip], groups: Sequence
     normal: dict[Group, list[Clip]] = {}
     for name in system.branches:
         embeddings = read_rows(run.index(name), run.embeddings(name, system.view))
+        known = windows.by_clip(embeddings)
         for group in groups:
             try:
-                normal[group] = windows.stored(members[group][0], embeddings)
+                normal[group] = windows.stored(members[group][0], known)
                 scorer = machine_scores.fit_scorer(normal[group], embeddings, run.config.branches[name].scorer)
             except KeyError as error:
                 machine, section = group

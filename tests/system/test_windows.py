@@ -295,8 +295,8 @@ def test_embeddings_are_found_by_window(tmp_path):
     files.write_array(tmp_path / "a.npy", np.arange(10.0).reshape(5, 2))
     rows = files.read_rows(tmp_path / "i.csv", tmp_path / "a.npy")
     assert list(rows) == [part.row for part in parts]
-    assert windows.stored(clips, rows) == parts
+    assert windows.stored(clips, windows.by_clip(rows)) == parts
     with pytest.raises(KeyError, match=r"other\.wav"):
-        windows.stored([clip(1.0, "other.wav")], rows)
+        windows.stored([clip(1.0, "other.wav")], windows.by_clip(rows))
     files.write_index(tmp_path / "i.csv", clips)
     assert (tmp_path / "i.csv").read_text().splitlines()[0] == "machine,section,split,file"

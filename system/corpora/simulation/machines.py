@@ -20,7 +20,7 @@ from scipy import fft
 from system.corpora.simulation.acoustics import coloured_noise, fractional_impulses
 
 BINS = 513
-PIECE = 1 << 15  # samples at a time, which stay in a CPU's cache; of fewer, threads wait for each other
+PIECE = 1 << 15  # samples at a time, which stay in a CPU's cache
 
 
 def shaft_phase(rng: np.random.Generator, samples: int, rate: int, hertz: float, wander: float = 0.004) -> np.ndarray:
