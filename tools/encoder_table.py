@@ -40,6 +40,9 @@ ROWS = {
     "audiomae-as2m": "audiomae_timm_vit_b16_1024x128_avgpool",
     "ast-audioset-10-10-0.4593": "ast_hf",
     "resnext101-32x8d": "resnext101_32x8d_timm",
+    "mn04": "mn04_as",
+    "mn10": None,
+    "mn40": None,
 }
 # The reference values of BEATs were made with an input that is normalised twice, which the authors' code does not do.
 REFERENCE_MODES = {"beats": "twice"}

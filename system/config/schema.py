@@ -81,9 +81,9 @@ class EmbedConfig:
 
     precision: EmbedPrecision = key(
         "auto",
-        "Arithmetic of the encoders; auto: bf16 if the device has instructions for it and the tokens have at least 192 "
-        "numbers, otherwise fp32; int8: linear layers in integers, on a CPU. What was used is recorded, and new "
-        "recordings are embedded in the same way",
+        "Arithmetic of the encoders; auto: bf16 if the device has instructions for it and the network has at least 4 "
+        "million weights, otherwise fp32; int8: linear layers in integers, on a CPU. What was used is recorded, and "
+        "new recordings are embedded in the same way",
     )
     batch_size: Natural = key(
         0,

@@ -12,7 +12,7 @@ from system.encoders.linear import Linear
 from system.errors import WheeltapperError
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "int8": torch.float32}  # beside the integers of int8
-SMALL = 192  # width of the tokens below which bf16 saves too little for the digits that it costs
+SMALL = 4_000_000  # weights of a network below which bf16 saves too little for the digits that it costs
 
 AnyEncoder = TypeVar("AnyEncoder", bound=Encoder)
 
@@ -22,7 +22,7 @@ def choose_precision(precision: str, device: str, encoder: Encoder) -> str:
 
     Args:
         precision: ``fp32``, ``bf16``, ``int8``, or ``auto``, which is bf16 if the device has instructions for it and
-            the tokens have at least ``SMALL`` numbers, otherwise fp32.
+            the network has at least ``SMALL`` weights, otherwise fp32.
         device: cpu, cuda or mps.
         encoder: that will compute.
 
@@ -44,7 +44,8 @@ def choose_precision(precision: str, device: str, encoder: Encoder) -> str:
             raise WheeltapperError(f"precision: expected fp32, bf16 or auto with {encoder.family}, found int8")
     if precision != "auto":
         return precision
-    return "bf16" if encoder.dim >= SMALL and has_bf16(device) else "fp32"
+    weights = sum(parameter.numel() for parameter in encoder.parameters())
+    return "bf16" if weights >= SMALL and has_bf16(device) else "fp32"
 
 
 def has_bf16(device: str) -> bool:
