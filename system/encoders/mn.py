@@ -144,7 +144,7 @@ def _convolution(
     entering: int, out: int, kernel: int, stride: int = 1, groups: int = 1
 ) -> tuple[nn.Conv2d, nn.BatchNorm2d]:
     conv = nn.Conv2d(entering, out, kernel, stride, (kernel - 1) // 2, groups=groups, bias=False)
-    nn.init.kaiming_normal_(conv.weight)  # keeps the scale of the signal, so that untrained blocks all count
+    nn.init.kaiming_normal_(conv.weight, nonlinearity="linear")  # untrained blocks all count, and their sums stay small
     return conv, nn.BatchNorm2d(out, NORM_EPS)
 
 
