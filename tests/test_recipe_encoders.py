@@ -46,7 +46,7 @@ def blocks(card: cards.Card) -> int:
 
 
 # Adaptation of every family is tested in tests/system/adaptation/test_families.py.
-OTHERS = ("eat", "resnext")
+OTHERS = ("eat", "mn04", "resnext")
 
 
 @pytest.mark.parametrize(

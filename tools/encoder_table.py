@@ -137,7 +137,7 @@ def _torchvision_mobilenet(encoder: Encoder, wave: torch.Tensor) -> np.ndarray:
 def layout(encoder: Encoder, keys: str | None) -> str:
     """Tensors of the published layout that agree in name and shape, out of those that our network has."""
     if keys is None:
-        return "as base"
+        return "as above"
     lines = (FIXTURES / "keys" / f"{keys}.txt").read_text().splitlines()
     listed = {}
     for line in lines:
