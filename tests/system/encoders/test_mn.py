@@ -1,5 +1,6 @@
 """EfficientAT's MobileNetV3: torchvision's network and a plain NumPy front end as references, any block, any length."""
 
+import json
 from functools import partial
 
 import numpy as np
@@ -17,11 +18,13 @@ from system.adaptation.lora import add_lora
 from system.config import EncoderConfig, LoraConfig
 from system.embeddings.embed import frozen_network
 from system.embeddings.precision import choose_precision
+from system.embeddings.recordings import write_embeddings
 from system.encoders import cards, checkpoints, load_encoder, wrapped
 from system.encoders.cost import multiply_adds
 from system.encoders.mn import MobileNet, MobileNetConfig, channels
 from system.errors import WheeltapperError
 from system.explain.gradcam import grad_cam, squared_length
+from system.pipeline.frozen_encoder import frozen_encoder
 
 OWN_RATE = 32000
 # Kernel, expanded, out, squeezed, activation, stride, and the input before them, as MobileNetV3-large has them.
@@ -301,3 +304,17 @@ def test_the_enhanced_front_end(nano):
     assert not torch.equal(MobileNet.build("nano", 0).set_front_end("mel", "local").spectrogram(samples, RATE), before)
     with pytest.raises(WheeltapperError, match="filterbank: expected mel with EfficientAT, found 'even'"):
         nano.set_front_end("even")
+
+
+def test_a_checkpoint_s_name_stands_for_its_architecture():
+    assert frozen_encoder("mn04", "random").config == frozen_encoder("mn", "random").config == MobileNetConfig(0.4)
+    assert frozen_encoder("mn10", "random").config == frozen_encoder("mn-mn10", "random").config == MobileNetConfig(1.0)
+    assert frozen_encoder("fisher-tiny", "random").config.embed_dim == 192
+
+
+def test_the_resampler_is_recorded(nano, tmp_path):
+    audio.write(tmp_path / "a.wav", wave(0.5).numpy(), RATE)
+    write_embeddings(tmp_path / "x.npz", nano, [tmp_path / "a.wav"], tmp_path, "nano")
+    with np.load(tmp_path / "x.npz") as found:
+        record = json.loads(str(found["record"]))
+    assert record["resampler"] == "torchaudio sinc_interp_hann, width 6, roll-off 0.99, to 32000 Hz"
