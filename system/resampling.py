@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 FLAT = 0.998  # of the band that both rates have; from there the response falls to zero at the band's end
 RINGING = 4096  # samples at the lower rate after which the filter's impulse response is below 2e-6
+OFFICIAL = ("sinc_interp_hann", 6, 0.99)  # window, half-width and roll-off of torchaudio's default kernel
 LARGEST_RATIO = 2_000_000  # product of the factors of two rates, up to which torchaudio's kernel fits in memory
 LARGEST_STEP = 500  # new rate over rate; beyond, 99.8 % of the new band are empty and a clip fills the memory
 
@@ -108,6 +109,12 @@ def _response(length: int, new_length: int) -> np.ndarray:
     return ((0.5 + 0.5 * np.cos(np.pi * falling)) * (new_length / length)).astype(np.float32)
 
 
+def official_name(new_rate: int) -> str:
+    """Name of ``official_resampler`` in records of what was computed behind it; empty for the rate 0, none."""
+    window, width, roll_off = OFFICIAL
+    return f"torchaudio {window}, width {width}, roll-off {roll_off}, to {new_rate} Hz" if new_rate else ""
+
+
 @lru_cache(maxsize=32)
 def official_resampler(rate: int, new_rate: int) -> "Callable[[torch.Tensor], torch.Tensor]":
     """Torchaudio's resampling by its default kernel, which published programs use: only where one is reproduced.
@@ -130,7 +137,7 @@ def official_resampler(rate: int, new_rate: int) -> "Callable[[torch.Tensor], to
     def convert(wave: torch.Tensor) -> torch.Tensor:
         if wave.device not in kernels:
             with torch.inference_mode(False):
-                kernels[wave.device] = torchaudio.transforms.Resample(rate, new_rate).to(wave.device)
+                kernels[wave.device] = torchaudio.transforms.Resample(rate, new_rate, *OFFICIAL).to(wave.device)
         return kernels[wave.device](wave)
 
     return convert

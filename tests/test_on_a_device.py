@@ -62,7 +62,7 @@ MIXED = "branches.main.augment={mixup: 0.7, channel_swap: 0.5, channel_drop: 0.3
 
 
 @pytest.mark.matrix
-@pytest.mark.parametrize("family", ["fisher", "echo", "beats", "eat", "audiomae", "ast", "cnn"])
+@pytest.mark.parametrize("family", ["fisher", "echo", "beats", "eat", "audiomae", "ast", "cnn", "mn"])
 @pytest.mark.parametrize("tune", ["lora", "full", "frozen"])
 def test_every_family(run, family, tune):
     encoder = [f"encoder={{family: {family}, size: nano, simam: global, simam_machines: {{SimFan: local}}}}"]

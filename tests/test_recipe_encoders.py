@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 
 from submission.validate import validate
@@ -26,7 +27,7 @@ def data(recordings, tmp_path_factory) -> Path:
 
 def test_every_family_has_a_configuration():
     found = {load(CONF / "encoders" / f"{name}.yaml").encoder.family for name in NAMES}
-    assert found == {"fisher", "echo", "beats", "eat", "audiomae", "ast", "cnn"}
+    assert found == {"fisher", "echo", "beats", "eat", "audiomae", "ast", "cnn", "mn"}
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -38,13 +39,14 @@ def test_the_configuration_names_a_published_checkpoint(name):
 
 
 def blocks(card: cards.Card) -> int:
-    """Blocks of a published transformer, stages of a ResNeXt."""
-    sizes = family_class(card.family).SIZES[card.size]
-    return getattr(sizes, "depth", 4)
+    """Blocks of a published network, stages of a ResNeXt."""
+    kind = family_class(card.family)
+    with torch.device("meta"):
+        return kind(kind.SIZES[card.size]).depth
 
 
 # Adaptation of every family is tested in tests/system/adaptation/test_families.py.
-OTHERS = ("eat", "resnext")
+OTHERS = ("eat", "mn04", "resnext")
 
 
 @pytest.mark.parametrize(

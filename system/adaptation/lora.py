@@ -75,7 +75,7 @@ def add_lora(encoder: nn.Module, config: LoraConfig) -> nn.Module:
         return encoder
     unknown = [t for t in targets if not _matching(encoder, [t])]
     if unknown:
-        layers = _named(encoder, nn.Linear) or _named(encoder, nn.Conv2d)
+        layers = _named(encoder, (nn.Linear, nn.Conv2d))
         raise WheeltapperError(f"lora.targets: expected names among {', '.join(layers)}, found {', '.join(unknown)}")
     import peft  # imports transformers, which takes seconds and is not needed for inference
 
@@ -98,8 +98,8 @@ def add_lora(encoder: nn.Module, config: LoraConfig) -> nn.Module:
     return encoder
 
 
-def _named(encoder: nn.Module, kind: type[nn.Module]) -> list[str]:
-    return sorted({name.split(".")[-1] for name, module in encoder.named_modules() if isinstance(module, kind)})
+def _named(encoder: nn.Module, kinds: tuple[type[nn.Module], ...]) -> list[str]:
+    return sorted({name.split(".")[-1] for name, module in encoder.named_modules() if isinstance(module, kinds)})
 
 
 def _targets(encoder: nn.Module, config: LoraConfig) -> list[str]:

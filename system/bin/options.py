@@ -143,7 +143,9 @@ def add_encoder(group: Group, others: str = "", **checkpoint: Any) -> None:
         others: more names of encoders.
         checkpoint: arguments of ``add_argument`` for --checkpoint.
     """
-    names = "default, or FAMILY[-SIZE] such as fisher-small, echo, beats, eat-large, audiomae, ast, cnn"
+    names = (
+        "default, FAMILY[-SIZE] such as fisher-small, beats, eat-large, ast, cnn, mn, or a name of download-checkpoint"
+    )
     add(
         group,
         "--encoder",

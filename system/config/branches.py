@@ -25,7 +25,7 @@ CHANNELS: tuple[str, ...] = get_args(Channel)
 class EncoderConfig:
     """A network and the weights that it starts from."""
 
-    family: str = key("fisher", "Architecture: fisher, echo, beats, eat, audiomae, ast, cnn, or one of a plug-in")
+    family: str = key("fisher", "Architecture: fisher, echo, beats, eat, audiomae, ast, cnn, mn, or one of a plug-in")
     size: str = key("nano", "Size of the architecture")
     checkpoint: File = key("", "Weights: a file, or a name of wheeltapper download-checkpoint; empty: random weights")
     heads: Natural = key(0, "Attention heads, if the checkpoint does not tell; 0: width / 64, at least two")

@@ -11,6 +11,7 @@ FAMILIES: dict[str, tuple[str, str] | type[Any]] = {
     "audiomae": ("audiomae", "AudioMae"),
     "ast": ("ast", "Ast"),
     "cnn": ("cnn", "ResNeXt"),
+    "mn": ("mn", "MobileNet"),
 }
 
 _WITH_FILTERBANK = ("beats", "eat", "audiomae", "ast")

@@ -40,6 +40,7 @@ from system.files import CODING, lock, open_atomic, printable, read_json, write_
 from system.manifest import Clip
 from system.parallel import map_in_order
 from system.record import run_record
+from system.resampling import official_name
 
 RECORD, ARRAY, INDEX, FAILED = "record.json", "embeddings.npy", "index.csv", "failed.csv"
 ROWS, SEEN = "rows", "seen"
@@ -130,6 +131,7 @@ class Collection:
             "simam": encoder.simam,
             **{name: getattr(own, name) for name in ("mode", "pool", "pool_power", "layer", "rate")},
             "usual_rate": usual,
+            "resampler": official_name(encoder.rate),
             "precision": choose_precision(wanted, own.device, encoder),
         }
         return dict(json.loads(json.dumps(facts)))  # as they are read again

@@ -21,7 +21,7 @@ from system.errors import WheeltapperError
 from system.files import open_atomic
 from system.progress import progress_bar
 from system.record import run_record
-from system.resampling import check_rates
+from system.resampling import check_rates, official_name
 
 
 def list_recordings(source: Path) -> list[Path]:
@@ -130,6 +130,7 @@ def write_embeddings(
         **{"mode": mode, "pool": pool, "layer": layer},
         **{"filterbank": encoder.filterbank, "simam": encoder.simam, "rate": rate, "device": device},
         "precision": long_name(encoder),
+        "resampler": official_name(encoder.rate),
         "batch_size": choose_batch_size(batch_size, device),
         "seconds": round(seconds, 2),
         **run_record(),

@@ -229,7 +229,7 @@ def identify(loaded: Mapping[str, Any]) -> str | None:
 
 def key(family: str) -> str:
     """Key of ``FAMILIES`` for an encoder class's ``family``."""
-    return {"resnext": "cnn"}.get(family.lower(), family.lower())
+    return {"resnext": "cnn", "efficientat": "mn"}.get(family.lower(), family.lower())
 
 
 # Endings of tensor names that identify a family's checkpoints, whatever their prefix.
@@ -241,6 +241,7 @@ _SIGNS = (
     ("ast", ("embeddings.distillation_token", "embeddings.patch_embeddings.projection.weight")),
     ("ast", ("dist_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight")),
     ("audiomae", ("cls_token", "pos_embed", "patch_embed.proj.weight", "blocks.0.attn.qkv.weight")),
+    ("mn", ("features.1.block.0.0.weight", "features.14.block.2.conc_se_layers.0.fc1.weight", "features.16.0.weight")),
     ("cnn", ("conv1.weight", "layer1.0.bn1.running_mean", "layer1.0.conv3.weight")),
 )
 KNOWN = tuple(dict.fromkeys(family for family, _ in _SIGNS))

@@ -13,7 +13,8 @@ from timm.models.resnet import Bottleneck, ResNet
 from torch import Tensor, nn
 
 from system.encoders import wrapped
-from system.encoders.base import Encoder, Mode, Tokens
+from system.encoders.base import Mode
+from system.encoders.convolutional import ConvolutionalEncoder
 from system.errors import WheeltapperError
 from system.frontends.logmel import BANDS, mel_decibels
 
@@ -38,12 +39,10 @@ class ResNeXtConfig:
     planes: int = 64  # width of the first stage, doubled in every further one; outputs have four times as many channels
 
 
-class ResNeXt(Encoder):
-    """ResNeXt encoder. The grid is the last feature map; summary and embedding are its mean (penultimate features).
+class ResNeXt(ConvolutionalEncoder):
+    """ResNeXt encoder; its embedding is the mean of the last feature map (penultimate features).
 
-    ``depth`` counts stages. ``dim`` and ``grid_bands`` are those of the last stage; each earlier stage has half the
-    channels and twice as many vectors in time and in frequency. Batch normalisation keeps its statistics in training
-    too, because a few machine clips cannot replace those of the images that the weights were trained with.
+    Each earlier stage has half the channels and twice as many vectors in time and in frequency.
     """
 
     family = "ResNeXt"
@@ -57,6 +56,7 @@ class ResNeXt(Encoder):
         "101-32x8d": ResNeXtConfig(),
     }
     patch_frames = STRIDE
+    shown = (2, 3, STAGES)
     frame_limit = 1 + 10 * rate // HOP  # 10 s
 
     def __init__(self, config: ResNeXtConfig):
@@ -75,25 +75,16 @@ class ResNeXt(Encoder):
     def dim(self) -> int:
         return Bottleneck.expansion * self.config.planes << STAGES - 1
 
-    @property
-    def depth(self) -> int:
-        """Number of stages that ``forward`` can run."""
-        return STAGES
-
     def grid_bands(self, rate: int) -> int:
         return BANDS // STRIDE
 
+    def stages(self) -> list[nn.Module]:
+        """See ``ConvolutionalEncoder``."""
+        return [self.get_submodule(name) for name in self.stacks]
+
     def layers(self) -> list[list[nn.Module]]:
         """See ``Encoder.layers``: the bottleneck blocks, from the last one on, in the order of the MIMII paper."""
-        return [[block] for stage in reversed(self._stages()) for block in reversed(list(stage.children()))]
-
-    def train(self, mode: bool = True) -> "ResNeXt":
-        """Sets training mode, except for batch normalisation, which stays in evaluation mode."""
-        super().train(mode)
-        for module in self.modules():
-            if isinstance(module, nn.BatchNorm2d):
-                module.eval()
-        return self
+        return [[block] for stage in reversed(self.stages()) for block in reversed(list(stage.children()))]
 
     def _front_end(self, wave: Tensor, rate: int, mode: str) -> Tensor:
         """Levels of 128 mel bands in dB, at most 80 dB below the maximum, normalised to mean 0 and deviation 1.
@@ -106,21 +97,14 @@ class ResNeXt(Encoder):
         return level / level.square().mean((1, 2), keepdim=True).sqrt().clamp(min=LEAST_DEVIATION_DB)
 
     def feature_map(self, spectrogram: Tensor, depth: int | None = None) -> Tensor:
-        """Feature map (B, channels, bands, frames) of (B, T, 128) after ``depth`` stages (None for all)."""
+        """See ``ConvolutionalEncoder.feature_map``; (B, T, 128)."""
         network = self.network
         image = spectrogram.transpose(1, 2).unsqueeze(1).expand(-1, 3, -1, -1)
         x = network.conv1(image.contiguous(memory_format=torch.channels_last))  # the faster layout
         x = network.maxpool(network.act1(network.bn1(x)))
-        for stage in self._stages()[:depth]:
+        for stage in self.stages()[:depth]:
             x = stage(x)
         return x
-
-    def _stages(self) -> list[nn.Module]:
-        return [self.get_submodule(name) for name in self.stacks]
-
-    def _forward_piece(self, spectrogram: Tensor, depth: int | None) -> Tokens:
-        features = self._passes(lambda part: self.feature_map(part, depth), spectrogram, spectrogram.shape[1])
-        return Tokens(features.permute(0, 3, 2, 1), features.mean((2, 3)).unsqueeze(1))
 
     def to_published(self, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         return {name.removeprefix(_PREFIX): tensor for name, tensor in state.items()}

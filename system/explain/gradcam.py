@@ -7,13 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from system.encoders.base import Encoder
-from system.encoders.cnn import STAGES, ResNeXt
+from system.encoders.convolutional import ConvolutionalEncoder
 from system.errors import WheeltapperError
 from system.explain.grid import evaluating, pieces, resize
 
 
 def grad_cam(
-    encoder: Encoder, score: Callable[[Tensor], Tensor], spectrogram: Tensor, stages: Sequence[int] = (STAGES,)
+    encoder: Encoder, score: Callable[[Tensor], Tensor], spectrogram: Tensor, stages: Sequence[int] = ()
 ) -> np.ndarray:
     """Grad-CAM of a recording, for all stages from one pass.
 
@@ -21,10 +21,10 @@ def grad_cam(
     sum of the channels are set to zero (equation 2). For long recordings the maps of the pieces are concatenated.
 
     Args:
-        encoder: a ResNeXt.
+        encoder: a CNN.
         score: function of a spectrogram (1, T, F) that returns the scalar to explain, such as the logit of a class.
         spectrogram: (1, T, F) of ``Encoder.spectrogram``.
-        stages: 1 to 4.
+        stages: numbers from 1 on; empty for the last one.
 
     Returns:
         float32 (stages, T, F), in units of the score; all zeros if no feature supports it.
@@ -32,11 +32,12 @@ def grad_cam(
     Raises:
         WheeltapperError: wrong encoder or stage, wrong shape, values that are not finite, or a score without gradients.
     """
-    if not isinstance(encoder, ResNeXt):
+    if not isinstance(encoder, ConvolutionalEncoder):
         raise WheeltapperError(f"Grad-CAM: expected a CNN with feature maps, found {encoder.family}")
-    wrong = [stage for stage in stages if stage not in range(1, STAGES + 1)]
+    stages = stages or (encoder.depth,)
+    wrong = [stage for stage in stages if stage not in range(1, encoder.depth + 1)]
     if wrong:
-        raise WheeltapperError(f"Grad-CAM: expected stages of 1 to {STAGES}, found {wrong[0]}")
+        raise WheeltapperError(f"Grad-CAM: expected stages of 1 to {encoder.depth}, found {wrong[0]}")
     parts = pieces(encoder, spectrogram)
     features: dict[int, list[Tensor]] = {stage: [] for stage in stages}
 
@@ -47,7 +48,8 @@ def grad_cam(
 
         return hook
 
-    hooks = [getattr(encoder.network, f"layer{stage}").register_forward_hook(keep(stage)) for stage in features]
+    modules = encoder.stages()
+    hooks = [modules[stage - 1].register_forward_hook(keep(stage)) for stage in features]
     try:
         with torch.inference_mode(False), torch.enable_grad(), evaluating(encoder):
             value = score(spectrogram.clone())
@@ -58,11 +60,11 @@ def grad_cam(
     finally:
         for hook in hooks:
             hook.remove()
-    found = {}
+    found, fewest = {}, encoder.patch_frames if encoder.padded else 1
     for stage in features:
         strip = np.concatenate(
             [
-                _cam(feature, next(gradients), (part.shape[1], part.shape[2]), encoder.patch_frames)
+                _cam(feature, next(gradients), (part.shape[1], part.shape[2]), fewest)
                 for feature, part in zip(features[stage], parts, strict=True)
             ]
         )

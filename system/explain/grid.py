@@ -15,6 +15,7 @@ from system.encoders.base import Encoder
 from system.encoders.beats import Beats
 from system.encoders.cnn import ResNeXt
 from system.encoders.echo import Echo
+from system.encoders.mn import HIGH_HZ, LOW_HZ, MobileNet
 from system.encoders.subband import SubbandEncoder
 from system.errors import WheeltapperError
 from system.frontends.kaldi import BINS, band_centres
@@ -132,6 +133,8 @@ def frequencies(encoder: Encoder, bins: int, rate: int) -> np.ndarray:
     rate = encoder.rate or rate
     if isinstance(encoder, ResNeXt):
         return mel_to_hz(np.linspace(0.0, hz_to_mel(rate / 2.0), bins + 2))[1:-1]
+    if isinstance(encoder, MobileNet):
+        return band_centres("mel", rate, bins, LOW_HZ, HIGH_HZ)
     if encoder.filterbanks:
         return band_centres(encoder.filterbank, rate, bins)
     return np.arange(bins) * (rate / frame_sizes(rate)[0])

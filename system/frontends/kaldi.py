@@ -69,8 +69,16 @@ def _log_energies(frames: Tensor, mean: Tensor, taper: Tensor, filters: Tensor) 
 
 
 @lru_cache(maxsize=16)
-def filters_of(filterbank: str, rate: int, n_fft: int, bins: int = BINS, device: torch.device | str = "cpu") -> Tensor:
-    """Triangular filters with peak 1 from 20 Hz to half the sampling rate.
+def filters_of(
+    filterbank: str,
+    rate: int,
+    n_fft: int,
+    bins: int = BINS,
+    device: torch.device | str = "cpu",
+    low_hz: float = LOW_HZ,
+    high_hz: float = 0.0,
+) -> Tensor:
+    """Triangular filters with peak 1.
 
     Args:
         filterbank: ``mel`` for triangles that are linear in mel, ``even`` for triangles that are linear in Hz.
@@ -78,6 +86,8 @@ def filters_of(filterbank: str, rate: int, n_fft: int, bins: int = BINS, device:
         n_fft: length of the Fourier transform.
         bins: number of filters.
         device: device of the result.
+        low_hz: lower edge of the first filter.
+        high_hz: upper edge of the last filter; 0 for half the sampling rate.
 
     Returns:
         Float32 (bins, n_fft // 2 + 1), cached: do not modify.
@@ -89,18 +99,21 @@ def filters_of(filterbank: str, rate: int, n_fft: int, bins: int = BINS, device:
         raise WheeltapperError(f"filterbank: expected one of {', '.join(FILTERBANKS)}, found {filterbank!r}")
     scale = _mel if filterbank == "mel" else np.asarray
     points = scale(np.arange(n_fft // 2 + 1) * (rate / n_fft))
-    edges = np.linspace(scale(LOW_HZ), scale(rate / 2.0), bins + 2)
+    edges = np.linspace(scale(low_hz), scale(high_hz or rate / 2.0), bins + 2)
     low, centre, high = (edges[i : i + bins, None] for i in range(3))
     triangles = np.minimum((points - low) / (centre - low), (high - points) / (high - centre)).clip(min=0.0)
     with torch.inference_mode(False):
         return torch.from_numpy(triangles.astype(np.float32)).to(device)
 
 
-def band_centres(filterbank: str, rate: int, bins: int = BINS) -> np.ndarray:
+def band_centres(
+    filterbank: str, rate: int, bins: int = BINS, low_hz: float = LOW_HZ, high_hz: float = 0.0
+) -> np.ndarray:
     """Peak frequencies (bins,) in Hz of the filters of ``filters_of``."""
+    high_hz = high_hz or rate / 2.0
     if filterbank == "even":
-        return np.linspace(LOW_HZ, rate / 2.0, bins + 2)[1:-1]
-    return 700.0 * np.expm1(np.linspace(_mel(LOW_HZ), _mel(rate / 2.0), bins + 2)[1:-1] / 1127.0)
+        return np.linspace(low_hz, high_hz, bins + 2)[1:-1]
+    return 700.0 * np.expm1(np.linspace(_mel(low_hz), _mel(high_hz), bins + 2)[1:-1] / 1127.0)
 
 
 def _mel(hz):

@@ -29,7 +29,7 @@ def frozen_encoder(
 
     Args:
         name: ``default`` for the weights that come with the program, or those that the run in ``exp`` pre-trained;
-            otherwise ``FAMILY`` or ``FAMILY-SIZE``.
+            otherwise ``FAMILY`` or ``FAMILY-SIZE``, or the name of a published checkpoint for its architecture.
         checkpoint: file, name of a published checkpoint, ``random`` for untrained weights, or None for the default
             encoder's own weights.
         seed: of random weights.
@@ -84,7 +84,8 @@ def _of_family(name: str, checkpoint: str | None) -> "EncoderConfig":
     from system.config import EncoderConfig
     from system.encoders import cards, family_class
 
-    family, _, size = name.replace("_", "-").partition("-")
+    named = cards.CARDS.get(name)
+    family, _, size = name.replace("_", "-").partition("-") if named is None else (named.family, "", named.size)
     known = cards.CARDS.get(_named(checkpoint))
     usual = known.size if known else next(iter(list(family_class(family).SIZES)[1:]))
     if not checkpoint:

@@ -11,7 +11,7 @@ from markupsafe import Markup
 
 from system import __version__, audio
 from system.encoders.base import Encoder
-from system.encoders.cnn import STAGES, ResNeXt
+from system.encoders.convolutional import ConvolutionalEncoder
 from system.errors import WheeltapperError
 from system.explain.attention import attend
 from system.explain.gradcam import grad_cam, squared_length
@@ -64,7 +64,7 @@ def write_explanation(
     """
     if not recordings:
         raise WheeltapperError("recordings: expected at least one, found none")
-    is_cnn = isinstance(encoder, ResNeXt)
+    is_cnn = isinstance(encoder, ConvolutionalEncoder)
     shown, distances, bands = [], [], 1
     for file in recordings:
         info = audio.probe(file)
@@ -74,10 +74,11 @@ def write_explanation(
         unit: dict[str, Any] = {"name": name, "file": os.fspath(file), "cut": info.seconds > SECONDS_SHOWN}
         unit["silent"] = not wave[0].any()
         unit["panels"] = [{"title": "Spectrogram", "words": "", "chart": spectrogram_panel(name, encoded)}]
-        if is_cnn:
-            maps = grad_cam(encoder, squared_length(encoder), encoded.spectrogram, (2, 3, STAGES))
+        if isinstance(encoder, ConvolutionalEncoder):
+            maps = grad_cam(encoder, squared_length(encoder), encoded.spectrogram, encoder.shown)
             unit["panels"] += [
-                evidence_panel(name, encoded, found, stage) for stage, found in zip((2, 3, STAGES), maps, strict=True)
+                evidence_panel(name, encoded, found, stage, encoder.depth)
+                for stage, found in zip(encoder.shown, maps, strict=True)
             ]
         else:
             looked = attend(encoder, encoded.spectrogram)
@@ -125,8 +126,8 @@ def attention_panels(name: str, encoded: EncoderInput, looked: Any) -> list[dict
     return panels
 
 
-def evidence_panel(name: str, encoded: EncoderInput, values: np.ndarray, stage: int) -> dict[str, Any]:
+def evidence_panel(name: str, encoded: EncoderInput, values: np.ndarray, stage: int, stages: int) -> dict[str, Any]:
     """Grad-CAM of one stage."""
-    title = f"Grad-CAM, stage {stage} of {STAGES}"
+    title = f"Grad-CAM, stage {stage} of {stages}"
     chart, words = heatmap.evidence_figure(encoded.ground, values, encoded.hertz, f"{name}: {title}")
     return {"title": title, "words": words, "chart": chart}

@@ -10,7 +10,7 @@ import torch
 from markupsafe import Markup
 
 from system import __version__
-from system.encoders.cnn import STAGES, ResNeXt
+from system.encoders.convolutional import ConvolutionalEncoder
 from system.explain.attention import attend
 from system.explain.gradcam import grad_cam
 from system.explain.tsne import FEWEST, PERPLEXITY, tsne
@@ -248,7 +248,7 @@ def _distances(study: Study, rows: Sequence[SplitRow], networks: dict[str, Class
     tested = [tested[index] for index in thin(len(tested), DISTANCE_CLIPS)]
     found = {}
     for model, network in networks.items():
-        if isinstance(network.encoder, ResNeXt):
+        if isinstance(network.encoder, ConvolutionalEncoder):
             continue
         looked = [
             attend(network.encoder, _encode_clip(study, row, network).spectrogram, network.mode) for row in tested
@@ -275,11 +275,14 @@ def _look(study: Study, label: str, row: SplitRow, networks: dict[str, Classifie
             panels.append({"title": "Spectrogram", "words": "", "chart": spectrogram_panel(row.file, encoded)})
         with torch.no_grad():
             logits.append(f"{model.upper()} {network(encoded.spectrogram).item():+.2f}")
-        if isinstance(encoder, ResNeXt):
+        if isinstance(encoder, ConvolutionalEncoder):
             sign = 1.0 if label == "anomaly" else -1.0
-            stages = (STAGES // 2, STAGES)
+            stages = (encoder.shown[0], encoder.depth)
             maps = grad_cam(encoder, _signed(network, sign), encoded.spectrogram, stages)
-            own = [evidence_panel(row.file, encoded, found, stage) for stage, found in zip(stages, maps, strict=True)]
+            own = [
+                evidence_panel(row.file, encoded, found, stage, encoder.depth)
+                for stage, found in zip(stages, maps, strict=True)
+            ]
             own = [{**panel, "words": panel["words"] or f"speaks for: {label}"} for panel in own]
         else:
             own = attention_panels(row.file, encoded, attend(encoder, encoded.spectrogram, network.mode))

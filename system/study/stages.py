@@ -86,7 +86,7 @@ def _check_models(run: Experiment) -> None:
         kind = family_class(model.encoder.family)
         if model.supervised and model.trained_layers and kind.layers is Encoder.layers:
             raise WheeltapperError(
-                f"study.models.{name}: expected a family that can be trained layer by layer (ast, cnn), found "
+                f"study.models.{name}: expected a family that can be trained layer by layer (ast, cnn, mn), found "
                 f"{model.encoder.family}; trained_layers: 0 trains the head alone, supervised: false nothing"
             )
 

@@ -79,7 +79,7 @@ def test_dropout_works_in_training_alone(tiny_encoder):
 @pytest.mark.parametrize(("targets", "found"), [(["query"], "query"), (["qkv", "typo"], "typo")])
 def test_a_wrong_target_is_named(tiny_encoder, targets, found):
     with pytest.raises(
-        WheeltapperError, match=rf"lora\.targets: expected names among fc1, fc2, proj, qkv, found {found}$"
+        WheeltapperError, match=rf"lora\.targets: expected names among fc1, fc2, patch_embed, proj, qkv, found {found}$"
     ):
         add_lora(tiny_encoder(), LoraConfig(targets=targets))
 

@@ -27,6 +27,7 @@ KEYS = {
     "audiomae_timm_vit_b16_1024x128_avgpool": "audiomae-as2m",
     "ast_hf": "ast-audioset-10-10-0.4593",
     "resnext101_32x8d_timm": "resnext101-32x8d",
+    "mn04_as": "mn04",
 }
 
 
@@ -162,7 +163,7 @@ def test_echo_s_dict_is_looked_into():
     assert cards.identify(wrapped.unwrap({"encoder": keys("echo_small"), "model_type": "small"})) == "echo"
 
 
-@pytest.mark.parametrize("layout", ["beats_iter3", "ast_hf", "echo_tiny", "resnext101_32x8d_timm"])
+@pytest.mark.parametrize("layout", ["beats_iter3", "ast_hf", "echo_tiny", "resnext101_32x8d_timm", "mn04_as"])
 def test_the_wrong_family_is_named_when_loading(tmp_path, layout):
     tensors = {name: torch.zeros(2) for name in keys(layout)}
     torch.save({"model": tensors}, tmp_path / "x.pt")

@@ -16,6 +16,7 @@ from system.encoders.cnn import ResNeXt
 from system.encoders.eat import TABLE, Eat
 from system.encoders.echo import Echo, EchoConfig
 from system.encoders.fisher import Fisher
+from system.encoders.mn import MobileNet
 from system.encoders.subband import SubbandConfig
 from system.encoders.transformer import Attention, SeparateProjections
 from system.errors import WheeltapperError
@@ -296,9 +297,10 @@ def test_bad_input_is_refused():
     assert np.isfinite(attend(encoder, encoder.spectrogram(torch.zeros(1, 8000), RATE)).maps).all()
 
 
-@pytest.mark.parametrize("name", [*TOYS, "cnn", "even"])
+@pytest.mark.parametrize("name", [*TOYS, "cnn", "mn", "even"])
 def test_frequencies_are_those_of_the_bins(name):
-    encoder = ResNeXt.build("nano", 0) if name == "cnn" else toy("eat" if name == "even" else name)
+    cnns = {"cnn": ResNeXt, "mn": MobileNet}
+    encoder = cnns[name].build("nano", 0) if name in cnns else toy("eat" if name == "even" else name)
     if name == "even":
         encoder.set_front_end("even")
     for hertz in (500.0, 1500.0, 5000.0):
