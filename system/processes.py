@@ -17,9 +17,8 @@ from system.errors import WheeltapperError
 
 Item = TypeVar("Item")
 
-TIMEOUT = timedelta(
-    minutes=20
-)  # processes wait this long for each other in training, where one may write a large state
+# Processes wait this long for each other in training, where one may write a large state.
+TIMEOUT = timedelta(minutes=20)
 POLL = 1.0  # longest pause in seconds between two looks for what another process hands over
 SAID = "wheeltapper/said"  # key of the store: number of processes that have reported an error
 # Messages of gloo and NCCL about lost connections; their exceptions have no type for this.

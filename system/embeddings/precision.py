@@ -50,6 +50,11 @@ def choose_precision(precision: str, device: str, encoder: Encoder) -> str:
     return "bf16" if suits and has_bf16(device) else "fp32"
 
 
+def device_of(precision: str, device: str) -> str:
+    """The device on which an encoder computes in a precision: ``device``, and for int8, which is for CPUs, ``cpu``."""
+    return "cpu" if precision == "int8" else device
+
+
 def has_bf16(device: str) -> bool:
     """Whether a device has instructions for bf16, which is several times slower than fp32 without them."""
     if device == "cpu":

@@ -201,7 +201,7 @@ def _embedding(
     from system.adaptation.model import AdaptedEncoder
     from system.embeddings import embed, precision
 
-    device = "cpu" if run.config.embed.precision == "int8" else device
+    device = precision.device_of(run.config.embed.precision, device)
 
     model = AdaptedEncoder(_encoder(run, config), replace(own, tune="frozen"), rate).to(device).eval()
     chosen = precision.choose_precision(run.config.embed.precision, device, model.encoder)

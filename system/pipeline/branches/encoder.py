@@ -113,14 +113,14 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
     ) -> Iterator[tuple[str, Rows]]:
         """Rows of each branch in every view and readout."""
         from system.embeddings import embed
-        from system.embeddings.precision import set_precision
+        from system.embeddings.precision import device_of, set_precision
 
         batch_size = run.config.embed.batch_size
         for branch in branches:
             model = branch.load()
             precision = branch._settled_precision(device, model.encoder)
             set_precision(model.encoder, precision)
-            own = "cpu" if precision == "int8" else device
+            own = device_of(precision, device)
             processes.say(f"embeddings of {branch.name} in {precision} on {own}")
             parts = cls.parts(run, [branch])
             with progress_bar(len(clips), f"embedding {branch.name}") as bar:
@@ -132,11 +132,11 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
 
     def clip_embedder(self, device: str) -> Callable[[Clip], Rows]:
         from system.embeddings import embed
-        from system.embeddings.precision import set_precision
+        from system.embeddings.precision import device_of, set_precision
 
         readouts, model = self.readouts(), self.load()
         precision = self._precision(device, model.encoder)
-        device = "cpu" if precision == "int8" else device
+        device = device_of(precision, device)
         set_precision(model.to(device).encoder, precision)
         return lambda clip: embed.embed_machine(model, [clip], device=device, readouts=readouts)
 
@@ -148,13 +148,13 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
 
         Without a record, as at the start of the stage, it is chosen for this device.
         """
-        from system.embeddings.precision import choose_precision
+        from system.embeddings.precision import choose_precision, device_of
 
         path = self.run.precision(self.name)
         if path.is_file():
             return str(read_json(path)["precision"])
         setting = self.run.config.embed.precision
-        return choose_precision(setting, "cpu" if setting == "int8" else device, encoder)
+        return choose_precision(setting, device_of(setting, device), encoder)
 
     def _settled_precision(self, device: str, encoder: "Encoder") -> str:
         """``_precision`` left on record, the same for all processes."""

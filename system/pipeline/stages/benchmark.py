@@ -32,7 +32,7 @@ def work(run: Experiment) -> Iterable[Path]:
     from system.benchmarks.own_recordings import group, tasks
     from system.benchmarks.rmis import fixed_split
     from system.embeddings.embed import embed_files
-    from system.embeddings.precision import choose_precision, set_precision
+    from system.embeddings.precision import choose_precision, device_of, set_precision
     from system.encoders import load_encoder
     from system.files import write_json
 
@@ -40,9 +40,7 @@ def work(run: Experiment) -> Iterable[Path]:
         print("note: no encoder in this run, nothing to diagnose faults with")
         write_json(run.benchmark, {"tasks": {}})
         return [run.benchmark]
-    device = resources.prepare_torch(run)
-    if run.config.embed.precision == "int8":
-        device = "cpu"
+    device = device_of(run.config.embed.precision, resources.prepare_torch(run))
     workers = one_thread_each(run.config.threads)
     embedding, config = run.config.embed, run.config.benchmark
     found = tasks(manifest.read(run.manifest), config.min_clips, config.test_size)
