@@ -1,0 +1,217 @@
+"""Cuts the recordings of every kind of machine into clips, and lists them in a table for each kind.
+
+Clips of training and test never come from the same recording (flight, file of knocks, run of the fan). A seed decides
+which recordings train. Kinds, with machines and clips, are described in the recipe's README.
+
+Usage: make_sets.py --data DIR --out DIR --seed N
+"""
+
+import argparse
+import csv
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from zlib import crc32
+
+import numpy as np
+
+from recipes.propeller.local.make_table import table_rows
+from system import audio
+from system.corpora.folder import write_rows
+from system.corpora.simulation.emulate import EmulateSettings, emulate
+from system.errors import WheeltapperError
+from system.files import read_json
+
+COLUMNS = ("file", "machine", "label", "domain", "group", "attributes", "fault")
+Row = tuple[str, ...]
+
+KNOCKS = 8  # in a clip of bottles, one a second
+KNOCK_SAMPLES = 2048
+KNOCK_JITTER = 0.2  # seconds
+FLOOR_DB = -60.0  # level of the noise under the knocks
+HEADROOM = 0.9  # gain of all knocks: some reach full scale
+FAN_DAY = "20200318"
+FAN_SECONDS = 5.0
+NOISE_GROUP = r"(\d-\d+)-"  # the source recording in the name of a file of ESC-50
+SNR_DB = {"propellers": (-20.0, -12.0), "others": (-16.0, -8.0)}  # at the near microphone
+MOTOR_TRAIN, MOTOR_OTHERS = 22, 5
+
+
+def generator(seed: int, *names: str) -> np.random.Generator:
+    """Random numbers that depend on the seed and on what they are for."""
+    return np.random.default_rng([seed, *(crc32(name.encode()) for name in names)])
+
+
+def manifest(folder: Path, name: str = "manifest.csv") -> list[dict[str, str]]:
+    """Rows of a folder's manifest.
+
+    Raises:
+        WheeltapperError: there is none.
+    """
+    path = folder / name
+    if not path.is_file():
+        raise WheeltapperError(f"{path}: expected the list of these recordings, found nothing")
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def row(path: Path, machine: str, label: str, group: str, fault: str = "", domain: str = "source") -> Row:
+    return (str(path.resolve()), machine, label, domain, group, "", fault)
+
+
+def bottles(folder: Path, out: Path, seed: int, cracked: int) -> Iterator[Row]:
+    """Clips of eight knocks, of which ``cracked`` of an anomalous clip are on cracked bottles. Files of knocks are
+    split: twelve of normal ones train, and no knock is in two clips."""
+    machine = f"bottles{cracked}of{KNOCKS}"
+    rng = generator(seed, machine)
+    files = manifest(folder)
+    normal = rng.permutation([it["file"] for it in files if it["label"] == "normal"])
+    broken = rng.permutation([it["file"] for it in files if it["label"] == "anomaly"])
+    cut = round(0.6 * len(normal))
+    train, test = knocks(folder, normal[:cut], rng), knocks(folder, normal[cut:], rng)
+    faulty = knocks(folder, broken, rng)
+    count = min(len(test) // (2 * KNOCKS - cracked), len(faulty) // cracked)
+    for number in range(len(train) // KNOCKS):
+        path = string(train[number * KNOCKS :][:KNOCKS], out / f"train_{number:03d}.wav", rng)
+        yield row(path, machine, "normal", f"train{number}")
+    for number in range(count):
+        path = string(test[number * KNOCKS :][:KNOCKS], out / f"normal_{number:03d}.wav", rng)
+        yield row(path, machine, "normal", "test")
+    rest, good = test[count * KNOCKS :], KNOCKS - cracked
+    for number in range(count):
+        chosen = [*rest[number * good :][:good], *faulty[number * cracked :][:cracked]]
+        path = string([chosen[k] for k in rng.permutation(KNOCKS)], out / f"anomaly_{number:03d}.wav", rng)
+        yield row(path, machine, "anomaly", "test", f"cracked{cracked}")
+
+
+def knocks(folder: Path, files: np.ndarray, rng: np.random.Generator) -> list[tuple[np.ndarray, int]]:
+    """Knocks (samples,) of some files in random order, each with its rate in Hz."""
+    found = []
+    for file in files:
+        wave, rate = audio.read(folder / str(file))
+        whole = wave.shape[1] // KNOCK_SAMPLES * KNOCK_SAMPLES
+        found += [(knock, rate) for knock in wave[0, :whole].reshape(-1, KNOCK_SAMPLES)]
+    return [found[k] for k in rng.permutation(len(found))]
+
+
+def string(chosen: list[tuple[np.ndarray, int]], path: Path, rng: np.random.Generator) -> Path:
+    """Writes a clip with a knock in each second."""
+    rate = chosen[0][1]
+    wave = 10 ** (FLOOR_DB / 20) * rng.standard_normal(len(chosen) * rate)
+    for second, (knock, _) in enumerate(chosen):
+        start = int((second + rng.uniform(0.2, 0.2 + KNOCK_JITTER)) * rate)
+        wave[start : start + len(knock)] += HEADROOM * knock
+    return write(path, wave, rate)
+
+
+def write(path: Path, wave: np.ndarray, rate: int) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    audio.write(path, wave[None].astype(np.float32), rate)
+    return path
+
+
+def fan(folder: Path, out: Path, seed: int, fault: str) -> Iterator[Row]:
+    """Clips of 5 s of one day; four of the seven recordings of the healthy fan train."""
+    machine = "fan" + fault.split("_")[0].capitalize()
+    rng = generator(seed, machine)
+    files = [it for it in manifest(folder) if it["day"] == FAN_DAY]
+    healthy = rng.permutation([it["file"] for it in files if it["state"] == "on"])
+    train = set(healthy[: round(0.57 * len(healthy))])
+    for file in [*healthy, *(it["file"] for it in files if it["state"] == fault)]:
+        wave, rate = audio.read(folder / str(file))
+        size = round(FAN_SECONDS * rate)
+        for number in range(wave.shape[1] // size):
+            path = write(out / f"{Path(str(file)).stem}_{number}.wav", wave[0, number * size :][:size], rate)
+            if file in healthy:
+                yield row(path, machine, "normal", str(file) if file in train else "test")
+            else:
+                yield row(path, machine, "anomaly", "test", fault)
+
+
+def motor(folder: Path, seed: int, kind: str) -> Iterator[Row]:
+    """One class is the normal one, five recordings of each other class are the anomalies."""
+    machine = f"motor{kind}"
+    rng = generator(seed, machine)
+    by_class: dict[str, list[str]] = {}
+    for it in manifest(folder):
+        by_class.setdefault(it["class"], []).append(it["file"])
+    normal = rng.permutation(by_class[kind]).tolist()
+    for number, file in enumerate(normal):
+        yield row(folder / file, machine, "normal", "test" if number >= MOTOR_TRAIN else f"train{number}")
+    for other in sorted(by_class.keys() - {kind}):
+        for file in rng.permutation(by_class[other])[:MOTOR_OTHERS]:
+            yield row(folder / str(file), machine, "anomaly", "test", f"class{other}")
+
+
+def propellers(folder: Path) -> list[Row]:
+    """Machines cw and ccw; the split into training and test is that of ``wheeltapper emulate``."""
+    return table_rows(folder / "manifest.csv")
+
+
+def tables(data: Path, out: Path, seed: int) -> dict[str, list[Row]]:
+    """Rows of COLUMNS by mixture: kinds that are mixed alike."""
+    steady = [
+        *bottles(data / "bottle_knocks", out / "bottles2", seed, 2),
+        *bottles(data / "bottle_knocks", out / "bottles8", seed, 8),
+        *fan(data / "fan_16k", out / "fan_blade", seed, "blade_fault"),
+        *fan(data / "fan_16k", out / "fan_tapping", seed, "tapping"),
+        *(row for kind in "ABCDE" for row in motor(data / "cyclic_motors_22k", seed, kind)),
+    ]
+    return {"propellers": propellers(data / "uav_propeller_16k"), "others": steady}
+
+
+def make(data: Path, out: Path, seed: int, workers: int) -> None:
+    """Writes ``out/noisy``, mixtures of two channels, and ``out/clean``, the same clips as they were recorded.
+
+    Args:
+        data: folder of the recordings, see the README.
+        out: folder to write.
+        seed: of splits and mixtures.
+        workers: number of threads.
+
+    Raises:
+        WheeltapperError: recordings are missing, or the mixing fails.
+    """
+    truth: list[list[str]] = []
+    for mixture, rows in tables(data, out / "cut", seed).items():
+        table, place = out / f"{mixture}.csv", out / "mixed" / mixture
+        write_rows(table, COLUMNS, rows)
+        low, high = SNR_DB[mixture]
+        settings = EmulateSettings(seed=seed, snr_low=low, snr_high=high, noise_group=NOISE_GROUP)
+        emulate(table, data / "esc50_16k_ogg", place, settings, None, workers)
+        for name, facts in read_json(place / "emulate.json")["clips"].items():
+            link(place / name, out / "noisy" / name)
+            wave, rate = audio.read(Path(facts["recording"]))
+            write(out / "clean" / name, wave[0], rate)
+        head, *own = csv.reader((place / "truth.csv").read_text().splitlines())
+        truth += own
+    for condition in ("noisy", "clean"):
+        write_rows(out / condition / "truth.csv", head, truth)
+
+
+def link(source: Path, target: Path) -> None:
+    """The same file in another place, or a copy where the disk cannot link."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copyfile(source, target)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Sets of every kind of machine, clean and in noise.")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder of the recordings")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder to write")
+    parser.add_argument("--seed", type=int, required=True, metavar="N", help="decides splits and mixtures")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="number of threads (default: 2)")
+    args = parser.parse_args()
+    try:
+        make(args.data.resolve(), args.out, args.seed, args.workers)
+    except WheeltapperError as error:
+        parser.exit(1, f"make_sets: {error}\n")
+
+
+if __name__ == "__main__":
+    main()
