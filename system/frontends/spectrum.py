@@ -113,6 +113,13 @@ class Spectra:
         """Levels of the bands (channels, frames, bands) in dB."""
         return self._once(("levels", *_layout(config)), lambda: (10.0 * self.band_power(config).log10()).numpy())
 
+    def sorted_levels(self, config: SpectrumConfig) -> np.ndarray:
+        """``levels`` in ascending order of each band (channels, bands, frames): what NumPy's quantile has to order."""
+        return self._once(
+            ("sorted levels", *_layout(config)),
+            lambda: np.sort(np.ascontiguousarray(self.levels(config).swapaxes(1, 2)), axis=2),
+        )
+
     def filters(self, config: SpectrumConfig) -> Tensor:
         """Filters (bands, frequency bins)."""
         n_fft, bands, low_hz, half = config.n_fft, config.bands, config.usual_low_hz, self.rate / 2.0
@@ -150,7 +157,7 @@ def _mean(spectra: Spectra, config: SpectrumConfig) -> np.ndarray:
 
 def _quantile(spectra: Spectra, config: SpectrumConfig) -> np.ndarray:
     if config.order == "bands_first":
-        return np.quantile(spectra.levels(config), config.level, axis=1)
+        return np.quantile(spectra.sorted_levels(config), config.level, axis=2)
     power = spectra.sorted_power(config)
     below, share = divmod(config.level * (power.shape[2] - 1), 1.0)
     pair = power[..., int(below) : int(below) + 2]  # of the highest there is one
