@@ -164,6 +164,12 @@ class SpectrumConfig:
         """Lower edge of the filters in Hz where ``low_hz`` leaves it open."""
         return self.low_hz or (0.0 if self.filterbank == "mel" else 20.0)
 
+    @property
+    def row_size(self) -> int:
+        """Numbers by which a channel of a clip is described."""
+        each = {"modulation": self.modulation_bands, FRAMES: self.segments}.get(self.statistic, 1)
+        return self.bands // self.merge * each
+
     def problems(self) -> Iterator[str]:
         """Settings that do not go together, one sentence each, the key first."""
         levels = ("mean", "quantile", "power_mean")

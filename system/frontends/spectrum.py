@@ -32,12 +32,6 @@ def describe(wave: np.ndarray, rate: int, config: SpectrumConfig) -> np.ndarray:
     return Spectra(wave, rate).describe(config)
 
 
-def row_size(config: SpectrumConfig) -> int:
-    """Numbers by which ``describe`` describes a channel."""
-    each = {"modulation": config.modulation_bands, "frames": config.segments}.get(config.statistic, 1)
-    return config.bands // config.merge * each
-
-
 class Spectra:
     """Spectrograms of a waveform, each of which is computed once for all statistics of it.
 

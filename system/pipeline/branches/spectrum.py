@@ -48,7 +48,7 @@ class SpectrumBranch(Branch[SpectrumBranchConfig]):
         return [self.run.card(self.name)]
 
     def adapt(self, clips: Sequence[Clip], rate: int, device: str) -> list[Path]:
-        from system.frontends.spectrum import describe, row_size
+        from system.frontends.spectrum import describe
 
         config, inputs = self.config.spectrum, len(self.config.inputs)
         with self._blamed():  # before the recordings are read
@@ -56,7 +56,7 @@ class SpectrumBranch(Branch[SpectrumBranchConfig]):
         seconds = max(clip.seconds for clip in self.windows(clips))
         frames = 1 + int(seconds * rate) // config.hop
         cost = frames * (config.n_fft * math.log2(config.n_fft) + config.bands * (config.n_fft // 2 + 1))
-        numbers = inputs * row_size(config)
+        numbers = inputs * config.row_size
         in_frame = numbers // config.segments
         card = {
             # No network: what is fitted are mean and covariance of a machine's references, of frames the deviations.

@@ -11,7 +11,7 @@ from system.errors import WheeltapperError
 from system.frontends.kaldi import filters_of
 from system.frontends.log_bands import log_filterbank
 from system.frontends.logmel import log_mel
-from system.frontends.spectrum import STATISTICS, Spectra, describe, row_size
+from system.frontends.spectrum import STATISTICS, Spectra, describe
 
 RATE = 16000
 
@@ -147,7 +147,7 @@ def test_every_statistic_against_numpy(n_fft, hop):
     found = {name: describe(sound, RATE, config) for name, config in configs.items()}
     for name, values in expected.items():
         np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=2e-3, err_msg=name)
-        assert found[name][0].size == row_size(configs[name]), name
+        assert found[name][0].size == configs[name].row_size, name
     shared = Spectra(sound, RATE)
     for name in reversed(expected):
         assert shared.describe(configs[name]).tobytes() == found[name].tobytes(), name
@@ -186,7 +186,7 @@ def test_the_level_of_a_clip_is_removed_from_all_its_frames():
 def test_short_and_silent_recordings_have_finite_rows(statistic, sound):
     config = SpectrumConfig(8192, 4096, 96, "log", 10.0, 4000.0, statistic, segments=5)
     found = describe(sound, RATE, config)
-    assert found.size == row_size(config)
+    assert found.size == config.row_size
     assert np.isfinite(found).all()
 
 
