@@ -23,6 +23,7 @@ Statistic = Literal[
 ]
 SIMAM: tuple[str, ...] = get_args(Simam)
 POOLS: tuple[str, ...] = get_args(Pool)
+WEIGHTED = ("mean", "power_mean", "deviation", "change")  # statistics whose frames may have weights
 CHANNELS: tuple[str, ...] = get_args(Channel)
 
 
@@ -141,6 +142,17 @@ class SpectrumConfig:
         "statistic but the levels of segments, for the scorer frames",
     )
     level: Share = key(0.1, "Level of the quantile")
+    exponent: Annotated[float, Field(ge=-8, le=8)] = key(
+        1.0,
+        "Exponent of the powers in power_mean, not 0: 2 emphasises loud moments, 0.5 averages magnitudes, -1 "
+        "emphasises quiet moments",
+    )
+    weight: Literal["equal", "far"] = key(
+        "equal",
+        "Weights of the frames: equal; or far, the inverse of the far microphone's power in each band, so that the "
+        "pauses of the noise count most (a mono recording has equal weights); for mean, power_mean, deviation and "
+        "change",
+    )
     order: Literal["bands_first", "statistic_first"] = key(
         "bands_first",
         "Whether the statistic is that of the bands, or each band combines the statistics of its frequency bins; the "
@@ -179,6 +191,14 @@ class SpectrumConfig:
             yield f"high_hz: expected above {self.usual_low_hz:g} Hz, the lower edge, found {self.high_hz:g}"
         if self.order == "statistic_first" and self.statistic not in levels:
             yield f"order: expected bands_first with statistic {self.statistic}, found statistic_first"
+        if self.weight == "far" and self.statistic not in WEIGHTED:
+            yield f"weight: expected equal with statistic {self.statistic}, found far"
+        if self.order == "statistic_first" and (self.weight == "far" or self.exponent != 1.0):
+            yield "order: expected bands_first with weight far or an exponent other than 1, found statistic_first"
+        if not self.exponent:
+            yield "exponent: expected another number than 0, whose limit is statistic mean, found 0"
+        if self.exponent != 1.0 and self.statistic != "power_mean":
+            yield f"exponent: expected 1 with statistic {self.statistic}, found {self.exponent:g}"
         if self.remove_level and self.statistic not in (*levels, FRAMES):
             yield f"remove_level: expected false with statistic {self.statistic}, which no gain changes, found true"
 

@@ -48,6 +48,11 @@ class Channels:
         self.wave, self.rate, self.path = wave, rate, path
         self._made: dict[tuple, np.ndarray] = {}
 
+    @property
+    def far(self) -> np.ndarray | None:
+        """Samples (samples,) of the far microphone; None of a mono recording."""
+        return self.wave[1] if len(self.wave) > 1 else None
+
     def ways(self, inputs: Sequence[str], subtraction: SubtractionConfig) -> tuple[tuple, ...]:
         """How each input is made: equal for inputs with equal samples, whatever else their branches are set to."""
         return tuple(self._way(name, subtraction) for name in inputs)

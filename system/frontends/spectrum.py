@@ -15,6 +15,8 @@ from system.frontends.log_bands import log_filterbank
 from system.frontends.logmel import FLOOR, mel_filterbank, power_spectrum
 
 SLOWEST_HZ = 0.5  # lowest modulation frequency
+QUIETEST = 1e-9  # of a band's mean power: digital silence is not quieter than that in a power mean
+NOISE_FLOOR = 3e-3  # of the mean power of the noise, added to that of each frame
 MODULATION_FLOOR = 1e-6  # of the spectrum of an envelope with mean 1: what is below is no modulation
 SMALLEST_MOMENT = 1e-12  # added to moments of envelopes with mean 1, so that those of a constant one are equal
 
@@ -38,6 +40,7 @@ class Spectra:
     Args:
         wave: float32 (channels, samples); one shorter than a window is padded with zeros.
         rate: sampling rate in Hz.
+        far: float32 (samples,) of the far microphone, for ``weight: far``; None for equal weights.
 
     Example:
         >>> spectra = Spectra(np.zeros((1, 16000), np.float32), 16000)
@@ -45,10 +48,11 @@ class Spectra:
         (1, 64)
     """
 
-    def __init__(self, wave: np.ndarray, rate: int):
+    def __init__(self, wave: np.ndarray, rate: int, far: np.ndarray | None = None):
         if wave.ndim != 2 or wave.shape[-1] == 0:
             raise WheeltapperError(f"spectrum: expected a waveform (channels, samples), found shape {wave.shape}")
         self.wave, self.rate = torch.from_numpy(np.ascontiguousarray(wave, dtype=np.float32)), rate
+        self._far = None if far is None else Spectra(far[None], rate)
         self._made: dict[tuple, object] = {}
 
     @torch.no_grad()
@@ -103,6 +107,18 @@ class Spectra:
             lambda: (self.power(config).transpose(1, 2) @ self.filters(config).T).clamp_(min=FLOOR),
         )
 
+    def weights(self, config: SpectrumConfig) -> np.ndarray | None:
+        """Weights (frames, bands) of the frames of each band, which sum to one; None for equal ones.
+
+        What the noise adds to a band varies with its power, which the far microphone hears: means weighted by the
+        inverse of the noise's power have the least variance. Neighbouring frames share their windows, hence the mean
+        of three, and a floor keeps single silent frames from deciding alone.
+        """
+        far = self._far
+        if config.weight == "equal" or far is None:
+            return None
+        return self._once(("weights", *_layout(config)), lambda: _inverse(far.band_power(config)[0]))
+
     def levels(self, config: SpectrumConfig) -> np.ndarray:
         """Levels of the bands (channels, frames, bands) in dB."""
         return self._once(("levels", *_layout(config)), lambda: (10.0 * self.band_power(config).log10()).numpy())
@@ -144,7 +160,7 @@ def _layout(config: SpectrumConfig) -> tuple:
 
 def _mean(spectra: Spectra, config: SpectrumConfig) -> np.ndarray:
     if config.order == "bands_first":
-        return spectra.levels(config).mean(axis=1)
+        return _average(spectra.levels(config), spectra.weights(config))
     logarithm = spectra.power(config).clamp(min=FLOOR).log_().mean(dim=2)
     return spectra.band_levels(logarithm.exp_(), config)
 
@@ -161,11 +177,17 @@ def _quantile(spectra: Spectra, config: SpectrumConfig) -> np.ndarray:
 
 
 def _power_mean(spectra: Spectra, config: SpectrumConfig) -> np.ndarray:
-    return spectra.band_levels(spectra.mean_power(config), config)  # a sum over bins and a mean over time commute
+    weights = spectra.weights(config)
+    if weights is None and config.exponent == 1.0:
+        return spectra.band_levels(spectra.mean_power(config), config)  # a sum over bins and a mean over time commute
+    power = spectra.band_power(config).numpy().astype(np.float64)
+    usual = power.mean(axis=1, keepdims=True)
+    mean = _average(np.maximum(power / usual, QUIETEST) ** config.exponent, weights)
+    return 10.0 * (np.log10(mean) / config.exponent + np.log10(usual[:, 0]))
 
 
 def _deviation(spectra: Spectra, config: SpectrumConfig) -> np.ndarray:
-    return spectra.levels(config).std(axis=1, dtype=np.float64)
+    return _spread(spectra.levels(config), spectra.weights(config))
 
 
 def _crest(spectra: Spectra, config: SpectrumConfig) -> np.ndarray:
@@ -173,8 +195,32 @@ def _crest(spectra: Spectra, config: SpectrumConfig) -> np.ndarray:
 
 
 def _change(spectra: Spectra, config: SpectrumConfig) -> np.ndarray:
-    levels = spectra.levels(config)
-    return np.diff(levels if levels.shape[1] > 1 else levels.repeat(2, axis=1), axis=1).std(axis=1, dtype=np.float64)
+    levels, weights = spectra.levels(config), spectra.weights(config)
+    steps = np.diff(levels if levels.shape[1] > 1 else levels.repeat(2, axis=1), axis=1)
+    if weights is not None and len(weights) > 1:  # a step is as certain as the worse of its two frames
+        weights = np.minimum(weights[1:], weights[:-1])
+        weights = weights / weights.sum(axis=0)
+    return _spread(steps, weights)
+
+
+def _inverse(power: Tensor) -> np.ndarray:
+    """Weights (frames, bands) that sum to one over frames: the inverse of the noise's power (frames, bands)."""
+    near = functional.avg_pool1d(power.T.double()[None], 3, 1, 1, count_include_pad=False)[0].T.numpy()
+    found = 1.0 / (near + NOISE_FLOOR * near.mean(axis=0))
+    return found / found.sum(axis=0)
+
+
+def _average(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Mean (channels, bands) over the frames of values (channels, frames, bands)."""
+    return values.mean(axis=1) if weights is None else np.einsum("ctb,tb->cb", values, weights)
+
+
+def _spread(values: np.ndarray, weights: np.ndarray | None) -> np.ndarray:
+    """Standard deviation (channels, bands) over the frames of values (channels, frames, bands)."""
+    if weights is None:
+        return values.std(axis=1, dtype=np.float64)
+    centred = values - _average(values, weights)[:, None]
+    return np.sqrt(_average(np.square(centred), weights))
 
 
 def _kurtosis(spectra: Spectra, config: SpectrumConfig) -> np.ndarray:

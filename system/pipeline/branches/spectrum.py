@@ -103,6 +103,8 @@ class SpectrumBranch(Branch[SpectrumBranchConfig]):
             merged += ", the statistic of each frequency bin first"
         merged += ", the mean over bands subtracted" * config.remove_level
         two_channels = max(clip.model_channels for clip in self.training) > 1
+        if config.weight == "far" and two_channels:
+            merged += ", frames weighted by the inverse power of the far microphone"
         subtraction = subtraction_text(self.config.inputs, self.config.subtraction) if two_channels else ""
         system = [f"Branch {name}: described as branch {self.name}."]
         if name == self.name:
@@ -136,6 +138,8 @@ def _statistic_text(config: SpectrumConfig) -> str:
         return f"levels in {config.segments} segments"
     if config.statistic == "quantile":
         return f"{100 * config.level:g} % quantile over time"
+    if config.statistic == "power_mean" and config.exponent != 1.0:
+        return f"mean of power to the {config.exponent:g} over time"
     return {
         "mean": "mean",
         "power_mean": "mean power",
@@ -177,6 +181,7 @@ def _describe(run: Experiment, rates: Mapping[str, int], clip: Clip) -> dict[str
             resampled[rate] = Channels(audio.resample(wave, native, rate), rate, clip.path)
         way = (rate, *resampled[rate].ways(branch.inputs, branch.subtraction))
         if way not in spectra:
-            spectra[way] = Spectra(resampled[rate].select(branch.inputs, branch.subtraction), rate)
+            inputs = resampled[rate].select(branch.inputs, branch.subtraction)
+            spectra[way] = Spectra(inputs, rate, resampled[rate].far)
         found[name] = spectra[way].describe(branch.spectrum)
     return found

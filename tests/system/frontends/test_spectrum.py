@@ -213,3 +213,45 @@ def test_filters_above_half_the_rate_are_cut():
         cut = describe(sound, RATE, SpectrumConfig(**layout, high_hz=20000.0))
         np.testing.assert_array_equal(cut, describe(sound, RATE, SpectrumConfig(**layout)))
         assert (cut != describe(sound, RATE, SpectrumConfig(**layout, high_hz=5000.0))).all()
+
+
+def band_powers(sound: np.ndarray) -> np.ndarray:
+    """(frames, bands) of one channel by the spectrogram in dB."""
+    return 10.0 ** (log_mel(sound[None], RATE)[0].astype(float) / 10.0)
+
+
+@pytest.mark.parametrize("exponent", [-1.0, 0.5, 2.0, 4.0])
+@pytest.mark.parametrize("weight", ["equal", "far"])
+def test_power_means_with_weights_of_the_far_microphone(exponent, weight):
+    near, far = wave() * np.array([[1.0], [0.3]], np.float32)
+    far = (far * np.linspace(0.1, 3.0, RATE)).astype(np.float32)
+    power, noise = band_powers(near), band_powers(far)
+    smooth = np.stack([noise[max(0, t - 1) : t + 2].mean(axis=0) for t in range(len(noise))])
+    weights = 1.0 / (smooth + 0.003 * smooth.mean(axis=0)) if weight == "far" else np.ones_like(noise)
+    weights /= weights.sum(axis=0)
+    expected = 10.0 * np.log10((weights * power**exponent).sum(axis=0) ** (1.0 / exponent))
+    settings = SpectrumConfig(statistic="power_mean", exponent=exponent, weight=weight)
+    np.testing.assert_allclose(Spectra(near[None], RATE, far).describe(settings)[0], expected, rtol=1e-4)
+    deviation = np.sqrt((weights * (10 * np.log10(power)) ** 2).sum(0) - ((weights * 10 * np.log10(power)).sum(0)) ** 2)
+    settings = SpectrumConfig(statistic="deviation", weight=weight)
+    np.testing.assert_allclose(Spectra(near[None], RATE, far).describe(settings)[0], deviation, rtol=1e-3)
+
+
+def test_weights_hear_the_machine_while_the_far_noise_pauses():
+    machine, noise = 0.01 * wave(1)[0], wave(1)[0]
+    noise = noise * (np.arange(RATE) % 4000 < 2000)
+    near = (machine + 0.5 * noise).astype(np.float32)
+    quiet = describe(machine[None], RATE, SpectrumConfig(statistic="power_mean"))
+    error = {}
+    for weight in ("equal", "far"):
+        found = Spectra(near[None], RATE, noise).describe(SpectrumConfig(statistic="power_mean", weight=weight))
+        error[weight] = np.abs(found - quiet).mean()
+    assert error["equal"] > 25.0  # dB
+    assert error["far"] < 15.0
+
+
+def test_a_mono_recording_has_equal_weights():
+    sound = wave(1)
+    for name in ("mean", "power_mean", "deviation", "change"):
+        equal, far = (SpectrumConfig(statistic=name, weight=weight) for weight in ("equal", "far"))
+        np.testing.assert_array_equal(describe(sound, RATE, far), describe(sound, RATE, equal))
