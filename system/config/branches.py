@@ -1,6 +1,7 @@
 """Keys of a branch: each kind has its own settings."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Literal, get_args
 
@@ -11,13 +12,18 @@ from system.config.reading import none_if_null
 from system.config.training import LoopConfig
 
 PRECOMPUTED = "precomputed"  # the scorer for branches whose embeddings are scores already
+FRAMES = "frames"  # the statistic whose rows are frames, and the scorer for them
 
 Simam = Literal["none", "global", "local"]
 Pool = Literal["mean", "band", "cls", "attentive", "gem", "rdp"]
 Channel = Literal["near", "far", "residual"]
 Filterbank = Literal["mel", "even"]
+Statistic = Literal[
+    "mean", "quantile", "power_mean", "deviation", "crest", "change", "modulation", "kurtosis", "frames"
+]
 SIMAM: tuple[str, ...] = get_args(Simam)
 POOLS: tuple[str, ...] = get_args(Pool)
+WEIGHTED = ("mean", "power_mean", "deviation", "change")  # statistics whose frames may have weights
 CHANNELS: tuple[str, ...] = get_args(Channel)
 
 
@@ -114,17 +120,87 @@ class SubtractionConfig:
 
 @dataclass
 class SpectrumConfig:
-    """Statistics of a log-Mel spectrogram over time, without training."""
+    """Statistics of a log spectrogram over time, without training (frontends/spectrum.py)."""
 
     n_fft: Annotated[int, Field(ge=16)] = key(1024, "Window length in samples")
     hop: Positive = key(512, "Window step in samples")
     bands: Positive = key(128, "Number of filters")
-    filterbank: Filterbank = key("mel", "Spacing of the filters: mel (Slaney's) or even")
-    statistic: Literal["mean", "quantile"] = key(
-        "mean", "Statistic over time; a low quantile describes the machine in the pauses of the noise"
+    filterbank: Literal[Filterbank, "log"] = key(
+        "mel",
+        "Spacing of the filters: mel (Slaney's), even (in Hz), or log (in octaves; each filter is a mean of powers, "
+        "and one narrower than a frequency bin interpolates between two bins)",
+    )
+    low_hz: NonNegative = key(0.0, "Lower edge of the filters in Hz; 0: 0 for mel, 20 for even and log")
+    high_hz: NonNegative = key(
+        0.0, "Upper edge of the filters in Hz; 0: half the sampling rate, and so is what lies above it"
+    )
+    statistic: Statistic = key(
+        "mean",
+        "Statistic over time. Of levels in dB: mean; quantile, a low one of which describes the machine in the pauses "
+        "of the noise; deviation; change, the deviation of frame differences. Of powers: power_mean; crest, the "
+        "maximum less power_mean in dB; kurtosis, in dB; modulation, the spectrum of each band's envelope. frames: no "
+        "statistic but the levels of segments, for the scorer frames",
     )
     level: Share = key(0.1, "Level of the quantile")
-    merge: Positive = key(1, "Neighbouring bands whose statistics are averaged; must divide bands")
+    exponent: Annotated[float, Field(ge=-8, le=8)] = key(
+        1.0,
+        "Exponent of the powers in power_mean, not 0: 2 emphasises loud moments, 0.5 averages magnitudes, -1 "
+        "emphasises quiet moments",
+    )
+    weight: Literal["equal", "far"] = key(
+        "equal",
+        "Weights of the frames: equal; or far, the inverse of the far microphone's power in each band, so that the "
+        "pauses of the noise count most (a mono recording has equal weights); for mean, power_mean, deviation and "
+        "change",
+    )
+    order: Literal["bands_first", "statistic_first"] = key(
+        "bands_first",
+        "Whether the statistic is that of the bands, or each band combines the statistics of its frequency bins; the "
+        "latter for mean, quantile and power_mean",
+    )
+    remove_level: bool = key(
+        False, "Whether the mean over bands is subtracted; for mean, quantile, power_mean and frames"
+    )
+    merge: Positive = key(
+        1, "Neighbouring bands whose statistics (of modulation: powers) are averaged; must divide bands"
+    )
+    modulation_bands: Positive = key(
+        6, "Log-spaced bands of modulation frequencies, from 0.5 Hz to half the frame rate; statistic modulation only"
+    )
+    segments: Positive = key(
+        100, "Segments of equal length that a clip is divided into, of whatever length it is; statistic frames only"
+    )
+
+    @property
+    def usual_low_hz(self) -> float:
+        """Lower edge of the filters in Hz where ``low_hz`` leaves it open."""
+        return self.low_hz or (0.0 if self.filterbank == "mel" else 20.0)
+
+    @property
+    def row_size(self) -> int:
+        """Numbers by which a channel of a clip is described."""
+        each = {"modulation": self.modulation_bands, FRAMES: self.segments}.get(self.statistic, 1)
+        return self.bands // self.merge * each
+
+    def problems(self) -> Iterator[str]:
+        """Settings that do not go together, one sentence each, the key first."""
+        levels = ("mean", "quantile", "power_mean")
+        if self.bands % self.merge:
+            yield f"merge: expected a divisor of {self.bands} bands, found {self.merge}"
+        if self.high_hz and self.usual_low_hz >= self.high_hz:
+            yield f"high_hz: expected above {self.usual_low_hz:g} Hz, the lower edge, found {self.high_hz:g}"
+        if self.order == "statistic_first" and self.statistic not in levels:
+            yield f"order: expected bands_first with statistic {self.statistic}, found statistic_first"
+        if self.weight == "far" and self.statistic not in WEIGHTED:
+            yield f"weight: expected equal with statistic {self.statistic}, found far"
+        if self.order == "statistic_first" and (self.weight == "far" or self.exponent != 1.0):
+            yield "order: expected bands_first with weight far or an exponent other than 1, found statistic_first"
+        if not self.exponent:
+            yield "exponent: expected another number than 0, whose limit is statistic mean, found 0"
+        if self.exponent != 1.0 and self.statistic != "power_mean":
+            yield f"exponent: expected 1 with statistic {self.statistic}, found {self.exponent:g}"
+        if self.remove_level and self.statistic not in (*levels, FRAMES):
+            yield f"remove_level: expected false with statistic {self.statistic}, which no gain changes, found true"
 
 
 @dataclass

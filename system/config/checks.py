@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 from system import channel_choice
 from system.config.branches import (
+    FRAMES,
     PRECOMPUTED,
     AutoencoderBranchConfig,
     BranchConfig,
@@ -87,9 +88,8 @@ def _branch_problems(branch: BranchConfig, name: str) -> Iterator[str]:
             yield f"{name}.scorer.name: expected {PRECOMPUTED} for autoencoder.score {score}, found {scorer!r}"
         if folds == 1:
             yield f"{name}.autoencoder.folds: expected 0, or 2 and more, found 1"
-    if isinstance(branch, SpectrumBranchConfig) and branch.spectrum.bands % branch.spectrum.merge:
-        merge, bands = branch.spectrum.merge, branch.spectrum.bands
-        yield f"{name}.spectrum.merge: expected a divisor of {bands} bands, found {merge}"
+    if isinstance(branch, SpectrumBranchConfig):
+        yield from (f"{name}.spectrum.{problem}" for problem in branch.spectrum.problems())
     if isinstance(branch, EncoderBranchConfig | SpectrumBranchConfig):
         inputs, subtraction = branch.inputs, branch.subtraction
         if not 1 <= len(inputs) <= 2 or len(set(inputs)) < len(inputs):
@@ -119,7 +119,9 @@ def _sharing_problems(config: Config) -> Iterator[str]:
                 yield f"branches.{name}.shares: expected one of {', '.join(owners)}, found {branch.shares!r}"
             elif branch.readout != "projection" and not isinstance(owner, EncoderBranchConfig):
                 yield f"branches.{name}.readout: expected projection, since no encoder is there to read out"
-        if owner and branch.scorer.name == "conditional_mahalanobis" and _is_one_vector(branch, owner):
+        if isinstance(owner, SpectrumBranchConfig) and owner.spectrum.statistic == FRAMES != branch.scorer.name:
+            yield f"branches.{name}.scorer.name: expected {FRAMES} for statistic {FRAMES}, found {branch.scorer.name!r}"
+        elif owner and branch.scorer.name == "conditional_mahalanobis" and _is_one_vector(branch, owner):
             yield (
                 f"branches.{name}.scorer.name: expected a scorer of single vectors, found conditional_mahalanobis, "
                 "which wants rows of two parts: a spectrum of two inputs, or a readout that keeps bands apart"

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from dataclasses import astuple
 
 import numpy as np
 
@@ -31,10 +32,45 @@ def select_inputs(
     Raises:
         WheeltapperError: unknown input, or a recording too short for the subtraction.
     """
-    try:
-        return np.concatenate([_channel(wave, rate, name, subtraction) for name in inputs])
-    except WheeltapperError as error:
-        raise WheeltapperError(f"{path}: {error}") from error
+    return Channels(wave, rate, path).select(inputs, subtraction)
+
+
+class Channels:
+    """Input channels of a recording, of which each is made once for all branches.
+
+    Args:
+        wave: float32 (channels, samples); channel 0 is near, channel 1 is far.
+        rate: sampling rate in Hz.
+        path: recording, for messages.
+    """
+
+    def __init__(self, wave: np.ndarray, rate: int, path: str | os.PathLike):
+        self.wave, self.rate, self.path = wave, rate, path
+        self._made: dict[tuple, np.ndarray] = {}
+
+    @property
+    def far(self) -> np.ndarray | None:
+        """Samples (samples,) of the far microphone; None of a mono recording."""
+        return self.wave[1] if len(self.wave) > 1 else None
+
+    def ways(self, inputs: Sequence[str], subtraction: SubtractionConfig) -> tuple[tuple, ...]:
+        """How each input is made: equal for inputs with equal samples, whatever else their branches are set to."""
+        return tuple(self._way(name, subtraction) for name in inputs)
+
+    def select(self, inputs: Sequence[str], subtraction: SubtractionConfig) -> np.ndarray:
+        """Float32 (inputs, samples); see ``select_inputs``."""
+        try:
+            for name, way in zip(inputs, self.ways(inputs, subtraction), strict=True):
+                if way not in self._made:
+                    self._made[way] = _channel(self.wave, self.rate, name, subtraction)
+        except WheeltapperError as error:
+            raise WheeltapperError(f"{self.path}: {error}") from error
+        return np.concatenate([self._made[way] for way in self.ways(inputs, subtraction)])
+
+    def _way(self, name: str, subtraction: SubtractionConfig) -> tuple:
+        if name in CHANNELS and len(self.wave) == 1:
+            return ("near",)
+        return (name, *astuple(subtraction)) if name == "residual" else (name,)
 
 
 def _channel(wave: np.ndarray, rate: int, name: str, config: SubtractionConfig) -> np.ndarray:

@@ -41,20 +41,29 @@ def mel_to_hz(mel: np.ndarray | float) -> np.ndarray:
 
 
 @lru_cache(maxsize=16)
-def mel_filterbank(rate: int, n_fft: int = N_FFT, bands: int = BANDS, device: torch.device | str = "cpu") -> Tensor:
-    """Triangular filters of unit area (in Hz), evenly spaced in mel from 0 Hz to half the sampling rate.
+def mel_filterbank(
+    rate: int,
+    n_fft: int = N_FFT,
+    bands: int = BANDS,
+    device: torch.device | str = "cpu",
+    low_hz: float = 0.0,
+    high_hz: float = 0.0,
+) -> Tensor:
+    """Triangular filters of unit area (in Hz), evenly spaced in mel, usually from 0 Hz to half the sampling rate.
 
     Args:
         rate: sampling rate in Hz.
         n_fft: length of the Fourier transform.
         bands: number of filters.
         device: device of the result.
+        low_hz: lower edge of the first filter.
+        high_hz: upper edge of the last filter; 0 for half the sampling rate.
 
     Returns:
         Float32 (bands, n_fft // 2 + 1), cached: do not modify.
     """
     bins = np.arange(n_fft // 2 + 1) * (rate / n_fft)
-    edges = mel_to_hz(np.linspace(0.0, hz_to_mel(rate / 2.0), bands + 2))
+    edges = mel_to_hz(np.linspace(hz_to_mel(low_hz), hz_to_mel(high_hz or rate / 2.0), bands + 2))
     low, centre, high = (edges[i : i + bands, None] for i in range(3))
     triangles = np.minimum((bins - low) / (centre - low), (high - bins) / (high - centre)).clip(min=0.0)
     with torch.inference_mode(False):  # cached tensors are used in training too
@@ -104,10 +113,7 @@ def mel_decibels(
     filterbank: str = "mel",
 ) -> Tensor:
     """``log_mel`` for tensors: takes float32 (B, samples), returns (B, 1 + samples // hop, bands) in dB."""
-    spectrum = torch.stft(
-        wave, n_fft, hop, window=_window(n_fft, wave.device), center=True, pad_mode="constant", return_complex=True
-    )
-    energy = spectrum.real.square().add_(spectrum.imag.square())
+    energy = power_spectrum(wave, n_fft, hop)
     if power != 2.0:
         energy = energy.pow(power / 2.0)
     if filterbank == "mel":
@@ -116,6 +122,14 @@ def mel_decibels(
         filters = filters_of(filterbank, rate, n_fft, bands, wave.device)
     mel = energy.transpose(1, 2) @ filters.T
     return 20.0 / power * mel.clamp_(min=FLOOR).log10_()
+
+
+def power_spectrum(wave: Tensor, n_fft: int = N_FFT, hop: int = HOP) -> Tensor:
+    """Squared magnitudes (B, n_fft // 2 + 1, 1 + samples // hop) of the STFT of float32 (B, samples)."""
+    spectrum = torch.stft(
+        wave, n_fft, hop, window=_window(n_fft, wave.device), center=True, pad_mode="constant", return_complex=True
+    )
+    return spectrum.real.square().add_(spectrum.imag.square())
 
 
 @lru_cache(maxsize=16)

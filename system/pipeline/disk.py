@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from system.errors import WheeltapperError
 
 if TYPE_CHECKING:
-    from system.config import EncoderConfig
+    from system.config import BranchConfig, EncoderConfig
     from system.corpora.source import Source
     from system.experiment import Experiment
 
@@ -94,8 +94,15 @@ def _needs(run: "Experiment", stages: Iterable[int], source: "Source | None") ->
     if 3 in fresh and run.manifest.is_file():
         with open(run.manifest, "rb") as file:
             clips = sum(1 for _ in file)
-        numbers = sum(branch.embedding_dim * len(run.views[name]) for name, branch in run.encoder_branches.items())
+        numbers = sum(_row_size(branch) * len(run.views[name]) for name, branch in config.branches.items())
         yield Need(run.folder, "embeddings", 0, 4 * clips * numbers)
+
+
+def _row_size(branch: "BranchConfig") -> int:
+    """Numbers by which a branch describes a clip in one view; 0 for the few of an autoencoder and for shared rows."""
+    if branch.kind == "encoder":
+        return branch.embedding_dim
+    return branch.spectrum.row_size * len(branch.inputs) if branch.kind == "spectrum" else 0
 
 
 def _weights(config: "EncoderConfig", folder: str) -> int:

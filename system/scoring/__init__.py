@@ -8,6 +8,7 @@ from system.errors import WheeltapperError
 from system.scoring.banks import Scorer
 from system.scoring.beam import BeamScorer
 from system.scoring.conditional import ConditionalMahalanobisScorer
+from system.scoring.frames import FramesScorer
 from system.scoring.knn import KnnScorer
 from system.scoring.ldn import LdnScorer
 from system.scoring.lof import LofScorer
@@ -22,6 +23,7 @@ SCORERS = {
     "beam": BeamScorer,
     "ldn": LdnScorer,
     "lof": LofScorer,
+    "frames": FramesScorer,
     "precomputed": PrecomputedScorer,
 }
 

@@ -67,6 +67,7 @@ class BankScorer(Generic[AnyBank]):
 
     smallest_bank = 2
     fewest_references = 2
+    most_axes = 2  # of a clip's row
 
     def __init__(self, bank: BankMode = DOMAIN, standardize: Standardize = False):
         self.bank, self.standardize = bank, standardize
@@ -75,6 +76,10 @@ class BankScorer(Generic[AnyBank]):
     def arrange(self, rows: np.ndarray) -> np.ndarray:
         """Converts rows (N, D) or (N, bands, D) to the shape that the banks use; by default bands are concatenated."""
         return flat(rows)
+
+    def assign(self) -> tuple[list[np.ndarray], str]:
+        """Indices of each bank's references, and a note if the banks differ from what the settings ask for."""
+        return split(self._domains, self.bank, self.smallest_bank, self._groups)
 
     def fit_bank(self, rows: np.ndarray) -> AnyBank:
         """Fits one bank to the arranged references with the indices ``rows``."""
@@ -90,9 +95,9 @@ class BankScorer(Generic[AnyBank]):
         Raises:
             WheeltapperError: fewer than ``fewest_references`` references, or groups of them; NaN or infinity.
         """
-        references, self._domains = check(references, domains, self.fewest_references, groups)
+        references, self._domains = check(references, domains, self.fewest_references, groups, self.most_axes)
         self._references, self._groups = self.arrange(references), groups
-        self._rows, self.note = split(self._domains, self.bank, self.smallest_bank, groups)
+        self._rows, self.note = self.assign()
         self._banks = [self.fit_bank(rows) for rows in self._rows]
         self._left_out: list[np.ndarray] = []
         if self.standardize:
@@ -159,7 +164,11 @@ def flat(rows: np.ndarray) -> np.ndarray:
 
 
 def check(
-    references: np.ndarray, domains: np.ndarray, fewest: int = 2, groups: np.ndarray | None = None
+    references: np.ndarray,
+    domains: np.ndarray,
+    fewest: int = 2,
+    groups: np.ndarray | None = None,
+    most_axes: int = 2,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Converts and checks references.
 
@@ -168,15 +177,21 @@ def check(
         domains: (N,).
         fewest: smallest number of references allowed.
         groups: (N,) numbers of the groups that are left out together, or None.
+        most_axes: most axes of a reference.
 
     Returns:
         References as float64 in their shape, and domains as an array.
 
     Raises:
-        WheeltapperError: fewer than ``fewest`` references, or groups of them; NaN or infinity.
+        WheeltapperError: fewer than ``fewest`` references, or groups of them; NaN or infinity; too many axes.
     """
     references, domains = np.asarray(references, np.float64), np.asarray(domains)
-    if references.ndim not in (2, 3) or len(references) != len(domains):
+    if references.ndim > most_axes + 1:
+        raise WheeltapperError(
+            f"normal references: expected {most_axes} axes of each at most, found {references.ndim - 1}: frames of "
+            "several inputs are for the scorer frames"
+        )
+    if references.ndim < 2 or len(references) != len(domains):
         raise ValueError(f"references {references.shape} and domains {domains.shape} do not belong together")
     if groups is not None and np.shape(groups) != (len(references),):
         raise ValueError(f"references {references.shape} and groups {np.shape(groups)} do not belong together")

@@ -55,6 +55,7 @@ class ConditionalMahalanobisScorer(MahalanobisScorer):
     Args:
         bank: see BankScorer.
         standardize: see BankScorer.
+        covariance: see MahalanobisScorer.
     """
 
     def fit(
@@ -70,7 +71,7 @@ class ConditionalMahalanobisScorer(MahalanobisScorer):
         super().fit(references, domains, groups)
         return self
 
-    def fit_bank(self, rows: np.ndarray) -> ConditionalBank:
+    def fit_normal(self, rows: np.ndarray) -> ConditionalBank:
         joint = fit_gaussian(self._references[rows])
         condition = joint.centred[:, self._dim :]
         own = GaussianBank(joint.mean[self._dim :], condition, products_of(condition), joint.shrinkage, joint.scale)

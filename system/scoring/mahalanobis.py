@@ -5,15 +5,19 @@ Written here instead of taken from scikit-learn, because leave-one-out distances
 
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
 
 import numpy as np
 
-from system.scoring.banks import Bank, BankScorer
+from system.errors import WheeltapperError
+from system.scoring.banks import DOMAIN, BankScorer, independent
+from system.scoring.centred_bank import CentredBank, NormalBank
+from system.scoring.settings import BankMode, Covariance, Standardize
 
 WELL_CONDITIONED = 1e-6  # shrinkage above which the covariance without a group of references may be downdated
 SMALLEST_FLOOR = 1e-6  # of the isotropic variance, relative to the covariance, for products instead of an SVD
 SMALLEST_NORM = 1e-140  # of a covariance whose square is far from the smallest number
+SOURCE = "source"  # domain whose covariance all banks may share
+SMALLEST_CENTRE = 2  # references of a bank that has the covariance of another: without one there is still a mean
 SMALLEST_SCALE = np.finfo(float).tiny ** 0.5  # for identical references; its inverse and its square are finite
 
 
@@ -147,26 +151,73 @@ class GaussianBank:
         return np.sqrt(squares_without_group(self, members, embeddings, *shrinkage_without_group(self, members)))
 
 
-class NormalBank(Bank, Protocol):
-    """A bank with a normal distribution: one of embeddings, or of embeddings and conditions."""
-
-    def without(self, members: np.ndarray, embeddings: np.ndarray) -> np.ndarray:
-        """As ``GaussianBank.without``."""
-
-
 class MahalanobisScorer(BankScorer[NormalBank]):
-    """s(x) = min over banks of sqrt((x - mu)^T Sigma^-1 (x - mu)), Sigma by Ledoit and Wolf (2004)."""
+    """s(x) = min over banks of sqrt((x - mu)^T Sigma^-1 (x - mu)), Sigma by Ledoit and Wolf (2004).
+
+    Args:
+        bank: see BankScorer.
+        standardize: see BankScorer.
+        covariance: ``own`` for each bank's covariance, ``source`` for that of the source references in all banks: a few
+            target clips have a mean, but no covariance.
+    """
 
     # Of fewer, leave-one-out distances are much larger than those of new clips, and one bank of all clips finds more
     # faults (tools/false_alarm_study.py). With one clip left out of three there is still a direction.
     smallest_bank = 6
     fewest_references = 3
 
+    def __init__(self, bank: BankMode = DOMAIN, standardize: Standardize = False, covariance: Covariance = "own"):
+        super().__init__(bank, standardize)
+        if covariance == SOURCE and bank != DOMAIN:
+            raise WheeltapperError(f"covariance: expected own with bank {bank}, found {covariance}")
+        self.covariance = covariance
+        if covariance == SOURCE:
+            self.smallest_bank = SMALLEST_CENTRE
+
+    def assign(self) -> tuple[list[np.ndarray], str]:
+        self._source: np.ndarray | None = None  # references of the covariance of all banks
+        self._shared: NormalBank | None = None  # their bank
+        rows, note = super().assign()
+        if self.covariance != SOURCE or len(rows) == 1:
+            return rows, note
+        # References without a domain named source: that of most of them.
+        source = np.flatnonzero(self._domains == SOURCE)
+        source = source if len(source) else max(rows, key=len)
+        count = independent(None if self._groups is None else self._groups[source], len(source))
+        if count < MahalanobisScorer.smallest_bank:
+            few = f"{count} source references, fewer than {MahalanobisScorer.smallest_bank}: one bank for all"
+            return [np.arange(len(self._domains))], few
+        self._source = source
+        return rows, note
+
     def fit_bank(self, rows: np.ndarray) -> NormalBank:
+        if self._source is None:
+            return self.fit_normal(rows)
+        if self._shared is None:
+            self._shared = self.fit_normal(self._source)
+        if np.array_equal(rows, self._source):
+            return self._shared
+        return CentredBank(self._shared, self._references[self._source], self._references[rows])
+
+    def fit_normal(self, rows: np.ndarray) -> NormalBank:
+        """A normal distribution fitted to the references with the indices ``rows``."""
         return fit_gaussian(self._references[rows])
 
     def distance_without(self, bank: NormalBank, rows: np.ndarray, group: np.ndarray) -> np.ndarray:
         return bank.without(np.flatnonzero(np.isin(rows, group)), self._references[group])
+
+    def distances_left_out(self, bank: NormalBank, rows: np.ndarray) -> np.ndarray:
+        if not isinstance(bank, CentredBank):
+            return super().distances_left_out(bank, rows)
+        # A reference of the source domain is left out of the covariance, and one of this bank of its mean.
+        found = np.empty(len(self._references))
+        groups = np.arange(len(found)) if self._groups is None else self._groups
+        assert self._source is not None  # a bank has its covariance
+        for number in np.unique(groups):
+            group = np.flatnonzero(groups == number)
+            others, members = (np.flatnonzero(np.isin(each, group)) for each in (self._source, rows))
+            found[group] = bank.without_both(others, members, self._references[group])
+        return found
 
 
 def ledoit_wolf(

@@ -48,6 +48,24 @@ DensityNeighbours = Annotated[int, Field(ge=1, description="Number of neighbours
 Bands = Annotated[
     bool, Field(description="Whether distances are taken for each band and averaged; false: bands form one vector")
 ]
+Covariance = Annotated[
+    Literal["own", "source"],
+    Field(
+        description="Covariance of each bank: its own, or that of the source references around the bank's mean (bank "
+        "domain); a domain of two references then has a bank"
+    ),
+]
+WorstFrames = Annotated[
+    float,
+    Field(gt=0, le=1, description="Share of a clip's frames, the most distant ones, whose distances are averaged"),
+]
+FrameDistance = Annotated[
+    Literal["euclidean", "cosine"],
+    Field(description="Distance of frames, whose numbers are standardised by the bank's mean and deviation"),
+]
+MostFrames = Annotated[
+    int, Field(ge=1, description="Frames of a bank above which every second, third ... of each reference is kept")
+]
 
 _PLAIN = (int, float, bool, str, NoneType, Any)
 

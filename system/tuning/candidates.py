@@ -7,7 +7,8 @@ from typing import Any
 from system import scoring
 from system.config import BranchConfig, ScorerConfig
 
-PRECOMPUTED = "precomputed"  # for branches whose embeddings are scores already; their only candidate
+# For branches whose embeddings are scores already, or frames; their only candidate, and none of other branches.
+ALONE = ("precomputed", "frames")
 
 # Default grids. A registered scorer that is not listed here is a candidate with its default settings.
 USUAL: dict[str, list[dict[str, list[Any]]]] = {
@@ -33,7 +34,7 @@ def of_branch(branch: BranchConfig, grid: Mapping[str, Mapping[str, Sequence[Any
             scorers.
     """
     tried = [branch.scorer]
-    if branch.scorer.name != PRECOMPUTED:
+    if branch.scorer.name not in ALONE:
         grids = {name: [dict(settings)] for name, settings in grid.items()} or _usual()
         tried += [
             ScorerConfig(name, each) for name, parts in grids.items() for part in parts for each in _product(part)
@@ -46,7 +47,7 @@ def of_branch(branch: BranchConfig, grid: Mapping[str, Mapping[str, Sequence[Any
 
 
 def _usual() -> dict[str, list[dict[str, list[Any]]]]:
-    return {name: USUAL.get(name, [{}]) for name in scoring.SCORERS if name != PRECOMPUTED}
+    return {name: USUAL.get(name, [{}]) for name in scoring.SCORERS if name not in ALONE}
 
 
 def _product(settings: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:

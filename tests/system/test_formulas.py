@@ -54,6 +54,8 @@ CHOICES = {
         *(
             *words(SubtractionConfig, "method"),
             *words(SpectrumConfig, "statistic"),
+            *words(SpectrumConfig, "order"),
+            *words(SpectrumConfig, "filterbank"),
             *words(EncoderConfig, "filterbank"),
             *CHANNELS,
         ),

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 
@@ -25,6 +25,7 @@ METHODS = {
     "beam": "nearest neighbours in each frequency band",
     "ldn": "nearest neighbours with local density normalisation",
     "lof": "local outlier factor",
+    "frames": "nearest neighbours of frames",
 }
 
 
@@ -39,7 +40,6 @@ class Branch(ABC, Generic[Settings]):
         name: of the branch in the configuration.
     """
 
-    features: ClassVar[str]  # acoustic features, as a meta file names them
     settings: type[Settings]  # class of its settings
 
     def __init__(self, run: Experiment, name: str):

@@ -383,6 +383,19 @@ SPECTRUM = "spectrum: {statistic: quantile}, inputs: [residual], scorer: {name: 
         ("a: {spectrum: {merge: 3}}", r"branches\.a\.spectrum\.merge: expected a divisor of 128 bands, found 3"),
         ("a: {spectrum: {filterbank: bark}}", r"branches\.a\.spectrum\.filterbank: expected one of mel, even"),
         ("a: {spectrum: {statistic: mode}}", r"branches\.a\.spectrum\.statistic: expected one of mean, quantile"),
+        (
+            "a: {spectrum: {order: statistic_first, statistic: crest}}",
+            r"spectrum\.order: expected bands_first",
+        ),
+        (
+            "a: {spectrum: {filterbank: log, high_hz: 15}}",
+            r"spectrum\.high_hz: expected above 20 Hz, the lower edge",
+        ),
+        ("a: {spectrum: {statistic: frames}}", r"a\.scorer\.name: expected frames for statistic frames, found 'mahal"),
+        (
+            "a: {scorer: {name: frames}, spectrum: {statistic: frames}}, b: {shares: a}",
+            r"branches\.b\.scorer\.name",
+        ),
         ("a: {spectrum: {level: 1.5}}", r"spectrum\.level: expected a number from 0 to 1, found 1\.5"),
         ("a: {spectrum: {quantil: 1}}", r"unknown key branches\.a\.spectrum\.quantil"),
         ("a: {spectrum: {}, autoencoder: {}}", r"branches\.a\.autoencoder: a spectrum branch has no such setting"),

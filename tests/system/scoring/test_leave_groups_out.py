@@ -12,13 +12,19 @@ CASES = [
     ("mahalanobis", {}),
     ("mahalanobis", {"bank": "global"}),
     ("mahalanobis", {"standardize": True}),
+    ("mahalanobis", {"covariance": "source"}),
+    ("mahalanobis", {"covariance": "source", "standardize": True}),
     ("conditional_mahalanobis", {}),
+    ("conditional_mahalanobis", {"covariance": "source"}),
     ("knn", {"k": 2}),
     ("knn", {"k": 1, "bank": "domain"}),
     ("beam", {}),
     ("ldn", {"neighbours": 2}),
     ("lof", {"k": 3}),
     ("lof", {"k": 3, "bank": "domain"}),
+    ("frames", {"worst": 0.5}),
+    ("frames", {"worst": 1.0, "bank": "domain"}),
+    ("frames", {"distance": "cosine", "bank": "domain", "standardize": "mean"}),
 ]
 
 
@@ -56,7 +62,7 @@ def test_groups_of_one_change_nothing(name, settings):
     np.testing.assert_allclose(found.reference_scores(), alone.reference_scores(), rtol=1e-12)
 
 
-@pytest.mark.parametrize("name", ["mahalanobis", "knn", "ldn", "lof", "beam"])
+@pytest.mark.parametrize("name", ["mahalanobis", "knn", "ldn", "lof", "beam", "frames"])
 def test_copies_do_not_make_references_normal(name):
     """The score of an odd clip, of which there is a copy, is that of a new clip."""
     rows = np.random.default_rng(0).normal(1.0, 0.3, (24, 1, 4))

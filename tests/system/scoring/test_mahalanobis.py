@@ -205,3 +205,41 @@ def test_new_clips_do_not_exceed_those_left_out_of_few_more_often_than_chance(co
         scorer = MahalanobisScorer("global").fit(rows[:count], np.array(["source"] * count))
         rates.append(np.mean(scorer.score(rows[count:]) > scorer.reference_scores().max()))
     assert np.mean(rates) <= 1 / (count + 1) + 0.03
+
+
+def with_source_covariance(references, domains, tests):
+    """The smaller distance of two centres, with scikit-learn's covariance of the source."""
+    source = LedoitWolf().fit(references[domains == "source"])
+    squares = []
+    for domain in ("source", "target"):
+        difference = tests - references[domains == domain].mean(axis=0)
+        squares.append(np.einsum("nd,de,ne->n", difference, source.precision_, difference))
+    return np.sqrt(np.min(squares, axis=0))
+
+
+@pytest.mark.parametrize("dim", [3, 60])
+def test_covariance_of_the_source_around_the_centre_of_each_domain(dim):
+    references, tests = clips(24, dim), clips(9, dim, seed=1)
+    domains = np.array(["source"] * 20 + ["target"] * 4)
+    references[20:] += 3.0
+    tests[4:] += 3.0
+    scorer = fit(references, bank="domain", domains=domains, covariance="source")
+    assert not scorer.note  # four clips are enough for a centre
+    np.testing.assert_allclose(scorer.score(tests), with_source_covariance(references, domains, tests), rtol=1e-8)
+    expected = [
+        with_source_covariance(np.delete(references, i, 0), np.delete(domains, i), references[i : i + 1])[0]
+        for i in range(24)
+    ]
+    np.testing.assert_allclose(scorer.reference_scores(), expected, rtol=1e-7)
+    bank = scorer._banks[1]
+    alone = [bank.without(np.array([i]), references[20 + i : 21 + i])[0] for i in range(4)]
+    np.testing.assert_allclose(bank.leave_one_out(), alone, rtol=1e-9)
+
+
+def test_few_source_clips_have_no_covariance_for_others():
+    domains = np.array(["source"] * 5 + ["target"] * 5)
+    scorer = fit(clips(10, 3), bank="domain", domains=domains, covariance="source")
+    assert scorer.note == "5 source references, fewer than 6: one bank for all"
+    np.testing.assert_array_equal(scorer.score(clips(3, 3)), fit(clips(10, 3), bank="global").score(clips(3, 3)))
+    with pytest.raises(WheeltapperError, match="covariance: expected own with bank global, found source"):
+        MahalanobisScorer("global", covariance="source")

@@ -164,8 +164,8 @@ def test_candidates_are_products_with_the_own_scorer_first():
         "lof",
     ]
     usual = candidates.of_branch(EncoderBranchConfig(), {})
-    assert {scorer.name for scorer in usual.values()} == set(scoring.SCORERS) - {"precomputed"}
+    assert {scorer.name for scorer in usual.values()} == set(scoring.SCORERS) - {"precomputed", "frames"}
     for scorer in usual.values():
         scoring.build(scorer.name, **scorer.settings)
-    precomputed = EncoderBranchConfig(scorer=ScorerConfig("precomputed", {}))
-    assert list(candidates.of_branch(precomputed, {})) == ["precomputed"]
+    for name in ("precomputed", "frames"):
+        assert list(candidates.of_branch(EncoderBranchConfig(scorer=ScorerConfig(name, {})), {})) == [name]
