@@ -52,6 +52,9 @@ def score_run(clips: Sequence[Clip], data: DataConfig) -> tuple[dict[str, Scores
 
 def _score_section(clips: Sequence[Clip], data: DataConfig, names: Sequence[str]) -> dict[str, dict[str, float]]:
     """As ``score_run``, of one machine and section; WheeltapperError where it cannot be scored."""
+    rates = sorted({clip.rate for clip in clips})
+    if not data.rate and len(rates) > 1:
+        raise WheeltapperError(f"data.rate 0: expected recordings of one rate, found {rates[0]} and {rates[1]} Hz")
     cut = windows.expand(clips, data)
     channels = tuple(dict.fromkeys(SYSTEMS[name].channel for name in names))
     found = list(map_in_order(partial(describe, rate=data.rate, channels=channels), cut, threads()))
