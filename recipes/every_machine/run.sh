@@ -42,9 +42,9 @@ for seed in "${all_seeds[@]}"; do
   for condition in clean noisy; do
     place="$exp/references/seed$seed.$condition"
     references+=("$place")
-    # references.json is written last; older than the sets it is of others.
+    # references.json is written last; one that is older than the sets is of others.
     if [ "$stage" -le 1 ] && [ "$stop_stage" -ge 1 ] &&
-      { [ ! -f "$place/references.json" ] || [ "$sets/seed$seed/$condition/truth.csv" -nt "$place/references.json" ]; }; then
+      ! [ "$place/references.json" -nt "$sets/seed$seed/$condition/truth.csv" ]; then
       systems=(--system logmel_knn --system logmel_mahalanobis)
       if [ "$condition" = noisy ]; then
         systems+=(--system logmel_knn_subtracted --system logmel_mahalanobis_subtracted)
