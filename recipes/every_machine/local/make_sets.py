@@ -70,12 +70,12 @@ def row(path: Path, machine: str, label: str, group: str, fault: str = "", domai
 
 
 def bottles(folder: Path, out: Path, seed: int, cracked: int) -> Iterator[Row]:
-    """Clips of eight knocks, of which ``cracked`` of an anomalous clip are on cracked bottles. Files of knocks are
-    split: twelve of normal ones train, and no knock is in two clips."""
+    """Clips of eight knocks, of which ``cracked`` of an anomalous clip are on cracked bottles. Six of ten files of
+    normal knocks train, the same ones for all ``cracked``, and no knock is in two clips of a machine."""
     machine = f"bottles{cracked}of{KNOCKS}"
     rng = generator(seed, machine)
     files = manifest(folder)
-    normal = rng.permutation([it["file"] for it in files if it["label"] == "normal"])
+    normal = generator(seed, "bottles").permutation([it["file"] for it in files if it["label"] == "normal"])
     broken = rng.permutation([it["file"] for it in files if it["label"] == "anomaly"])
     cut = round(0.6 * len(normal))
     train, test = knocks(folder, normal[:cut], rng), knocks(folder, normal[cut:], rng)
@@ -121,11 +121,10 @@ def write(path: Path, wave: np.ndarray, rate: int) -> Path:
 
 
 def fan(folder: Path, out: Path, seed: int, fault: str) -> Iterator[Row]:
-    """Clips of 5 s of one day; four of the seven recordings of the healthy fan train."""
+    """Clips of 5 s of one day; four of the seven recordings of the healthy fan train, the same ones for all faults."""
     machine = "fan" + fault.split("_")[0].capitalize()
-    rng = generator(seed, machine)
     files = [it for it in manifest(folder) if it["day"] == FAN_DAY]
-    healthy = rng.permutation([it["file"] for it in files if it["state"] == "on"])
+    healthy = generator(seed, "fan").permutation([it["file"] for it in files if it["state"] == "on"])
     train = set(healthy[: round(0.57 * len(healthy))])
     for file in [*healthy, *(it["file"] for it in files if it["state"] == fault)]:
         wave, rate = audio.read(folder / str(file))
@@ -139,17 +138,18 @@ def fan(folder: Path, out: Path, seed: int, fault: str) -> Iterator[Row]:
 
 
 def motor(folder: Path, seed: int, kind: str) -> Iterator[Row]:
-    """One class is the normal one, five recordings of each other class are the anomalies."""
+    """One class is the normal one, five recordings of each other class are the anomalies: of those that do not train
+    where their class is the normal one, as systems learn from the training clips of all machines."""
     machine = f"motor{kind}"
-    rng = generator(seed, machine)
     by_class: dict[str, list[str]] = {}
     for it in manifest(folder):
         by_class.setdefault(it["class"], []).append(it["file"])
-    normal = rng.permutation(by_class[kind]).tolist()
-    for number, file in enumerate(normal):
+    ordered = {own: generator(seed, "motor", own).permutation(files).tolist() for own, files in by_class.items()}
+    for number, file in enumerate(ordered[kind]):
         yield row(folder / file, machine, "normal", "test" if number >= MOTOR_TRAIN else f"train{number}")
-    for other in sorted(by_class.keys() - {kind}):
-        for file in rng.permutation(by_class[other])[:MOTOR_OTHERS]:
+    rng = generator(seed, machine)
+    for other in sorted(ordered.keys() - {kind}):
+        for file in rng.permutation(ordered[other][MOTOR_TRAIN:])[:MOTOR_OTHERS]:
             yield row(folder / str(file), machine, "anomaly", "test", f"class{other}")
 
 
