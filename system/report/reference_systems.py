@@ -46,13 +46,13 @@ def compare(run: RunData) -> list[str]:
     below = []
     for machine, values in own["per_machine"].items():
         scores = {
-            name: score
+            name: value
             for name, system in found.items()
-            if (score := machine_score(system["per_machine"].get(machine, {}))) is not None
+            if (value := machine_score(system["per_machine"].get(machine, {}))) is not None
         }
-        score, name = machine_score(values), max(scores, key=lambda name: scores[name], default="")
-        if name and score is not None and score < scores[name] - BELOW:
-            below.append(f"{machine} ({100 * score:.1f} against {100 * scores[name]:.1f} % of {name})")
+        reached, name = machine_score(values), max(scores, key=lambda name: scores[name], default="")
+        if name and reached is not None and reached < scores[name] - BELOW:
+            below.append(f"{machine} ({100 * reached:.1f} against {100 * scores[name]:.1f} % of {name})")
     if below:
         said.append(f"More than {100 * BELOW:g} points below the best reference system: {', '.join(below)}.")
     return said

@@ -270,7 +270,7 @@ def markdown(table: list[dict[str, str]], texts: Mapping[str, str]) -> str:
     ]
     decided = [system for system in systems if any(row["false alarms"] for row in table if row["system"] == system)]
     if decided:
-        measured = [own for own in sets if own[0] != MEAN]
+        measured = [own for own in sets if any(_decided_text(cells.get((*own, system))) for system in decided)]
         parts += [
             "Decisions: false alarms / anomalies found, in percent over all seeds. In bold: false alarms of a kind "
             f"with {ENOUGH} references or more that are not {100 * ALARMS[0]:g} to {100 * ALARMS[1]:g} %.",
