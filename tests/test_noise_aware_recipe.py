@@ -110,6 +110,15 @@ def test_the_package_says_what_was_done(run):
     assert meta["system"]["complexity"]["total_parameters"] > 64 * 67 // 2
 
 
+def test_reference_systems_are_measured_as_their_command_measures_them(run, tmp_path):
+    assert main(["reference", "--manifest", str(run.manifest), "--system", "logmel_knn", "--out", str(tmp_path)]) == 0
+    found, given = read_json(run.metrics)["references"], read_json(tmp_path / "references.json")["systems"]
+    names = ["logmel_knn", "logmel_knn_subtracted", "logmel_mahalanobis", "logmel_mahalanobis_subtracted"]
+    assert (list(found["systems"]), found["left_out"]) == (names, {})
+    assert found["systems"]["logmel_knn"]["per_machine"] == given["logmel_knn"]["per_machine"]
+    assert found["systems"]["logmel_knn"]["official_score"] == given["logmel_knn"]["official_score"]
+
+
 def test_pseudo_attributes_are_on_record(run):
     rows = (run.adapted("pair") / "pseudo_attributes.csv").read_text().splitlines()
     clips = [clip for clip in manifest.read(run.manifest) if clip.split == "train"]

@@ -180,6 +180,7 @@ def test_what_is_not_said_is_the_checkouts_or_the_last_runs_and_lands_here(start
         ("pretrain/slurm.sh", [], None),
         ("dcase2026/slurm.sh", ["--stop-stage", "0"], "dcase2026/beats_audiomae"),
         ("propeller/run.sh", ["--recordings", "r", "--noise", "n", "--stage", "2", "--stop-stage", "2"], None),
+        ("every_machine/run.sh", ["--stage", "2", "--stop-stage", "2"], None),
     ],
 )
 def test_every_recipe_hands_on_all_settings_from_any_folder(started, tmp_path, script, options, conf):

@@ -172,19 +172,33 @@ def _fit_autoencoder(
 
 def _fit_statistics(method: str, train: Sequence[tuple[Clip, np.ndarray]]) -> Callable[[np.ndarray], float]:
     """A scorer of ``system.scoring`` over the pooled spectrograms of the training clips."""
-    from system.scoring.knn import KnnScorer
-    from system.scoring.mahalanobis import MahalanobisScorer
-
-    scorer: Scorer
-    if method == "mahalanobis":
-        scorer, pool = MahalanobisScorer(bank="domain"), mean
-    else:
-        scorer, pool = KnnScorer(k=1, bank="global"), mean_and_deviation
+    pool = mean if method == "mahalanobis" else mean_and_deviation
     try:
-        scorer.fit(np.stack([pool(x) for _, x in train]), np.array([clip.domain for clip, _ in train]))
+        scorer = fit_statistics(
+            method, np.stack([pool(x) for _, x in train]), np.array([clip.domain for clip, _ in train])
+        )
     except WheeltapperError as error:
         raise WheeltapperError(f"{train[0][0].machine} section {train[0][0].section}: {error}") from error
     return lambda x: float(scorer.score(pool(x)[None])[0])
+
+
+def fit_statistics(method: str, features: np.ndarray, domains: np.ndarray) -> "Scorer":
+    """Fits a scorer of ``system.scoring``.
+
+    Args:
+        method: ``knn``, on ``mean_and_deviation``, or ``mahalanobis``, on ``mean``.
+        features: (N, D) of the training clips.
+        domains: (N,) their domains.
+
+    Raises:
+        WheeltapperError: too few training clips.
+    """
+    from system.scoring.knn import KnnScorer
+    from system.scoring.mahalanobis import MahalanobisScorer
+
+    scorer: Scorer = MahalanobisScorer(bank="domain") if method == "mahalanobis" else KnnScorer(k=1, bank="global")
+    scorer.fit(features, domains)
+    return scorer
 
 
 def mean(spectrogram: np.ndarray) -> np.ndarray:

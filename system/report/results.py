@@ -11,7 +11,7 @@ from system.evaluation.metrics import harmonic_mean
 from system.false_alarms import range_text
 from system.leaderboard import comparison as beside
 from system.leaderboard import published
-from system.report import charts
+from system.report import charts, reference_systems
 from system.report.load_run import RunData, SectionResults, score_of
 from system.report.summary import VERDICTS, Judgement, count
 
@@ -107,6 +107,7 @@ def headline(run: RunData) -> PageSection:
         ),
         "marks": {name: percent(float(value)) for name, value in marks.items()},
         "comparison": comparison(run, baselines),
+        "references": reference_systems.compare(run),
         "alarms": _alarms(run),
     }
 
@@ -135,10 +136,6 @@ def systems(run: RunData) -> PageSection:
     rows = []
     for label, values in scored.items():
         config = run.system_config(label)
-        machines = values["per_machine"]
-        means = values.get("harmonic_mean") or {
-            name: float(harmonic_mean([machine[name] for machine in machines.values()])) for name in measures
-        }
         rows.append(
             {
                 "label": label,
@@ -146,17 +143,43 @@ def systems(run: RunData) -> PageSection:
                 "name": config.name if config else "",
                 "view": {"near_only": "near channel", "two_channel": "both channels"}[config.view] if config else "",
                 "weights": ", ".join(f"{k} {v:g}" for k, v in config.weights.items()) if config else "",
-                "means": [percent(means.get(name)) for name in measures],
-                "score": percent(score_of(values)[0]),
-                "interval": [percent(value) for value in score_of(values)[1] or ()] or None,
+                **_figures(values, measures),
             }
         )
+    references = reference_systems.measured(run)
+    rows += [
+        {
+            "label": name,
+            "best": False,
+            "name": f"reference: {reference_systems.describe(name)}",
+            "view": "",
+            "weights": "",
+            **_figures(values, measures),
+        }
+        for name, values in references.items()
+    ]
     chart = [
         (label.rpartition("_task2_")[2].join(("system ", "")), 100 * score_of(v)[0], _hundredfold(score_of(v)[1]))
         for label, v in scored.items()
     ]
     marks = {name: 100 * float(harmonic_mean(list(table.values()))) for name, table in published_baselines(run).items()}
     return {"measures": measures, "rows": rows, "chart": charts.systems_chart(chart, marks)}
+
+
+def _figures(values: Mapping[str, Any], measures: list[str]) -> dict[str, Any]:
+    """Score, interval and means over machines of one system, in percent."""
+    machines = values["per_machine"].values()
+    means = values.get("harmonic_mean") or {
+        name: float(harmonic_mean([machine[name] for machine in machines]))
+        for name in measures
+        if all(name in machine for machine in machines)
+    }
+    score, interval = score_of(dict(values))
+    return {
+        "means": [percent(means.get(name)) for name in measures],
+        "score": percent(score),
+        "interval": [percent(value) for value in interval or ()] or None,
+    }
 
 
 def _hundredfold(values: list[float] | None) -> list[float] | None:

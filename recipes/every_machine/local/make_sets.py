@@ -1,7 +1,8 @@
-"""Cuts the recordings of every kind of machine into clips, and lists them in a table for each kind.
+"""Makes the sets of one seed: every kind of machine in challenge layout, as recorded and in noise.
 
 Clips of training and test never come from the same recording (flight, file of knocks, run of the fan). A seed decides
-which recordings train. Kinds, with machines and clips, are described in the recipe's README.
+which recordings train, and the mixtures. Neither depends on where recordings and sets lie. Kinds, with machines and
+clips, are described in the recipe's README.
 
 Usage: make_sets.py --data DIR --out DIR --seed N
 """
@@ -9,20 +10,28 @@ Usage: make_sets.py --data DIR --out DIR --seed N
 import argparse
 import csv
 import os
+import runpy
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 from zlib import crc32
 
 import numpy as np
 
-from recipes.propeller.local.make_table import table_rows
 from system import audio
-from system.corpora.folder import write_rows
+from system.corpora.folder import is_complete, replacing, write_rows
 from system.corpora.simulation.emulate import EmulateSettings, emulate
 from system.errors import WheeltapperError
-from system.files import read_json
+from system.files import read_json, tree_signature, write_json
 
+RECORD = "set.json"
+VERSION = 1  # raised if the same seed and recordings give other clips
+BOTTLES, FAN, MOTORS = "bottle_knocks", "fan_16k", "cyclic_motors_22k"
+PROPELLERS, NOISE = "uav_propeller_16k", "esc50_16k_ogg"
+FOLDERS = (BOTTLES, FAN, MOTORS, PROPELLERS)
+PROPELLER_TABLE = Path(__file__).resolve().parents[2] / "propeller" / "local" / "make_table.py"
 COLUMNS = ("file", "machine", "label", "domain", "group", "attributes", "fault")
 Row = tuple[str, ...]
 
@@ -57,16 +66,16 @@ def manifest(folder: Path, name: str = "manifest.csv") -> list[dict[str, str]]:
 
 
 def row(path: Path, machine: str, label: str, group: str, fault: str = "", domain: str = "source") -> Row:
-    return (str(path.resolve()), machine, label, domain, group, "", fault)
+    return (str(path), machine, label, domain, group, "", fault)
 
 
 def bottles(folder: Path, out: Path, seed: int, cracked: int) -> Iterator[Row]:
-    """Clips of eight knocks, of which ``cracked`` of an anomalous clip are on cracked bottles. Files of knocks are
-    split: twelve of normal ones train, and no knock is in two clips."""
+    """Clips of eight knocks, of which ``cracked`` of an anomalous clip are on cracked bottles. Six of ten files of
+    normal knocks train, the same ones for all ``cracked``, and no knock is in two clips of a machine."""
     machine = f"bottles{cracked}of{KNOCKS}"
     rng = generator(seed, machine)
     files = manifest(folder)
-    normal = rng.permutation([it["file"] for it in files if it["label"] == "normal"])
+    normal = generator(seed, "bottles").permutation([it["file"] for it in files if it["label"] == "normal"])
     broken = rng.permutation([it["file"] for it in files if it["label"] == "anomaly"])
     cut = round(0.6 * len(normal))
     train, test = knocks(folder, normal[:cut], rng), knocks(folder, normal[cut:], rng)
@@ -112,11 +121,10 @@ def write(path: Path, wave: np.ndarray, rate: int) -> Path:
 
 
 def fan(folder: Path, out: Path, seed: int, fault: str) -> Iterator[Row]:
-    """Clips of 5 s of one day; four of the seven recordings of the healthy fan train."""
+    """Clips of 5 s of one day; four of the seven recordings of the healthy fan train, the same ones for all faults."""
     machine = "fan" + fault.split("_")[0].capitalize()
-    rng = generator(seed, machine)
     files = [it for it in manifest(folder) if it["day"] == FAN_DAY]
-    healthy = rng.permutation([it["file"] for it in files if it["state"] == "on"])
+    healthy = generator(seed, "fan").permutation([it["file"] for it in files if it["state"] == "on"])
     train = set(healthy[: round(0.57 * len(healthy))])
     for file in [*healthy, *(it["file"] for it in files if it["state"] == fault)]:
         wave, rate = audio.read(folder / str(file))
@@ -130,76 +138,127 @@ def fan(folder: Path, out: Path, seed: int, fault: str) -> Iterator[Row]:
 
 
 def motor(folder: Path, seed: int, kind: str) -> Iterator[Row]:
-    """One class is the normal one, five recordings of each other class are the anomalies."""
+    """One class is the normal one, five recordings of each other class are the anomalies: of those that do not train
+    where their class is the normal one, as systems learn from the training clips of all machines."""
     machine = f"motor{kind}"
-    rng = generator(seed, machine)
     by_class: dict[str, list[str]] = {}
     for it in manifest(folder):
         by_class.setdefault(it["class"], []).append(it["file"])
-    normal = rng.permutation(by_class[kind]).tolist()
-    for number, file in enumerate(normal):
+    ordered = {own: generator(seed, "motor", own).permutation(files).tolist() for own, files in by_class.items()}
+    for number, file in enumerate(ordered[kind]):
         yield row(folder / file, machine, "normal", "test" if number >= MOTOR_TRAIN else f"train{number}")
-    for other in sorted(by_class.keys() - {kind}):
-        for file in rng.permutation(by_class[other])[:MOTOR_OTHERS]:
+    rng = generator(seed, machine)
+    for other in sorted(ordered.keys() - {kind}):
+        for file in rng.permutation(ordered[other][MOTOR_TRAIN:])[:MOTOR_OTHERS]:
             yield row(folder / str(file), machine, "anomaly", "test", f"class{other}")
 
 
 def propellers(folder: Path) -> list[Row]:
     """Machines cw and ccw; the split into training and test is that of ``wheeltapper emulate``."""
-    return table_rows(folder / "manifest.csv")
+    return runpy.run_path(str(PROPELLER_TABLE))["table_rows"](folder / "manifest.csv")
 
 
-def tables(data: Path, out: Path, seed: int) -> dict[str, list[Row]]:
-    """Rows of COLUMNS by mixture: kinds that are mixed alike."""
+def tables(data: Path, cut: Path, seed: int) -> dict[str, list[Row]]:
+    """Rows of COLUMNS by mixture: kinds that are mixed alike. Clips that are cut from recordings lie below ``cut``."""
     fans = [
-        *fan(data / "fan_16k", out / "fan_blade", seed, "blade_fault"),
-        *fan(data / "fan_16k", out / "fan_tapping", seed, "tapping"),
+        *fan(data / FAN, cut / "fan_blade", seed, "blade_fault"),
+        *fan(data / FAN, cut / "fan_tapping", seed, "tapping"),
     ]
     others = [
-        *bottles(data / "bottle_knocks", out / "bottles2", seed, 2),
-        *bottles(data / "bottle_knocks", out / "bottles8", seed, 8),
-        *(row for kind in "ABCDE" for row in motor(data / "cyclic_motors_22k", seed, kind)),
+        *bottles(data / BOTTLES, cut / "bottles2", seed, 2),
+        *bottles(data / BOTTLES, cut / "bottles8", seed, 8),
+        *(row for kind in "ABCDE" for row in motor(data / MOTORS, seed, kind)),
     ]
-    return {"propellers": propellers(data / "uav_propeller_16k"), "fan": fans, "others": others}
+    return {"propellers": propellers(data / PROPELLERS), "fan": fans, "others": others}
 
 
-def make(data: Path, out: Path, seed: int, workers: int) -> None:
-    """Writes ``out/noisy``, mixtures of two channels, and ``out/clean``, the same clips as they were recorded.
+def mixing(seed: int) -> dict[str, EmulateSettings]:
+    """Settings of each mixture."""
+    return {
+        name: EmulateSettings(seed=seed, snr_low=low, snr_high=high, noise_group=NOISE_GROUP)
+        for name, (low, high) in SNR_DB.items()
+    }
+
+
+def identity(data: Path, seed: int) -> dict[str, Any]:
+    """Everything that the sets depend on.
+
+    Raises:
+        WheeltapperError: a folder of recordings, or its manifest, is missing.
+    """
+    for name in FOLDERS:
+        manifest(data / name)
+    if not (data / NOISE).is_dir():
+        raise WheeltapperError(f"{data / NOISE}: expected a folder of noise recordings, found nothing")
+    return {
+        "program": "every_machine",
+        "version": VERSION,
+        "seed": seed,
+        "mixtures": {
+            name: {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(settings).items()}
+            for name, settings in mixing(seed).items()
+        },
+        "recordings": {name: tree_signature(data / name) for name in (*FOLDERS, NOISE)},
+    }
+
+
+def make(data: Path, out: Path, seed: int, workers: int) -> bool:
+    """Writes ``out/noisy``, mixtures of two channels, ``out/clean``, the same clips as they were recorded, and the
+    record ``out/set.json``. A half-made folder never has the name ``out``.
 
     Args:
         data: folder of the recordings, see the README.
-        out: folder to write.
+        out: missing, empty, or written by an earlier call.
         seed: of splits and mixtures.
         workers: number of threads.
 
+    Returns:
+        Whether anything was to be done.
+
     Raises:
-        WheeltapperError: recordings are missing, or the mixing fails.
+        WheeltapperError: recordings are missing, the mixing fails, or ``out`` holds other files.
     """
-    truth: list[list[str]] = []
-    for mixture, rows in tables(data, out / "cut", seed).items():
-        table, place = out / f"{mixture}.csv", out / "mixed" / mixture
-        write_rows(table, COLUMNS, rows)
-        low, high = SNR_DB[mixture]
-        settings = EmulateSettings(seed=seed, snr_low=low, snr_high=high, noise_group=NOISE_GROUP)
-        emulate(table, data / "esc50_16k_ogg", place, settings, None, workers)
-        for name, facts in read_json(place / "emulate.json")["clips"].items():
-            link(place / name, out / "noisy" / name)
-            wave, rate = audio.read(Path(facts["recording"]))
-            write(out / "clean" / name, wave[0], rate)
-        head, *own = csv.reader((place / "truth.csv").read_text().splitlines())
-        truth += own
-    for condition in ("noisy", "clean"):
-        write_rows(out / condition / "truth.csv", head, truth)
+    state = identity(data, seed)
+    if is_complete(out, RECORD, state):
+        return False
+    with replacing(out, RECORD) as place:
+        work = place / "work"
+        (work / "mixed").mkdir(parents=True)
+        (work / "recordings").symlink_to(data)
+        truth: list[list[str]] = []
+        clips: dict[str, dict] = {}
+        mixtures: dict[str, dict] = {}
+        for mixture, rows in tables(data, work / "cut", seed).items():
+            # Mixtures depend on the names in the table, so these are relative.
+            write_rows(work / f"{mixture}.csv", COLUMNS, ((relative(row[0], data, work), *row[1:]) for row in rows))
+            mixed = work / "mixed" / mixture
+            emulate(work / f"{mixture}.csv", data / NOISE, mixed, mixing(seed)[mixture], None, workers)
+            record = read_json(mixed / "emulate.json")
+            for name, facts in record["clips"].items():
+                wave, rate = audio.read(work / facts["recording"])
+                write(place / "clean" / name, wave[0], rate)
+                (place / "noisy" / name).parent.mkdir(parents=True, exist_ok=True)
+                os.replace(mixed / name, place / "noisy" / name)
+                clips |= {f"noisy/{name}": facts, f"clean/{name}": {}}
+            mixtures[mixture] = {key: record[key] for key in ("machines", "left_out")}
+            head, *own = csv.reader((mixed / "truth.csv").read_text(encoding="utf-8").splitlines())
+            truth += own
+        for condition in ("noisy", "clean"):
+            write_rows(place / condition / "truth.csv", head, truth)
+        shutil.rmtree(work)
+        write_json(place / RECORD, {"identity": state, "mixtures": mixtures, "clips": clips})
+    return True
 
 
-def link(source: Path, target: Path) -> None:
-    """The same file in another place, or a copy where the disk cannot link."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copyfile(source, target)
+def relative(path: str, data: Path, work: Path) -> str:
+    """Name of a clip below the working folder, in which ``recordings`` leads to the recordings; the path itself of a
+    recording that is a link to elsewhere."""
+    known = {data: "recordings", work: "."}
+    known |= {(data / name).resolve(): f"recordings/{name}" for name in FOLDERS}
+    for folder, name in known.items():
+        if Path(path).is_relative_to(folder):
+            return (Path(name) / Path(path).relative_to(folder)).as_posix()
+    return path
 
 
 def main() -> None:
@@ -210,9 +269,10 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="number of threads (default: 2)")
     args = parser.parse_args()
     try:
-        make(args.data.resolve(), args.out, args.seed, args.workers)
+        made = make(args.data.resolve(), args.out, args.seed, args.workers)
     except WheeltapperError as error:
         parser.exit(1, f"make_sets: {error}\n")
+    print(f"{args.out}: {'made' if made else 'complete, nothing to do'}")
 
 
 if __name__ == "__main__":

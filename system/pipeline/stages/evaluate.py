@@ -21,7 +21,9 @@ TRUTH = "truth"  # role of the table of the labels that no earlier stage reads
 def stage(run: Experiment) -> Stage:
     """The stage as it stands in an experiment."""
     config = run.config.evaluate
+    data = run.config.data
     settings = {"year": config.year, "bootstrap": config.bootstrap, "seed": run.config.seed, "labels": run.labels}
+    settings["references"] = {"rate": data.rate, "window": data.window, "hop": data.hop}
     hidden = _hidden_truth(run)
     reads = [run.manifest]
     for label in run.labels:
@@ -53,10 +55,42 @@ def work(run: Experiment) -> Iterable[Path]:
         result |= {name: first[name] for name in ("official_score", "per_machine", available.WITHOUT) if name in first}
     elif not result["evaluation"]:
         print("note: no machine has normal and anomalous labelled test clips: nothing is measured")
+    result["references"] = _references(run, recordings, _has_both(_labelled(clips)), rule)
     for sentence in available.sentences(result["left_out"]):
         print(f"note: {sentence}")
     write_json(run.metrics, result)
     return [run.metrics]
+
+
+def _references(run: Experiment, recordings: list[Clip], truth: list[Truth], rule: int) -> dict[str, Any]:
+    """What simple reference systems reach on the clips that the run's systems are measured on.
+
+    Args:
+        run: the run.
+        recordings: of the manifest.
+        truth: labelled test clips.
+        rule: key of ``metrics.RULES``.
+
+    Returns:
+        ``systems``, the metrics of each by name, and ``left_out``, the sections that they could not score and why.
+    """
+    sections = {(clip.machine, clip.section) for clip in truth}
+    if not sections:
+        return {"systems": {}, "left_out": {}}
+    from system.references.of_run import score_run  # imports torch
+
+    config = run.config.evaluate
+    scores, left_out = score_run([clip for clip in recordings if clip.key[:2] in sections], run.config.data)
+    found = {}
+    for name, own in scores.items():
+        if rows := [clip for clip in truth if clip[:2] in own]:
+            found[name] = available.evaluate(own, None, rows, rule, config.bootstrap, run.config.seed)
+    for where, reason in left_out.items():
+        print(f"note: no simple reference systems on {where}: {reason}")
+    for name, values in found.items():
+        if score := available.main_score(values):
+            print(f"reference {name}: {100 * score[0]:.2f} %")
+    return {"systems": found, "left_out": left_out}
 
 
 def measured_clips(clips: list[Clip], year: int) -> list[Truth]:
