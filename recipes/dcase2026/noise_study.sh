@@ -77,7 +77,7 @@ if run_stage 1; then
   done
 fi
 if run_stage 2; then
-  for seed in "${all_seeds[@]}"; do try noise_aware noise_aware "$seed" "$exp/mixed/seed$seed/recordings" 7; done
+  for seed in "${all_seeds[@]}"; do try noise_aware noise_aware_spectrum "$seed" "$exp/mixed/seed$seed/recordings" 7; done
 fi
 if run_stage 3; then
   for seed in "${few_seeds[@]}"; do
@@ -102,7 +102,7 @@ if run_stage 4; then
     branch_table "$name"
   done
   mapfile -t folders < <(seeds_of noise_aware "${all_seeds[@]}")
-  branch_table noise_aware --fuse low=1,quarter=1 "$spectra" "$spectra,network=1"
+  branch_table noise_aware --fuse low=1,quarter=1 "$spectra"
   for name in "${conditions[@]}"; do
     mapfile -t folders < <(seeds_of "conditions/$name" "${few_seeds[@]}")
     branch_table "$name" --fuse low=1,quarter=1 "$spectra"
