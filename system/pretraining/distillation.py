@@ -29,6 +29,7 @@ from torch import Generator, Tensor, nn
 from system import audio
 from system.config import DecoderConfig, PretrainConfig
 from system.errors import WheeltapperError
+from system.pretraining.published import PublishedTeacher
 from system.pretraining.whitening import Whitening
 from system.training.crops import fit_length
 
@@ -80,6 +81,7 @@ class SelfDistillation(nn.Module):
         self.decoder = Decoder(student.dim, self.patches_per_band, config.decoder)
         self.teacher = copy.deepcopy(student).requires_grad_(False).eval()
         self.head: nn.Module = nn.Identity()
+        self.published: PublishedTeacher | None = None
         self.whitening = nn.ModuleDict()
         dim, places, floor = student.dim, self.patches_per_band, config.target.floor
         if config.target.norm == "whitened":
@@ -89,6 +91,8 @@ class SelfDistillation(nn.Module):
         elif config.target.band == "positions":
             self.whitening["band"] = Whitening(dim, 0.0, places, diagonal=True)
             self.head = nn.Linear(dim, places * dim)
+        if config.teacher.checkpoint:
+            self.published = PublishedTeacher(student, config.teacher)
 
     # To be implemented by an objective.
 
@@ -117,6 +121,8 @@ class SelfDistillation(nn.Module):
         trained.
         """
         names = [f"teacher.{name}" for name, _ in self.teacher.named_parameters()]
+        if self.published:
+            names += [f"published.scale.{row}.moments" for row in range(self.published.rows)]
         return names + [f"whitening.{name}.moments" for name in self.whitening]
 
     def train(self, mode: bool = True) -> "SelfDistillation":
@@ -132,9 +138,9 @@ class SelfDistillation(nn.Module):
             the tokens and, for the band loss, over the rows.
         """
         with torch.no_grad():
-            inputs = batch["spectrograms"] if "spectrograms" in batch else self.spectrograms(batch, self.student.device)
-            rows, *codes = self.rows(inputs[0], batch)
-            student_rows, *_ = self.rows(inputs[1], batch)
+            inputs = batch if "spectrograms" in batch else self.inputs(batch, self.student.device)
+            rows, *codes = self.rows(inputs["spectrograms"][0], batch)
+            student_rows, *_ = self.rows(inputs["spectrograms"][1], batch)
             if "gain" in batch:
                 student_rows = student_rows + batch["gain"].view(-1, *[1] * (rows.dim() - 1))
         visible = batch["visible"]
@@ -142,7 +148,8 @@ class SelfDistillation(nn.Module):
         clones = len(visible) // len(rows)
         clone_codes = [code.repeat_interleave(clones, 0) for code in codes]
         index = visible.unsqueeze(-1).expand(-1, -1, self.student.dim)
-        patches = self.student.embed_patches(student_rows, *codes).repeat_interleave(clones, 0)
+        whole = self.student.embed_patches(student_rows, *codes)
+        patches = whole.repeat_interleave(clones, 0)
         encoded, _ = self.student.encode(patches.gather(1, index), *clone_codes)
         filled = self._noise(patches).scatter(1, index, encoded[:, 1:].to(patches.dtype))
         predicted = self.decoder(filled.unflatten(1, (-1, self.patches_per_band)))
@@ -156,18 +163,29 @@ class SelfDistillation(nn.Module):
         band = self.head(encoded[:, 0]).float()
         errors = (band.unflatten(0, (-1, clones)) - band_target.unsqueeze(1)).square().mean((1, 2))
         loss_band = (errors * weights).sum() * root
+        loss = self.config.band_weight * loss_band + self.config.patch_weight * loss_patch
+        taught: dict[str, Tensor] = {}
+        if self.published:
+            tokens, _ = self.student.encode(whole, *codes)
+            grid = tokens[:, 1:].unflatten(1, (-1, self.patches_per_band)).unflatten(0, (len(batch["snr"]), -1))
+            taught = self.published(grid.transpose(1, 2), inputs["published"], self.config.copies)
+            loss = loss + self.config.teacher.weight * taught["loss_teacher"]
+            loss = loss + self.config.teacher.relation_weight * taught["loss_relation"]
         return {
-            "loss": self.config.band_weight * loss_band + self.config.patch_weight * loss_patch,
+            "loss": loss,
             "loss_band": loss_band,
             "loss_patch": loss_patch,
             "target_std": _spread(target.flatten(0, 1)),
             "prediction_std": _spread(predicted.detach()[::clones].flatten(0, 1)),
             "band_target_std": _spread(band_target),
             "band_std": _spread(band.detach()),
+            **taught,
         }
 
-    def spectrograms(self, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Spectrograms (B, T, F) for the teacher and for the student."""
+    def inputs(self, batch: Batch, device: torch.device) -> Batch:
+        """``spectrograms``, those (B, T, F) of the teacher and of the student, and ``published``, what the published
+        network gets of the student's crops, if there is one.
+        """
         rate, samples, snr = batch["rate"], batch["samples"], torch.from_numpy(batch["snr"])
         count = sum(len(places) for places, _ in batch["waves"].values())
         waves = torch.empty(count, samples, device=device)
@@ -179,13 +197,17 @@ class SelfDistillation(nn.Module):
         waves, others = waves[: len(snr)], waves[len(snr) :]
         spectrogram = self.student.spectrogram(waves, rate)
         if not len(others):
-            return spectrogram, spectrogram
+            return {"spectrograms": (spectrogram, spectrogram), **self._published_input(waves, rate)}
         under = snr.isfinite().nonzero()[:, 0]
         ratio = (10.0 ** (-snr[under] / 20.0)).to(device)
         under = under.to(device)
         level = waves[under].std(-1) / others.std(-1).clamp(min=SILENCE) * ratio
         waves[under] += level.unsqueeze(1) * others
-        return spectrogram, self.student.spectrogram(waves, rate)
+        both = spectrogram, self.student.spectrogram(waves, rate)
+        return {"spectrograms": both, **self._published_input(waves, rate)}
+
+    def _published_input(self, waves: Tensor, rate: int) -> Batch:
+        return {"published": self.published.spectrogram(waves, rate)} if self.published else {}
 
     def _noise(self, patches: Tensor) -> Tensor:
         """Gaussian noise for masked patches (R, N, D), equal in all rows, so that it does not depend on the number of
@@ -220,9 +242,9 @@ class SelfDistillation(nn.Module):
 
     def update_statistics(self) -> None:
         """Adds the targets of this step, of all processes, to the running statistics."""
-        for whitening in self.whitening.values():
-            if isinstance(whitening, Whitening):
-                whitening.update()
+        for module in self.modules():
+            if isinstance(module, Whitening):
+                module.update()
 
     @torch.no_grad()
     def update_teacher(self, step: int) -> float:

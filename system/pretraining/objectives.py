@@ -91,4 +91,6 @@ def build_objective(student: Encoder, config: PretrainConfig) -> SelfDistillatio
             f"pretrain.objective: {config.objective} expects an encoder of the family {names}, found {student.family}; "
             "pretrain.loop.steps: 0 uses its weights without pre-training"
         )
+    if config.teacher.checkpoint and config.objective == "echo":
+        raise WheeltapperError("pretrain.teacher.checkpoint: expected none with the objective echo, found a network")
     return objective(student, config)

@@ -1,0 +1,151 @@
+"""Distillation of a published network into the sub-band encoder, beside its self-distillation. Our method.
+
+The feature maps of a CNN on mel bands are predicted from the student's tokens at the same time and frequencies: tokens
+are averaged over the part of the spectrum that a row of the map covers, and a linear map of each row leads to its
+channels. The targets are standardised over the corpus. Rows that the sampling rate does not reach do not count.
+
+Nearest neighbours see distances, not channels. A second loss therefore compares the cosine distances between the pooled
+crops of a batch in both networks (mean over time, frequency kept): it is the variance of the logarithm of their ratio,
+so that small distances, between crops of one recording, count as much as large ones and the scale is free.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from system.config import TeacherConfig
+from system.encoders import mn
+from system.encoders.mn import MobileNet
+from system.errors import WheeltapperError
+from system.frontends.stft import HOP_MS, WINDOW_MS
+from system.pretraining.whitening import Whitening
+
+if TYPE_CHECKING:
+    from system.encoders.subband import SubbandEncoder
+
+MEL_BREAK, MEL_SCALE = 700.0, 1127.0  # mel(f) = 1127 ln(1 + f / 700)
+LEAST_COVERED = 0.3  # share of a row that the student's tokens must reach
+NEAREST = 1e-4  # added to distances before their logarithm
+BIN_HZ = 1000.0 / WINDOW_MS
+
+
+class PublishedTeacher(nn.Module):
+    """Losses of predicting a published network's feature maps and distances from the tokens of a student."""
+
+    def __init__(self, student: "SubbandEncoder", config: TeacherConfig):
+        super().__init__()
+        self.config = config
+        self.network = MobileNet.load(config.checkpoint).requires_grad_(False).eval()
+        if max(config.blocks) > self.network.depth:
+            raise WheeltapperError(
+                f"pretrain.teacher.blocks: expected 1 to {self.network.depth}, found {list(config.blocks)}"
+            )
+        with torch.no_grad():
+            maps = self.network.feature_maps(torch.zeros(1, 4 * mn.STRIDE, mn.BANDS), config.blocks)
+        heights = {found.shape[2] for found in maps}
+        if len(heights) > 1:
+            raise WheeltapperError(
+                f"pretrain.teacher.blocks: expected blocks of equal stride, found {list(config.blocks)}, whose maps "
+                f"have {' and '.join(map(str, sorted(heights)))} rows"
+            )
+        self.rows, self.widths = heights.pop(), [found.shape[1] for found in maps]
+        channels = sum(self.widths)
+        self.weight = nn.Parameter(torch.randn(self.rows, student.dim, channels) / student.dim**0.5)
+        self.bias = nn.Parameter(torch.zeros(self.rows, channels))
+        self.scale = nn.ModuleList(Whitening(channels, 0.0, diagonal=True) for _ in range(self.rows))
+        self.first_bins = [place * student.config.patch_size for place in range(student.patches_per_band)]
+        self.band_width, self.patch = student.config.band_width, student.config.patch_size
+
+    def train(self, mode: bool = True) -> "PublishedTeacher":
+        super().train(mode)
+        self.network.eval()
+        return self
+
+    def spectrogram(self, waves: Tensor, rate: int) -> Tensor:
+        """The network's input (B, T, 128) of waves (B, samples)."""
+        return self.network.spectrogram(waves, rate)
+
+    def overlap(self, bands: int) -> Tensor:
+        """Share (rows, bands * positions) of each token's frequency position in a row of the map.
+
+        A row of the result sums to the share of the row that ``bands`` sub-bands cover.
+        """
+        edge = MEL_SCALE * math.log1p(mn.HIGH_HZ / MEL_BREAK)
+        edges = MEL_BREAK * torch.expm1(torch.linspace(0.0, edge, self.rows + 1) / MEL_SCALE)
+        first = torch.tensor([band * self.band_width + at for band in range(bands) for at in self.first_bins])
+        low, high = (first - 0.5) * BIN_HZ, (first + self.patch - 0.5) * BIN_HZ
+        shared = torch.minimum(high, edges[1:, None]) - torch.maximum(low, edges[:-1, None])
+        return shared.clamp(min=0.0) / (edges[1:] - edges[:-1])[:, None]
+
+    def targets(self, spectrogram: Tensor, times: int) -> Tensor:
+        """Feature maps (B, times, rows, channels) at the centres of the student's tokens.
+
+        Args:
+            spectrogram: (B, T, 128) as returned by ``spectrogram``.
+            times: number of the student's tokens in time.
+        """
+        maps = torch.cat(self.network.feature_maps(spectrogram, self.config.blocks), 1).permute(0, 3, 2, 1).float()
+        step = mn.HOP * 1000.0 / MobileNet.rate * (mn.BANDS // self.rows)  # milliseconds of a column
+        centres = torch.arange(times, device=maps.device) * self.patch * HOP_MS + self.patch * HOP_MS / 2
+        at = (centres / step).clamp(max=maps.shape[1] - 1)
+        before = at.floor().long()
+        after = (before + 1).clamp(max=maps.shape[1] - 1)
+        return maps[:, before].lerp(maps[:, after], (at - before)[:, None, None])
+
+    def forward(self, grid: Tensor, spectrogram: Tensor, copies: int) -> dict[str, Tensor]:
+        """Losses of a batch.
+
+        Args:
+            grid: the student's tokens (B, times, bands, positions, D).
+            spectrogram: the network's input (B, T, 128) of the same crops.
+            copies: crops of a recording, which are next to each other.
+
+        Returns:
+            ``loss_teacher``, about 1 at the start, and ``loss_relation``.
+        """
+        with torch.no_grad():
+            target = self.targets(spectrogram, grid.shape[1])
+            share = self.overlap(grid.shape[2]).to(grid)
+            covered = share.sum(1)
+            kept = (covered >= LEAST_COVERED).nonzero()[:, 0]
+            scaled = torch.stack(
+                [self.scale[row](target[:, :, row].flatten(0, 1)[:, None])[:, 0] for row in kept.tolist()], 1
+            )
+        tokens = grid.flatten(2, 3)
+        mixed = torch.einsum("rf,btfd->rbtd", share / covered[:, None].clamp(min=1e-6), tokens).flatten(1, 2)
+        predicted = torch.baddbmm(self.bias[:, None], mixed, self.weight)[kept]
+        loss_teacher = (predicted.float() - scaled.transpose(0, 1)).square().mean()
+        pooled = target[:, :, kept].mean(1).split(self.widths, -1)
+        loss_relation = relation_loss(
+            cosine_distances([tokens.float().mean(1).flatten(1)]),
+            cosine_distances([part.flatten(1) for part in pooled]),
+            copies,
+        )
+        return {"loss_teacher": loss_teacher, "loss_relation": loss_relation}
+
+
+def cosine_distances(parts: Sequence[Tensor]) -> Tensor:
+    """Cosine distances (B, B) between embeddings, each of several parts (B, D_i); the mean over the parts."""
+    unit = [F.normalize(part, dim=1) for part in parts]
+    return 1.0 - torch.stack([part @ part.T for part in unit]).mean(0)
+
+
+def relation_loss(student: Tensor, teacher: Tensor, copies: int) -> Tensor:
+    """Weighted variance of the logarithm of the ratio of two matrices of distances (B, B), without the diagonal.
+
+    With several copies, pairs of one recording have half of the weight together.
+    """
+    ratio = (student + NEAREST).log() - (teacher + NEAREST).log()
+    group = torch.arange(len(ratio), device=ratio.device) // copies
+    same = (group[:, None] == group).float()
+    same.fill_diagonal_(0.0)
+    other = 1.0 - same
+    other.fill_diagonal_(0.0)
+    weight = sum(pairs / pairs.sum().clamp(min=1.0) for pairs in (same, other))
+    weight = weight / weight.sum().clamp(min=1e-6)
+    mean = (weight * ratio).sum()
+    return (weight * (ratio - mean).square()).sum()
