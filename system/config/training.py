@@ -115,7 +115,7 @@ class TeacherConfig:
     """Distillation of a published network beside the self-distillation (ours)."""
 
     checkpoint: File = key("", "Published weights of the family mn that the student also learns from; empty: none")
-    blocks: list[Positive] = key([10, 12], "Blocks of that network whose feature maps are targets, of equal stride")
+    blocks: list[Positive] = key([10, 12], "Blocks of that network whose feature maps are targets")
     weight: NonNegative = key(1.0, "Weight of the loss of the feature maps")
     relation_weight: NonNegative = key(1.0, "Weight of the loss of the distances between the crops of a batch")
 
@@ -144,7 +144,7 @@ class PretrainConfig:
         0.0, "Share of crops that the student gets mixed with another; the moving average does not (ours)"
     )
     copies: Positive = key(
-        1, "Crops of a batch from each drawn recording, each at a place and in a mixture of its own; divides batch_size"
+        1, "Crops of each drawn recording in a batch, each at a place and in a mixture of its own; divides batch_size"
     )
     mix_snr: list[float] = key([-5.0, 15.0], "Lowest and highest signal-to-noise ratio of these mixtures in dB")
     fewest_bands: Positive = key(2, "Smallest number of sub-bands drawn from a clip (ECHO's code)")

@@ -122,7 +122,7 @@ class SelfDistillation(nn.Module):
         """
         names = [f"teacher.{name}" for name, _ in self.teacher.named_parameters()]
         if self.published:
-            names += [f"published.scale.{row}.moments" for row in range(self.published.rows)]
+            names += [f"published.{name}" for name in self.published.extra_state()]
         return names + [f"whitening.{name}.moments" for name in self.whitening]
 
     def train(self, mode: bool = True) -> "SelfDistillation":

@@ -29,51 +29,25 @@ if TYPE_CHECKING:
 
 MEL_BREAK, MEL_SCALE = 700.0, 1127.0  # mel(f) = 1127 ln(1 + f / 700)
 LEAST_COVERED = 0.3  # share of a row that the student's tokens must reach
-NEAREST = 1e-4  # added to distances before their logarithm
+EPS = 1e-6
+NEAREST = 1e-3  # added to distances before their logarithm
 BIN_HZ = 1000.0 / WINDOW_MS
 
 
-class PublishedTeacher(nn.Module):
-    """Losses of predicting a published network's feature maps and distances from the tokens of a student."""
+class RowPrediction(nn.Module):
+    """Linear maps from a student's tokens to the channels of a feature map, one for each of its rows."""
 
-    def __init__(self, student: "SubbandEncoder", config: TeacherConfig):
+    def __init__(self, student: "SubbandEncoder", rows: int, channels: int):
         super().__init__()
-        self.config = config
-        self.network = MobileNet.load(config.checkpoint).requires_grad_(False).eval()
-        if max(config.blocks) > self.network.depth:
-            raise WheeltapperError(
-                f"pretrain.teacher.blocks: expected 1 to {self.network.depth}, found {list(config.blocks)}"
-            )
-        with torch.no_grad():
-            maps = self.network.feature_maps(torch.zeros(1, 4 * mn.STRIDE, mn.BANDS), config.blocks)
-        heights = {found.shape[2] for found in maps}
-        if len(heights) > 1:
-            raise WheeltapperError(
-                f"pretrain.teacher.blocks: expected blocks of equal stride, found {list(config.blocks)}, whose maps "
-                f"have {' and '.join(map(str, sorted(heights)))} rows"
-            )
-        self.rows, self.widths = heights.pop(), [found.shape[1] for found in maps]
-        channels = sum(self.widths)
-        self.weight = nn.Parameter(torch.randn(self.rows, student.dim, channels) / student.dim**0.5)
-        self.bias = nn.Parameter(torch.zeros(self.rows, channels))
-        self.scale = nn.ModuleList(Whitening(channels, 0.0, diagonal=True) for _ in range(self.rows))
+        self.rows = rows
+        self.weight = nn.Parameter(torch.randn(rows, student.dim, channels) / student.dim**0.5)
+        self.bias = nn.Parameter(torch.zeros(rows, 1, channels))
+        self.scale = nn.ModuleList(Whitening(channels, 0.0, diagonal=True) for _ in range(rows))
         self.first_bins = [place * student.config.patch_size for place in range(student.patches_per_band)]
         self.band_width, self.patch = student.config.band_width, student.config.patch_size
 
-    def train(self, mode: bool = True) -> "PublishedTeacher":
-        super().train(mode)
-        self.network.eval()
-        return self
-
-    def spectrogram(self, waves: Tensor, rate: int) -> Tensor:
-        """The network's input (B, T, 128) of waves (B, samples)."""
-        return self.network.spectrogram(waves, rate)
-
     def overlap(self, bands: int) -> Tensor:
-        """Share (rows, bands * positions) of each token's frequency position in a row of the map.
-
-        A row of the result sums to the share of the row that ``bands`` sub-bands cover.
-        """
+        """Share (rows, bands * positions) of a row's frequency range that each position of a token covers."""
         edge = MEL_SCALE * math.log1p(mn.HIGH_HZ / MEL_BREAK)
         edges = MEL_BREAK * torch.expm1(torch.linspace(0.0, edge, self.rows + 1) / MEL_SCALE)
         first = torch.tensor([band * self.band_width + at for band in range(bands) for at in self.first_bins])
@@ -81,20 +55,74 @@ class PublishedTeacher(nn.Module):
         shared = torch.minimum(high, edges[1:, None]) - torch.maximum(low, edges[:-1, None])
         return shared.clamp(min=0.0) / (edges[1:] - edges[:-1])[:, None]
 
-    def targets(self, spectrogram: Tensor, times: int) -> Tensor:
-        """Feature maps (B, times, rows, channels) at the centres of the student's tokens.
+    def forward(self, tokens: Tensor, target: Tensor, bands: int) -> tuple[Tensor, Tensor]:
+        """Mean squared error of the standardised target.
+
+        Args:
+            tokens: (B, times, bands * positions, D).
+            target: feature map (B, times, rows, channels).
+            bands: number of the student's sub-bands.
+
+        Returns:
+            The loss, and the target's rows that the student covers, (B, times, covered rows, channels).
+        """
+        share = self.overlap(bands).to(tokens)
+        covered = share.sum(1)
+        kept = (covered >= LEAST_COVERED).nonzero()[:, 0]
+        flat = target.flatten(0, 1)
+        scaled = torch.stack([self.scale[row](flat[:, row, None])[:, 0] for row in kept.tolist()])
+        mixed = torch.einsum("rf,btfd->rbtd", share / covered[:, None].clamp(min=EPS), tokens).flatten(1, 2)
+        predicted = torch.baddbmm(self.bias, mixed, self.weight)[kept]
+        return (predicted.float() - scaled).square().mean(), target[:, :, kept]
+
+
+class PublishedTeacher(nn.Module):
+    """Losses of predicting a published network's feature maps and distances from the tokens of a student."""
+
+    def __init__(self, student: "SubbandEncoder", config: TeacherConfig):
+        super().__init__()
+        self.network = MobileNet.load(config.checkpoint).requires_grad_(False).eval()
+        self.blocks = sorted(set(config.blocks))
+        if self.blocks[-1] > self.network.depth:
+            raise WheeltapperError(
+                f"pretrain.teacher.blocks: expected 1 to {self.network.depth}, found {self.blocks[-1]}"
+            )
+        with torch.no_grad():
+            maps = self.network.feature_maps(torch.zeros(1, mn.STRIDE, mn.BANDS), self.blocks)
+        self.heads = nn.ModuleList(RowPrediction(student, found.shape[2], found.shape[1]) for found in maps)
+        self.patch_ms = student.config.patch_size * HOP_MS
+
+    def train(self, mode: bool = True) -> "PublishedTeacher":
+        super().train(mode)
+        self.network.eval()
+        return self
+
+    def extra_state(self) -> list[str]:
+        """Names of the statistics of the targets."""
+        return [name for name, _ in self.named_buffers() if name.endswith(".moments")]
+
+    def spectrogram(self, waves: Tensor, rate: int) -> Tensor:
+        """The network's input (B, T, 128) of waves (B, samples)."""
+        return self.network.spectrogram(waves, rate)
+
+    def targets(self, spectrogram: Tensor, times: int) -> list[Tensor]:
+        """Feature maps (B, times, rows, channels) of the blocks, averaged over the duration of the student's tokens.
 
         Args:
             spectrogram: (B, T, 128) as returned by ``spectrogram``.
             times: number of the student's tokens in time.
         """
-        maps = torch.cat(self.network.feature_maps(spectrogram, self.config.blocks), 1).permute(0, 3, 2, 1).float()
-        step = mn.HOP * 1000.0 / MobileNet.rate * (mn.BANDS // self.rows)  # milliseconds of a column
-        centres = torch.arange(times, device=maps.device) * self.patch * HOP_MS + self.patch * HOP_MS / 2
-        at = (centres / step).clamp(max=maps.shape[1] - 1)
-        before = at.floor().long()
-        after = (before + 1).clamp(max=maps.shape[1] - 1)
-        return maps[:, before].lerp(maps[:, after], (at - before)[:, None, None])
+        found = []
+        for features in self.network.feature_maps(spectrogram, self.blocks):
+            columns = features.permute(0, 3, 2, 1).float()
+            step = mn.HOP * 1000.0 / MobileNet.rate * (mn.BANDS // columns.shape[2])  # in milliseconds
+            quarters = torch.arange(2 * times, device=columns.device) / 2 + 0.25  # two places in each token
+            at = (quarters * self.patch_ms / step).clamp(max=columns.shape[1] - 1)
+            before = at.floor().long()
+            after = (before + 1).clamp(max=columns.shape[1] - 1)
+            both = columns[:, before].lerp(columns[:, after], (at - before)[:, None, None])
+            found.append(both.unflatten(1, (times, 2)).mean(2))
+        return found
 
     def forward(self, grid: Tensor, spectrogram: Tensor, copies: int) -> dict[str, Tensor]:
         """Losses of a batch.
@@ -108,24 +136,16 @@ class PublishedTeacher(nn.Module):
             ``loss_teacher``, about 1 at the start, and ``loss_relation``.
         """
         with torch.no_grad():
-            target = self.targets(spectrogram, grid.shape[1])
-            share = self.overlap(grid.shape[2]).to(grid)
-            covered = share.sum(1)
-            kept = (covered >= LEAST_COVERED).nonzero()[:, 0]
-            scaled = torch.stack(
-                [self.scale[row](target[:, :, row].flatten(0, 1)[:, None])[:, 0] for row in kept.tolist()], 1
-            )
+            targets = self.targets(spectrogram, grid.shape[1])
         tokens = grid.flatten(2, 3)
-        mixed = torch.einsum("rf,btfd->rbtd", share / covered[:, None].clamp(min=1e-6), tokens).flatten(1, 2)
-        predicted = torch.baddbmm(self.bias[:, None], mixed, self.weight)[kept]
-        loss_teacher = (predicted.float() - scaled.transpose(0, 1)).square().mean()
-        pooled = target[:, :, kept].mean(1).split(self.widths, -1)
+        found = [head(tokens, target, grid.shape[2]) for head, target in zip(self.heads, targets, strict=True)]
+        losses, covered = zip(*found, strict=True)
         loss_relation = relation_loss(
             cosine_distances([tokens.float().mean(1).flatten(1)]),
-            cosine_distances([part.flatten(1) for part in pooled]),
+            cosine_distances([target.mean(1).flatten(1) for target in covered]),
             copies,
         )
-        return {"loss_teacher": loss_teacher, "loss_relation": loss_relation}
+        return {"loss_teacher": torch.stack(losses).mean(), "loss_relation": loss_relation}
 
 
 def cosine_distances(parts: Sequence[Tensor]) -> Tensor:
