@@ -69,6 +69,17 @@ def test_the_model_card_says_what_was_learned_from_and_how(run, tmp_path):
     assert "left out" not in card
 
 
+def test_the_model_card_names_the_network_that_was_distilled(run, tmp_path):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["encoder"]["checkpoint"] = "exp/first/encoder.safetensors"
+    config["pretrain"]["teacher"] = {"checkpoint": "checkpoints/mn04.pt", "blocks": [6, 10]}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    script("model_card").write_card(run, tmp_path / "weights", "small")
+    card = (tmp_path / "weights" / "small.md").read_text()
+    assert "began with the weights encoder.safetensors. It also learned" in card
+    assert "blocks 6, 10 of mn04.pt (EfficientAT, MIT" in card
+
+
 def test_the_table_averages_the_emulated_sets_of_each_seed(tmp_path, capsys, monkeypatch):
     def entry(name: str, figure: str, readout: str, values: list[float]) -> dict:
         return {"weights": "trained", "readout": readout, "set": name, "figure": figure, "values": values}

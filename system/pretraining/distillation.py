@@ -81,7 +81,7 @@ class SelfDistillation(nn.Module):
         self.decoder = Decoder(student.dim, self.patches_per_band, config.decoder)
         self.teacher = copy.deepcopy(student).requires_grad_(False).eval()
         self.head: nn.Module = nn.Identity()
-        self.published: PublishedTeacher | None = None
+        self.published: PublishedTeacher | None = None  # an objective that can learn from one builds it
         self.whitening = nn.ModuleDict()
         dim, places, floor = student.dim, self.patches_per_band, config.target.floor
         if config.target.norm == "whitened":
@@ -91,8 +91,6 @@ class SelfDistillation(nn.Module):
         elif config.target.band == "positions":
             self.whitening["band"] = Whitening(dim, 0.0, places, diagonal=True)
             self.head = nn.Linear(dim, places * dim)
-        if config.teacher.checkpoint:
-            self.published = PublishedTeacher(student, config.teacher)
 
     # To be implemented by an objective.
 

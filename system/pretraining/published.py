@@ -81,7 +81,9 @@ class PublishedTeacher(nn.Module):
 
     def __init__(self, student: "SubbandEncoder", config: TeacherConfig):
         super().__init__()
-        self.network = MobileNet.load(config.checkpoint).requires_grad_(False).eval()
+        network = MobileNet.load(config.checkpoint).requires_grad_(False)
+        assert isinstance(network, MobileNet)
+        self.network = network
         self.blocks = sorted(set(config.blocks))
         if self.blocks[-1] > self.network.depth:
             raise WheeltapperError(
@@ -165,7 +167,7 @@ def relation_loss(student: Tensor, teacher: Tensor, copies: int) -> Tensor:
     same.fill_diagonal_(0.0)
     other = 1.0 - same
     other.fill_diagonal_(0.0)
-    weight = sum(pairs / pairs.sum().clamp(min=1.0) for pairs in (same, other))
-    weight = weight / weight.sum().clamp(min=1e-6)
+    weight = same / same.sum().clamp(min=1.0) + other / other.sum().clamp(min=1.0)
+    weight = weight / weight.sum().clamp(min=EPS)
     mean = (weight * ratio).sum()
     return (weight * (ratio - mean).square()).sum()
