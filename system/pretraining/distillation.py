@@ -141,6 +141,9 @@ class SelfDistillation(nn.Module):
             student_rows, *_ = self.rows(inputs["spectrograms"][1], batch)
             if "gain" in batch:
                 student_rows = student_rows + batch["gain"].view(-1, *[1] * (rows.dim() - 1))
+        if self.partly_used:
+            taught = self._taught(self.student.embed_patches(student_rows, *codes), codes, inputs, len(batch["snr"]))
+            return {"loss": self._weigh(taught), **taught}
         visible = batch["visible"]
         target, band_target = self.targets(rows, *codes)
         clones = len(visible) // len(rows)
@@ -162,13 +165,9 @@ class SelfDistillation(nn.Module):
         errors = (band.unflatten(0, (-1, clones)) - band_target.unsqueeze(1)).square().mean((1, 2))
         loss_band = (errors * weights).sum() * root
         loss = self.config.band_weight * loss_band + self.config.patch_weight * loss_patch
-        taught: dict[str, Tensor] = {}
-        if self.published:
-            tokens, _ = self.student.encode(whole, *codes)
-            grid = tokens[:, 1:].unflatten(1, (-1, self.patches_per_band)).unflatten(0, (len(batch["snr"]), -1))
-            taught = self.published(grid.transpose(1, 2), inputs["published"], self.config.copies)
-            loss = loss + self.config.teacher.weight * taught["loss_teacher"]
-            loss = loss + self.config.teacher.relation_weight * taught["loss_relation"]
+        taught = self._taught(whole, codes, inputs, len(batch["snr"])) if self.published else {}
+        if taught:
+            loss = loss + self._weigh(taught)
         return {
             "loss": loss,
             "loss_band": loss_band,
@@ -179,6 +178,22 @@ class SelfDistillation(nn.Module):
             "band_std": _spread(band.detach()),
             **taught,
         }
+
+    @property
+    def partly_used(self) -> bool:
+        """Whether the student learns from the published network alone, so that decoder and head are not trained."""
+        return self.published is not None and not (self.config.band_weight or self.config.patch_weight)
+
+    def _taught(self, patches: Tensor, codes: list[Tensor], inputs: Batch, count: int) -> dict[str, Tensor]:
+        """Losses of the published network for patches (R, N, D) of ``count`` recordings."""
+        assert self.published is not None
+        tokens, _ = self.student.encode(patches, *codes)
+        grid = tokens[:, 1:].unflatten(1, (-1, self.patches_per_band)).unflatten(0, (count, -1))
+        return self.published(grid.transpose(1, 2), inputs["published"], self.config.copies)
+
+    def _weigh(self, taught: dict[str, Tensor]) -> Tensor:
+        weights = self.config.teacher
+        return weights.weight * taught["loss_teacher"] + weights.relation_weight * taught["loss_relation"]
 
     def inputs(self, batch: Batch, device: torch.device) -> Batch:
         """``spectrograms``, those (B, T, F) of the teacher and of the student, and ``published``, what the published
@@ -260,7 +275,7 @@ class SelfDistillation(nn.Module):
             ("predictions", "prediction_std", self.config.min_prediction_std),
             ("sub-bands' summaries", "band_std", self.config.min_prediction_std),
         ):
-            if values[figure] < least:
+            if values.get(figure, least) < least:
                 raise WheeltapperError(
                     f"pre-training collapsed at step {step}: expected a spread of the {name} of at least {least}, "
                     f"found {values[figure]:.2g}; a slower teacher (ema_start nearer to 1) or a lower learning rate "

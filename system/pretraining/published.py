@@ -40,7 +40,7 @@ class RowPrediction(nn.Module):
     def __init__(self, student: "SubbandEncoder", rows: int, channels: int):
         super().__init__()
         self.rows = rows
-        self.weight = nn.Parameter(torch.randn(rows, student.dim, channels) / student.dim**0.5)
+        self.weight = nn.Parameter(torch.zeros(rows, student.dim, channels))
         self.bias = nn.Parameter(torch.zeros(rows, 1, channels))
         self.scale = nn.ModuleList(Whitening(channels, 0.0, diagonal=True) for _ in range(rows))
         self.first_bins = [place * student.config.patch_size for place in range(student.patches_per_band)]
