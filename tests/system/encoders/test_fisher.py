@@ -221,7 +221,7 @@ def test_build_is_deterministic_and_leaves_the_random_state():
     assert torch.equal(torch.random.get_rng_state(), before)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["blocks.0.mlp.fc1.weight"], other["blocks.0.mlp.fc1.weight"])
-    with pytest.raises(WheeltapperError, match="FISHER size: expected one of nano, tiny, mini, small, found 'huge'"):
+    with pytest.raises(WheeltapperError, match="FISHER size: expected one of nano, nano_conv, tiny, mini, small, found 'huge'"):
         Fisher.build("huge", 0)
 
 
