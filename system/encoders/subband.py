@@ -61,7 +61,8 @@ _HUB = {name.replace("context_encoder.norm", "pre_norm"): own for name, own in _
 _OWN = {published: own for own, published in _PUBLISHED.items()} | _BARE | _HUB
 
 
-STEM_STRIDE, STEM_WIDENING = 4, 2
+STEM_STRIDE = 4  # frames and bins per output of the stem
+STEM_WIDENING = 2  # of the second convolution of the stem
 
 
 def stem(channels: int) -> nn.Module:
@@ -72,13 +73,13 @@ def stem(channels: int) -> nn.Module:
     """
     if not channels:
         return nn.Identity()
-    layers = nn.Sequential(
-        nn.Conv2d(1, channels, 3, 2, 1), nn.GELU(), nn.Conv2d(channels, STEM_WIDENING * channels, 3, 2, 1), nn.GELU()
-    )
-    for layer in layers[::2]:
-        nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
-        nn.init.zeros_(layer.bias)
-    return layers
+    layers: list[nn.Module] = []
+    for entering, leaving in ((1, channels), (channels, STEM_WIDENING * channels)):
+        conv = nn.Conv2d(entering, leaving, 3, 2, 1)
+        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
+        nn.init.zeros_(conv.bias)
+        layers += [conv, nn.GELU()]
+    return nn.Sequential(*layers)
 
 
 class SubbandEncoder(Encoder):
@@ -193,7 +194,8 @@ class SubbandEncoder(Encoder):
 
     @classmethod
     def is_possible(cls, config: SubbandConfig) -> bool:
-        return super().is_possible(config) and config.patch_size <= min(config.band_width, config.target_length)
+        fits = config.patch_size <= min(config.band_width, config.target_length)
+        return super().is_possible(config) and fits and not (config.stem and config.patch_size % STEM_STRIDE)
 
 
 def _flat(cfg: Any, family: str, path: str | os.PathLike) -> dict[str, Any]:

@@ -4,6 +4,7 @@ The fixture has a small checkpoint in the published layout with random weights, 
 """
 
 import copy
+import math
 from pathlib import Path
 
 import numpy as np
@@ -139,6 +140,36 @@ def test_what_no_patch_covers_is_ignored(tiny, frames, bins):
         torch.testing.assert_close(before, after, rtol=0, atol=0)
 
 
+def plain_convolution(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: int, pad: int) -> np.ndarray:
+    """Convolution of (C, H, W) with (D, C, k, k)."""
+    x = np.pad(x, ((0, 0), (pad, pad), (pad, pad)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, weight.shape[2:], axis=(1, 2))[:, ::stride, ::stride]
+    return np.einsum("chwij,dcij->dhw", windows, weight) + bias[:, None, None]
+
+
+def test_convolutions_before_the_patches_equal_plain_numpy():
+    encoder = Fisher.untrained(FisherConfig(embed_dim=16, depth=1, num_heads=2, stem=4), 0)
+    rows = torch.randn(1, 42, 100, generator=torch.Generator().manual_seed(0))  # two patches and ten frames
+    state = {name: tensor.numpy().astype(np.float64) for name, tensor in encoder.state_dict().items()}
+    x = rows[:, :32].numpy().astype(np.float64)
+    for layer in (0, 2):
+        x = plain_convolution(x, state[f"stem.{layer}.weight"], state[f"stem.{layer}.bias"], 2, 1)
+        x = 0.5 * x * (1.0 + np.vectorize(math.erf)(x / math.sqrt(2.0)))
+    x = plain_convolution(x, state["patch_embed.weight"], state["patch_embed.bias"], 4, 0)
+    assert x.shape == (16, 2, 6)
+    expected = x.reshape(16, 12).T + state["positions"][0, :12]
+    np.testing.assert_allclose(encoder.embed_patches(rows).detach()[0].numpy(), expected, atol=1e-4)
+
+
+def test_convolutions_before_the_patches_are_saved_and_loaded(tmp_path):
+    encoder = Fisher.untrained(FisherConfig(embed_dim=16, depth=1, num_heads=2, stem=4), 0)
+    encoder.save(tmp_path / "encoder.safetensors")
+    loaded = Fisher.load(tmp_path / "encoder.safetensors")
+    assert loaded.config.stem == 4
+    assert torch.equal(loaded.embed(wave(0.4, 16000), 16000), encoder.embed(wave(0.4, 16000), 16000))
+    assert not Fisher.is_possible(FisherConfig(patch_size=18, stem=4))
+
+
 def test_a_batch_equals_its_clips_one_by_one(tiny):
     waves = wave(0.5, 16000, batch=3)
     together = tiny(tiny.spectrogram(waves, 16000))
@@ -221,7 +252,9 @@ def test_build_is_deterministic_and_leaves_the_random_state():
     assert torch.equal(torch.random.get_rng_state(), before)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["blocks.0.mlp.fc1.weight"], other["blocks.0.mlp.fc1.weight"])
-    with pytest.raises(WheeltapperError, match="FISHER size: expected one of nano, nano_conv, tiny, mini, small, found 'huge'"):
+    with pytest.raises(
+        WheeltapperError, match="FISHER size: expected one of nano, nano_conv, tiny, mini, small, found 'huge'"
+    ):
         Fisher.build("huge", 0)
 
 

@@ -131,6 +131,19 @@ def test_a_batch_has_copies_and_the_mixtures_that_the_student_gets(checkpoint, t
     assert not torch.equal(*inputs["spectrograms"])
 
 
+def test_the_network_alone_trains_the_student_alone(checkpoint, tiny_encoder, train_clips):
+    teacher = TeacherConfig(checkpoint, BLOCKS, weight=2.0, relation_weight=3.0)
+    settings = config(checkpoint, teacher=teacher, patch_weight=0.0, band_weight=0.0)
+    task = build_objective(tiny_encoder(), settings)
+    found = task(Batches(task, Mixture.of_clips(train_clips), settings, 1)(0))
+    assert found["loss"].item() == pytest.approx(2 * found["loss_teacher"].item() + 3 * found["loss_relation"].item())
+    assert set(found) == {"loss", "loss_teacher", "loss_relation"}
+    found["loss"].backward()
+    assert task.partly_used
+    assert task.student.patch_embed.weight.grad.abs().sum() > 0
+    assert all(parameter.grad is None for parameter in task.decoder.parameters())
+
+
 def test_training_learns_from_the_network_and_resumes(checkpoint, tiny_encoder, train_clips, tmp_path):
     def train(folder, **more):
         settings = config(checkpoint)
