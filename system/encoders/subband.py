@@ -73,13 +73,12 @@ def stem(channels: int) -> nn.Module:
     """
     if not channels:
         return nn.Identity()
-    layers: list[nn.Module] = []
-    for entering, leaving in ((1, channels), (channels, STEM_WIDENING * channels)):
-        conv = nn.Conv2d(entering, leaving, 3, 2, 1)
-        nn.init.kaiming_normal_(conv.weight, nonlinearity="relu")
-        nn.init.zeros_(conv.bias)
-        layers += [conv, nn.GELU()]
-    return nn.Sequential(*layers)
+    convolutions = [nn.Conv2d(1, channels, 3, 2, 1), nn.Conv2d(channels, STEM_WIDENING * channels, 3, 2, 1)]
+    for convolution in convolutions:
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+        if convolution.bias is not None:
+            nn.init.zeros_(convolution.bias)
+    return nn.Sequential(convolutions[0], nn.GELU(), convolutions[1], nn.GELU())
 
 
 class SubbandEncoder(Encoder):
