@@ -69,7 +69,8 @@ def evaluate(encoder: Encoder, folder: Path, which: str) -> Iterator[tuple[int, 
         domains = np.array([row["domain"] for row in rows])
         for block, bank in references.items():
             for label, (name, settings) in SCORERS.items():
-                scorer = scoring.build(name, **settings).fit(bank, np.full(len(bank), "source"))
+                scorer = scoring.build(name, **settings)
+                scorer.fit(bank, np.full(len(bank), "source"))
                 found = measures(scorer.score(embeddings[block]), anomalous, domains)
                 values.setdefault((block, label, KINDS.get(machine, machine)), []).extend(found)
     for key, found in values.items():
