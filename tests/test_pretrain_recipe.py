@@ -72,11 +72,13 @@ def test_the_model_card_says_what_was_learned_from_and_how(run, tmp_path):
 def test_the_model_card_names_the_network_that_was_distilled(run, tmp_path):
     config = yaml.safe_load((run / "config.yaml").read_text())
     config["encoder"]["checkpoint"] = "exp/first/encoder.safetensors"
-    config["pretrain"]["teacher"] = {"checkpoint": "checkpoints/mn04.pt", "blocks": [6, 10]}
+    config["pretrain"] |= {"teacher": {"checkpoint": "checkpoints/mn04.pt", "blocks": [6, 10]}}
+    config["pretrain"] |= {"band_weight": 0.0, "patch_weight": 0.0}
     (run / "config.yaml").write_text(yaml.safe_dump(config))
     script("model_card").write_card(run, tmp_path / "weights", "small")
     card = (tmp_path / "weights" / "small.md").read_text()
-    assert "began with the weights encoder.safetensors. It also learned" in card
+    assert "began with the weights encoder.safetensors. It learned" in card
+    assert "pre-trained by distillation of a published network for" in card
     assert "blocks 6, 10 of mn04.pt (EfficientAT, MIT" in card
 
 

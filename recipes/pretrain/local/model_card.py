@@ -53,6 +53,15 @@ def parameters(encoder: dict, weights: Path) -> int:
     return sum(parameter.numel() for parameter in found.parameters())
 
 
+def objective(config: dict) -> str:
+    """What the training minimised."""
+    pretrain = config["pretrain"]
+    published = bool(pretrain.get("teacher", {}).get("checkpoint"))
+    own = not published or pretrain["band_weight"] or pretrain["patch_weight"]
+    names = ["self-distillation"] * bool(own) + ["distillation of a published network"] * published
+    return " and ".join(names)
+
+
 def taught(config: dict) -> list[str]:
     """Sentences about the networks that the training began with and learned from, apart from recordings."""
     teacher, lines = config["pretrain"].get("teacher", {}), []
@@ -60,7 +69,7 @@ def taught(config: dict) -> list[str]:
         lines.append(f"The training began with the weights {Path(start).name}.")
     if teacher.get("checkpoint"):
         lines.append(
-            f"It also learned the outputs of the blocks {', '.join(map(str, teacher['blocks']))} of "
+            f"It learned the outputs of the blocks {', '.join(map(str, teacher['blocks']))} of "
             f"{Path(teacher['checkpoint']).name} (EfficientAT, MIT, trained on AudioSet), which a submission to a "
             "challenge has to declare too."
         )
@@ -80,7 +89,7 @@ def write_card(exp: Path, out: Path, name: str) -> None:
         f"# Model card: {name}",
         "",
         f"A {encoder['family'].upper()} encoder of size {encoder['size']} ({parameters(encoder, weights):,} "
-        f"parameters), pre-trained by self-distillation for signals of any rate. Use: `--encoder {name}`, or "
+        f"parameters), pre-trained by {objective(config)} for signals of any rate. Use: `--encoder {name}`, or "
         f"`encoder.checkpoint: {name}` in a recipe.",
         *taught(config),
         "",
