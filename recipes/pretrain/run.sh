@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Pre-training of a sub-band encoder: from unlabelled recordings to weights with a model card, compared with random weights.
 #
-#   recipes/pretrain/run.sh [--conf FILE] [--then FILE] [--exp DIR] [--esc50 DIR] [--drones DIR] [--extra "MANIFEST=WEIGHT ..."]
+#   recipes/pretrain/run.sh [--conf FILE] [--exp DIR] [--esc50 DIR] [--drones DIR] [--extra "MANIFEST=WEIGHT ..."]
 #
 # Stages: 0 simulate, 1 manifests, 2 de-duplicate, 3 shards, 4 pretrain, 5 weights and model card, 6 probe.
 # Complete stages are skipped and a killed run resumes. Without recordings it trains on simulated sound only. Of ESC-50 it
@@ -12,7 +12,6 @@ ROOT="$(CDPATH='' cd -- "$(dirname -- "$0")/../.." && pwd -P)"
 stage=0           # first stage
 stop_stage=6      # last stage
 conf="$ROOT/recipes/pretrain/conf/small.yaml"
-then=             # configuration of a second training that starts with the weights of the first, such as conf/distilled.yaml
 exp=exp/pretrain
 clips=8000        # simulated recordings of 5 s
 esc50=            # folder of ESC-50 with meta.csv or meta/esc50.csv
@@ -89,27 +88,17 @@ for source in "${sources[@]}"; do
   prepared+=(--source "$exp/shards/$name${weight:+=$weight}")
 done
 
-pretrain() { # EXP CONF [SETTING ...]
-  local command=(wheeltapper pretrain --exp "$1" --conf "$2" "${@:3}" "${prepared[@]}")
-  if [ "$processes" -gt 1 ]; then
-    wheeltapper launch --processes "$processes" -- "${command[@]:1}"
-  else
-    "${command[@]}"
-  fi
-}
-
-trained=$exp # whose weights are written and judged
-if [ -n "$then" ]; then trained=$exp/then; fi
-
 if run_stage 4; then
-  pretrain "$exp" "$conf" ${set[@]+"${set[@]/#/--set=}"}
-  if [ -n "$then" ]; then
-    pretrain "$trained" "$then" "--set=encoder.checkpoint=$exp/pretrain/encoder.safetensors"
+  pretrain=(wheeltapper pretrain --exp "$exp" --conf "$conf" ${set[@]+"${set[@]/#/--set=}"} "${prepared[@]}")
+  if [ "$processes" -gt 1 ]; then
+    wheeltapper launch --processes "$processes" -- "${pretrain[@]:1}"
+  else
+    "${pretrain[@]}"
   fi
 fi
 
 if run_stage 5; then
-  python "$ROOT/recipes/pretrain/local/model_card.py" "$trained" --out "$exp/weights"
+  python "$ROOT/recipes/pretrain/local/model_card.py" "$exp" --out "$exp/weights"
 fi
 
 if run_stage 6; then
@@ -123,5 +112,5 @@ if run_stage 6; then
     exit 0
   fi
   read -ra random <<<"$seeds"
-  wheeltapper probe "${sets[@]}" --exp "$trained" --against random --seeds "${random[@]}" --baselines --json "$exp/probe.json"
+  wheeltapper probe "${sets[@]}" --exp "$exp" --against random --seeds "${random[@]}" --baselines --json "$exp/probe.json"
 fi
