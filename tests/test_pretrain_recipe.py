@@ -51,7 +51,7 @@ def test_the_model_card_says_what_was_learned_from_and_how(run, tmp_path):
         run / "pretrain" / "encoder.safetensors"
     ).read_bytes()
     card = (tmp_path / "weights" / "small.md").read_text()
-    assert "826,368 parameters" in card
+    assert "863,936 parameters" in card
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in card.splitlines() if line.startswith("|")]
     assert rows[2] == [
         "ESC-10: the part of ESC-50 under CC BY",

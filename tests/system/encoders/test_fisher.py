@@ -4,13 +4,13 @@ The fixture has a small checkpoint in the published layout with random weights, 
 """
 
 import copy
-import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from numpy_fisher import NumpyFisher, position
+from numpy_fisher import NumpyFisher, gelu, plain_convolution, position
 
 from system.config import EncoderConfig
 from system.encoders import checkpoints, load_encoder
@@ -140,21 +140,13 @@ def test_what_no_patch_covers_is_ignored(tiny, frames, bins):
         torch.testing.assert_close(before, after, rtol=0, atol=0)
 
 
-def plain_convolution(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: int, pad: int) -> np.ndarray:
-    """Convolution of (C, H, W) with (D, C, k, k)."""
-    x = np.pad(x, ((0, 0), (pad, pad), (pad, pad)))
-    windows = np.lib.stride_tricks.sliding_window_view(x, weight.shape[2:], axis=(1, 2))[:, ::stride, ::stride]
-    return np.einsum("chwij,dcij->dhw", windows, weight) + bias[:, None, None]
-
-
 def test_convolutions_before_the_patches_equal_plain_numpy():
     encoder = Fisher.untrained(FisherConfig(embed_dim=16, depth=1, num_heads=2, stem=4), 0)
     rows = torch.randn(1, 42, 100, generator=torch.Generator().manual_seed(0))  # two patches and ten frames
     state = {name: tensor.numpy().astype(np.float64) for name, tensor in encoder.state_dict().items()}
     x = rows[:, :32].numpy().astype(np.float64)
     for layer in (0, 2):
-        x = plain_convolution(x, state[f"stem.{layer}.weight"], state[f"stem.{layer}.bias"], 2, 1)
-        x = 0.5 * x * (1.0 + np.vectorize(math.erf)(x / math.sqrt(2.0)))
+        x = gelu(plain_convolution(x, state[f"stem.{layer}.weight"], state[f"stem.{layer}.bias"], 2, 1))
     x = plain_convolution(x, state["patch_embed.weight"], state["patch_embed.bias"], 4, 0)
     assert x.shape == (16, 2, 6)
     expected = x.reshape(16, 12).T + state["positions"][0, :12]
@@ -252,14 +244,12 @@ def test_build_is_deterministic_and_leaves_the_random_state():
     assert torch.equal(torch.random.get_rng_state(), before)
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert not torch.equal(first["blocks.0.mlp.fc1.weight"], other["blocks.0.mlp.fc1.weight"])
-    with pytest.raises(
-        WheeltapperError, match="FISHER size: expected one of nano, nano_conv, tiny, mini, small, found 'huge'"
-    ):
+    with pytest.raises(WheeltapperError, match="FISHER size: expected one of nano, tiny, mini, small, found 'huge'"):
         Fisher.build("huge", 0)
 
 
 def test_untrained_weights_are_drawn_as_released():
-    module = Fisher.build("nano", 0)
+    module = Fisher.untrained(replace(Fisher.SIZES["nano"], stem=0), 0)
     assert module.blocks[0].mlp.fc1.weight.std().item() == pytest.approx(0.02, rel=0.02)
     assert module.cls_token.std().item() == pytest.approx(1.0, rel=0.2)
     bound = (6 / (128 + 256)) ** 0.5  # Glorot's, over the flattened kernel
