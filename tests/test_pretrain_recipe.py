@@ -51,7 +51,7 @@ def test_the_model_card_says_what_was_learned_from_and_how(run, tmp_path):
         run / "pretrain" / "encoder.safetensors"
     ).read_bytes()
     card = (tmp_path / "weights" / "small.md").read_text()
-    assert "826,368 parameters" in card
+    assert "863,936 parameters" in card
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in card.splitlines() if line.startswith("|")]
     assert rows[2] == [
         "ESC-10: the part of ESC-50 under CC BY",
@@ -67,6 +67,19 @@ def test_the_model_card_says_what_was_learned_from_and_how(run, tmp_path):
     assert "50 steps of 4 crops of 2.0 s, seed 7, 5 minutes" in card
     assert "processes: 2, commit abc" in card
     assert "left out" not in card
+
+
+def test_the_model_card_names_the_network_that_was_distilled(run, tmp_path):
+    config = yaml.safe_load((run / "config.yaml").read_text())
+    config["encoder"]["checkpoint"] = "exp/first/encoder.safetensors"
+    config["pretrain"] |= {"teacher": {"checkpoint": "checkpoints/mn04.pt", "blocks": [6, 10]}}
+    config["pretrain"] |= {"band_weight": 0.0, "patch_weight": 0.0}
+    (run / "config.yaml").write_text(yaml.safe_dump(config))
+    script("model_card").write_card(run, tmp_path / "weights", "small")
+    card = (tmp_path / "weights" / "small.md").read_text()
+    assert "began with the weights encoder.safetensors. It learned" in card
+    assert "pre-trained by distillation of a published network for" in card
+    assert "blocks 6, 10 of mn04.pt (EfficientAT, MIT" in card
 
 
 def test_the_table_averages_the_emulated_sets_of_each_seed(tmp_path, capsys, monkeypatch):

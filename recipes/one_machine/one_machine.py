@@ -60,12 +60,13 @@ def spectrum(wave: np.ndarray) -> np.ndarray:
 
 
 def make_embedder():
-    """The pre-trained encoder of the project, as a function from a wave to its embedding (dim,)."""
+    """The pre-trained encoder of the project, as a function from a wave to the mean over time of its tokens (dim,)."""
     encoder = Fisher.load(cards.find_checkpoint("default", Path("checkpoints")))
 
     @torch.inference_mode()
     def embed(wave: np.ndarray) -> np.ndarray:
-        return encoder.embed(torch.from_numpy(wave)[None], RATE)[0].numpy().astype(np.float64)
+        tokens = encoder(encoder.spectrogram(torch.from_numpy(wave)[None], RATE))
+        return tokens.grid[0].mean(0).flatten().numpy().astype(np.float64)  # frequencies apart
 
     return embed
 

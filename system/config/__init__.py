@@ -47,6 +47,7 @@ from system.config.training import (
     ProbeConfig,
     SourceConfig,
     TargetConfig,
+    TeacherConfig,
 )
 from system.config.tuning import TuneConfig
 
@@ -88,6 +89,7 @@ __all__ = [
     "SubtractionConfig",
     "SystemConfig",
     "TargetConfig",
+    "TeacherConfig",
     "TuneConfig",
     "check_systems",
     "load",

@@ -63,6 +63,10 @@ def _pretrain_problems(config: PretrainConfig) -> Iterator[str]:
         yield f"pretrain.most_bands: expected at least {config.fewest_bands} (fewest_bands), found {config.most_bands}"
     if len(config.mix_snr) != 2 or config.mix_snr[0] > config.mix_snr[1]:
         yield f"pretrain.mix_snr: expected two numbers, the smaller one first, found {list(config.mix_snr)}"
+    if config.loop.batch_size % config.copies:
+        yield f"pretrain.copies: expected a divisor of {config.loop.batch_size} (batch_size), found {config.copies}"
+    if config.teacher.checkpoint and not config.teacher.blocks:
+        yield "pretrain.teacher.blocks: expected one or more blocks, found none"
     if config.probe.every and not config.probe.manifest:
         yield "pretrain.probe.manifest: expected a manifest of labelled clips, found none"
 

@@ -111,6 +111,16 @@ class ProbeConfig:
 
 
 @dataclass
+class TeacherConfig:
+    """Distillation of a published network beside the self-distillation (ours)."""
+
+    checkpoint: File = key("", "Published weights of the family mn that the student also learns from; empty: none")
+    blocks: list[Positive] = key([10, 12], "Blocks of that network whose feature maps are targets")
+    weight: NonNegative = key(1.0, "Weight of the loss of the feature maps")
+    relation_weight: NonNegative = key(1.0, "Weight of the loss of the distances between the crops of a batch")
+
+
+@dataclass
 class PretrainConfig:
     """Teacher-student self-distillation (FISHER paper, section 3.2; ECHO paper, section 3)."""
 
@@ -123,13 +133,19 @@ class PretrainConfig:
     mask: MaskConfig = key(MaskConfig, "Masking of patches")
     decoder: DecoderConfig = key(DecoderConfig, "Decoder of the student")
     target: TargetConfig = key(TargetConfig, "Targets of the teacher")
+    teacher: TeacherConfig = key(TeacherConfig, "A published network to learn from as well")
     probe: ProbeConfig = key(ProbeConfig, "Accuracy on labelled clips during training")
     band_weight: NonNegative = key(1.0, "Weight of the loss of the CLS token (FISHER paper, eq. 4)")
     patch_weight: NonNegative = key(1.0, "Weight of the loss of the hidden patches")
     gain_db: NonNegative = key(
         0.0, "Standard deviation in dB of the random gain of a sub-band that the student gets (ours); 0 turns it off"
     )
-    mix_share: Share = key(0.0, "Share of recordings that the student, not the teacher, gets mixed with another (ours)")
+    mix_share: Share = key(
+        0.0, "Share of crops that the student gets mixed with another; the moving average does not (ours)"
+    )
+    copies: Positive = key(
+        1, "Crops of each drawn recording in a batch, each at a place and in a mixture of its own; divides batch_size"
+    )
     mix_snr: list[float] = key([-5.0, 15.0], "Lowest and highest signal-to-noise ratio of these mixtures in dB")
     fewest_bands: Positive = key(2, "Smallest number of sub-bands drawn from a clip (ECHO's code)")
     most_bands: Positive = key(5, "Largest number of sub-bands drawn from a clip (ECHO's code)")

@@ -19,10 +19,10 @@ class Fisher(SubbandEncoder):
         "rmis": Mode("the RMIS benchmark", "pad"),
         "chunks": Mode("the SIREN benchmark", "tail"),
     }
-    # Published sizes, and our own nano, small enough to train on two CPU cores; its position table is as wide as the
-    # grid.
+    # Published sizes, and our own nano, small enough to train on two CPU cores, with convolutions before the patches
+    # and a position table as wide as the grid.
     SIZES = {
-        "nano": FisherConfig(embed_dim=128, depth=4, num_heads=2, max_freq=6),
+        "nano": FisherConfig(embed_dim=128, depth=4, num_heads=2, max_freq=6, stem=16),
         "tiny": FisherConfig(embed_dim=192, depth=12, num_heads=3),
         "mini": FisherConfig(embed_dim=256, depth=12, num_heads=4),
         "small": FisherConfig(embed_dim=384, depth=12, num_heads=6),

@@ -5,7 +5,7 @@ Own names of tensors say what a layer does; ``to_published`` has those of the pu
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -224,10 +224,16 @@ class MobileNet(ConvolutionalEncoder):
 
     def feature_map(self, spectrogram: Tensor, depth: int | None = None) -> Tensor:
         """See ``ConvolutionalEncoder.feature_map``; (B, T, 128)."""
-        x = self.stem(spectrogram.transpose(1, 2).unsqueeze(1))
-        for block in self.blocks[:depth]:
+        return self.feature_maps(spectrogram, [depth or self.depth])[0]
+
+    def feature_maps(self, spectrogram: Tensor, blocks: Sequence[int]) -> list[Tensor]:
+        """Feature maps (B, channels, bands, frames) of (B, T, 128) after each of some blocks, in ascending order."""
+        x, found = self.stem(spectrogram.transpose(1, 2).unsqueeze(1)), []
+        for number, block in enumerate(self.blocks[: max(blocks)], 1):
             x = block(x)
-        return x
+            if number in blocks:
+                found.append(x)
+        return found
 
     def _embed_spectrogram(self, spectrogram: Tensor, mode: str, rate: int) -> Tensor:
         if mode == "official":

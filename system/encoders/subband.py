@@ -33,6 +33,7 @@ class SubbandConfig:
     max_length: int = 128
     max_freq: int = 50
     target_length: int = 1024  # largest number of frames in one pass
+    stem: int = 0  # channels of the first of two convolutions before the patches; 0: none, as published
 
 
 # Options of the released code that this module does not implement, with the accepted value.
@@ -60,6 +61,26 @@ _HUB = {name.replace("context_encoder.norm", "pre_norm"): own for name, own in _
 _OWN = {published: own for own, published in _PUBLISHED.items()} | _BARE | _HUB
 
 
+STEM_STRIDE = 4  # frames and bins per output of the stem
+STEM_WIDENING = 2  # of the second convolution of the stem
+
+
+def stem(channels: int) -> nn.Module:
+    """Two convolutions of stride 2 with GELU, before the patches; nothing with 0 channels. Ours.
+
+    A patch is linear in its spectrum, so that its mean over time says nothing about knocks, whose place in the patch is
+    random. Means of rectified local differences do.
+    """
+    if not channels:
+        return nn.Identity()
+    convolutions = [nn.Conv2d(1, channels, 3, 2, 1), nn.Conv2d(channels, STEM_WIDENING * channels, 3, 2, 1)]
+    for convolution in convolutions:
+        nn.init.kaiming_normal_(convolution.weight, nonlinearity="relu")
+        if convolution.bias is not None:
+            nn.init.zeros_(convolution.bias)
+    return nn.Sequential(convolutions[0], nn.GELU(), convolutions[1], nn.GELU())
+
+
 class SubbandEncoder(Encoder):
     """Base of FISHER and EAT, which add their front ends."""
 
@@ -71,7 +92,10 @@ class SubbandEncoder(Encoder):
 
     def __init__(self, config: SubbandConfig):
         super().__init__(config)
-        self.patch_embed = nn.Conv2d(1, config.embed_dim, config.patch_size, config.patch_size)
+        self.stem, inputs, side = stem(config.stem), 1, config.patch_size
+        if config.stem:
+            inputs, side = STEM_WIDENING * config.stem, config.patch_size // STEM_STRIDE
+        self.patch_embed = nn.Conv2d(inputs, config.embed_dim, side, side)
         self.cls_token = nn.Parameter(torch.zeros(1, 1, config.embed_dim))
         self.register_buffer("positions", grid_positions(config.max_length, config.max_freq, config.embed_dim))
         self.norm = nn.LayerNorm(config.embed_dim, eps=config.norm_eps)
@@ -110,7 +134,8 @@ class SubbandEncoder(Encoder):
         The position of a token is its index in the sequence, as in the released code. In FISHER the position table has
         50 columns but the grid only 6; the published weights depend on this quirk.
         """
-        patches = self.patch_embed(rows.unsqueeze(1)).flatten(2).transpose(1, 2)
+        whole = rows.shape[1] // self.patch_frames * self.patch_frames
+        patches = self.patch_embed(self.stem(rows[:, :whole].unsqueeze(1))).flatten(2).transpose(1, 2)
         if patches.shape[1] > self.positions.shape[1]:
             raise WheeltapperError(
                 f"clip of {rows.shape[1]} frames: expected at most "
@@ -168,7 +193,8 @@ class SubbandEncoder(Encoder):
 
     @classmethod
     def is_possible(cls, config: SubbandConfig) -> bool:
-        return super().is_possible(config) and config.patch_size <= min(config.band_width, config.target_length)
+        fits = config.patch_size <= min(config.band_width, config.target_length)
+        return super().is_possible(config) and fits and not (config.stem and config.patch_size % STEM_STRIDE)
 
 
 def _flat(cfg: Any, family: str, path: str | os.PathLike) -> dict[str, Any]:

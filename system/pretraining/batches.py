@@ -38,7 +38,9 @@ class Batches:
         rng = np.random.default_rng(step_seed(self.seed, step))
         rate = self.rates[rng.integers(len(self.rates))]
         size = self.config.loop.batch_size // parts
-        picks = self.mixture.draw(rate, self.config.loop.batch_size, rng)[part * size : (part + 1) * size]
+        copies = self.config.copies
+        drawn_picks = self.mixture.draw(rate, self.config.loop.batch_size // copies, rng)
+        picks = [pick for pick in drawn_picks for _ in range(copies)][part * size : (part + 1) * size]
         samples = round(self.config.crop_seconds * rate)
         lowest, highest = self.config.mix_snr
         crops, others, snrs, drawn = [], [], [], []
@@ -55,7 +57,7 @@ class Batches:
         batch["snr"] = np.array(snrs, np.float32)  # no tensor, as the host decides by it
         if self.config.front_end == "worker":
             with torch.no_grad():
-                batch["spectrograms"] = self.task.spectrograms(batch, torch.device("cpu"))
+                batch |= self.task.inputs(batch, torch.device("cpu"))
             del batch["waves"]
         return batch
 

@@ -29,6 +29,7 @@ from torch import Generator, Tensor, nn
 from system import audio
 from system.config import DecoderConfig, PretrainConfig
 from system.errors import WheeltapperError
+from system.pretraining.published import PublishedTeacher
 from system.pretraining.whitening import Whitening
 from system.training.crops import fit_length
 
@@ -80,6 +81,7 @@ class SelfDistillation(nn.Module):
         self.decoder = Decoder(student.dim, self.patches_per_band, config.decoder)
         self.teacher = copy.deepcopy(student).requires_grad_(False).eval()
         self.head: nn.Module = nn.Identity()
+        self.published: PublishedTeacher | None = None  # an objective that can learn from one builds it
         self.whitening = nn.ModuleDict()
         dim, places, floor = student.dim, self.patches_per_band, config.target.floor
         if config.target.norm == "whitened":
@@ -117,6 +119,8 @@ class SelfDistillation(nn.Module):
         trained.
         """
         names = [f"teacher.{name}" for name, _ in self.teacher.named_parameters()]
+        if self.published:
+            names += [f"published.{name}" for name in self.published.extra_state()]
         return names + [f"whitening.{name}.moments" for name in self.whitening]
 
     def train(self, mode: bool = True) -> "SelfDistillation":
@@ -132,17 +136,21 @@ class SelfDistillation(nn.Module):
             the tokens and, for the band loss, over the rows.
         """
         with torch.no_grad():
-            inputs = batch["spectrograms"] if "spectrograms" in batch else self.spectrograms(batch, self.student.device)
-            rows, *codes = self.rows(inputs[0], batch)
-            student_rows, *_ = self.rows(inputs[1], batch)
+            inputs = batch if "spectrograms" in batch else self.inputs(batch, self.student.device)
+            rows, *codes = self.rows(inputs["spectrograms"][0], batch)
+            student_rows, *_ = self.rows(inputs["spectrograms"][1], batch)
             if "gain" in batch:
                 student_rows = student_rows + batch["gain"].view(-1, *[1] * (rows.dim() - 1))
+        if self.partly_used:
+            taught = self._taught(self.student.embed_patches(student_rows, *codes), codes, inputs, len(batch["snr"]))
+            return {"loss": self._weigh(taught), **taught}
         visible = batch["visible"]
         target, band_target = self.targets(rows, *codes)
         clones = len(visible) // len(rows)
         clone_codes = [code.repeat_interleave(clones, 0) for code in codes]
         index = visible.unsqueeze(-1).expand(-1, -1, self.student.dim)
-        patches = self.student.embed_patches(student_rows, *codes).repeat_interleave(clones, 0)
+        whole = self.student.embed_patches(student_rows, *codes)
+        patches = whole.repeat_interleave(clones, 0)
         encoded, _ = self.student.encode(patches.gather(1, index), *clone_codes)
         filled = self._noise(patches).scatter(1, index, encoded[:, 1:].to(patches.dtype))
         predicted = self.decoder(filled.unflatten(1, (-1, self.patches_per_band)))
@@ -156,18 +164,41 @@ class SelfDistillation(nn.Module):
         band = self.head(encoded[:, 0]).float()
         errors = (band.unflatten(0, (-1, clones)) - band_target.unsqueeze(1)).square().mean((1, 2))
         loss_band = (errors * weights).sum() * root
+        loss = self.config.band_weight * loss_band + self.config.patch_weight * loss_patch
+        taught = self._taught(whole, codes, inputs, len(batch["snr"])) if self.published else {}
+        if taught:
+            loss = loss + self._weigh(taught)
         return {
-            "loss": self.config.band_weight * loss_band + self.config.patch_weight * loss_patch,
+            "loss": loss,
             "loss_band": loss_band,
             "loss_patch": loss_patch,
             "target_std": _spread(target.flatten(0, 1)),
             "prediction_std": _spread(predicted.detach()[::clones].flatten(0, 1)),
             "band_target_std": _spread(band_target),
             "band_std": _spread(band.detach()),
+            **taught,
         }
 
-    def spectrograms(self, batch: Batch, device: torch.device) -> tuple[Tensor, Tensor]:
-        """Spectrograms (B, T, F) for the teacher and for the student."""
+    @property
+    def partly_used(self) -> bool:
+        """Whether the student learns from the published network alone, so that decoder and head are not trained."""
+        return self.published is not None and not (self.config.band_weight or self.config.patch_weight)
+
+    def _taught(self, patches: Tensor, codes: list[Tensor], inputs: Batch, count: int) -> dict[str, Tensor]:
+        """Losses of the published network for patches (R, N, D) of ``count`` recordings."""
+        assert self.published is not None
+        tokens, _ = self.student.encode(patches, *codes)
+        grid = tokens[:, 1:].unflatten(1, (-1, self.patches_per_band)).unflatten(0, (count, -1))
+        return self.published(grid.transpose(1, 2), inputs["published"], self.config.copies)
+
+    def _weigh(self, taught: dict[str, Tensor]) -> Tensor:
+        weights = self.config.teacher
+        return weights.weight * taught["loss_teacher"] + weights.relation_weight * taught["loss_relation"]
+
+    def inputs(self, batch: Batch, device: torch.device) -> Batch:
+        """``spectrograms``, those (B, T, F) of the teacher and of the student, and ``published``, what the published
+        network gets of the student's crops, if there is one.
+        """
         rate, samples, snr = batch["rate"], batch["samples"], torch.from_numpy(batch["snr"])
         count = sum(len(places) for places, _ in batch["waves"].values())
         waves = torch.empty(count, samples, device=device)
@@ -179,13 +210,17 @@ class SelfDistillation(nn.Module):
         waves, others = waves[: len(snr)], waves[len(snr) :]
         spectrogram = self.student.spectrogram(waves, rate)
         if not len(others):
-            return spectrogram, spectrogram
+            return {"spectrograms": (spectrogram, spectrogram), **self._published_input(waves, rate)}
         under = snr.isfinite().nonzero()[:, 0]
         ratio = (10.0 ** (-snr[under] / 20.0)).to(device)
         under = under.to(device)
         level = waves[under].std(-1) / others.std(-1).clamp(min=SILENCE) * ratio
         waves[under] += level.unsqueeze(1) * others
-        return spectrogram, self.student.spectrogram(waves, rate)
+        both = spectrogram, self.student.spectrogram(waves, rate)
+        return {"spectrograms": both, **self._published_input(waves, rate)}
+
+    def _published_input(self, waves: Tensor, rate: int) -> Batch:
+        return {"published": self.published.spectrogram(waves, rate)} if self.published else {}
 
     def _noise(self, patches: Tensor) -> Tensor:
         """Gaussian noise for masked patches (R, N, D), equal in all rows, so that it does not depend on the number of
@@ -220,9 +255,9 @@ class SelfDistillation(nn.Module):
 
     def update_statistics(self) -> None:
         """Adds the targets of this step, of all processes, to the running statistics."""
-        for whitening in self.whitening.values():
-            if isinstance(whitening, Whitening):
-                whitening.update()
+        for module in self.modules():
+            if isinstance(module, Whitening):
+                module.update()
 
     @torch.no_grad()
     def update_teacher(self, step: int) -> float:
@@ -240,7 +275,7 @@ class SelfDistillation(nn.Module):
             ("predictions", "prediction_std", self.config.min_prediction_std),
             ("sub-bands' summaries", "band_std", self.config.min_prediction_std),
         ):
-            if values[figure] < least:
+            if values.get(figure, least) < least:
                 raise WheeltapperError(
                     f"pre-training collapsed at step {step}: expected a spread of the {name} of at least {least}, "
                     f"found {values[figure]:.2g}; a slower teacher (ema_start nearer to 1) or a lower learning rate "

@@ -13,6 +13,7 @@ from system.errors import WheeltapperError
 from system.frontends.stft import frame_sizes
 from system.pretraining.distillation import Batch, SelfDistillation
 from system.pretraining.masks import clone_count, inverse_block_mask, random_mask
+from system.pretraining.published import PublishedTeacher
 
 
 class FisherObjective(SelfDistillation):
@@ -26,6 +27,8 @@ class FisherObjective(SelfDistillation):
     def __init__(self, student: SubbandEncoder, config: PretrainConfig):
         self.patches_per_band = student.patches_per_band
         super().__init__(student, config)
+        if config.teacher.checkpoint:
+            self.published = PublishedTeacher(student, config.teacher)
 
     def draw(self, rate: int, frames: int, generator: Generator) -> Batch:
         bands = self.student.bands(rate)
@@ -91,4 +94,6 @@ def build_objective(student: Encoder, config: PretrainConfig) -> SelfDistillatio
             f"pretrain.objective: {config.objective} expects an encoder of the family {names}, found {student.family}; "
             "pretrain.loop.steps: 0 uses its weights without pre-training"
         )
+    if config.teacher.checkpoint and config.objective == "echo":
+        raise WheeltapperError("pretrain.teacher.checkpoint: expected none with the objective echo, found a network")
     return objective(student, config)

@@ -1,4 +1,4 @@
-"""FISHER in NumPy, written from the paper only, as an independent reference."""
+"""FISHER in NumPy, written from the paper only, as an independent reference; also our convolutions before patches."""
 
 import math
 
@@ -29,6 +29,13 @@ def gelu(x: np.ndarray) -> np.ndarray:
     return 0.5 * x * (1.0 + np.vectorize(math.erf)(x / math.sqrt(2.0)))
 
 
+def plain_convolution(x: np.ndarray, weight: np.ndarray, bias: np.ndarray, stride: int, pad: int) -> np.ndarray:
+    """Convolution of (C, H, W) with (D, C, k, k)."""
+    x = np.pad(x, ((0, 0), (pad, pad), (pad, pad)))
+    windows = np.lib.stride_tricks.sliding_window_view(x, weight.shape[2:], axis=(1, 2))[:, ::stride, ::stride]
+    return np.einsum("chwij,dcij->dhw", windows, weight, optimize=True) + bias[:, None, None]
+
+
 def position(row: int, dim: int, columns: int = 50) -> np.ndarray:
     """One row of the table: frequency in the first half, time in the second, sines before cosines."""
     quarter = dim // 4
@@ -55,14 +62,13 @@ class NumpyFisher:
     def band(self, rows: np.ndarray) -> tuple[np.ndarray, list[np.ndarray]]:
         """One sub-band (T, width) to its tokens with CLS first (1 + N, D) and each block's MLP output."""
         prefix = "modality_encoders.IMAGE."
-        kernel = self.tensors[f"{prefix}local_encoder.proj.weight"][:, 0]
-        dim = len(kernel)
-        patches = []
-        for t in range(rows.shape[0] // 16):
-            for f in range(rows.shape[1] // 16):
-                patch = rows[16 * t : 16 * t + 16, 16 * f : 16 * f + 16]
-                value = (kernel * patch).sum((1, 2)) + self.tensors[f"{prefix}local_encoder.proj.bias"]
-                patches.append(value + position(len(patches), dim, self.columns))
+        kernel, bias = (self.tensors[f"{prefix}local_encoder.proj.{n}"] for n in ("weight", "bias"))
+        x = rows[None, : rows.shape[0] // 16 * 16]
+        for layer in (0, 2) if "stem.0.weight" in self.tensors else ():
+            weights = (self.tensors[f"stem.{layer}.{n}"] for n in ("weight", "bias"))
+            x = gelu(plain_convolution(x, *weights, 2, 1))
+        grid = plain_convolution(x, kernel, bias, kernel.shape[-1], 0).reshape(len(kernel), -1).T
+        patches = [patch + position(place, len(kernel), self.columns) for place, patch in enumerate(grid)]
         x = np.stack([self.tensors[f"{prefix}extra_tokens"][0, 0], *patches])
         x = layer_norm(x, *(self.tensors[f"{prefix}context_encoder.norm.{n}"] for n in ("weight", "bias")))
         updates = []

@@ -16,6 +16,7 @@ from system.files import open_atomic, read_json
 
 LICENCES = Path(__file__).with_name("licences.csv")
 ROWS = 12  # of the curve
+CURVE = ["step", "loss", "loss_band", "loss_patch", "loss_teacher", "loss_relation", "target_std", "band_std", "ema"]
 
 
 def sources(record: dict) -> list[str]:
@@ -37,7 +38,7 @@ def curve(path: Path) -> list[str]:
     """A few rows of curve.csv as a table."""
     with open(path, newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    names = ["step", "loss", "loss_band", "loss_patch", "target_std", "band_std", "ema"]
+    names = [name for name in CURVE if name in rows[0]]
     shown = [rows[round(k * (len(rows) - 1) / (ROWS - 1))] for k in range(ROWS)] if len(rows) > ROWS else rows
     lines = [f"| {' | '.join(names)} |", "|" + "---|" * len(names)]
     return [
@@ -50,6 +51,29 @@ def parameters(encoder: dict, weights: Path) -> int:
     """Trained numbers of the encoder, without its fixed tables."""
     found = load_encoder(EncoderConfig(**encoder), 0, weights)
     return sum(parameter.numel() for parameter in found.parameters())
+
+
+def objective(config: dict) -> str:
+    """What the training minimised."""
+    pretrain = config["pretrain"]
+    published = bool(pretrain.get("teacher", {}).get("checkpoint"))
+    own = not published or pretrain["band_weight"] or pretrain["patch_weight"]
+    names = ["self-distillation"] * bool(own) + ["distillation of a published network"] * published
+    return " and ".join(names)
+
+
+def taught(config: dict) -> list[str]:
+    """Sentences about the networks that the training began with and learned from, apart from recordings."""
+    teacher, lines = config["pretrain"].get("teacher", {}), []
+    if start := config["encoder"].get("checkpoint"):
+        lines.append(f"The training began with the weights {Path(start).name}.")
+    if teacher.get("checkpoint"):
+        lines.append(
+            f"It learned the outputs of the blocks {', '.join(map(str, teacher['blocks']))} of "
+            f"{Path(teacher['checkpoint']).name} (EfficientAT, MIT, trained on AudioSet), which a submission to a "
+            "challenge has to declare too."
+        )
+    return ["", " ".join(lines)] if lines else []
 
 
 def write_card(exp: Path, out: Path, name: str) -> None:
@@ -65,8 +89,9 @@ def write_card(exp: Path, out: Path, name: str) -> None:
         f"# Model card: {name}",
         "",
         f"A {encoder['family'].upper()} encoder of size {encoder['size']} ({parameters(encoder, weights):,} "
-        f"parameters), pre-trained by self-distillation for signals of any rate. Use: `--encoder {name}`, or "
+        f"parameters), pre-trained by {objective(config)} for signals of any rate. Use: `--encoder {name}`, or "
         f"`encoder.checkpoint: {name}` in a recipe.",
+        *taught(config),
         "",
         "## Data",
         "",

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from system import manifest, processes, windows
-from system.config import PretrainConfig
+from system.config import EncoderConfig, PretrainConfig
+from system.encoders import cards
 from system.experiment import Experiment
 from system.manifest import Clip
 from system.pipeline import resources
@@ -31,10 +32,17 @@ def stage(run: Experiment) -> Stage:
     if config.pretrain.loop.steps:
         settings["sources"] = _described(run)
         partly = [] if config.pretrain.sources else [run.manifest]
-    given = resources.given_weights(run, {"encoder": config.encoder})
+    given = resources.given_weights(run, {"encoder": config.encoder, "teacher": _teacher(config.pretrain)})
     stage = run.stage("pretrain", settings, [], owns=["pretrain"], partly=partly, given=given)
     stage.discards = [run.encoder.parent / "state.pt"]
     return stage
+
+
+def _teacher(config: PretrainConfig) -> EncoderConfig | None:
+    """The published network that the student also learns from."""
+    checkpoint = config.teacher.checkpoint if config.loop.steps else ""
+    size = cards.CARDS[checkpoint].size if checkpoint in cards.CARDS else ""
+    return EncoderConfig("mn", size, checkpoint) if checkpoint else None
 
 
 def _learned(config: PretrainConfig) -> dict[str, Any]:
@@ -74,6 +82,9 @@ def work(run: Experiment) -> Iterable[Path]:
     device = resources.prepare_torch(run)
     config = run.config.pretrain
     config = replace(config, loop=settle(config.loop, device, run.encoder.parent))
+    if teacher := _teacher(config):
+        file = cards.checkpoint_file(teacher, run.config.data.folder)
+        config = replace(config, teacher=replace(config.teacher, checkpoint=str(file)))
     encoder = resources.configured_encoder(run, run.config.encoder)
     folder = run.encoder.parent
     written = [run.encoder]

@@ -338,6 +338,11 @@ def test_pretraining_alone_needs_no_systems(tmp_path):
         ("target: {norm: batch}", "pretrain.target.norm: expected one of instance, layer, whitened"),
         ("target: {floor: 0}", "pretrain.target.floor: expected a number above 0, found 0"),
         ("fewest_bands: 6", "pretrain.most_bands: expected at least 6 (fewest_bands), found 5"),
+        ("copies: 3", "pretrain.copies: expected a divisor of 8 (batch_size), found 3"),
+        (
+            "teacher: {checkpoint: mn04, blocks: []}",
+            "pretrain.teacher.blocks: expected one or more blocks, found none",
+        ),
         ("mix_snr: [5, -5]", "pretrain.mix_snr: expected two numbers, the smaller one first, found [5.0, -5.0]"),
         ("mix_share: 2", "pretrain.mix_share: expected a number from 0 to 1, found 2"),
         ("probe: {every: 5}", "pretrain.probe.manifest: expected a manifest of labelled clips, found none"),

@@ -4,12 +4,13 @@ The fixture has a small checkpoint in the published layout with random weights, 
 """
 
 import copy
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from numpy_fisher import NumpyFisher, position
+from numpy_fisher import NumpyFisher, gelu, plain_convolution, position
 
 from system.config import EncoderConfig
 from system.encoders import checkpoints, load_encoder
@@ -139,6 +140,28 @@ def test_what_no_patch_covers_is_ignored(tiny, frames, bins):
         torch.testing.assert_close(before, after, rtol=0, atol=0)
 
 
+def test_convolutions_before_the_patches_equal_plain_numpy():
+    encoder = Fisher.untrained(FisherConfig(embed_dim=16, depth=1, num_heads=2, stem=4), 0)
+    rows = torch.randn(1, 42, 100, generator=torch.Generator().manual_seed(0))  # two patches and ten frames
+    state = {name: tensor.numpy().astype(np.float64) for name, tensor in encoder.state_dict().items()}
+    x = rows[:, :32].numpy().astype(np.float64)
+    for layer in (0, 2):
+        x = gelu(plain_convolution(x, state[f"stem.{layer}.weight"], state[f"stem.{layer}.bias"], 2, 1))
+    x = plain_convolution(x, state["patch_embed.weight"], state["patch_embed.bias"], 4, 0)
+    assert x.shape == (16, 2, 6)
+    expected = x.reshape(16, 12).T + state["positions"][0, :12]
+    np.testing.assert_allclose(encoder.embed_patches(rows).detach()[0].numpy(), expected, atol=1e-4)
+
+
+def test_convolutions_before_the_patches_are_saved_and_loaded(tmp_path):
+    encoder = Fisher.untrained(FisherConfig(embed_dim=16, depth=1, num_heads=2, stem=4), 0)
+    encoder.save(tmp_path / "encoder.safetensors")
+    loaded = Fisher.load(tmp_path / "encoder.safetensors")
+    assert loaded.config.stem == 4
+    assert torch.equal(loaded.embed(wave(0.4, 16000), 16000), encoder.embed(wave(0.4, 16000), 16000))
+    assert not Fisher.is_possible(FisherConfig(patch_size=18, stem=4))
+
+
 def test_a_batch_equals_its_clips_one_by_one(tiny):
     waves = wave(0.5, 16000, batch=3)
     together = tiny(tiny.spectrogram(waves, 16000))
@@ -226,7 +249,7 @@ def test_build_is_deterministic_and_leaves_the_random_state():
 
 
 def test_untrained_weights_are_drawn_as_released():
-    module = Fisher.build("nano", 0)
+    module = Fisher.untrained(replace(Fisher.SIZES["nano"], stem=0), 0)
     assert module.blocks[0].mlp.fc1.weight.std().item() == pytest.approx(0.02, rel=0.02)
     assert module.cls_token.std().item() == pytest.approx(1.0, rel=0.2)
     bound = (6 / (128 + 256)) ** 0.5  # Glorot's, over the flattened kernel

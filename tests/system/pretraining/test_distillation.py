@@ -205,7 +205,7 @@ def test_the_student_alone_hears_other_levels_and_other_recordings(build, waves,
     other = 0.1 * torch.randn(1, 3200, generator=torch.Generator().manual_seed(7))
     snr = np.array([np.inf, 6.0, np.inf], np.float32)
     groups = {RATE: (torch.arange(4), torch.cat([waves, other]))}
-    batch["spectrograms"] = task.spectrograms({**batch, "waves": groups, "snr": snr, "samples": 3200}, "cpu")
+    batch |= task.inputs({**batch, "waves": groups, "snr": snr, "samples": 3200}, torch.device("cpu"))
     task(batch)
     torch.testing.assert_close(heard["teacher"][0], rows_of(task, waves))
     mixed = waves[1] + other[0] * waves[1].std() / other.std() * 10 ** (-6 / 20)

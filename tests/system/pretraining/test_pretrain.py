@@ -71,7 +71,7 @@ def test_parts_of_a_batch_are_those_of_the_whole(tiny_encoder, train_clips, fron
     batches = Batches(task, Mixture.of_clips(train_clips), settings, 3)
 
     def heard(batch):
-        return batch["spectrograms"] if "spectrograms" in batch else task.spectrograms(batch, torch.device("cpu"))
+        return (batch if "spectrograms" in batch else task.inputs(batch, torch.device("cpu")))["spectrograms"]
 
     whole, parts = batches(7), [batches(7, part, 2) for part in range(2)]
     assert 0 < np.isfinite(whole["snr"]).sum() < 4
