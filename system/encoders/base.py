@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from system import audio
 from system.accelerator import without_autocast
 from system.encoders import checkpoints, configs, wrapped
+from system.encoders.noise_aware import NoiseAwareLayers
 from system.encoders.shapes import building_shapes
 from system.errors import WheeltapperError
 from system.frontends.simam import SIMAM, enhance
@@ -63,6 +64,7 @@ class Encoder(nn.Module):
     lora_targets: ClassVar[tuple[str, ...]] = ("qkv",)  # layers that get low-rank adapters
     filterbanks: ClassVar[tuple[str, ...]] = ()  # filter banks that the front end supports
     stacks: ClassVar[tuple[str, ...]] = ("blocks",)  # submodules whose children are its blocks, from first to last
+    takes_far: ClassVar[bool] = False  # whether noise-aware layers fit, that is whether ``_forward_pair`` is there
     SIZES: ClassVar[Mapping[str, Any]]
 
     pad_value: float = 0.0  # value of padded frames, after normalisation
@@ -72,6 +74,7 @@ class Encoder(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.config = config
+        self.noise_aware: NoiseAwareLayers | None = None  # see noise_aware.attach
 
     # A family implements these.
 
@@ -117,6 +120,10 @@ class Encoder(nn.Module):
         raise WheeltapperError(f"layers: expected a family that can be trained layer by layer, found {self.family}")
 
     # Some families override these.
+
+    def _forward_pair(self, near: Tensor, far: Tensor, depth: int | None) -> Tokens:
+        """Tokens of the near one of two spectrograms (B, T, F), by noise-aware layers."""
+        raise WheeltapperError(f"far signal: expected a family that takes one, found {self.family}")
 
     @property
     def dim(self) -> int:
@@ -180,7 +187,7 @@ class Encoder(nn.Module):
             wave, rate = audio.official_resampler(rate, self.rate)(wave), self.rate
         return enhance(self._front_end(wave, rate, mode), self.simam)
 
-    def forward(self, spectrogram: Tensor, depth: int | None = None) -> Tokens:
+    def forward(self, spectrogram: Tensor, depth: int | None = None, far: Tensor | None = None) -> Tokens:
         """Encodes spectrograms of any length.
 
         Clips longer than ``frame_limit`` frames are processed in pieces of that length, each with positions from zero.
@@ -190,17 +197,24 @@ class Encoder(nn.Module):
         Args:
             spectrogram: (B, T, F).
             depth: number of blocks to run; None for all.
+            far: spectrograms of the far microphone, for an encoder with noise-aware layers; None for its plain tokens.
 
         Returns:
             Float32 tokens.
 
         Raises:
-            WheeltapperError: ``depth`` out of range.
+            WheeltapperError: ``depth`` out of range, or ``far`` of another length than one piece.
         """
         if depth is not None and not 1 <= depth <= self.depth:
             raise WheeltapperError(f"{self.family} depth: expected 1 to {self.depth} blocks, found {depth}")
         pieces = self._split(spectrogram.to(self.dtype))
-        outputs = [self._forward_piece(piece, depth) for piece in pieces]
+        if far is None:
+            outputs = [self._forward_piece(piece, depth) for piece in pieces]
+        else:
+            others = self._split(far.to(self.dtype))
+            if len(others) != len(pieces):
+                raise WheeltapperError(f"far signal: expected {spectrogram.shape[1]} frames, found {far.shape[1]}")
+            outputs = [self._forward_pair(*pair, depth) for pair in zip(pieces, others, strict=True)]
         if len(outputs) == 1:
             tokens = outputs[0]
         else:
@@ -267,15 +281,16 @@ class Encoder(nn.Module):
     def _embed_piece(self, spectrogram: Tensor, mode: str) -> Tensor:
         return self._forward_piece(spectrogram, None).summary.flatten(1)
 
-    def _passes(self, function: Callable[[Tensor], Tensor], rows: Tensor, tokens: int) -> Tensor:
-        """Applies ``function`` to rows of ``tokens`` tokens or frames each.
+    def _passes(self, function: Callable[..., Tensor], rows: Tensor, tokens: int, *far: Tensor) -> Tensor:
+        """Applies ``function`` to rows of ``tokens`` tokens or frames each, and to the same rows of ``far``.
 
         At inference on a CPU only a few rows are processed at a time, so that activations stay in the cache.
         """
         size = max(1, PASS_TOKENS // max(1, tokens))
         if torch.is_grad_enabled() or rows.device.type != "cpu" or len(rows) <= size:
-            return function(rows)
-        return torch.cat([function(part) for part in rows.split(size)])
+            return function(rows, *far)
+        parts = zip(*(each.split(size) for each in (rows, *far)), strict=True)
+        return torch.cat([function(*part) for part in parts])
 
     def _split(self, spectrogram: Tensor) -> list[Tensor]:
         pieces = [piece for piece in spectrogram.split(self.frame_limit, 1) if piece.shape[1] >= self.patch_frames]
