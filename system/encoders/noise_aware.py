@@ -1,9 +1,9 @@
-"""Noise-aware layers: after every block of a frozen encoder, tokens of the near microphone look at those of the far one.
+"""Noise-aware layers: after every block of a frozen encoder, near tokens attend to those of the far microphone.
 
-Both signals pass the same frozen blocks. After block k, and only there, the near tokens become ``layer_k(near, far)``;
-the far tokens are those of the plain encoder. A new layer is the identity, whatever the far signal, so that an untrained
-model equals its encoder bit for bit. The layers are trained so that the last near tokens become those of the frozen
-encoder for the near signal without noise (``pretraining.noise_aware``).
+Both signals pass the same frozen blocks. After block k the near tokens become ``layer_k(near, far)``; the far tokens
+are those of the plain encoder. A new layer is the identity, whatever the far signal, so that an untrained model equals
+its encoder bit for bit. The layers are trained so that the last near tokens become those of the frozen encoder for the
+near signal without noise (``pretraining.noise_aware``).
 
 Fujimura et al., "NA-BEATs" (arXiv 2607.16688) and the DCASE 2026 system (arXiv 2608.00447). Two kinds: cross-attention,
 and FiLM, which knows the mean of the far tokens only. Networks without a stack of tokens of one width (cnn, mn) have no
