@@ -68,13 +68,14 @@ class Encoder(nn.Module):
     SIZES: ClassVar[Mapping[str, Any]]
 
     pad_value: float = 0.0  # value of padded frames, after normalisation
+    noise_aware: NoiseAwareLayers | None  # see noise_aware.attach
     filterbank: str = "mel"
     simam: str = "none"
 
     def __init__(self, config):
         super().__init__()
         self.config = config
-        self.noise_aware: NoiseAwareLayers | None = None  # see noise_aware.attach
+        self.noise_aware = None
 
     # A family implements these.
 

@@ -12,7 +12,7 @@ Usage: front_ends.py --machines DIR --noise DIR --out FILE.csv [--clips N] [--la
 """
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -174,7 +174,7 @@ def token_rows(file: Path, clips: list[tuple[str, Parts, np.ndarray]]) -> list[t
     return [(*key, *_rounded(rows)[:1], "", _rounded(rows)[1], len(rows)) for key, rows in found.items()]
 
 
-def _rounded(rows: list[tuple[float, ...]]) -> list[float]:
+def _rounded(rows: Sequence[tuple[float, ...]]) -> list[float]:
     return [round(float(value), 2) for value in np.mean(rows, axis=0)]
 
 
