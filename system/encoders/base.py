@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from system import audio
 from system.accelerator import without_autocast
 from system.encoders import checkpoints, configs, wrapped
-from system.encoders.noise_aware import NoiseAwareLayers
+from system.encoders.noise_aware_layers import NoiseAwareLayers
+from system.encoders.pieces import check_wave, pairs, weighted_mean
 from system.encoders.shapes import building_shapes
 from system.errors import WheeltapperError
 from system.frontends.simam import SIMAM, enhance
@@ -198,28 +199,23 @@ class Encoder(nn.Module):
         Args:
             spectrogram: (B, T, F).
             depth: number of blocks to run; None for all.
-            far: spectrograms of the far microphone, for an encoder with noise-aware layers; None for its plain tokens.
+            far: spectrograms of the far microphone, for noise-aware layers; None for the plain encoder.
 
         Returns:
             Float32 tokens.
 
         Raises:
-            WheeltapperError: ``depth`` out of range, or ``far`` of another length than one piece.
+            WheeltapperError: ``depth`` out of range, or ``far`` of another length.
         """
         if depth is not None and not 1 <= depth <= self.depth:
             raise WheeltapperError(f"{self.family} depth: expected 1 to {self.depth} blocks, found {depth}")
         pieces = self._split(spectrogram.to(self.dtype))
-        if far is None:
-            outputs = [self._forward_piece(piece, depth) for piece in pieces]
-        else:
-            others = self._split(far.to(self.dtype))
-            if len(others) != len(pieces):
-                raise WheeltapperError(f"far signal: expected {spectrogram.shape[1]} frames, found {far.shape[1]}")
-            outputs = [self._forward_pair(*pair, depth) for pair in zip(pieces, others, strict=True)]
-        if len(outputs) == 1:
-            tokens = outputs[0]
-        else:
-            summary = _weighted_mean([output.summary for output in outputs], pieces)
+        others = pieces if far is None else self._split(far.to(self.dtype))
+        both = pairs(pieces, others)
+        outputs = [self._forward_piece(a, depth) if far is None else self._forward_pair(a, b, depth) for a, b in both]
+        tokens = outputs[0]
+        if len(outputs) > 1:
+            summary = weighted_mean([output.summary for output in outputs], pieces)
             tokens = Tokens(torch.cat([output.grid for output in outputs], 1), summary)
         return tokens if self.dtype == torch.float32 else Tokens(tokens.grid.float(), tokens.summary.float())
 
@@ -272,7 +268,7 @@ class Encoder(nn.Module):
         limit, frames = self.frame_limit, self.modes[mode].frames
         if frames == "split":
             pieces = self._split(spectrogram)
-            return _weighted_mean([self._embed_piece(piece, mode).float() for piece in pieces], pieces)
+            return weighted_mean([self._embed_piece(piece, mode).float() for piece in pieces], pieces)
         if frames == "tail":
             pieces = self._chunks(spectrogram)
         else:
@@ -432,15 +428,3 @@ class Encoder(nn.Module):
     def is_possible(cls, config) -> bool:
         """Whether a network with the sizes of the configuration can be built."""
         return configs.has_possible_sizes(config, cls.SIZES.values())
-
-
-def check_wave(wave: Tensor) -> None:
-    """Raises WheeltapperError if a waveform is not (B, samples) or has no samples."""
-    if wave.dim() != 2 or wave.shape[1] == 0:
-        raise WheeltapperError(f"waveform: expected (recordings, samples), found shape {tuple(wave.shape)}")
-
-
-def _weighted_mean(values: list[Tensor], pieces: list[Tensor]) -> Tensor:
-    total = sum(piece.shape[1] for piece in pieces)
-    parts = (value * (piece.shape[1] / total) for value, piece in zip(values, pieces, strict=True))
-    return sum(parts, torch.zeros(()))

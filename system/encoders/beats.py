@@ -13,10 +13,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from system.encoders import noise_aware, wrapped
+from system.encoders import wrapped
 from system.encoders.base import Encoder, Mode, Tokens
 from system.encoders.beats_network import BeatsConfig, Stack
 from system.encoders.linear import Linear
+from system.encoders.noise_aware_layers import After, run_with_far
 from system.errors import WheeltapperError
 from system.frontends.kaldi import BINS, FILTERBANKS, FLOOR, fbank
 
@@ -127,12 +128,12 @@ class Beats(Encoder):
         return self._tokens(depth, self._fill(near), self._fill(far))
 
     def _tokens(self, depth: int | None, spectrogram: Tensor, *far: Tensor) -> Tokens:
-        def blocks(part: Tensor, after: noise_aware.After | None) -> Tensor:
+        def blocks(part: Tensor, after: After | None) -> Tensor:
             return self.encoder(self.embed_patches(part), depth, after)
 
         bands = self.grid_bands(self.rate)
         tokens = spectrogram.shape[1] // self.patch_frames * bands
-        x = self._passes(partial(noise_aware.run, blocks, self.noise_aware), spectrogram, tokens, *far)
+        x = self._passes(partial(run_with_far, blocks, self.noise_aware), spectrogram, tokens, *far)
         return Tokens(x.unflatten(1, (-1, bands)), x.mean(1, keepdim=True))
 
     def embed_patches(self, spectrogram: Tensor) -> Tensor:

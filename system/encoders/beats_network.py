@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from system.encoders.linear import Linear, linear_gelu
-from system.encoders.noise_aware import After
+from system.encoders.noise_aware_layers import After
 from system.encoders.transformer import SeparateProjections
 
 BIAS_NUMBERS = 1 << 18  # values of the attention bias that a CPU processes at once, so that they stay in its cache

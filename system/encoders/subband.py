@@ -13,9 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from system.encoders import noise_aware, wrapped
+from system.encoders import wrapped
 from system.encoders.base import Encoder, Tokens
 from system.encoders.configs import heads_of
+from system.encoders.noise_aware_layers import After, run_with_far
 from system.encoders.transformer import PostNormBlock, grid_positions, init_linear, init_patches, run_blocks
 from system.errors import WheeltapperError
 
@@ -121,7 +122,7 @@ class SubbandEncoder(Encoder):
         return patches + self.positions[:, : patches.shape[1]]
 
     def encode(
-        self, patches: Tensor, *, depth: int | None = None, keep: str = "", after: noise_aware.After | None = None
+        self, patches: Tensor, *, depth: int | None = None, keep: str = "", after: After | None = None
     ) -> tuple[Tensor, list[Tensor]]:
         """Runs the blocks over [CLS, patches].
 
@@ -146,11 +147,11 @@ class SubbandEncoder(Encoder):
     def _tokens(self, depth: int | None, batch: int, rows: Tensor, *far: Tensor) -> Tokens:
         """Tokens of ``batch`` recordings, whose sub-bands are rows; a band attends to the same band of ``far``."""
 
-        def blocks(part: Tensor, after: noise_aware.After | None) -> Tensor:
+        def blocks(part: Tensor, after: After | None) -> Tensor:
             return self.encode(self.embed_patches(part), depth=depth, after=after)[0]
 
         tokens = 1 + rows.shape[1] // self.patch_frames * self.patches_per_band
-        x = self._passes(partial(noise_aware.run, blocks, self.noise_aware), rows, tokens, *far)
+        x = self._passes(partial(run_with_far, blocks, self.noise_aware), rows, tokens, *far)
         bands, per_band = len(x) // batch, self.patches_per_band
         grid = x[:, 1:].reshape(batch, bands, -1, per_band, self.dim).transpose(1, 2).flatten(2, 3)
         return Tokens(grid, x[:, 0].reshape(batch, bands, self.dim))

@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from system.encoders.linear import Linear, linear_gelu
-from system.encoders.noise_aware import After
+from system.encoders.noise_aware_layers import After
 from system.encoders.shapes import shapes_alone
 
 

@@ -26,7 +26,7 @@ from system.corpora.simulation.acoustics import SILENCE, Scene, draw_scene, gene
 from system.corpora.simulation.emulate import EmulateSettings, render_parts
 from system.corpora.simulation.noise import NoisePool
 from system.encoders.base import Encoder
-from system.encoders.noise_aware import NoiseAwareLayers
+from system.encoders.noise_aware_layers import NoiseAwareLayers
 from system.errors import WheeltapperError
 
 ROOMS = 64  # rooms that mixtures are drawn from
