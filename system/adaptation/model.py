@@ -28,7 +28,7 @@ class Views(NamedTuple):
 
 
 class AdaptedEncoder(nn.Module):
-    """Embeds one input, or two inputs fused by a gate.
+    """Embeds one input, or two inputs fused by a gate or by the encoder's noise-aware layers.
 
     Args:
         encoder: shared by both inputs. ``config.tune`` selects what is trained: LoRA adapters, all weights, or nothing.
@@ -53,7 +53,8 @@ class AdaptedEncoder(nn.Module):
             self.pooling = Pooling(config.pool, config.pool_power, tokens.shape[-1])
             width = self.pooling(tokens).shape[1]
         self.encoder = _tunable(encoder, config, silence)
-        self.fusion = GatedFusion(tokens.shape[-1], config.gate_bias) if len(config.inputs) > 1 else None
+        gated = len(config.inputs) > 1 and not encoder.noise_aware
+        self.fusion = GatedFusion(tokens.shape[-1], config.gate_bias) if gated else None
         self.projection = nn.Linear(width, config.embedding_dim)
 
     @torch.no_grad()
@@ -83,16 +84,18 @@ class AdaptedEncoder(nn.Module):
         """Kind of SimAM that is applied to a machine's recordings after the encoder's front end."""
         return self.simam.get(machine, "none")
 
-    def tokens(self, spectrogram: Tensor) -> Tensor:
+    def tokens(self, spectrogram: Tensor, far: Tensor | None = None) -> Tensor:
         """Tokens to be pooled (B, T', bands, D) of spectrograms (B, T, F)."""
-        return select(self.all_tokens(spectrogram), self.config.pool)
+        return select(self.all_tokens(spectrogram, far), self.config.pool)
 
-    def all_tokens(self, spectrogram: Tensor) -> Tokens:
-        """Grid and summary tokens of spectrograms (B, T, F) at the depth of the branch."""
-        return self.encoder(spectrogram, self.config.depth or None)
+    def all_tokens(self, spectrogram: Tensor, far: Tensor | None = None) -> Tokens:
+        """Grid and summary tokens of spectrograms (B, T, F) at the branch's depth; ``far`` for noise-aware layers."""
+        return self.encoder(spectrogram, self.config.depth or None, far)
 
     def forward(self, spectrograms: Tensor) -> Tensor:
         """Embeddings (B, E) of the spectrograms of all inputs (B, inputs, T, F)."""
+        if self.encoder.noise_aware and spectrograms.shape[1] > 1:
+            return self.project(self.tokens(spectrograms[:, 0], spectrograms[:, 1]))
         tokens = self.tokens(spectrograms.flatten(0, 1)).unflatten(0, spectrograms.shape[:2])
         if self.fusion is None:
             return self.project(tokens[:, 0])
@@ -111,13 +114,16 @@ class AdaptedEncoder(nn.Module):
 
         Returns:
             Fused tokens of both inputs; tokens of the first input, which are also the output of the gate if it gets
-            that input twice; mean weight of the first input over time (B, T).
+            that input twice; mean weight of the first input over time (B, T). Noise-aware layers are left out where
+            there is one input only: their target is the plain encoder without noise.
         """
         simam = [self.simam_of(machine)] * len(wave)
-        first = self.all_tokens(self.spectrogram(wave[:, 0], simam))
-        second = first if wave.shape[1] == 1 else self.all_tokens(self.spectrogram(wave[:, 1], simam))
+        near, *others = (self.spectrogram(channel, simam) for channel in wave.unbind(1))
+        first = self.all_tokens(near)
         if self.fusion is None:
-            return first, first, torch.ones_like(select(first, self.config.pool)[..., 0, 0])
+            both = self.all_tokens(near, others[0]) if others and self.encoder.noise_aware else first
+            return both, first, torch.ones_like(select(first, self.config.pool)[..., 0, 0])
+        second = self.all_tokens(others[0]) if others else first
         fused, weights = zip(*(self.fusion(*pair) for pair in zip(first, second, strict=True)), strict=True)
         alpha = select(Tokens(*(weight.unsqueeze(-1) for weight in weights)), self.config.pool)
         return Tokens(*fused), first, alpha.mean((2, 3))

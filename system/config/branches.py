@@ -41,6 +41,11 @@ class EncoderConfig:
         "SimAM enhancement of the spectrogram: as a whole (global) or in patches of 32 x 32 (local); auto chooses for "
         "each machine by its normal clips",
     )
+    noise_aware: File = key(
+        "",
+        "Noise-aware layers, a file, for inputs near and far of fisher, eat and beats: near attends to far after every "
+        "block, instead of the gate. A mono recording passes the plain encoder. Only in branches.NAME.encoder",
+    )
     simam_machines: dict[str, Simam] = key(dict, "SimAM of machines chosen by hand; overrides simam")
 
     @property

@@ -33,6 +33,12 @@ def problems(config: Config) -> Iterator[str]:
     if config.embed.precision == "int8" and config.device not in ("auto", "cpu"):
         yield f"embed.precision: expected fp32, bf16 or auto with device {config.device}, found int8, which is for CPUs"
     yield from _encoder_problems(config.encoder, "encoder")
+    for key, encoder in (
+        ("encoder", config.encoder),
+        *((f"study.models.{k}.encoder", m.encoder) for k, m in config.study.models.items()),
+    ):
+        if encoder.noise_aware:
+            yield f"{key}.noise_aware: expected none, found {encoder.noise_aware}: branches.NAME.encoder takes it"
     yield from _pretrain_problems(config.pretrain)
     if config.evaluate.year not in known_years():
         known = ", ".join(map(str, known_years()))
@@ -43,6 +49,10 @@ def problems(config: Config) -> Iterator[str]:
     yield from _sharing_problems(config)
     for name, branch in config.branches.items():
         yield from _branch_problems(branch, f"branches.{name}")
+        if isinstance(branch, EncoderBranchConfig):
+            aware = branch.encoder and branch.encoder.noise_aware
+            if aware and branch.inputs != ["near", "far"]:
+                yield f"branches.{name}.inputs: expected near, far with encoder.noise_aware, found {branch.inputs}"
         if not name.isidentifier():
             yield f"branches: expected names of letters, digits and underscores, found {name!r}"
 
@@ -76,6 +86,8 @@ def _encoder_problems(encoder: EncoderConfig, name: str) -> Iterator[str]:
         yield f"{name}.family: expected one of {', '.join(FAMILIES)}, found {encoder.family!r}"
     elif encoder.filterbank == "even" and not has_filterbank(encoder.family):
         yield f"{name}.filterbank: expected mel with {encoder.family}, found {encoder.filterbank!r}"
+    if encoder.noise_aware and not encoder.checkpoint:
+        yield f"{name}.noise_aware: expected none without checkpoint, since the layers belong to its weights"
 
 
 def _branch_problems(branch: BranchConfig, name: str) -> Iterator[str]:

@@ -42,7 +42,7 @@ def load_encoder(config: EncoderConfig, seed: int, path: str | os.PathLike | Non
     """Loads an encoder from a checkpoint, or builds an untrained one if no checkpoint is named.
 
     Args:
-        config: family, size, checkpoint and front end.
+        config: family, size, checkpoint, noise-aware layers and front end.
         seed: seed of the random weights of an untrained encoder.
         path: checkpoint to use instead of ``config.checkpoint``.
 
@@ -61,4 +61,8 @@ def load_encoder(config: EncoderConfig, seed: int, path: str | os.PathLike | Non
     path = path or config.checkpoint
     settings = {"num_heads": config.heads} if config.heads else {}
     encoder = kind.load(path, settings) if path else kind.build(config.size, seed)
+    if config.noise_aware:
+        from system.encoders import noise_aware
+
+        noise_aware.load(encoder, config.noise_aware)
     return encoder.set_front_end(config.filterbank, config.simam)

@@ -17,6 +17,8 @@ from torch import Tensor, nn
 from system import audio
 from system.accelerator import without_autocast
 from system.encoders import checkpoints, configs, wrapped
+from system.encoders.noise_aware_layers import NoiseAwareLayers
+from system.encoders.pieces import check_wave, pairs, weighted_mean
 from system.encoders.shapes import building_shapes
 from system.errors import WheeltapperError
 from system.frontends.simam import SIMAM, enhance
@@ -63,15 +65,18 @@ class Encoder(nn.Module):
     lora_targets: ClassVar[tuple[str, ...]] = ("qkv",)  # layers that get low-rank adapters
     filterbanks: ClassVar[tuple[str, ...]] = ()  # filter banks that the front end supports
     stacks: ClassVar[tuple[str, ...]] = ("blocks",)  # submodules whose children are its blocks, from first to last
+    takes_far: ClassVar[bool] = False  # whether noise-aware layers fit, that is whether ``_forward_pair`` is there
     SIZES: ClassVar[Mapping[str, Any]]
 
     pad_value: float = 0.0  # value of padded frames, after normalisation
+    noise_aware: NoiseAwareLayers | None  # see noise_aware.attach
     filterbank: str = "mel"
     simam: str = "none"
 
     def __init__(self, config):
         super().__init__()
         self.config = config
+        self.noise_aware = None
 
     # A family implements these.
 
@@ -117,6 +122,10 @@ class Encoder(nn.Module):
         raise WheeltapperError(f"layers: expected a family that can be trained layer by layer, found {self.family}")
 
     # Some families override these.
+
+    def _forward_pair(self, near: Tensor, far: Tensor, depth: int | None) -> Tokens:
+        """Tokens of the near one of two spectrograms (B, T, F), by noise-aware layers."""
+        raise WheeltapperError(f"far signal: expected a family that takes one, found {self.family}")
 
     @property
     def dim(self) -> int:
@@ -180,7 +189,7 @@ class Encoder(nn.Module):
             wave, rate = audio.official_resampler(rate, self.rate)(wave), self.rate
         return enhance(self._front_end(wave, rate, mode), self.simam)
 
-    def forward(self, spectrogram: Tensor, depth: int | None = None) -> Tokens:
+    def forward(self, spectrogram: Tensor, depth: int | None = None, far: Tensor | None = None) -> Tokens:
         """Encodes spectrograms of any length.
 
         Clips longer than ``frame_limit`` frames are processed in pieces of that length, each with positions from zero.
@@ -190,21 +199,23 @@ class Encoder(nn.Module):
         Args:
             spectrogram: (B, T, F).
             depth: number of blocks to run; None for all.
+            far: spectrograms of the far microphone, for noise-aware layers; None for the plain encoder.
 
         Returns:
             Float32 tokens.
 
         Raises:
-            WheeltapperError: ``depth`` out of range.
+            WheeltapperError: ``depth`` out of range, or ``far`` of another length.
         """
         if depth is not None and not 1 <= depth <= self.depth:
             raise WheeltapperError(f"{self.family} depth: expected 1 to {self.depth} blocks, found {depth}")
         pieces = self._split(spectrogram.to(self.dtype))
-        outputs = [self._forward_piece(piece, depth) for piece in pieces]
-        if len(outputs) == 1:
-            tokens = outputs[0]
-        else:
-            summary = _weighted_mean([output.summary for output in outputs], pieces)
+        others = pieces if far is None else self._split(far.to(self.dtype))
+        both = pairs(pieces, others)
+        outputs = [self._forward_piece(a, depth) if far is None else self._forward_pair(a, b, depth) for a, b in both]
+        tokens = outputs[0]
+        if len(outputs) > 1:
+            summary = weighted_mean([output.summary for output in outputs], pieces)
             tokens = Tokens(torch.cat([output.grid for output in outputs], 1), summary)
         return tokens if self.dtype == torch.float32 else Tokens(tokens.grid.float(), tokens.summary.float())
 
@@ -257,7 +268,7 @@ class Encoder(nn.Module):
         limit, frames = self.frame_limit, self.modes[mode].frames
         if frames == "split":
             pieces = self._split(spectrogram)
-            return _weighted_mean([self._embed_piece(piece, mode).float() for piece in pieces], pieces)
+            return weighted_mean([self._embed_piece(piece, mode).float() for piece in pieces], pieces)
         if frames == "tail":
             pieces = self._chunks(spectrogram)
         else:
@@ -267,15 +278,16 @@ class Encoder(nn.Module):
     def _embed_piece(self, spectrogram: Tensor, mode: str) -> Tensor:
         return self._forward_piece(spectrogram, None).summary.flatten(1)
 
-    def _passes(self, function: Callable[[Tensor], Tensor], rows: Tensor, tokens: int) -> Tensor:
-        """Applies ``function`` to rows of ``tokens`` tokens or frames each.
+    def _passes(self, function: Callable[..., Tensor], rows: Tensor, tokens: int, *far: Tensor) -> Tensor:
+        """Applies ``function`` to rows of ``tokens`` tokens or frames each, and to the same rows of ``far``.
 
         At inference on a CPU only a few rows are processed at a time, so that activations stay in the cache.
         """
         size = max(1, PASS_TOKENS // max(1, tokens))
         if torch.is_grad_enabled() or rows.device.type != "cpu" or len(rows) <= size:
-            return function(rows)
-        return torch.cat([function(part) for part in rows.split(size)])
+            return function(rows, *far)
+        parts = zip(*(each.split(size) for each in (rows, *far)), strict=True)
+        return torch.cat([function(*part) for part in parts])
 
     def _split(self, spectrogram: Tensor) -> list[Tensor]:
         pieces = [piece for piece in spectrogram.split(self.frame_limit, 1) if piece.shape[1] >= self.patch_frames]
@@ -416,15 +428,3 @@ class Encoder(nn.Module):
     def is_possible(cls, config) -> bool:
         """Whether a network with the sizes of the configuration can be built."""
         return configs.has_possible_sizes(config, cls.SIZES.values())
-
-
-def check_wave(wave: Tensor) -> None:
-    """Raises WheeltapperError if a waveform is not (B, samples) or has no samples."""
-    if wave.dim() != 2 or wave.shape[1] == 0:
-        raise WheeltapperError(f"waveform: expected (recordings, samples), found shape {tuple(wave.shape)}")
-
-
-def _weighted_mean(values: list[Tensor], pieces: list[Tensor]) -> Tensor:
-    total = sum(piece.shape[1] for piece in pieces)
-    parts = (value * (piece.shape[1] / total) for value, piece in zip(values, pieces, strict=True))
-    return sum(parts, torch.zeros(()))

@@ -7,6 +7,7 @@ as in the challenge's toolkit.
 import math
 import os
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -16,6 +17,7 @@ from system.encoders import wrapped
 from system.encoders.base import Encoder, Mode, Tokens
 from system.encoders.beats_network import BeatsConfig, Stack
 from system.encoders.linear import Linear
+from system.encoders.noise_aware_layers import After, run_with_far
 from system.errors import WheeltapperError
 from system.frontends.kaldi import BINS, FILTERBANKS, FLOOR, fbank
 
@@ -70,6 +72,7 @@ class Beats(Encoder):
     filterbanks = FILTERBANKS
     stacks = ("encoder.layers",)
     lora_targets = ("q_proj", "v_proj")
+    takes_far = True
     modes = {
         "official": Mode("the authors", "split"),
         "rmis": Mode("the RMIS benchmark: as the authors", "split"),
@@ -119,10 +122,18 @@ class Beats(Encoder):
         return torch.stack([self._embed_piece(piece, mode).float() for piece in pieces]).mean(0)
 
     def _forward_piece(self, spectrogram: Tensor, depth: int | None) -> Tokens:
-        spectrogram = self._fill(spectrogram)
+        return self._tokens(depth, self._fill(spectrogram))
+
+    def _forward_pair(self, near: Tensor, far: Tensor, depth: int | None) -> Tokens:
+        return self._tokens(depth, self._fill(near), self._fill(far))
+
+    def _tokens(self, depth: int | None, spectrogram: Tensor, *far: Tensor) -> Tokens:
+        def blocks(part: Tensor, after: After | None) -> Tensor:
+            return self.encoder(self.embed_patches(part), depth, after)
+
         bands = self.grid_bands(self.rate)
         tokens = spectrogram.shape[1] // self.patch_frames * bands
-        x = self._passes(lambda part: self.encoder(self.embed_patches(part), depth), spectrogram, tokens)
+        x = self._passes(partial(run_with_far, blocks, self.noise_aware), spectrogram, tokens, *far)
         return Tokens(x.unflatten(1, (-1, bands)), x.mean(1, keepdim=True))
 
     def embed_patches(self, spectrogram: Tensor) -> Tensor:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from system.encoders.linear import Linear, linear_gelu
+from system.encoders.noise_aware_layers import After
 from system.encoders.transformer import SeparateProjections
 
 BIAS_NUMBERS = 1 << 18  # values of the attention bias that a CPU processes at once, so that they stay in its cache
@@ -199,10 +200,12 @@ class Stack(nn.Module):
         table = self.relative_attention_bias(buckets.to(self.relative_attention_bias.weight.device))
         return table.T.contiguous().unfold(-1, length, 1)
 
-    def forward(self, x: Tensor, depth: int | None = None) -> Tensor:
-        """Tokens (B, N, D) after ``depth`` layers (None for all) of tokens (B, N, D)."""
+    def forward(self, x: Tensor, depth: int | None = None, after: After | None = None) -> Tensor:
+        """Tokens (B, N, D) after ``depth`` layers (None for all) of tokens (B, N, D); ``after`` each layer if given."""
         bias = self.relative_bias(x.shape[1])
         x = self.layer_norm(x + self.pos_conv(x))
-        for layer in self.layers[:depth]:
+        for number, layer in enumerate(self.layers[:depth]):
             x = layer(x, bias)
+            if after:
+                x = after(number, x)
         return x

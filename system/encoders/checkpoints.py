@@ -36,11 +36,23 @@ HARMLESS: list[Callable | tuple[Callable, str]] = [
 REFUSALS = ("Unsupported global", "unsupported GLOBAL", "Can only create new object", "Can only build Tensor")
 
 
-def load_file(path: str | os.PathLike) -> dict[str, Any]:
+class Inert:
+    """Stands for an object of a class that a file names and nobody imports: takes anything, does nothing."""
+
+    def __init__(self, *args: object, **kwargs: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+def load_file(path: str | os.PathLike, inert: bool = False) -> dict[str, Any]:
     """Reads a checkpoint as nested dicts of tensors and plain values.
 
     Args:
         path: safetensors file (recognised by suffix or content), or a torch file, read with ``weights_only=True``.
+        inert: whether objects of other classes, such as settings of a training, become ``Inert`` ones; otherwise their
+            file is refused.
 
     Returns:
         ``{"model": tensors, "metadata": dict of str}`` for safetensors, otherwise the dict in the file.
@@ -57,7 +69,8 @@ def load_file(path: str | os.PathLike) -> dict[str, Any]:
         except (safetensors.SafetensorError, OSError, ValueError) as error:
             raise WheeltapperError(f"{path}: damaged, expected a safetensors file ({error})") from error
     try:
-        with torch.serialization.safe_globals(HARMLESS), warnings.catch_warnings():
+        others = [(Inert, name) for name in _unknown_classes(path)] if inert else []
+        with torch.serialization.safe_globals([*HARMLESS, *others]), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # unusual pickles are either loaded or refused below
             loaded = torch.load(path, map_location="cpu", weights_only=True)
     except MemoryError as error:  # torch allocates a damaged length before reading
@@ -78,6 +91,12 @@ def load_file(path: str | os.PathLike) -> dict[str, Any]:
     if not isinstance(loaded, dict):
         raise WheeltapperError(f"{path}: expected a dict of tensors, found {type(loaded).__name__}")
     return loaded
+
+
+def _unknown_classes(path: Path) -> list[str]:
+    """Full names of classes and functions that a torch file asks for; read from its pickle, which is not run."""
+    with torch.serialization.safe_globals(HARMLESS):
+        return torch.serialization.get_unsafe_globals_in_checkpoint(path)
 
 
 def _load_safetensors(path: Path) -> dict[str, Any]:

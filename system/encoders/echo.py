@@ -17,9 +17,10 @@ from torch import Tensor, nn
 
 from system.accelerator import without_autocast
 from system.encoders import wrapped
-from system.encoders.base import Encoder, Mode, Tokens, check_wave
+from system.encoders.base import Encoder, Mode, Tokens
 from system.encoders.configs import heads_of
 from system.encoders.linear import Linear
+from system.encoders.pieces import check_wave
 from system.encoders.shapes import shapes_alone
 from system.encoders.transformer import PostNormBlock, run_blocks, sine_cosine
 from system.errors import WheeltapperError

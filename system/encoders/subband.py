@@ -6,6 +6,7 @@ Rows of a batch are sub-bands: row ``b * bands + k`` is band k of recording b, l
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 from system.encoders import wrapped
 from system.encoders.base import Encoder, Tokens
 from system.encoders.configs import heads_of
+from system.encoders.noise_aware_layers import After, run_with_far
 from system.encoders.transformer import PostNormBlock, grid_positions, init_linear, init_patches, run_blocks
 from system.errors import WheeltapperError
 
@@ -86,6 +88,7 @@ class SubbandEncoder(Encoder):
 
     defaults: ClassVar[dict[str, Any]] = {}  # values if a published cfg does not contain a field
     fixed: ClassVar[dict[str, Any]] = {}  # values that distinguish EAT from FISHER
+    takes_far = True
     left_out: ClassVar[tuple[str, ...]] = ()  # parts of tensor names that inference does not need
 
     positions: Tensor
@@ -143,25 +146,37 @@ class SubbandEncoder(Encoder):
             )
         return patches + self.positions[:, : patches.shape[1]]
 
-    def encode(self, patches: Tensor, *, depth: int | None = None, keep: str = "") -> tuple[Tensor, list[Tensor]]:
+    def encode(
+        self, patches: Tensor, *, depth: int | None = None, keep: str = "", after: After | None = None
+    ) -> tuple[Tensor, list[Tensor]]:
         """Runs the blocks over [CLS, patches].
 
         Args:
             patches: (R, N, D).
             depth: number of blocks to run; None for all.
             keep: activations to return from each block: ``mlp`` or ``block`` (see ``run_blocks``); empty for none.
+            after: see ``run_blocks``.
 
         Returns:
             Tokens (R, 1 + N, D), and a list of activations (R, 1 + N, D), one per block.
         """
         x = self.norm(torch.cat([self.cls_token.expand(len(patches), -1, -1), patches], dim=1))
-        return run_blocks(self.blocks[:depth], x, keep)
+        return run_blocks(self.blocks[:depth], x, keep, after)
 
     def _forward_piece(self, spectrogram: Tensor, depth: int | None) -> Tokens:
-        batch = len(spectrogram)
-        rows = self.split_bands(spectrogram)
+        return self._tokens(depth, len(spectrogram), self.split_bands(spectrogram))
+
+    def _forward_pair(self, near: Tensor, far: Tensor, depth: int | None) -> Tokens:
+        return self._tokens(depth, len(near), self.split_bands(near), self.split_bands(far))
+
+    def _tokens(self, depth: int | None, batch: int, rows: Tensor, *far: Tensor) -> Tokens:
+        """Tokens of ``batch`` recordings, whose sub-bands are rows; a band attends to the same band of ``far``."""
+
+        def blocks(part: Tensor, after: After | None) -> Tensor:
+            return self.encode(self.embed_patches(part), depth=depth, after=after)[0]
+
         tokens = 1 + rows.shape[1] // self.patch_frames * self.patches_per_band
-        x = self._passes(lambda part: self.encode(self.embed_patches(part), depth=depth)[0], rows, tokens)
+        x = self._passes(partial(run_with_far, blocks, self.noise_aware), rows, tokens, *far)
         bands, per_band = len(x) // batch, self.patches_per_band
         grid = x[:, 1:].reshape(batch, bands, -1, per_band, self.dim).transpose(1, 2).flatten(2, 3)
         return Tokens(grid, x[:, 0].reshape(batch, bands, self.dim))

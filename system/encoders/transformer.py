@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from system.encoders.linear import Linear, linear_gelu
+from system.encoders.noise_aware_layers import After
 from system.encoders.shapes import shapes_alone
 
 
@@ -78,7 +79,9 @@ class PostNormBlock(nn.Module):
         return self.norm2(x + update), update
 
 
-def run_blocks(blocks: Iterable[nn.Module], x: Tensor, keep: str = "") -> tuple[Tensor, list[Tensor]]:
+def run_blocks(
+    blocks: Iterable[nn.Module], x: Tensor, keep: str = "", after: After | None = None
+) -> tuple[Tensor, list[Tensor]]:
     """Runs tokens through transformer blocks.
 
     Args:
@@ -86,13 +89,16 @@ def run_blocks(blocks: Iterable[nn.Module], x: Tensor, keep: str = "") -> tuple[
         x: (R, N, D).
         keep: activations to keep from each block: ``mlp`` for the MLP's output before the residual, ``block`` for the
             block's output, empty for none.
+        after: function of a block's number and output that returns what the next block gets; None for none.
 
     Returns:
         Tokens (R, N, D), and a list of kept activations (R, N, D).
     """
     kept = []
-    for block in blocks:
+    for number, block in enumerate(blocks):
         x, update = block(x)
+        if after:
+            x = after(number, x)
         if keep:
             kept.append(update if keep == "mlp" else x)
     return x, kept

@@ -69,6 +69,8 @@ def given_weights(run: Experiment, encoders: Mapping[str, EncoderConfig | None])
             found[role] = partial(_checkpoint, encoder, folder)
             with contextlib.suppress(WheeltapperError):  # a missing one is reported under its first role
                 found |= {f"{role}, {part.name}": partial(Path, part) for part in checkpoint_files(encoder, folder)[1:]}
+            if encoder.noise_aware:
+                found[f"{role}.noise_aware"] = partial(Path, encoder.noise_aware)
     return found
 
 

@@ -249,7 +249,7 @@ def long_term_spectrum(wave: np.ndarray, rate: int, octaves: float = 1 / 3, n_ff
         n_fft: length of the Fourier transform.
 
     Returns:
-        Float64 (n_fft // 2 + 1,) with mean 1.
+        Float64 (n_fft // 2 + 1,) with mean 1, or zeros if no window has sound.
     """
     _, density = signal.welch(wave, rate, nperseg=min(n_fft, len(wave)), nfft=n_fft, detrend=False)
     bins = np.arange(1, len(density))
@@ -258,7 +258,8 @@ def long_term_spectrum(wave: np.ndarray, rate: int, octaves: float = 1 / 3, n_ff
     total = np.concatenate([[0.0], np.cumsum(density)])
     smooth = (total[high + 1] - total[low]) / (high + 1 - low)
     smooth = np.concatenate([smooth[:1], smooth])
-    return smooth / smooth.mean()
+    # A click behind the last whole window leaves no density, although the waveform is not silent.
+    return smooth / max(float(smooth.mean()), 1e-20)
 
 
 def equaliser(found: np.ndarray, wanted: np.ndarray, bins: int, limit_db: float = 30.0) -> np.ndarray:

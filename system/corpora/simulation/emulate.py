@@ -278,20 +278,9 @@ class _Mixer:
         rng = generator(it.seed, machine, output.recording.file)
         snr_db = rng.uniform(it.snr_low, it.snr_high)
         dry = load_machine(output.recording.path, it.rate)
-        # The end of the recording is repeated before its start, for reverberation from the first sample on.
-        clean = scene.render_machine(np.pad(dry, (scene.taps - 1, 0), mode="wrap"))
         waves, names = self.noise[output.split].draw(rng, it.sources, len(dry) + scene.taps - 1, it.rate)
-        levels = 10 ** (it.spread_db * rng.standard_normal(it.sources) / 20)
-        gains = [
-            level
-            * equaliser(long_term_spectrum(wave, it.rate), spectrum, len(spectrum))
-            * smooth_response(rng, it.colour_db, len(spectrum), it.rate)
-            for level, wave in zip(levels, waves, strict=True)
-        ]
-        noise = scene.render_noises(waves, np.stack(gains))
-        own = coloured_noise(rng, len(dry), np.sqrt(spectrum), channels=2)
-        noise += own * np.sqrt(np.square(noise).mean(axis=1, keepdims=True)) * 10 ** (it.incoherent_db / 20)
-        wave = clean + noise_gain(clean[0], noise[0], snr_db) * noise
+        clean, noise = render_parts(rng, it, scene, spectrum, dry, waves, snr_db)
+        wave = clean + noise
         peak = max(float(np.abs(wave).max()), float(np.abs(clean[0]).max()))
         # One gain for all clips, as on a recorder, so that clips with louder noise are louder.
         usual_db = 10 * np.log10(1 + 10 ** (-(it.snr_low + it.snr_high) / 20))
@@ -320,6 +309,44 @@ class _Mixer:
                 "far_delay_ms": round(float(first[1] - first[0]) / self.settings.rate * 1000, 2),
             }
         return described
+
+
+def render_parts(
+    rng: np.random.Generator,
+    settings: EmulateSettings,
+    scene: Scene,
+    spectrum: np.ndarray,
+    dry: np.ndarray,
+    waves: np.ndarray,
+    snr_db: float,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Machine and noise at both microphones; their sum is a mixture.
+
+    Args:
+        rng: random generator.
+        settings: of the mixing.
+        scene: room with the places of machine, microphones and noise sources.
+        spectrum: long-term power spectrum to which the noise is equalised.
+        dry: (samples,), the machine.
+        waves: (sources, samples + taps - 1), the noise sources.
+        snr_db: signal-to-noise ratio at the near microphone in dB.
+
+    Returns:
+        Both float32 (2, samples).
+    """
+    # The end of the recording is repeated before its start, for reverberation from the first sample on.
+    clean = scene.render_machine(np.pad(dry, (scene.taps - 1, 0), mode="wrap"))
+    levels = 10 ** (settings.spread_db * rng.standard_normal(settings.sources) / 20)
+    gains = [
+        level
+        * equaliser(long_term_spectrum(wave, settings.rate), spectrum, len(spectrum))
+        * smooth_response(rng, settings.colour_db, len(spectrum), settings.rate)
+        for level, wave in zip(levels, waves, strict=True)
+    ]
+    noise = scene.render_noises(waves, np.stack(gains))
+    own = coloured_noise(rng, len(dry), np.sqrt(spectrum), channels=2)
+    noise += own * np.sqrt(np.square(noise).mean(axis=1, keepdims=True)) * 10 ** (settings.incoherent_db / 20)
+    return clean, noise_gain(clean[0], noise[0], snr_db) * noise
 
 
 def load_machine(path: Path, rate: int) -> np.ndarray:

@@ -191,7 +191,7 @@ class EncoderBranch(Branch[EncoderBranchConfig]):
             front_end=tuple(text for text in (subtraction, simam) if text),
             augmentation=tuple(encoder_texts.augmentation(config.augment, two_channels)) if trained else (),
             attributes=encoder_texts.attributes(config) if trained and known else "",
-            gate=two_channels and len(config.inputs) > 1,
+            gate=two_channels and len(config.inputs) > 1 and not self.encoder_config.noise_aware,
             data_usage=(*["pre-training"] * bool(pretrained), "fine-tuning" if trained else "references"),
             external=tuple(encoder_texts.resources(self.encoder_config, family)),
             system=tuple(system),
@@ -249,6 +249,8 @@ def _card(task: "AdaptationTask", rate: int, seconds: float) -> dict[str, Any]:
     both = encoder + projection
     if model.fusion is not None:
         both += encoder + multiply_adds(model.fusion, tokens, tokens)
+    elif model.encoder.noise_aware:
+        both = projection + multiply_adds(model.tokens, spectrogram, spectrogram)
     return {
         "encoder": model.encoder.family,
         "tune": model.config.tune,

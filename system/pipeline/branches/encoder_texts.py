@@ -1,6 +1,7 @@
 """What a package says of an encoder and its adaptation, in words."""
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from system.config import AugmentConfig, EncoderBranchConfig, EncoderConfig
@@ -27,9 +28,11 @@ def resources(config: EncoderConfig, family: str) -> list[ExternalResource]:
     if not config.checkpoint:
         return []
     card = CARDS.get(config.checkpoint)
+    layers = [ExternalResource(f"noise-aware layers ({Path(config.noise_aware).name})")] * bool(config.noise_aware)
     if card and card.learned:
-        return [ExternalResource(name, url) for name, url in card.learned.items()]
-    return [ExternalResource(f"{family} ({config.checkpoint})", card.source)] if card else [ExternalResource(family)]
+        return [*layers, *(ExternalResource(name, url) for name, url in card.learned.items())]
+    whole = ExternalResource(f"{family} ({config.checkpoint})", card.source) if card else ExternalResource(family)
+    return [*layers, whole]
 
 
 def augmentation(config: AugmentConfig, two_channels: bool) -> Iterator[str]:
@@ -77,6 +80,8 @@ def system_lines(
         f"Branch {name}: {family}{blocks}, {config.pool} pooling, embedding of {config.embedding_dim}, "
         f"{card['total_parameters']:,} parameters."
     )
+    if config.encoder and config.encoder.noise_aware:
+        lines.append(f"In branch {name} tokens of the near microphone attend to the far one after every block.")
     if card["filterbank"] != "mel" or simam:
         bank = "evenly spaced" if card["filterbank"] == "even" else card["filterbank"]
         lines.append(f"Front end of branch {name}: {bank} filter bank{f', {simam}' if simam else ''}.")

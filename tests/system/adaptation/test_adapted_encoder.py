@@ -12,7 +12,7 @@ from system.adaptation import ADAPTER, adapt, attribute_labels, domain_labels, l
 from system.adaptation.batches import CropBatches
 from system.adaptation.model import AdaptationTask, AdaptedEncoder, _mixed
 from system.config import AugmentConfig, EncoderBranchConfig, HeadConfig, LoopConfig, LoraConfig
-from system.encoders import checkpoints
+from system.encoders import checkpoints, noise_aware
 from system.encoders.fisher import Fisher
 from system.errors import WheeltapperError
 from system.training.state import step_seed
@@ -58,6 +58,26 @@ def test_pooling_width(tiny_encoder, pool, width):
     views = model.views(waves(samples=8000))
     assert views.two_channel.shape == views.near_only.shape == (2, 8)
     assert views.gate.shape == (2, 1 if pool == "cls" else 3)
+
+
+def test_noise_aware_layers_take_the_place_of_the_gate(tiny_encoder):
+    encoder = tiny_encoder()
+    layers = noise_aware.NoiseAwareLayers("cross_attention", encoder.dim, encoder.depth)
+    with torch.no_grad():
+        for parameter in layers.parameters():
+            parameter.add_(0.2 * torch.randn(parameter.shape))
+    model = AdaptedEncoder(noise_aware.attach(encoder, layers), config(tune="frozen"), RATE).eval()
+    samples = waves(2)
+    near, far = (encoder.spectrogram(samples[:, c], RATE) for c in (0, 1))
+    views = model.views(samples)
+    aware = model.projection(encoder(near, None, far).grid.mean(1).flatten(1))
+    plain = model.projection(encoder(near).grid.mean(1).flatten(1))
+    torch.testing.assert_close(views.two_channel, aware)
+    torch.testing.assert_close(model(torch.stack([near, far], 1)), aware)
+    torch.testing.assert_close(views.near_only, plain)
+    torch.testing.assert_close(model.views(samples[:, :1]).two_channel, plain)  # a mono recording
+    assert model.fusion is None
+    assert not any(name.startswith("encoder.") for name, p in model.named_parameters() if p.requires_grad)
 
 
 def test_views_by_hand(tiny_encoder):

@@ -74,6 +74,24 @@ def test_settings_of_another_kind_are_refused(conf, settings, expected):
     assert expected in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("branch", "rest", "expected"),
+    [
+        (
+            "{encoder: {checkpoint: default, noise_aware: x}, inputs: [near]}",
+            "",
+            r"branches\.a\.inputs: expected near, far",
+        ),
+        ("{encoder: {noise_aware: x}}", "", r"branches\.a\.encoder\.noise_aware: expected none without checkpoint"),
+        ("{}", "encoder: {checkpoint: default, noise_aware: x}\n", r"encoder\.noise_aware: expected none, found x"),
+    ],
+)
+def test_noise_aware_layers_stand_where_they_work(conf, branch, rest, expected):
+    with pytest.raises(WheeltapperError, match=expected):
+        load(conf(f"a: {branch}", SYSTEMS + rest))
+    load(conf("a: {encoder: {checkpoint: default, noise_aware: x}}"))
+
+
 def test_a_later_file_makes_a_branch_of_another_kind(conf):
     conf("a: {crop_seconds: 2, loop: {steps: 3}, inputs: [near], scorer: {name: knn}}", name="low.yaml")
     spectrum = load(conf("a: {spectrum: {level: 0.2}}", "base: low.yaml\n"))
