@@ -58,7 +58,7 @@ for seed in "${all_seeds[@]}"; do
       name="$(basename "$file" .yaml)"
       runs+=("$name=$exp/runs/$name/seed$seed.$condition")
       if [ "$stage" -le 2 ] && [ "$stop_stage" -ge 2 ]; then
-        "$ROOT/run.sh" --data "$sets/seed$seed/$condition" --conf "$file" --exp "$exp/runs/$name/seed$seed.$condition" \
+        "$ROOT/run.sh" --data "$sets/seed$seed/$condition/clips.csv" --conf "$file" --exp "$exp/runs/$name/seed$seed.$condition" \
           --set "seed=$seed" ${set[@]+"${set[@]/#/--set=}"} --stop-stage 6
       fi
     done

@@ -27,11 +27,13 @@ from system.errors import WheeltapperError
 from system.files import read_json, tree_signature, write_json
 
 RECORD = "set.json"
-VERSION = 1  # raised if the same seed and recordings give other clips
+VERSION = 2  # raised if the same seed and recordings give other clips
 BOTTLES, FAN, MOTORS = "bottle_knocks", "fan_16k", "cyclic_motors_22k"
 PROPELLERS, NOISE = "uav_propeller_16k", "esc50_16k_ogg"
 FOLDERS = (BOTTLES, FAN, MOTORS, PROPELLERS)
 PROPELLER_TABLE = Path(__file__).resolve().parents[2] / "propeller" / "local" / "make_table.py"
+TABLE = "clips.csv"  # of each condition: what --data takes
+TABLE_COLUMNS = ("file", "machine", "split", "label", "domain", "group")
 COLUMNS = ("file", "machine", "label", "domain", "group", "attributes", "fault")
 Row = tuple[str, ...]
 
@@ -245,9 +247,23 @@ def make(data: Path, out: Path, seed: int, workers: int) -> bool:
             truth += own
         for condition in ("noisy", "clean"):
             write_rows(place / condition / "truth.csv", head, truth)
+            write_rows(place / condition / TABLE, TABLE_COLUMNS, clip_rows(clips))
         shutil.rmtree(work)
         write_json(place / RECORD, {"identity": state, "mixtures": mixtures, "clips": clips})
     return True
+
+
+def clip_rows(clips: dict[str, dict]) -> list[Row]:
+    """Rows of TABLE_COLUMNS for the clips of either condition. Training clips of one recording are a group; without it
+    each would count as a recording of its own, and thresholds would be those of one recording."""
+    found = []
+    for name, facts in clips.items():
+        condition, machine, split, file = name.split("/")
+        if condition == "noisy":
+            _, _, domain, _, label, *_ = file.split("_")
+            group = Path(facts["group"]).stem if split == "train" else ""
+            found.append((f"{machine}/{split}/{file}", machine, split, label, domain, group))
+    return found
 
 
 def relative(path: str, data: Path, work: Path) -> str:
