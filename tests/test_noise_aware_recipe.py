@@ -23,14 +23,16 @@ RECIPE = ROOT / "recipes" / "dcase2026"
 CONF = """
 base: {base}
 branches:
+  low: {{inputs: [residual], subtraction: {{n_fft: 512, stretch: 0.5}}, spectrum: {{statistic: quantile, merge: 2}},
+        scorer: {{name: mahalanobis, settings: {{bank: global}}}}}}
   shared: {{shares: low, scorer: {{name: knn, settings: {{k: 1, bank: global}}}}}}
-  tokens: {{shares: network, readout: rdp, scorer: {{name: beam, settings: {{varmin: 2}}}}}}
+  tokens: {{shares: main, readout: rdp, scorer: {{name: beam, settings: {{varmin: 2}}}}}}
   given: {{inputs: [residual, far], subtraction: {{n_fft: 512, stretch: 0.5}}, spectrum: {{merge: 8}},
           scorer: {{name: conditional_mahalanobis}}}}
   pair: {{inputs: [near, residual], subtraction: {{n_fft: 512}}, depth: 1, crop_seconds: 1.0,
          loop: {{steps: 2, batch_size: 4, warmup_steps: 1}}, pseudo_attributes: {{clusters: 2}}}}
 systems:
-  - {{name: All, abbreviation: all, weights: {{low: 1, network: 1, shared: 1, tokens: 1, given: 1, pair: 1}}}}
+  - {{name: All, abbreviation: all, weights: {{low: 1, main: 1, shared: 1, tokens: 1, given: 1, pair: 1}}}}
   - {{name: Spectra, abbreviation: spectra, view: near_only, weights: {{low: 1, given: 1}}}}
 """
 

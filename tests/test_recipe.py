@@ -80,7 +80,11 @@ def test_what_the_weights_learned_from_is_declared(finished):
     with zipfile.ZipFile(finished / ZIP) as archive:
         text = archive.read("task2/Wheeltapper_Demo_task2_4/Wheeltapper_Demo_task2_4.meta.yaml")
     system = yaml.safe_load(text)["system"]
-    assert [resource["name"] for resource in system["external_datasets"]] == ["ESC-10", "Drone-detection-dataset"]
+    assert [resource["name"] for resource in system["external_datasets"]] == [
+        "ESC-10",
+        "Drone-detection-dataset",
+        "AudioSet, by way of EfficientAT's mn04",
+    ]
     assert system["description"]["external_data_usage"] == "pre-training"
     assert system["description"]["development_data_usage"] == "pre-training, fine-tuning"
 

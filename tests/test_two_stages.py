@@ -208,7 +208,7 @@ def test_weights_that_are_not_declared_and_embeddings_of_other_clips(clone, caps
     weights = clone / "weights.safetensors"
     shutil.copy(final / "pretrain" / "encoder.safetensors", weights)
     text = (final / "config.yaml").read_text()
-    assert text.count("checkpoint: ''") == 2
+    assert text.count("checkpoint: ''") == 3
     (final / "config.yaml").write_text(text.replace("checkpoint: ''", f"checkpoint: {weights}", 1))
     (clone / "frozen.json").unlink()
     assert main(["comply", str(final)]) == 1

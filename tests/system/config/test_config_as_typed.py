@@ -60,7 +60,7 @@ def test_one_text_holds_one_setting_or_several(given, expected):
 @pytest.mark.parametrize(
     ("given", "key", "expected"),
     [
-        ("systems.0.weights.main=0.7", "systems.0.weights", {"main": 0.7, "aux": 0.15}),
+        ("systems.2.weights.main=0.7", "systems.2.weights", {"main": 0.7, "aux": 0.15}),
         ("systems.3.weights.aux=0.3", "systems.3.weights", {"main": 1.0, "aux": 0.3}),
         ("systems[1].view=near_only", "systems.1.view", "near_only"),
         ("package.external_datasets.0.name=Li", "package.external_datasets.0.name", "Li"),
