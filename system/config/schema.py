@@ -68,6 +68,7 @@ class SystemConfig:
     fusion: Fusion = key(
         "sum", "sum: weighted sum of the branches' z-scores; minimum: the smallest one, with equal weights"
     )
+    remark: str = key("", "What the system is good and bad at, for the report")
 
     @property
     def branches(self) -> list[str]:

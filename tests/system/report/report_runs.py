@@ -45,7 +45,7 @@ def build(folder: Path, channels: int = 2, development: tuple = DEVELOPMENT, eva
         branches={"main": EncoderBranchConfig(), "aux": EncoderBranchConfig()},
         systems=[
             SystemConfig("Ensemble", "ens", "near_only", {"main": 0.8, "aux": 0.2}),
-            SystemConfig("Single <b>& simple", "single", "two_channel", {"main": 1.0}),
+            SystemConfig("Single <b>& simple", "single", "two_channel", {"main": 1.0}, remark="bad at <hum>"),
         ],
     )
     configuration.save(folder / "config.yaml", config)

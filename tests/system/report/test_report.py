@@ -274,3 +274,7 @@ def test_systems_that_coincide_are_a_finding(finished, tmp_path):
     shutil.copytree(run / "systems/Wheeltapper_Demo_task2_1", run / "systems/Wheeltapper_Demo_task2_2")
     told = "Wheeltapper_Demo_task2_1 and Wheeltapper_Demo_task2_2 coincide: they give every clip the same score."
     assert told in collect_findings(read_run(run))
+
+
+def test_a_system_is_described_by_its_remark(html):
+    assert "Single &lt;b&gt;&amp; simple: bad at &lt;hum&gt;" in html
