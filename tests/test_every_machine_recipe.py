@@ -135,6 +135,7 @@ def test_no_recording_trains_one_machine_and_tests_another(sets, tmp_path):
     assert all(len(side) == 1 for side in sides.values())
 
 
+@pytest.mark.matrix
 def test_complete_sets_are_kept_and_are_the_same_anywhere(sets, data, make_sets, tmp_path):
     before = (sets / "set.json").stat().st_mtime_ns
     assert not make_sets.make(data, sets, 1, 1)
