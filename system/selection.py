@@ -23,7 +23,8 @@ from system.stage import COMPUTED_ON, LOOP_FREE
 # In which a final run may differ from the frozen configuration: nothing here changes a score. Patterns of whole keys.
 FREE = (
     *("data.machines", "data.frozen", "data.folder", "data.corpus"),  # which recordings, and where things lie
-    *("package.*", "systems.*.name", "systems.*.abbreviation"),  # what the team says of itself and its systems
+    # What the team says of itself and its systems.
+    *("package.*", "systems.*.name", "systems.*.abbreviation", "systems.*.remark"),
     *COMPUTED_ON,
     *(f"*.loop.{name}" for name in LOOP_FREE),
     *("pretrain.probe.*", "pretrain.front_end"),
